@@ -1,0 +1,46 @@
+//! What can be wrong with numbers and their packed bytes.
+
+use crate::Format;
+
+/// Why a quantizer or codec refused its input.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub enum QuantError {
+    /// A length that does not fit the format: `found` is not a multiple of, or not equal to, `expected`.
+    #[error("{format}: {what} of {found} does not fit: expected {expected} or a whole multiple")]
+    Length {
+        /// Which length.
+        what: &'static str,
+        /// The format at hand.
+        format: Format,
+        /// The length (or block length) that fits.
+        expected: usize,
+        /// The length given.
+        found: usize,
+    },
+    /// A 2-bit code 3, which stands for no ternary value.
+    #[error("{format}: element {index} has code 3, which is no ternary value")]
+    NotTernary {
+        /// The format at hand.
+        format: Format,
+        /// Index of the element in the slice.
+        index: usize,
+    },
+    /// A scale or value that is NaN or infinite, or outside what the format can hold.
+    #[error("{format}: {what} is {value}, which the format cannot hold")]
+    Value {
+        /// Which number.
+        what: &'static str,
+        /// The format at hand.
+        format: Format,
+        /// The number.
+        value: f64,
+    },
+    /// An operation the format has no meaning for.
+    #[error("{format}: {what}")]
+    Unsupported {
+        /// What was asked.
+        what: &'static str,
+        /// The format at hand.
+        format: Format,
+    },
+}

@@ -1,0 +1,115 @@
+//! The packed weight formats: how many elements share a block, and how many bytes it takes.
+//!
+//! A matrix of `rows × cols` is stored row after row; a row is a whole number of blocks. Layouts are
+//! described in the module of each codec.
+
+use crate::QuantError;
+
+/// Byte order of the 2-bit fields inside an I2_S block. Files carry no marker for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum I2sLayout {
+    /// 128 elements in 32 bytes, elements 0–31 in bits 7:6. Published files use it.
+    #[default]
+    A,
+    /// 64 elements in 16 bytes, elements 0–15 in bits 7:6. Written by some NEON builds of bitnet.cpp.
+    B,
+}
+
+/// How the elements of a matrix are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// IEEE binary32, little-endian.
+    F32,
+    /// IEEE binary16, little-endian.
+    F16,
+    /// The upper half of binary32, little-endian.
+    Bf16,
+    /// 32 elements: f16 scale, 16 bytes of nibbles.
+    Q4_0,
+    /// 32 elements: f16 scale, 32 signed bytes.
+    Q8_0,
+    /// 256 elements: 6-bit codes, sixteen i8 scales, f16 super-scale.
+    Q6K,
+    /// 256 ternary elements in base 3: 52 bytes, then the f16 scale.
+    Tq1_0,
+    /// 256 ternary elements of 2 bits: 64 bytes, then the f16 scale.
+    Tq2_0,
+    /// Ternary elements of 2 bits; one f32 scale for the whole tensor, kept outside the rows.
+    I2s(I2sLayout),
+    /// 64 elements: f16 scale, then 16 bytes of 2-bit codes, lowest bits first.
+    Q2_0,
+    /// 128 elements: f16 scale, then 32 bytes of 2-bit codes, lowest bits first.
+    Q2_0Group128,
+}
+
+impl Format {
+    /// Elements that share one block; a row length is a multiple of it.
+    pub const fn block_len(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q4_0 | Self::Q8_0 => 32,
+            Self::Q6K | Self::Tq1_0 | Self::Tq2_0 => 256,
+            Self::I2s(I2sLayout::A) | Self::Q2_0Group128 => 128,
+            Self::I2s(I2sLayout::B) | Self::Q2_0 => 64,
+        }
+    }
+
+    /// Bytes of one block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q4_0 | Self::Q2_0 => 18,
+            Self::Q8_0 | Self::Q2_0Group128 => 34,
+            Self::Q6K => 210,
+            Self::Tq1_0 => 54,
+            Self::Tq2_0 => 66,
+            Self::I2s(I2sLayout::A) => 32,
+            Self::I2s(I2sLayout::B) => 16,
+        }
+    }
+
+    /// Whether every element is −1, 0 or +1 times a scale (a 2-bit code 3 counts as +2).
+    pub const fn is_ternary(self) -> bool {
+        matches!(
+            self,
+            Self::Tq1_0 | Self::Tq2_0 | Self::I2s(_) | Self::Q2_0 | Self::Q2_0Group128
+        )
+    }
+
+    /// Bytes of a row of `cols` elements.
+    ///
+    /// # Errors
+    /// [`QuantError::Length`] if `cols` is not a whole number of blocks, or the size overflows.
+    pub fn row_bytes(self, cols: usize) -> Result<usize, QuantError> {
+        let blocks = cols / self.block_len();
+        match blocks.checked_mul(self.block_bytes()) {
+            Some(bytes) if cols.is_multiple_of(self.block_len()) => Ok(bytes),
+            _ => Err(QuantError::Length {
+                what: "row",
+                format: self,
+                expected: self.block_len(),
+                found: cols,
+            }),
+        }
+    }
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q4_0 => "Q4_0",
+            Self::Q8_0 => "Q8_0",
+            Self::Q6K => "Q6_K",
+            Self::Tq1_0 => "TQ1_0",
+            Self::Tq2_0 => "TQ2_0",
+            Self::I2s(I2sLayout::A) => "I2_S",
+            Self::I2s(I2sLayout::B) => "I2_S (layout B)",
+            Self::Q2_0 => "Q2_0",
+            Self::Q2_0Group128 => "Q2_0 (group 128)",
+        })
+    }
+}
