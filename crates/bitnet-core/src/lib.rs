@@ -1,1 +1,5 @@
-//! placeholder
+//! Where numbers live and move: backends, kernels, and the shapes they agree on.
+
+mod error;
+
+pub use error::{Error, Result};

@@ -1,1 +1,11 @@
-//! placeholder
+//! Run ternary (1.58-bit) language models.
+
+pub mod chat;
+mod error;
+pub mod file;
+#[cfg(feature = "hub")]
+pub mod hub;
+pub mod sampler;
+pub mod tokenizer;
+
+pub use error::{Error, Result};

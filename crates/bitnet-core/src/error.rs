@@ -1,0 +1,49 @@
+//! What can go wrong below the model: shapes, formats, memory, devices.
+
+/// The result of this crate's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a backend refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Two shapes that must agree do not.
+    #[error("{what}: expected {expected}, found {found}")]
+    Shape {
+        /// The operand.
+        what: String,
+        /// The shape that fits.
+        expected: String,
+        /// The shape given.
+        found: String,
+    },
+    /// A number that is NaN, infinite or out of range.
+    #[error("{what}: {found} is not {expected}")]
+    Value {
+        /// The number's name.
+        what: String,
+        /// What it must be.
+        expected: String,
+        /// What it is.
+        found: String,
+    },
+    /// The machine lacks a device or instruction set that was asked for.
+    #[error("{what} is not available: {why}")]
+    Unavailable {
+        /// The device or instruction set.
+        what: String,
+        /// Why not, and what there is.
+        why: String,
+    },
+    /// Memory that could not be had.
+    #[error("out of memory: {bytes} bytes for {what}")]
+    OutOfMemory {
+        /// What it was for.
+        what: String,
+        /// How much.
+        bytes: usize,
+    },
+    /// A packed format was refused.
+    #[error(transparent)]
+    Quant(#[from] bitnet_quant::QuantError),
+}

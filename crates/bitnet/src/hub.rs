@@ -1,0 +1,1 @@
+//! Model names that are downloaded.
