@@ -5,7 +5,7 @@
 //! agree with to the bit.
 
 use crate::QuantError;
-use crate::float::absmax;
+use crate::float::{absmax, round_small};
 
 /// The least magnitude taken for a token's largest.
 const ABSMAX_FLOOR: f32 = 1e-5;
@@ -33,7 +33,7 @@ pub fn quantize_absmax_i8(x: &[f32], q: &mut [i8]) -> Result<f32, QuantError> {
     }
     let s = 127.0 / most.max(ABSMAX_FLOOR);
     for (q, x) in q.iter_mut().zip(x) {
-        *q = (x * s).round_ties_even().clamp(-128.0, 127.0) as i8;
+        *q = round_small((x * s).clamp(-128.0, 127.0)) as i8;
     }
     Ok(s)
 }

@@ -130,7 +130,9 @@ pub fn ternarize(weights: &[f32], scale: f32, out: &mut [i8]) -> Result<(), Quan
     }
     let inverse = 1.0 / scale;
     for (code, weight) in out.iter_mut().zip(weights) {
-        *code = (weight * inverse).round_ties_even().clamp(-1.0, 1.0) as i8;
+        // Rounded to even and clamped, only half a step and beyond is not 0; and a half itself is a tie, so it is.
+        let ratio = weight * inverse;
+        *code = i8::from(ratio > 0.5) - i8::from(ratio < -0.5);
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use bitnet_quant::{
     AbsMean, Bits, ErrorMetrics, Granularity, IntQuantizer, QuantError, Symmetry, TernaryScale,
-    WeightScale, absmean, is_ternary, quantize_absmax_i8, quantize_absmean, ternarize,
+    absmean, is_ternary, quantize_absmax_i8, quantize_absmean, ternarize,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -212,18 +212,6 @@ fn silent_tokens_are_zeros() {
     // At the floor and just below.
     quantize_absmax_i8(&[1e-5, -0.5e-5, 0.0], &mut q).unwrap();
     assert_eq!(q, [127, -64, 0]);
-}
-
-#[test]
-fn weight_scales_multiply_or_divide() {
-    assert_eq!(WeightScale::Multiply.factor(1.5), Ok(1.5));
-    assert_eq!(WeightScale::Divide.factor(32.0), Ok(0.03125));
-    for meaning in [WeightScale::Multiply, WeightScale::Divide] {
-        for bad in [0.0, -0.0, f32::NAN, f32::INFINITY] {
-            assert!(meaning.factor(bad).is_err(), "{meaning:?} {bad}");
-        }
-    }
-    assert!(WeightScale::Divide.factor(1e-40).is_err());
 }
 
 #[test]
