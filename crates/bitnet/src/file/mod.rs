@@ -10,7 +10,7 @@ pub mod safetensors;
 use std::path::Path;
 
 pub use bytes::Bytes;
-pub use gguf::{GgmlType, Gguf, GgufTensor, StringArray, Value};
+pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
 

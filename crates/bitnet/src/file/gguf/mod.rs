@@ -16,6 +16,7 @@ mod layout;
 mod metadata;
 mod tensor;
 mod value;
+mod writer;
 
 use std::path::Path;
 
@@ -25,6 +26,7 @@ use cursor::Cursor;
 
 pub use tensor::{GgmlType, GgufTensor};
 pub use value::{Array, StringArray, Value, ValueType};
+pub use writer::{GgufData, GgufWriter};
 
 /// The alignment of tensor data where the file states none.
 pub const DEFAULT_ALIGNMENT: usize = 32;

@@ -93,9 +93,9 @@ impl fmt::Display for ValueType {
 /// An array as it lies in the file: `len` elements of one type that is not itself an array.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Array {
-    kind: ValueType,
-    len: usize,
-    bytes: Bytes,
+    pub(super) kind: ValueType,
+    pub(super) len: usize,
+    pub(super) bytes: Bytes,
 }
 
 impl Array {
