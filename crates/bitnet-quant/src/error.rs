@@ -43,4 +43,32 @@ pub enum QuantError {
         /// The format at hand.
         format: Format,
     },
+    /// A count of elements that is not the one its neighbours ask for.
+    #[error("{what} has {found} elements, expected {expected}")]
+    Shape {
+        /// Which slice.
+        what: &'static str,
+        /// The count that fits.
+        expected: usize,
+        /// The count given.
+        found: usize,
+    },
+    /// A number no quantizer can use: NaN, infinite, or out of range.
+    #[error("{what} is {value}, which cannot be used here")]
+    Number {
+        /// Which number.
+        what: &'static str,
+        /// The number.
+        value: f64,
+    },
+    /// A packed 2-bit field or a code that stands for none of −1, 0 and +1.
+    #[error("{what}: element {index} has code {code}, which is no ternary value")]
+    Code {
+        /// Where it was found.
+        what: &'static str,
+        /// Index of the element in the matrix, row after row.
+        index: usize,
+        /// The code found.
+        code: i32,
+    },
 }

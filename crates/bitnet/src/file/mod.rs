@@ -1,1 +1,120 @@
-//! Model files.
+//! Model files: GGUF and safetensors, memory-mapped and borrowed.
+//!
+//! A file gives names, shapes and slices of its own bytes. What the tensors mean to a transformer is decided
+//! elsewhere; here it is decided only that they are really there.
+
+pub mod gguf;
+pub mod map;
+pub mod safetensors;
+
+use std::path::Path;
+
+pub use bytes::Bytes;
+pub use gguf::{GgmlType, Gguf, GgufTensor, StringArray, Value};
+pub use map::map;
+pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
+
+use crate::{Error, Result};
+
+/// A model file of either kind.
+#[derive(Debug)]
+pub enum ModelFile {
+    /// One GGUF file.
+    Gguf(Gguf),
+    /// Safetensors, in one file or several, with their config.json.
+    SafeTensors(SafeTensorsModel),
+}
+
+/// What the first bytes of a file say it is.
+enum Container {
+    Gguf,
+    SafeTensors,
+}
+
+impl Container {
+    fn of(name: &str, bytes: &[u8]) -> Result<Self> {
+        if bytes.starts_with(&gguf::MAGIC) {
+            Ok(Self::Gguf)
+        } else if bytes.get(8) == Some(&b'{') {
+            Ok(Self::SafeTensors)
+        } else {
+            Err(Error::malformed(
+                name,
+                "the first bytes",
+                "a GGUF or safetensors file",
+                match bytes {
+                    [] => "an empty file".to_owned(),
+                    _ => quoted(&bytes[..bytes.len().min(16)]),
+                },
+            ))
+        }
+    }
+}
+
+impl ModelFile {
+    /// Opens a GGUF file, a safetensors file or its index, or a directory that holds a safetensors model or one GGUF
+    /// file. The content decides, not the name.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if a file cannot be read, otherwise as [`Gguf::parse`] and [`SafeTensorsModel::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.is_dir() {
+            return match safetensors::only_file(path, "gguf")? {
+                Some(file) if safetensors::find(path)?.is_none() => {
+                    Gguf::open(&file).map(Self::Gguf)
+                }
+                _ => SafeTensorsModel::open(path).map(Self::SafeTensors),
+            };
+        }
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            return SafeTensorsModel::open(path).map(Self::SafeTensors);
+        }
+        let name = path.display().to_string();
+        let bytes = map(path)?;
+        match Container::of(&name, &bytes)? {
+            Container::Gguf => Gguf::parse(name, bytes).map(Self::Gguf),
+            Container::SafeTensors => SafeTensorsModel::open(path).map(Self::SafeTensors),
+        }
+    }
+
+    /// A GGUF file from its bytes; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`Gguf::parse`]; [`Error::Unsupported`] for safetensors, whose description is in another file:
+    /// [`SafeTensorsModel::parse`] takes both.
+    pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
+        let name = name.into();
+        match Container::of(&name, &bytes)? {
+            Container::Gguf => Gguf::parse(name, bytes).map(Self::Gguf),
+            Container::SafeTensors => Err(Error::Unsupported {
+                file: name,
+                what: "a safetensors file without its config.json".to_owned(),
+                advice: "give both to SafeTensorsModel::parse, or use a GGUF file".to_owned(),
+            }),
+        }
+    }
+
+    /// What errors call this file.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Gguf(file) => file.name(),
+            Self::SafeTensors(file) => file.name(),
+        }
+    }
+}
+
+/// Bytes of a file as they may stand in a message: in quotes, control characters escaped, cut after 60 characters.
+pub(crate) fn quoted(bytes: &[u8]) -> String {
+    let head = &bytes[..bytes.len().min(240)];
+    let text = String::from_utf8_lossy(head);
+    let cut: String = text.chars().take(60).collect();
+    let more = if cut.len() < text.len() || head.len() < bytes.len() {
+        "…"
+    } else {
+        ""
+    };
+    format!("{cut:?}{more}")
+}

@@ -1,0 +1,160 @@
+//! Bytes and values that other programs wrote or read: the formats mean here what they mean there.
+
+use bitnet_quant::{Format, I2sLayout};
+
+const TQ1_0: &str = "465dd11874465dd11874465dd11874465dd11874465dd11874465dd11874465d\
+    3192b622663192b622663192b6226631235fcb430038";
+const TQ2_0: &str = "5881166005588116600558811660055881166005588116600558811660055881\
+    6005588116600558811660055881166005588116600558811660055881166005\
+    0038";
+const I2_S_A: &str = "2542940950254294095025429409502542940950254294095025429409502542\
+    0950254294095025429409502542940950254294095025429409502542940950\
+    0000003f";
+const I2_S_B: &str = "1861841146186184114618618411461846186184114618618411461861841146\
+    1146186184114618618411461861841184114618618411461861841146186184\
+    0000003f";
+const Q8_0: &str = "8928a4abb2b9c0c8cfd6dde4ebf2f900070e151c232a313840474e555c636a71787f";
+const Q4_0: &str = "80b87e6d6d5c5c4c4b4b3a3a292918180807";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<u8> = hex.chars().map(|c| c.to_digit(16).unwrap() as u8).collect();
+    digits
+        .chunks(2)
+        .map(|pair| pair[0] << 4 | pair[1])
+        .collect()
+}
+
+/// The codes of pattern P.
+fn pattern(len: i32) -> Vec<i8> {
+    (0..len).map(|i| ((7 * i + i / 5) % 3) as i8 - 1).collect()
+}
+
+fn halves(codes: &[i8]) -> Vec<f32> {
+    codes.iter().map(|&t| 0.5 * f32::from(t)).collect()
+}
+
+/// Checks every way in and out of a ternary format against `packed`.
+fn check_ternary(format: Format, packed: &[u8]) {
+    let codes = pattern(256);
+    let values = halves(&codes);
+    let blocks = 256 / format.block_len();
+    let mut out = vec![0xaa; packed.len()];
+    format
+        .encode_codes(&codes, &vec![0.5; blocks], &mut out)
+        .unwrap();
+    assert_eq!(out, packed, "{format} from codes");
+    out.fill(0xaa);
+    format.encode_row(&values, 0.5, &mut out).unwrap();
+    assert_eq!(out, packed, "{format} from values");
+    let mut found_codes = vec![0; 256];
+    format.decode_codes(packed, &mut found_codes).unwrap();
+    assert_eq!(found_codes, codes, "{format}");
+    let mut found = vec![0.0; 256];
+    format.decode_row(packed, 0.5, &mut found).unwrap();
+    assert_eq!(found, values, "{format}");
+    format.validate_row(packed).unwrap();
+}
+
+#[test]
+fn pattern_is_the_published_one() {
+    let codes = pattern(256);
+    assert_eq!(
+        codes[..16],
+        [-1, 0, 1, -1, 0, -1, 0, 1, -1, 0, -1, 0, 1, -1, 0, -1]
+    );
+    let count = |code| codes.iter().filter(|&&t| t == code).count();
+    assert_eq!([count(-1), count(0), count(1)], [103, 102, 51]);
+    let weighted: i32 = (0..).zip(&codes).map(|(i, &t)| i * i32::from(t)).sum();
+    assert_eq!(weighted, -6681);
+}
+
+#[test]
+fn tq1_0() {
+    check_ternary(Format::Tq1_0, &bytes(TQ1_0));
+}
+
+#[test]
+fn tq2_0() {
+    check_ternary(Format::Tq2_0, &bytes(TQ2_0));
+}
+
+#[test]
+fn i2_s_layout_a() {
+    let packed = bytes(I2_S_A);
+    assert_eq!(packed[64..], 0.5f32.to_le_bytes());
+    check_ternary(Format::I2s(I2sLayout::A), &packed[..64]);
+}
+
+#[test]
+fn i2_s_layout_b() {
+    let packed = bytes(I2_S_B);
+    assert_eq!(packed[64..], 0.5f32.to_le_bytes());
+    check_ternary(Format::I2s(I2sLayout::B), &packed[..64]);
+}
+
+#[test]
+fn q2_0_holds_the_scale_first_and_the_lowest_bits_first() {
+    // −1 0 1 −1 → fields 0 1 2 0 → 0b00_10_01_00
+    let codes = pattern(64);
+    let mut packed = [0; 18];
+    Format::Q2_0
+        .encode_codes(&codes, &[0.5], &mut packed)
+        .unwrap();
+    assert_eq!(packed[..4], [0x00, 0x38, 0b00_10_01_00, 0b10_01_00_01]);
+}
+
+fn ramp() -> Vec<f32> {
+    (0..32).map(|j| (j - 13) as f32 / 4.0).collect()
+}
+
+#[test]
+fn q8_0() {
+    let packed = bytes(Q8_0);
+    let mut out = [0; 34];
+    Format::Q8_0.encode_row(&ramp(), 0.0, &mut out).unwrap();
+    assert_eq!(out, packed[..]);
+    let mut values = [0.0; 32];
+    Format::Q8_0.decode_row(&packed, 0.0, &mut values).unwrap();
+    assert_eq!((values[0], values[31]), (-3.259_643_6, 4.499_725_3));
+}
+
+#[test]
+fn q4_0() {
+    let packed = bytes(Q4_0);
+    let mut out = [0; 18];
+    Format::Q4_0.encode_row(&ramp(), 0.0, &mut out).unwrap();
+    assert_eq!(out, packed[..]);
+    let mut values = [0.0; 32];
+    Format::Q4_0.decode_row(&packed, 0.0, &mut values).unwrap();
+    assert_eq!(values[..4], [-3.375, -2.8125, -2.8125, -2.25]);
+    assert_eq!(values[28..], [3.9375, 3.9375, 4.5, 4.5]);
+}
+
+#[test]
+fn q6_k() {
+    let mut packed: Vec<u8> = (0..208).map(|i| (37 * i + 11) as u8).collect();
+    packed.extend([0x00, 0x2c]);
+    let mut values = vec![0.0; 256];
+    Format::Q6K.decode_row(&packed, 0.0, &mut values).unwrap();
+    for (index, value) in [
+        (0, -89.4375),
+        (1, 106.0),
+        (15, -19.875),
+        (16, -27.0),
+        (31, -6.0),
+        (32, 14.4375),
+        (63, -36.25),
+        (64, -190.0),
+        (95, 186.0),
+        (96, -54.375),
+        (127, 93.75),
+        (128, -21.9375),
+        (160, 41.9375),
+        (200, 68.0625),
+        (255, -3.75),
+    ] {
+        assert_eq!(values[index], value, "element {index}");
+    }
+    assert_eq!(values.iter().sum::<f32>(), 288.25);
+    assert_eq!(values.iter().map(|v| v.abs()).sum::<f32>(), 16656.375);
+}

@@ -1,0 +1,225 @@
+//! The metadata of a GGUF file: reading it, asking it, and the keys that mean "not this runtime".
+
+use super::cursor::Cursor;
+use super::{Array, Gguf, LONGEST_KEY, MOST_ALIGNMENT, StringArray, Value};
+use crate::{Error, Result};
+
+/// Reads `count` entries.
+pub(super) fn read(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<(String, Value)>> {
+    let mut entries = Vec::with_capacity(count);
+    for index in 0..count {
+        let key = cursor.name(LONGEST_KEY, format_args!("metadata key {index}"))?;
+        let value = Value::read(cursor, key)?;
+        entries.push((key.to_owned(), value));
+    }
+    Ok(entries)
+}
+
+/// Refuses `…-00002-of-00005.gguf`, one piece of several.
+pub(super) fn refuse_split_name(name: &str) -> Result<()> {
+    let stem = name.strip_suffix(".gguf").unwrap_or(name);
+    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+    let pieces = stem
+        .rsplit_once("-of-")
+        .filter(|(before, total)| {
+            digits(total) && before.rsplit_once('-').is_some_and(|(_, no)| digits(no))
+        })
+        .and_then(|(_, total)| total.parse::<u32>().ok());
+    match pieces {
+        Some(pieces) if pieces > 1 => Err(split(name, pieces)),
+        _ => Ok(()),
+    }
+}
+
+fn split(file: &str, pieces: impl std::fmt::Display) -> Error {
+    Error::Unsupported {
+        file: file.to_owned(),
+        what: format!("a model split into {pieces} files"),
+        advice: "merge them into one file first (llama-gguf-split --merge FIRST OUT)".to_owned(),
+    }
+}
+
+impl Gguf {
+    /// All metadata in file order.
+    pub fn metadata(&self) -> &[(String, Value)] {
+        &self.metadata
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        super::find(&self.metadata, &self.by_key, key, |(key, _)| key).map(|(_, value)| value)
+    }
+
+    /// The text of `key`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`], as for all typed getters, if the value has another type; here also if it is not UTF-8.
+    pub fn string(&self, key: &str) -> Result<Option<&str>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => match std::str::from_utf8(text) {
+                Ok(text) => Ok(Some(text)),
+                Err(_) => Err(self.wrong(key, "UTF-8 text", "other bytes")),
+            },
+            Some(other) => Err(self.wrong(key, "a string", shown(other))),
+        }
+    }
+
+    /// The number of `key`, stored as any integer type.
+    pub fn u32(&self, key: &str) -> Result<Option<u32>> {
+        self.integer(key, "an integer from 0 to 4294967295")
+    }
+
+    /// The number of `key`, stored as any integer type.
+    pub fn usize(&self, key: &str) -> Result<Option<usize>> {
+        self.integer(key, "a non-negative integer that fits the address space")
+    }
+
+    fn integer<T: TryFrom<i128>>(&self, key: &str, expected: &str) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = match value {
+            // Some writers store one number per layer.
+            Value::Array(array) => equal_integers(array),
+            other => other.integer(),
+        };
+        match number.and_then(|number| T::try_from(number).ok()) {
+            Some(number) => Ok(Some(number)),
+            None => Err(self.wrong(key, expected, shown(value))),
+        }
+    }
+
+    /// The number of `key`, stored as f32 or f64.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::F32(value)) => Ok(Some(*value)),
+            Some(Value::F64(value)) => Ok(Some(*value as f32)),
+            Some(other) => Err(self.wrong(key, "a floating-point number", shown(other))),
+        }
+    }
+
+    /// The truth of `key`.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(*value)),
+            Some(other) => Err(self.wrong(key, "a bool", shown(other))),
+        }
+    }
+
+    /// The strings of `key`, which stay in the file's bytes.
+    pub fn strings(&self, key: &str) -> Result<Option<StringArray>> {
+        self.array(key, "an array of strings", Array::strings)
+    }
+
+    /// The numbers of `key`, stored as f32 or f64.
+    pub fn f32s(&self, key: &str) -> Result<Option<Vec<f32>>> {
+        self.array(key, "an array of floating-point numbers", |array| {
+            array
+                .iter()
+                .map(|value| match value {
+                    Value::F32(value) => Some(value),
+                    Value::F64(value) => Some(value as f32),
+                    _ => None,
+                })
+                .collect()
+        })
+    }
+
+    /// The numbers of `key`, stored as any integer type.
+    pub fn i32s(&self, key: &str) -> Result<Option<Vec<i32>>> {
+        self.array(key, "an array of 32-bit integers", |array| {
+            array
+                .iter()
+                .map(|value| i32::try_from(value.integer()?).ok())
+                .collect()
+        })
+    }
+
+    fn array<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        elements: impl FnOnce(&Array) -> Option<T>,
+    ) -> Result<Option<T>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let found = match value {
+            Value::Array(array) => elements(array),
+            _ => None,
+        };
+        match found {
+            Some(found) => Ok(Some(found)),
+            None => Err(self.wrong(key, expected, shown(value))),
+        }
+    }
+
+    fn wrong(
+        &self,
+        key: &str,
+        expected: impl std::fmt::Display,
+        found: impl std::fmt::Display,
+    ) -> Error {
+        Error::malformed(&self.name, key, expected, found)
+    }
+
+    /// The alignment that the metadata state, checked.
+    pub(super) fn stated_alignment(&self) -> Result<usize> {
+        let key = "general.alignment";
+        match self.usize(key)? {
+            None => Ok(super::DEFAULT_ALIGNMENT),
+            Some(alignment) if alignment.is_power_of_two() && alignment <= MOST_ALIGNMENT => {
+                Ok(alignment)
+            }
+            Some(alignment) => Err(self.wrong(
+                key,
+                format_args!("a power of two up to {MOST_ALIGNMENT}"),
+                alignment,
+            )),
+        }
+    }
+
+    /// Refuses files whose tensors cannot be understood by themselves.
+    pub(super) fn refuse_unsupported(&self) -> Result<()> {
+        if let Some(pieces) = self.u32("split.count")?
+            && pieces > 1
+        {
+            return Err(split(&self.name, pieces));
+        }
+        if let Some(number) = self.u32("split.no")?
+            && number > 0
+        {
+            return Err(split(&self.name, "several"));
+        }
+        let rotated = self
+            .metadata
+            .iter()
+            .find(|(key, _)| key.starts_with("prism.hadamard"));
+        if let Some((key, _)) = rotated {
+            return Err(Error::Unsupported {
+                file: self.name.clone(),
+                what: format!("a model with Hadamard-rotated weights (key {key})"),
+                advice: "use a model of the same family without rotated weights".to_owned(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The integer that every element equals, if there is one.
+fn equal_integers(array: &Array) -> Option<i128> {
+    let mut numbers = array.iter().map(|value| value.integer());
+    let first = numbers.next()??;
+    numbers.all(|number| number == Some(first)).then_some(first)
+}
+
+/// A value with its type, for errors.
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Array(_) => value.to_string(),
+        _ => format!("{} {value}", value.kind()),
+    }
+}

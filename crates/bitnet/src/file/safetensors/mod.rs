@@ -1,0 +1,266 @@
+//! Safetensors models: one file or several, and the config.json that says what they are.
+
+mod header;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use ::safetensors::Dtype;
+use serde::Deserialize;
+
+use super::{Bytes, map};
+use crate::{Error, Result};
+
+/// The file that lists the parts of a sharded model.
+const INDEX: &str = "model.safetensors.index.json";
+/// The most bytes of a config.json that are read.
+const LONGEST_CONFIG: u64 = 1 << 20;
+/// The most bytes of an index that are read.
+const LONGEST_INDEX: u64 = 4 << 20;
+/// More parts than any model has.
+const MOST_SHARDS: usize = 1024;
+
+/// One tensor: its description and its bytes, which stay in the file.
+#[derive(Debug, Clone)]
+pub struct RawTensor {
+    /// The name, such as `model.layers.0.self_attn.q_proj.weight`.
+    pub name: String,
+    /// The type of the elements.
+    pub dtype: Dtype,
+    /// Elements along each dimension, slowest first.
+    pub shape: Vec<usize>,
+    /// Exactly the tensor's bytes, little-endian, with no promise of alignment.
+    pub data: Bytes,
+}
+
+/// A safetensors model: its tensors and its configuration.
+#[derive(Debug)]
+pub struct SafeTensorsModel {
+    name: String,
+    directory: Option<PathBuf>,
+    config: serde_json::Value,
+    tensors: BTreeMap<String, RawTensor>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl SafeTensorsModel {
+    /// Opens a `.safetensors` file, the `.index.json` of a sharded model, or a directory with either. The file
+    /// `config.json` must stand beside it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] for files that are missing or unreadable, [`Error::Malformed`] or [`Error::Tensor`] for files that
+    /// break the rules of the format.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = if path.is_dir() {
+            find(path)?.ok_or_else(|| {
+                Error::malformed(
+                    path.display().to_string(),
+                    "the directory",
+                    "model.safetensors, its index, or one other .safetensors file",
+                    "none of them",
+                )
+            })?
+        } else {
+            path.to_owned()
+        };
+        let directory = match file.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let config_path = directory.join("config.json");
+        let config = read_json(&config_path, LONGEST_CONFIG)?;
+        let tensors = if file
+            .extension()
+            .is_some_and(|extension| extension == "json")
+        {
+            sharded(&directory, &file)?
+        } else {
+            refuse_shard(&file)?;
+            header::parse(&file.display().to_string(), &map::map(&file)?)?
+        };
+        Self::new(
+            path.display().to_string(),
+            Some(directory),
+            config,
+            &config_path.display().to_string(),
+            tensors,
+        )
+    }
+
+    /// A model from the bytes of its one file and the content of its config.json; `name` is what errors call it.
+    ///
+    /// # Errors
+    /// As [`SafeTensorsModel::open`], less the reading.
+    pub fn parse(name: impl Into<String>, bytes: Bytes, config: serde_json::Value) -> Result<Self> {
+        let name = name.into();
+        let tensors = header::parse(&name, &bytes)?;
+        Self::new(name.clone(), None, config, &name, tensors)
+    }
+
+    fn new(
+        name: String,
+        directory: Option<PathBuf>,
+        config: serde_json::Value,
+        config_name: &str,
+        tensors: BTreeMap<String, RawTensor>,
+    ) -> Result<Self> {
+        if !config.is_object() {
+            return Err(Error::malformed(
+                config_name,
+                "config.json",
+                "a JSON object",
+                "something else",
+            ));
+        }
+        Ok(Self {
+            name,
+            directory,
+            config,
+            tensors,
+        })
+    }
+
+    /// What errors call this model: the path it was opened by, or the name given to [`SafeTensorsModel::parse`].
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The content of config.json, a JSON object.
+    pub fn config(&self) -> &serde_json::Value {
+        &self.config
+    }
+
+    /// The tensor called `name`. Its data share the file's memory.
+    pub fn tensor(&self, name: &str) -> Option<RawTensor> {
+        self.tensors.get(name).cloned()
+    }
+
+    /// All tensors, sorted by name.
+    pub fn tensors(&self) -> impl Iterator<Item = &RawTensor> {
+        self.tensors.values()
+    }
+
+    /// The names of all tensors, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// A file that stands beside the model, such as tokenizer.json, if it exists.
+    pub fn sibling(&self, file_name: &str) -> Option<PathBuf> {
+        let path = self.directory.as_ref()?.join(file_name);
+        path.is_file().then_some(path)
+    }
+}
+
+/// The file in `directory` to open: the index, `model.safetensors`, or the only file of that kind.
+pub(super) fn find(directory: &Path) -> Result<Option<PathBuf>> {
+    for name in [INDEX, "model.safetensors"] {
+        let path = directory.join(name);
+        if path.is_file() {
+            return Ok(Some(path));
+        }
+    }
+    only_file(directory, "safetensors")
+}
+
+/// The only file in `directory` with that extension; `None` if there is none, or more than one.
+pub(super) fn only_file(directory: &Path, extension: &str) -> Result<Option<PathBuf>> {
+    let mut only = None;
+    for entry in std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))? {
+        let path = entry.map_err(|e| Error::io(directory, e))?.path();
+        if path.extension().is_some_and(|found| found == extension) && path.is_file() {
+            if only.is_some() {
+                return Ok(None);
+            }
+            only = Some(path);
+        }
+    }
+    Ok(only)
+}
+
+/// Refuses `model-00001-of-00002.safetensors`, one piece of several.
+fn refuse_shard(path: &Path) -> Result<()> {
+    let stem = path
+        .file_stem()
+        .and_then(|stem| stem.to_str())
+        .unwrap_or_default();
+    match stem.rsplit_once("-of-") {
+        Some((_, total)) if total.parse::<u32>().is_ok_and(|total| total > 1) => {
+            Err(Error::Unsupported {
+                file: path.display().to_string(),
+                what: "one piece of a sharded model".to_owned(),
+                advice: format!("open its directory, or the {INDEX} in it"),
+            })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The tensors that an index lists, from the files it lists them in.
+fn sharded(directory: &Path, index_path: &Path) -> Result<BTreeMap<String, RawTensor>> {
+    let index_name = index_path.display().to_string();
+    let index: Index = read_json(index_path, LONGEST_INDEX)?;
+    let mut shards: BTreeMap<&str, BTreeMap<String, RawTensor>> = BTreeMap::new();
+    for file in index.weight_map.values() {
+        if shards.contains_key(file.as_str()) {
+            continue;
+        }
+        let plain =
+            !matches!(file.as_str(), "" | "." | "..") && !file.contains(['/', '\\', ':', '\0']);
+        if !plain {
+            return Err(Error::malformed(
+                index_name,
+                "weight_map",
+                "plain file names",
+                super::quoted(file.as_bytes()),
+            ));
+        }
+        if shards.len() == MOST_SHARDS {
+            return Err(Error::malformed(
+                index_name,
+                "weight_map",
+                format_args!("at most {MOST_SHARDS} files"),
+                "more",
+            ));
+        }
+        let path = directory.join(file);
+        let tensors = header::parse(&path.display().to_string(), &map::map(&path)?)?;
+        shards.insert(file, tensors);
+    }
+    let mut tensors = BTreeMap::new();
+    for (name, file) in &index.weight_map {
+        let tensor = shards
+            .get_mut(file.as_str())
+            .and_then(|shard| shard.remove(name));
+        let Some(tensor) = tensor else {
+            return Err(Error::tensor(
+                index_name,
+                name,
+                format_args!("in {file}"),
+                "no such tensor there",
+            ));
+        };
+        tensors.insert(name.clone(), tensor);
+    }
+    Ok(tensors)
+}
+
+/// Parses a JSON file of at most `longest` bytes.
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, longest: u64) -> Result<T> {
+    let bytes = map::map(path)?;
+    let name = path.display().to_string();
+    if bytes.len() as u64 > longest {
+        return Err(Error::malformed(
+            name,
+            "the file",
+            format_args!("at most {longest} bytes"),
+            bytes.len(),
+        ));
+    }
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Error::malformed(name, "the file", "JSON", error))
+}
