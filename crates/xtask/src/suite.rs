@@ -176,9 +176,6 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
             None => println!("{:<8} not run", part.name()),
         }
     }
-    let passed = times.len() - usize::from(failure.is_some());
-    let failed = parts.len() - passed;
-    println!("parts: {passed} passed, {failed} failed or not run");
     failure.map_or(Ok(()), Err)
 }
 
