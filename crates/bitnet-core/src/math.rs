@@ -22,13 +22,7 @@ pub fn exp(x: f32) -> f32 {
     const HIGH: f32 = 88.722_83;
     const LN2_HIGH: f32 = 355.0 / 512.0;
     const LN2_LOW: f32 = -2.121_944_4e-4;
-    let clamped = if x < LOW {
-        LOW
-    } else if x > HIGH {
-        HIGH
-    } else {
-        x
-    };
+    let clamped = x.clamp(LOW, HIGH);
     let n = round_half_even(clamped * std::f32::consts::LOG2_E);
     let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
     let mut p = 1.987_569_1e-4;
@@ -36,7 +30,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 8.333_452e-3;
     p = p * r + 4.166_579_6e-2;
     p = p * r + 1.666_666_5e-1;
-    p = p * r + 5.000_000_1e-1;
+    p = p * r + 0.5;
     let y = (p * (r * r) + r) + 1.0;
     // 2ⁿ in two factors: n may be 128, which is no exponent of its own.
     let half = (n as i32) >> 1;
