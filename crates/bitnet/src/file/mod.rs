@@ -3,9 +3,11 @@
 //! A file gives names, shapes and slices of its own bytes. What the tensors mean to a transformer is decided
 //! elsewhere; here it is decided only that they are really there.
 
+mod create;
 pub mod gguf;
 pub mod map;
 pub mod safetensors;
+pub mod synth;
 
 use std::path::Path;
 

@@ -15,6 +15,8 @@ mod cursor;
 mod layout;
 mod metadata;
 mod tensor;
+#[cfg(test)]
+mod tests;
 mod value;
 mod writer;
 

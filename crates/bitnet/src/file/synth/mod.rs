@@ -1,0 +1,458 @@
+//! Synthetic models: random ternary weights in the exact shape, names and keys of real ones.
+//!
+//! They say nothing sensible, but they load, run and take as much memory and time as a trained model, here and in
+//! every runtime that knows their types. Each row of each tensor has a random generator of its own, so the same options
+//! give the same file on every machine, whatever the number of threads; and the three ternary types hold the same
+//! weights.
+
+mod plan;
+mod random;
+mod vocabulary;
+
+use std::fmt;
+use std::io::Write;
+use std::path::Path;
+use std::str::FromStr;
+
+use bitnet_quant::{Format, I2sLayout, QuantError};
+use rayon::prelude::*;
+
+use super::create::NewFile;
+use super::gguf::GgufWriter;
+use crate::{Error, Result};
+use plan::{Content, Dimensions, Planned};
+use random::Random;
+
+/// About how many bytes of data are made before they are written.
+const PIECE: usize = 8 << 20;
+
+/// Which model to make.
+#[derive(Debug, Clone, Default)]
+pub struct SynthOptions {
+    /// How large.
+    pub shape: Shape,
+    /// How the ternary weights are stored.
+    pub ternary: TernaryType,
+    /// How the token embedding is stored.
+    pub embedding: EmbeddingType,
+    /// Where the random numbers begin.
+    pub seed: u64,
+    /// Which architecture's keys and tensors.
+    pub arch: SynthArch,
+}
+
+macro_rules! named {
+    ($(#[$doc:meta])* $kind:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+        pub enum $kind { $($(#[$variant_doc])* $variant,)* }
+
+        impl $kind {
+            /// Every one of them.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name by which it is asked for.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(self.name())
+            }
+        }
+
+        impl FromStr for $kind {
+            type Err = Error;
+
+            fn from_str(name: &str) -> Result<Self> {
+                Self::ALL.iter().copied().find(|known| known.name() == name).ok_or_else(|| Error::Argument {
+                    what: $what,
+                    expected: [$($name),*].join(", "),
+                    found: name.to_owned(),
+                })
+            }
+        }
+    };
+}
+
+named! {
+    /// How large a synthetic model is.
+    Shape, "shape" {
+        /// 2 layers of 256: small enough for tests.
+        #[default]
+        Tiny = "tiny",
+        /// The smallest usual shape: 12 layers of 768, about 100 million parameters.
+        M125 = "125m",
+        /// 24 layers of 1536, about 730 million parameters.
+        M700 = "700m",
+        /// The shape of BitNet b1.58 2B-4T: 30 layers of 2560.
+        B2_4t = "2b4t",
+    }
+}
+
+named! {
+    /// How ternary weights are stored.
+    TernaryType, "type" {
+        /// 2 bits, one scale per matrix.
+        #[default]
+        I2S = "i2_s",
+        /// 1.6875 bits: base 3 with a scale for every 256.
+        TQ1_0 = "tq1_0",
+        /// 2.0625 bits with a scale for every 256.
+        TQ2_0 = "tq2_0",
+    }
+}
+
+named! {
+    /// How the token embedding is stored.
+    EmbeddingType, "embedding" {
+        /// 16 bits.
+        #[default]
+        F16 = "f16",
+        /// 8.5 bits.
+        Q8_0 = "q8_0",
+        /// 6.5625 bits.
+        Q6K = "q6_k",
+    }
+}
+
+named! {
+    /// Which architecture a synthetic model has.
+    SynthArch, "architecture" {
+        /// Sub-norms, squared ReLU, tied head.
+        #[default]
+        BitnetB158 = "bitnet-b1.58",
+        /// Sub-norms, SiLU, tied head.
+        Bitnet = "bitnet",
+        /// No sub-norms, interleaved position pairs, a head of its own.
+        Llama = "llama",
+        /// Norms on every query and key head, tied head.
+        Qwen3 = "qwen3",
+    }
+}
+
+impl Shape {
+    fn dimensions(self) -> Dimensions {
+        let (vocabulary, context, hidden, ffn, layers, heads, kv_heads) = match self {
+            Self::Tiny => (512, 512, 256, 512, 2, 4, 2),
+            Self::M125 => (32_000, 2048, 768, 2048, 12, 12, 4),
+            Self::M700 => (32_000, 2048, 1536, 4096, 24, 16, 16),
+            Self::B2_4t => (128_256, 4096, 2560, 6912, 30, 20, 5),
+        };
+        Dimensions {
+            vocabulary,
+            context,
+            hidden,
+            ffn,
+            layers,
+            heads,
+            kv_heads,
+        }
+    }
+}
+
+impl TernaryType {
+    /// The codec of this type.
+    pub const fn format(self) -> Format {
+        match self {
+            Self::I2S => Format::I2s(I2sLayout::A),
+            Self::TQ1_0 => Format::Tq1_0,
+            Self::TQ2_0 => Format::Tq2_0,
+        }
+    }
+
+    /// The number that `general.file_type` has for it.
+    pub(crate) const fn file_type(self) -> u32 {
+        match self {
+            Self::I2S => 40,
+            Self::TQ1_0 => 36,
+            Self::TQ2_0 => 37,
+        }
+    }
+}
+
+impl EmbeddingType {
+    /// The codec of this type.
+    pub const fn format(self) -> Format {
+        match self {
+            Self::F16 => Format::F16,
+            Self::Q8_0 => Format::Q8_0,
+            Self::Q6K => Format::Q6K,
+        }
+    }
+}
+
+/// What was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Bytes of tensor data.
+    pub data_bytes: u64,
+    /// Number of tensors.
+    pub tensors: usize,
+    /// Elements of all tensors.
+    pub parameters: u64,
+    /// Elements of the ternary ones.
+    pub ternary_parameters: u64,
+}
+
+/// Makes a model file at `path`. `progress` hears how many bytes of how many are done.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be written; nothing is left behind then.
+pub fn write(
+    options: &SynthOptions,
+    path: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary> {
+    let mut file = NewFile::create(path)?;
+    let summary = write_to(options, &path.display().to_string(), &mut file, progress)?;
+    file.keep()?;
+    Ok(summary)
+}
+
+/// Makes a model in memory.
+///
+/// # Errors
+/// As [`write`].
+pub fn to_vec(options: &SynthOptions) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    write_to(options, "memory", &mut bytes, &mut |_, _| ())?;
+    Ok(bytes)
+}
+
+/// Makes a model into `out`, which errors call `name`.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_to(
+    options: &SynthOptions,
+    name: &str,
+    out: impl Write,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary> {
+    let mut file = GgufWriter::new(name);
+    plan::metadata(options, &mut file)?;
+    let tensors = plan::tensors(options);
+    let mut summary = Summary {
+        data_bytes: 0,
+        tensors: tensors.len(),
+        parameters: 0,
+        ternary_parameters: 0,
+    };
+    for tensor in &tensors {
+        let ne = [tensor.cols as u64, tensor.rows as u64];
+        file.tensor(
+            &tensor.name,
+            if tensor.vector { &ne[..1] } else { &ne },
+            tensor.format,
+        )?;
+        let elements = ne[0] * ne[1];
+        summary.parameters += elements;
+        if matches!(tensor.content, Content::Ternary { .. }) {
+            summary.ternary_parameters += elements;
+        }
+    }
+    summary.data_bytes = file.data_bytes();
+    let mut done = 0;
+    progress(done, summary.data_bytes);
+    let mut file = file.begin(out)?;
+    let mut piece = Vec::new();
+    for (index, tensor) in tensors.iter().enumerate() {
+        let row_bytes = tensor.format.row_bytes(tensor.cols)?;
+        let rows_at_once = (PIECE / row_bytes).max(1);
+        for first in (0..tensor.rows).step_by(rows_at_once) {
+            let rows = rows_at_once.min(tensor.rows - first);
+            piece.resize(rows * row_bytes, 0);
+            fill(options.seed, index, tensor, first, row_bytes, &mut piece)?;
+            file.push(&tensor.name, &piece)?;
+            done += piece.len() as u64;
+            progress(done, summary.data_bytes);
+        }
+        if let (Format::I2s(_), Content::Ternary { scale }) = (tensor.format, tensor.content) {
+            let mut tail = [0; 32];
+            tail[..4].copy_from_slice(&scale.to_le_bytes());
+            file.push(&tensor.name, &tail)?;
+            done += tail.len() as u64;
+        }
+    }
+    progress(done, summary.data_bytes);
+    file.finish()?;
+    Ok(summary)
+}
+
+/// Makes the rows of `tensor` from `first` on.
+fn fill(
+    seed: u64,
+    index: usize,
+    tensor: &Planned,
+    first: usize,
+    row_bytes: usize,
+    out: &mut [u8],
+) -> Result<(), QuantError> {
+    let random = |row: usize| Random::of(seed, index as u64, (first + row) as u64);
+    let rows = out.par_chunks_mut(row_bytes).enumerate();
+    match tensor.content {
+        Content::Ternary { scale } => {
+            let scales = vec![scale; tensor.cols / tensor.format.block_len()];
+            rows.try_for_each_init(
+                || vec![0i8; tensor.cols],
+                |codes, (row, out)| {
+                    random(row).ternary(codes);
+                    tensor.format.encode_codes(codes, &scales, out)
+                },
+            )
+        }
+        Content::Normal { mean, deviation } => rows.try_for_each_init(
+            || vec![0f32; tensor.cols],
+            |values, (row, out)| {
+                random(row).normal(mean, deviation, values);
+                tensor.format.encode_row(values, 0.0, out)
+            },
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::{Bytes, GgmlType, Gguf};
+
+    fn tiny(ternary: TernaryType, arch: SynthArch) -> Gguf {
+        let options = SynthOptions {
+            ternary,
+            arch,
+            ..SynthOptions::default()
+        };
+        Gguf::parse("tiny", Bytes::from(to_vec(&options).unwrap())).unwrap()
+    }
+
+    #[test]
+    fn has_the_keys_and_tensors_of_the_published_file() {
+        let file = tiny(TernaryType::I2S, SynthArch::BitnetB158);
+        assert_eq!(
+            file.string("general.architecture").unwrap(),
+            Some("bitnet-b1.58")
+        );
+        assert_eq!(file.u32("bitnet-b1.58.vocab_size").unwrap(), Some(512));
+        assert_eq!(
+            file.f32("bitnet-b1.58.rope.freq_base").unwrap(),
+            Some(500_000.0)
+        );
+        assert_eq!(
+            file.bool("tokenizer.ggml.add_bos_token").unwrap(),
+            Some(true)
+        );
+        assert_eq!(
+            file.strings("tokenizer.ggml.tokens")
+                .unwrap()
+                .unwrap()
+                .len(),
+            512
+        );
+        assert_eq!(file.tensors().len(), 2 + 2 * 11);
+        let q = file.tensor("blk.1.attn_q.weight").unwrap();
+        assert_eq!((q.kind, q.cols(), q.rows()), (GgmlType::I2_S, 256, 256));
+        assert_eq!(file.tensor("blk.0.ffn_down.weight").unwrap().ne, [512, 256]);
+        assert_eq!(
+            file.tensor("token_embd.weight").unwrap().kind,
+            GgmlType::F16
+        );
+        let scale = q.i2s_scale("tiny").unwrap();
+        assert!(
+            (scale - 1.0 / (0.6015625f32 * 256.0).sqrt()).abs() < 1e-4,
+            "{scale}"
+        );
+    }
+
+    #[test]
+    fn architectures_differ_where_they_should() {
+        let has = |arch, name: &str| tiny(TernaryType::TQ2_0, arch).tensor(name).is_some();
+        assert!(has(SynthArch::Bitnet, "blk.0.attn_sub_norm.weight"));
+        assert!(!has(SynthArch::Bitnet, "output.weight"));
+        assert!(has(SynthArch::Llama, "output.weight"));
+        assert!(!has(SynthArch::Llama, "blk.0.ffn_sub_norm.weight"));
+        assert!(has(SynthArch::Qwen3, "blk.1.attn_k_norm.weight"));
+    }
+
+    #[test]
+    fn all_ternary_types_hold_the_same_weights() {
+        let decode = |ternary| {
+            let file = tiny(ternary, SynthArch::BitnetB158);
+            let tensor = file.tensor("blk.0.ffn_down.weight").unwrap();
+            let format = tensor.format(I2sLayout::A, "tiny").unwrap();
+            let scale = tensor.i2s_scale("tiny").unwrap_or(0.0);
+            let rows = tensor.row_data();
+            let mut values = vec![0.0; tensor.elements()];
+            for (row, out) in rows
+                .chunks(format.row_bytes(512).unwrap())
+                .zip(values.chunks_mut(512))
+            {
+                format.decode_row(row, scale, out).unwrap();
+            }
+            values
+        };
+        let expected = decode(TernaryType::I2S);
+        assert!(expected.iter().any(|v| *v < 0.0));
+        assert!(decode(TernaryType::TQ1_0) == expected);
+        assert!(decode(TernaryType::TQ2_0) == expected);
+    }
+
+    #[test]
+    fn the_seed_decides_the_bytes() {
+        let bytes = |seed| {
+            to_vec(&SynthOptions {
+                seed,
+                ..SynthOptions::default()
+            })
+            .unwrap()
+        };
+        // FNV-1a of the file, so that a change of its bytes, on any machine, does not go unseen.
+        let hash = bytes(1)
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+            });
+        assert_eq!(format!("{hash:016x}"), "c9dc4a2253e51e12");
+        assert!(bytes(1) != bytes(2));
+    }
+
+    #[test]
+    fn embeddings_come_in_three_types() {
+        for (embedding, kind) in [
+            (EmbeddingType::F16, GgmlType::F16),
+            (EmbeddingType::Q8_0, GgmlType::Q8_0),
+            (EmbeddingType::Q6K, GgmlType::Q6_K),
+        ] {
+            let options = SynthOptions {
+                embedding,
+                ..SynthOptions::default()
+            };
+            let file = Gguf::parse("tiny", Bytes::from(to_vec(&options).unwrap())).unwrap();
+            assert_eq!(file.tensor("token_embd.weight").unwrap().kind, kind);
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        assert_eq!("2b4t".parse::<Shape>().unwrap(), Shape::B2_4t);
+        assert_eq!("tq1_0".parse::<TernaryType>().unwrap(), TernaryType::TQ1_0);
+        let error = "3b".parse::<Shape>().unwrap_err().to_string();
+        assert!(error.contains("tiny, 125m, 700m, 2b4t"), "{error}");
+    }
+
+    #[test]
+    fn a_file_is_written_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("tiny.gguf");
+        let mut last = (0, 0);
+        let summary = write(&SynthOptions::default(), &path, &mut |done, total| {
+            last = (done, total)
+        })
+        .unwrap();
+        assert_eq!(last, (summary.data_bytes, summary.data_bytes));
+        let file = Gguf::open(&path).unwrap();
+        assert_eq!(file.tensors().len(), summary.tensors);
+    }
+}
