@@ -124,7 +124,7 @@ enum Cut {
 #[derive(Debug)]
 enum Merger {
     Ranks(Box<BPE>),
-    Scores(Sentencepiece),
+    Scores(Box<Sentencepiece>),
 }
 
 /// Everything that the two readers find out, before the derived tables are built.
