@@ -1,2 +1,94 @@
-//! placeholder
-fn main() {}
+//! The `bitnet` command: runs ternary language models from the command line.
+//!
+//! One file per command in `commands/`; beside it what they share: the arguments that name and open a model
+//! (`open`), progress bars, Ctrl-C, and how a failure becomes a line on stderr and an exit code.
+
+mod commands;
+mod failure;
+mod interrupt;
+mod open;
+mod progress;
+mod units;
+
+use clap::{Parser, Subcommand};
+use commands::{bench, chat, devices, inspect, logits, perplexity, run, synth, tokenize};
+use std::process::ExitCode;
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "\
+Examples:
+  bitnet                                      a story by the built-in demo model
+  bitnet run \"Once upon a time\" -n 200        continue a text
+  bitnet run -m 2b4t \"The capital of France is\"
+  bitnet chat -m 2b4t                         talk to a model; it is downloaded once
+  bitnet inspect model.gguf                   what is in a file
+  bitnet bench -m model.gguf -t 1,2,4         tokens per second
+
+MODEL is a path (GGUF file, safetensors file or folder), an http(s) address,
+hf:owner/repo[/file][@revision], or a short name (2b4t, falcon-e-1b, falcon3-1b, …).
+Downloads resume, are verified, and are kept in the platform's cache folder.
+
+Environment:
+  BITNET_ISA=scalar|avx2|…    force a kernel set     BITNET_LOG=info   say more on stderr
+  HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE   as in Hugging Face's tools
+
+Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.";
+
+/// Run ternary (1.58-bit) language models: the same file, the same text, on every machine.
+#[derive(Parser)]
+#[command(name = "bitnet", version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Continue a text (the default command)
+    Run(run::Arguments),
+    /// Talk to a model, line by line
+    Chat(chat::Arguments),
+    /// Say what is in a model file and what it needs to run
+    Inspect(inspect::Arguments),
+    /// Show the tokens of a text
+    Tokenize(tokenize::Arguments),
+    /// Measure how well a model predicts a text
+    Perplexity(perplexity::Arguments),
+    /// Print the logits of every position
+    Logits(logits::Arguments),
+    /// Write a model with random ternary weights, in the shape of a real one
+    Synth(synth::Arguments),
+    /// Measure prefill and decode speed, load time and memory
+    Bench(bench::Arguments),
+    /// List the devices and kernels of this machine
+    Devices(devices::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // A second subscriber cannot be there yet; logging is no reason to fail.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_env("BITNET_LOG").unwrap_or_else(|_| EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .without_time()
+        .with_target(false)
+        .try_init();
+    let command = cli
+        .command
+        .unwrap_or_else(|| Command::Run(run::Arguments::default()));
+    let outcome = match command {
+        Command::Run(arguments) => arguments.run(),
+        Command::Chat(arguments) => arguments.run(),
+        Command::Inspect(arguments) => arguments.run(),
+        Command::Tokenize(arguments) => arguments.run(),
+        Command::Perplexity(arguments) => arguments.run(),
+        Command::Logits(arguments) => arguments.run(),
+        Command::Synth(arguments) => arguments.run(),
+        Command::Bench(arguments) => arguments.run(),
+        Command::Devices(arguments) => arguments.run(),
+    };
+    failure::exit_code(outcome)
+}

@@ -1,0 +1,236 @@
+//! `bitnet bench`: prefill and decode speed, load time and memory, in the manner of llama-bench.
+//!
+//! A test is a number of tokens run from an empty context, prefill in batches (`pp512`) or decode one by one (`tg64`),
+//! once for warming up and then as often as asked. Reported are mean and standard deviation of the tokens per second.
+
+use super::print_json;
+use crate::failure::Usage;
+use crate::open::ModelArguments;
+use crate::units;
+use bitnet::{Model, Want};
+use serde::Serialize;
+use std::io::Write;
+use std::time::Instant;
+
+/// Tokens that prefill runs at once, as generating does.
+const BATCH: usize = 256;
+
+/// Arguments of `bitnet bench`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  bitnet bench                                     the built-in demo model
+  bitnet bench -m model.gguf -p 512 -n 64 -t 1,2,4
+  bitnet bench -m model.gguf -p 0 -n 128 -r 10     decode alone
+  bitnet bench -m model.gguf --json")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelArguments,
+
+    /// Tokens of the prefill test; 0 leaves it out
+    #[arg(short, long, value_name = "TOKENS", default_value_t = 512)]
+    prompt: usize,
+
+    /// Tokens of the decode test; 0 leaves it out
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
+    tokens: usize,
+
+    /// Numbers of threads to measure, separated by commas; without it, one thread for each core
+    #[arg(short, long, value_name = "THREADS", value_delimiter = ',')]
+    threads: Vec<usize>,
+
+    /// Repetitions of each test
+    #[arg(short, long, value_name = "COUNT", default_value_t = 5)]
+    repetitions: usize,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    model: String,
+    architecture: String,
+    parameters: u64,
+    weight_bytes: u64,
+    /// Bytes read for one decoded token: every matrix once, and the keys and values at half the decode test's length.
+    bytes_per_token: u64,
+    /// The most memory this process has held, file pages included; `null` where the system does not say.
+    peak_rss_bytes: Option<u64>,
+    results: Vec<TestResult>,
+}
+
+#[derive(Serialize)]
+struct TestResult {
+    device: String,
+    threads: Option<usize>,
+    test: String,
+    tokens: usize,
+    load_seconds: f64,
+    tokens_per_second: f64,
+    deviation: f64,
+    samples: Vec<f64>,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.repetitions == 0 {
+            return Err(Usage("-r must be at least 1".to_owned()).into());
+        }
+        if self.prompt == 0 && self.tokens == 0 {
+            return Err(
+                Usage("-p and -n are both 0: there is nothing to measure".to_owned()).into(),
+            );
+        }
+        let threads: Vec<Option<usize>> = match &self.threads[..] {
+            [] => vec![None],
+            list => list.iter().copied().map(Some).collect(),
+        };
+        let mut report: Option<Report> = None;
+        for threads in threads {
+            let opened = self.model.open(threads)?;
+            let model = &opened.model;
+            let mut measure = |test: String, tokens: usize, batch: usize| -> anyhow::Result<u64> {
+                let (samples, cache) = time(model, tokens, batch, self.repetitions)?;
+                let (mean, deviation) = mean_and_deviation(&samples);
+                let result = TestResult {
+                    device: model.device(),
+                    threads,
+                    test,
+                    tokens,
+                    load_seconds: opened.time.as_secs_f64(),
+                    tokens_per_second: mean,
+                    deviation,
+                    samples,
+                };
+                report
+                    .get_or_insert_with(|| Report {
+                        model: model.name().to_owned(),
+                        architecture: model.architecture().name.clone(),
+                        parameters: model.parameters(),
+                        weight_bytes: model.weight_bytes(),
+                        bytes_per_token: model.weight_bytes(),
+                        peak_rss_bytes: None,
+                        results: Vec::new(),
+                    })
+                    .results
+                    .push(result);
+                Ok(cache)
+            };
+            if self.prompt > 0 {
+                measure(format!("pp{}", self.prompt), self.prompt, BATCH)?;
+            }
+            if self.tokens > 0 {
+                let cache = measure(format!("tg{}", self.tokens), self.tokens, 1)?;
+                if let Some(report) = &mut report {
+                    report.bytes_per_token = report.weight_bytes + cache / 2;
+                }
+            }
+        }
+        let Some(mut report) = report else {
+            return Ok(());
+        };
+        report.peak_rss_bytes = peak_rss();
+        if self.json {
+            print_json(&report)
+        } else {
+            print(&report)
+        }
+    }
+}
+
+/// Tokens per second of each repetition, and the bytes of keys and values at the end of one.
+fn time(
+    model: &Model,
+    tokens: usize,
+    batch: usize,
+    repetitions: usize,
+) -> anyhow::Result<(Vec<f64>, u64)> {
+    let vocabulary = model.vocabulary().max(1);
+    // Any tokens do; a fixed walk through the vocabulary makes runs comparable.
+    let ids: Vec<u32> = (0..tokens)
+        .map(|index| (index * 7919 % vocabulary) as u32)
+        .collect();
+    let mut session = model.session()?;
+    let mut samples = Vec::with_capacity(repetitions);
+    for repetition in 0..=repetitions {
+        session.reset();
+        let begin = Instant::now();
+        for piece in ids.chunks(batch) {
+            session.forward(piece, Want::Last)?;
+        }
+        if repetition > 0 {
+            samples.push(tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9));
+        }
+    }
+    Ok((samples, session.cache_bytes() as u64))
+}
+
+fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {
+    let count = samples.len() as f64;
+    let mean = samples.iter().sum::<f64>() / count;
+    let squares: f64 = samples.iter().map(|sample| (sample - mean).powi(2)).sum();
+    let deviation = if samples.len() > 1 {
+        (squares / (count - 1.0)).sqrt()
+    } else {
+        0.0
+    };
+    (mean, deviation)
+}
+
+/// The high-water mark of resident memory.
+fn peak_rss() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn print(report: &Report) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    writeln!(
+        out,
+        "{} ({}, {} parameters, {} of weights)\n",
+        report.model,
+        report.architecture,
+        units::count(report.parameters),
+        units::bytes(report.weight_bytes),
+    )?;
+    writeln!(out, "| device | test | tokens/s | load |")?;
+    writeln!(out, "| --- | ---: | ---: | ---: |")?;
+    for result in &report.results {
+        writeln!(
+            out,
+            "| {} | {} | {:.2} ± {:.2} | {} |",
+            result.device,
+            result.test,
+            result.tokens_per_second,
+            result.deviation,
+            units::seconds(result.load_seconds),
+        )?;
+    }
+    writeln!(out)?;
+    let decode = report
+        .results
+        .iter()
+        .filter(|result| result.test.starts_with("tg"));
+    if let Some(fastest) = decode
+        .map(|result| result.tokens_per_second)
+        .reduce(f64::max)
+    {
+        writeln!(
+            out,
+            "{} read per decoded token: {}/s at the fastest",
+            units::bytes(report.bytes_per_token),
+            units::bytes((report.bytes_per_token as f64 * fastest) as u64),
+        )?;
+    }
+    match report.peak_rss_bytes {
+        Some(bytes) => writeln!(out, "peak memory {}", units::bytes(bytes))?,
+        None => writeln!(out, "peak memory: this system does not say")?,
+    }
+    Ok(())
+}

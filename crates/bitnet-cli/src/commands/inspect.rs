@@ -1,0 +1,331 @@
+//! `bitnet inspect`: what is in a model file and what it needs to run.
+//!
+//! It reads files that cannot be run too, and says why not.
+
+mod tensors;
+
+use super::print_json;
+use crate::open::resolve;
+use crate::units;
+use anstyle::Style;
+use bitnet::Architecture;
+use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
+use serde::Serialize;
+use std::io::Write;
+use tensors::{Census, TypeCount};
+
+/// Positions a session holds unless asked otherwise, as `Model::open` has it.
+const DEFAULT_CONTEXT: usize = 4096;
+
+/// Arguments of `bitnet inspect`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  bitnet inspect model.gguf
+  bitnet inspect hf:microsoft/bitnet-b1.58-2B-4T        a folder of safetensors
+  bitnet inspect 2b4t --json | jq .memory")]
+pub(crate) struct Arguments {
+    /// A path, an address, hf:owner/repo[/file] or a short name
+    model: String,
+
+    /// Print JSON, with the chat template in full
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    file: String,
+    container: String,
+    architecture: Option<Shape>,
+    /// Why the file cannot be run, as far as its description says.
+    obstacle: Option<String>,
+    tokenizer: Option<Vocabulary>,
+    chat_template: Option<String>,
+    tensors: usize,
+    parameters: u64,
+    bytes: u64,
+    bits_per_weight: f64,
+    types: Vec<TypeCount>,
+    ternary: Option<Ternary>,
+    memory: Option<Memory>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Shape {
+    name: String,
+    layers: usize,
+    hidden: usize,
+    feed_forward: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    context: usize,
+    rope_base: f32,
+    activation: String,
+}
+
+#[derive(Serialize)]
+struct Vocabulary {
+    kind: String,
+    pre: Option<String>,
+    tokens: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct Ternary {
+    weights: u64,
+    bytes: u64,
+    bits_per_weight: f64,
+    /// Weights that were counted: those of types this runtime decodes.
+    counted: u64,
+    zeros: u64,
+    zero_share: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    weights_bytes: u64,
+    kv_bytes_per_token: u64,
+    context: usize,
+    kv_bytes: u64,
+    total_bytes: u64,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let file = ModelFile::open(&resolve(&self.model)?)?;
+        let report = Report::new(&file);
+        if self.json {
+            print_json(&report)
+        } else {
+            print(&report)
+        }
+    }
+}
+
+impl Report {
+    fn new(file: &ModelFile) -> Self {
+        let (container, architecture, tokenizer, chat_template, census) = match file {
+            ModelFile::Gguf(file) => (
+                format!("GGUF version {}", file.version()),
+                Architecture::from_gguf(file),
+                gguf_vocabulary(file),
+                file.string("tokenizer.chat_template")
+                    .ok()
+                    .flatten()
+                    .map(str::to_owned),
+                Census::of_gguf(file),
+            ),
+            ModelFile::SafeTensors(file) => (
+                "safetensors".to_owned(),
+                Architecture::from_config(file),
+                checkpoint_vocabulary(file),
+                checkpoint_template(file),
+                Census::of_checkpoint(file),
+            ),
+        };
+        let (architecture, obstacle) = match architecture {
+            Ok(architecture) => (Some(architecture), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let memory = architecture.as_ref().map(|architecture| {
+            let heads = architecture.heads;
+            let kv_bytes_per_token =
+                (architecture.layers * 2 * heads.kv * heads.dim * size_of::<f32>()) as u64;
+            let context = architecture.context.min(DEFAULT_CONTEXT);
+            let kv_bytes = kv_bytes_per_token * context as u64;
+            Memory {
+                weights_bytes: census.resident_bytes,
+                kv_bytes_per_token,
+                context,
+                kv_bytes,
+                total_bytes: census.resident_bytes + kv_bytes,
+            }
+        });
+        let bits = |bytes: u64, elements: u64| bytes as f64 * 8.0 / elements.max(1) as f64;
+        Self {
+            file: file.name().to_owned(),
+            container,
+            architecture: architecture.map(Shape::from),
+            obstacle,
+            tokenizer,
+            chat_template,
+            tensors: census.types.iter().map(|kind| kind.tensors).sum(),
+            parameters: census.parameters,
+            bytes: census.bytes,
+            bits_per_weight: bits(census.bytes, census.parameters),
+            ternary: (census.ternary > 0).then(|| Ternary {
+                weights: census.ternary,
+                bytes: census.ternary_bytes,
+                bits_per_weight: bits(census.ternary_bytes, census.ternary),
+                counted: census.counted,
+                zeros: census.zeros,
+                zero_share: (census.counted > 0)
+                    .then(|| census.zeros as f64 / census.counted as f64),
+            }),
+            types: census.types,
+            memory,
+            warnings: census.warnings,
+        }
+    }
+}
+
+impl From<Architecture> for Shape {
+    fn from(architecture: Architecture) -> Self {
+        Self {
+            name: architecture.name,
+            layers: architecture.layers,
+            hidden: architecture.hidden,
+            feed_forward: architecture.feed_forward,
+            heads: architecture.heads.query,
+            kv_heads: architecture.heads.kv,
+            head_dim: architecture.heads.dim,
+            context: architecture.context,
+            rope_base: architecture.rope.base,
+            activation: format!("{:?}", architecture.gate).to_lowercase(),
+        }
+    }
+}
+
+fn gguf_vocabulary(file: &Gguf) -> Option<Vocabulary> {
+    let kind = file.string("tokenizer.ggml.model").ok()??;
+    Some(Vocabulary {
+        kind: kind.to_owned(),
+        pre: file.string("tokenizer.ggml.pre").ok()?.map(str::to_owned),
+        tokens: file
+            .strings("tokenizer.ggml.tokens")
+            .ok()?
+            .map(|tokens| tokens.len()),
+    })
+}
+
+fn sibling_text(file: &SafeTensorsModel, name: &str) -> Option<String> {
+    std::fs::read_to_string(file.sibling(name)?).ok()
+}
+
+fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
+    let text = sibling_text(file, "tokenizer.json")?;
+    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(Vocabulary {
+        kind: json["model"]["type"]
+            .as_str()
+            .unwrap_or("unknown")
+            .to_owned(),
+        pre: None,
+        tokens: json["model"]["vocab"].as_object().map(serde_json::Map::len),
+    })
+}
+
+fn checkpoint_template(file: &SafeTensorsModel) -> Option<String> {
+    sibling_text(file, "chat_template.jinja").or_else(|| {
+        let text = sibling_text(file, "tokenizer_config.json")?;
+        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+        json["chat_template"].as_str().map(str::to_owned)
+    })
+}
+
+fn print(report: &Report) -> anyhow::Result<()> {
+    let mut out = anstream::stdout().lock();
+    let bold = Style::new().bold();
+    writeln!(out, "{bold}{}{bold:#}", report.file)?;
+    let mut line = |name: &str, value: String| writeln!(out, "  {name:<15} {value}");
+    line("container", report.container.clone())?;
+    if let Some(shape) = &report.architecture {
+        line("architecture", shape.name.clone())?;
+        line(
+            "shape",
+            format!(
+                "{} layers, width {}, feed-forward {} ({})",
+                shape.layers, shape.hidden, shape.feed_forward, shape.activation
+            ),
+        )?;
+        line(
+            "attention",
+            format!(
+                "{} heads of {}, {} for keys and values, context {}, rotary base {}",
+                shape.heads, shape.head_dim, shape.kv_heads, shape.context, shape.rope_base
+            ),
+        )?;
+    }
+    if let Some(obstacle) = &report.obstacle {
+        line("cannot run", obstacle.clone())?;
+    }
+    if let Some(vocabulary) = &report.tokenizer {
+        let pre = vocabulary.pre.as_ref().map(|pre| format!(" ({pre})"));
+        let tokens = vocabulary.tokens.map(|tokens| format!(", {tokens} tokens"));
+        line(
+            "tokenizer",
+            format!(
+                "{}{}{}",
+                vocabulary.kind,
+                pre.unwrap_or_default(),
+                tokens.unwrap_or_default()
+            ),
+        )?;
+    }
+    line(
+        "chat template",
+        match &report.chat_template {
+            Some(template) => format!("{} characters", template.chars().count()),
+            None => "none".to_owned(),
+        },
+    )?;
+    line(
+        "parameters",
+        format!(
+            "{} in {} tensors, {}, {:.3} bits each",
+            units::count(report.parameters),
+            report.tensors,
+            units::bytes(report.bytes),
+            report.bits_per_weight
+        ),
+    )?;
+    if let Some(ternary) = &report.ternary {
+        let zeros = ternary
+            .zero_share
+            .map(|share| format!(", {:.1} % of them zero", share * 100.0));
+        line(
+            "ternary",
+            format!(
+                "{}, {}, {:.3} bits each{}",
+                units::count(ternary.weights),
+                units::bytes(ternary.bytes),
+                ternary.bits_per_weight,
+                zeros.unwrap_or_default()
+            ),
+        )?;
+    }
+    if let Some(memory) = &report.memory {
+        line(
+            "memory",
+            format!(
+                "{} = {} of weights + {} of keys and values for {} tokens",
+                units::bytes(memory.total_bytes),
+                units::bytes(memory.weights_bytes),
+                units::bytes(memory.kv_bytes),
+                memory.context
+            ),
+        )?;
+    }
+    for warning in &report.warnings {
+        line("warning", warning.clone())?;
+    }
+    writeln!(
+        out,
+        "\n  {:<10} {:>8} {:>14} {:>10}",
+        "type", "tensors", "parameters", "size"
+    )?;
+    for kind in &report.types {
+        writeln!(
+            out,
+            "  {:<10} {:>8} {:>14} {:>10}",
+            kind.name,
+            kind.tensors,
+            units::count(kind.parameters),
+            units::bytes(kind.bytes)
+        )?;
+    }
+    Ok(())
+}

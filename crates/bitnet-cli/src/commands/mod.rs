@@ -1,0 +1,23 @@
+//! The commands, one file each. `Arguments` is what clap reads, `Arguments::run` does the work.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod devices;
+pub(crate) mod inspect;
+pub(crate) mod logits;
+pub(crate) mod perplexity;
+pub(crate) mod run;
+mod sampling;
+pub(crate) mod synth;
+pub(crate) mod tokenize;
+
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Prints `value` as one line of JSON on stdout.
+fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string(value)?;
+    text.push('\n');
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

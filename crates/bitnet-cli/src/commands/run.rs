@@ -1,0 +1,183 @@
+//! `bitnet run`: continues a text.
+
+use super::print_json;
+use super::sampling::SamplingArguments;
+use crate::failure::{Interrupted, Usage};
+use crate::interrupt::Interrupt;
+use crate::open::{ModelArguments, ThreadsArgument};
+use crate::progress::Steps;
+use anstyle::Style;
+use anyhow::Context;
+use bitnet::{GenerateOptions, StopReason, Timings};
+use serde::Serialize;
+use std::io::{Read, Write, stdin};
+use std::time::Duration;
+
+/// Arguments of `bitnet run`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+Examples:
+  bitnet run                                         a story by the built-in demo model
+  bitnet run \"One day, Tom found a key\" --seed 7     the same text every time, on every machine
+  bitnet run -m 2b4t \"The capital of France is\" -n 20 --temp 0
+  cat notes.txt | bitnet run -m model.gguf -         the prompt from stdin
+  bitnet run --json \"Once upon a time\" | jq .text")]
+pub(crate) struct Arguments {
+    /// The text to continue; - reads it from stdin; without it, the beginning of a story
+    prompt: Option<String>,
+
+    #[command(flatten)]
+    model: ModelArguments,
+
+    #[command(flatten)]
+    threads: ThreadsArgument,
+
+    /// The most tokens to generate
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 128)]
+    tokens: usize,
+
+    #[command(flatten)]
+    sampling: SamplingArguments,
+
+    /// End at this text, which is not printed; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+
+    /// Go on after the model's own end of text
+    #[arg(long)]
+    ignore_end: bool,
+
+    /// Print the continuation alone, without the prompt
+    #[arg(long)]
+    no_echo: bool,
+
+    /// Print one JSON object when done instead of streaming
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    device: String,
+    prompt: &'a str,
+    text: &'a str,
+    stop: &'static str,
+    seed: u64,
+    prompt_tokens: usize,
+    generated_tokens: usize,
+    load_seconds: f64,
+    prompt_seconds: f64,
+    decode_seconds: f64,
+    prompt_tokens_per_second: f64,
+    decode_tokens_per_second: f64,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let prompt = self.prompt()?;
+        let (sampling, seed) = self.sampling.options();
+        let opened = self.model.open(self.threads.threads)?;
+        let interrupt = Interrupt::watch()?;
+        let mut session = opened.model.session()?;
+        let options = GenerateOptions {
+            max_tokens: self.tokens,
+            sampling,
+            stop: self.stop,
+            stop_at_end: !self.ignore_end,
+            cancel: interrupt.cancel(),
+        };
+        let mut generation = session.generate(&prompt, &options)?;
+        let mut out = anstream::stdout().lock();
+        if !self.json && !self.no_echo {
+            let bold = Style::new().bold();
+            write!(out, "{bold}{prompt}{bold:#}")?;
+            out.flush()?;
+        }
+        {
+            let mut steps = Steps::new("reading");
+            generation.prefill(|done, all| steps.set(done as u64, all as u64))?;
+        }
+        let mut text = String::new();
+        for piece in generation.by_ref() {
+            let piece = piece?;
+            if self.json {
+                text.push_str(&piece);
+            } else {
+                out.write_all(piece.as_bytes())?;
+                out.flush()?;
+            }
+        }
+        let (timings, reason) = (generation.timings(), generation.stop_reason());
+        if self.json {
+            print_json(&Report {
+                model: opened.model.name(),
+                device: opened.model.device(),
+                prompt: &prompt,
+                text: &text,
+                stop: reason.map_or("none", StopReason::name),
+                seed,
+                prompt_tokens: timings.prompt_tokens,
+                generated_tokens: timings.generated_tokens,
+                load_seconds: opened.time.as_secs_f64(),
+                prompt_seconds: timings.prompt_time.as_secs_f64(),
+                decode_seconds: timings.decode_time.as_secs_f64(),
+                prompt_tokens_per_second: timings.prompt_rate(),
+                decode_tokens_per_second: timings.decode_rate(),
+            })?;
+        } else {
+            writeln!(out)?;
+            let line = timings_line(opened.time, &timings);
+            let dim = Style::new().dimmed();
+            anstream::eprintln!(
+                "{dim}{line} | {} | seed {seed}{dim:#}",
+                opened.model.device()
+            );
+        }
+        if interrupt.is_pressed() {
+            return Err(Interrupted.into());
+        }
+        Ok(())
+    }
+
+    fn prompt(&self) -> anyhow::Result<String> {
+        match self.prompt.as_deref() {
+            None => Ok(bitnet_demo::STORY_PROMPT.to_owned()),
+            Some("-") => {
+                let mut text = String::new();
+                stdin()
+                    .read_to_string(&mut text)
+                    .context("cannot read the prompt from stdin")?;
+                Ok(text)
+            }
+            Some("") => Err(Usage("the prompt is empty".to_owned()).into()),
+            Some(text) => Ok(text.to_owned()),
+        }
+    }
+}
+
+impl Default for Arguments {
+    /// What `bitnet run` without anything behind it means.
+    fn default() -> Self {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Bare {
+            #[command(flatten)]
+            arguments: Arguments,
+        }
+        Bare::parse_from(["bitnet"]).arguments
+    }
+}
+
+/// Load, prompt and decode in one line.
+pub(super) fn timings_line(load: Duration, timings: &Timings) -> String {
+    format!(
+        "load {} | prompt {} tokens, {:.1} tok/s | generated {} tokens, {:.1} tok/s",
+        crate::units::seconds(load.as_secs_f64()),
+        timings.prompt_tokens,
+        timings.prompt_rate(),
+        timings.generated_tokens,
+        timings.decode_rate(),
+    )
+}

@@ -1,0 +1,52 @@
+//! The arguments that say how each token is chosen, shared by `run` and `chat`.
+
+use bitnet::SamplingOptions;
+use std::hash::{BuildHasher, RandomState};
+
+/// How each token is chosen.
+#[derive(clap::Args)]
+pub(super) struct SamplingArguments {
+    /// Temperature: 0 takes the likeliest token, more is livelier
+    #[arg(long, value_name = "T", default_value_t = 0.8)]
+    temp: f32,
+
+    /// Choose among the K likeliest tokens; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    top_k: usize,
+
+    /// Choose among the likeliest tokens that together have this probability; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    top_p: f32,
+
+    /// Leave out tokens less likely than this share of the likeliest; 0 for none
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    min_p: f32,
+
+    /// Make tokens that occurred less likely; 1 for no difference
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    repeat_penalty: f32,
+
+    /// Where the random numbers begin: the same seed gives the same text; without it, another each time
+    #[arg(long)]
+    seed: Option<u64>,
+}
+
+impl SamplingArguments {
+    /// The options, and the seed in them.
+    pub(super) fn options(&self) -> (SamplingOptions, u64) {
+        // A fresh hasher's keys are random; 32 bits are easy to type again.
+        let seed = self
+            .seed
+            .unwrap_or_else(|| RandomState::new().hash_one(0) & u64::from(u32::MAX));
+        let options = SamplingOptions {
+            temperature: self.temp,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repeat_penalty,
+            seed,
+            ..SamplingOptions::default()
+        };
+        (options, seed)
+    }
+}

@@ -1,0 +1,63 @@
+//! Ctrl-C as something that a command looks at where it can stop in good order.
+//!
+//! A command that never watches is ended by Ctrl-C as any program is. Once watched, the first Ctrl-C stops downloads and
+//! generations that know of it, and the second one, should nobody have taken notice, ends the program.
+
+use anyhow::{Context, Result};
+use bitnet::Cancel;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What Ctrl-C sets. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Interrupt {
+    pressed: Arc<AtomicBool>,
+    cancel: Cancel,
+}
+
+static WATCHED: Mutex<Option<Interrupt>> = Mutex::new(None);
+
+impl Interrupt {
+    /// Watches for Ctrl-C from now on.
+    ///
+    /// # Errors
+    /// If the system lets nobody handle the signal.
+    pub(crate) fn watch() -> Result<Self> {
+        let mut watched = WATCHED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(interrupt) = watched.as_ref() {
+            return Ok(interrupt.clone());
+        }
+        let interrupt = Self::default();
+        let seen = interrupt.clone();
+        ctrlc::set_handler(move || {
+            if seen.pressed.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            seen.cancel.cancel();
+        })
+        .context("cannot watch for Ctrl-C")?;
+        *watched = Some(interrupt.clone());
+        Ok(interrupt)
+    }
+
+    /// The flag for downloads.
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.pressed)
+    }
+
+    /// The flag for generations.
+    pub(crate) fn cancel(&self) -> Cancel {
+        self.cancel.clone()
+    }
+
+    /// Whether Ctrl-C was pressed since the last [`reset`](Self::reset).
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.pressed.load(Ordering::Relaxed)
+    }
+
+    /// Takes notice of it: the program goes on.
+    pub(crate) fn reset(&self) {
+        self.pressed.store(false, Ordering::Relaxed);
+        self.cancel.reset();
+    }
+}

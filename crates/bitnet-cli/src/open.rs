@@ -1,0 +1,113 @@
+//! The arguments that name a model and say how it runs, and the way from them to an open model.
+
+use crate::interrupt::Interrupt;
+use crate::progress::{Downloads, Steps};
+use bitnet::hub::{self, HubOptions};
+use bitnet::{Activations, Device, I2sLayout, Model, ModelOptions};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// Which model, and how it runs.
+#[derive(Args, Default)]
+pub(crate) struct ModelArguments {
+    /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
+    #[arg(short, long, value_name = "MODEL")]
+    pub(crate) model: Option<String>,
+
+    /// Where to run: auto or cpu (`bitnet devices` lists what there is)
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    device: Device,
+
+    /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
+    #[arg(long, value_enum, default_value_t)]
+    activations: ActivationsArgument,
+
+    /// Byte order of I2_S tensors, which a file does not tell: a is usual, b is written on ARM by some builds of bitnet.cpp
+    #[arg(long, value_enum, default_value_t)]
+    i2s_layout: LayoutArgument,
+
+    /// Tokens of context; without it, the model's own, at most 4096
+    #[arg(short, long, value_name = "TOKENS")]
+    context: Option<usize>,
+}
+
+/// How many threads compute.
+#[derive(Args, Default)]
+pub(crate) struct ThreadsArgument {
+    /// Threads; without it, one for each core
+    #[arg(short, long, value_name = "THREADS")]
+    pub(crate) threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum ActivationsArgument {
+    #[default]
+    Int8,
+    F32,
+}
+
+/// Byte order of I2_S tensors.
+#[derive(Clone, Copy, Default, ValueEnum)]
+pub(crate) enum LayoutArgument {
+    #[default]
+    A,
+    B,
+}
+
+impl From<LayoutArgument> for I2sLayout {
+    fn from(layout: LayoutArgument) -> Self {
+        match layout {
+            LayoutArgument::A => Self::A,
+            LayoutArgument::B => Self::B,
+        }
+    }
+}
+
+/// An open model.
+pub(crate) struct Opened {
+    pub(crate) model: Model,
+    /// What opening took, a download not counted.
+    pub(crate) time: Duration,
+}
+
+impl ModelArguments {
+    /// Opens the model, downloading it first if need be.
+    pub(crate) fn open(&self, threads: Option<usize>) -> anyhow::Result<Opened> {
+        let path = self.model.as_deref().map(resolve).transpose()?;
+        let options = ModelOptions {
+            device: self.device,
+            threads,
+            activations: match self.activations {
+                ActivationsArgument::Int8 => Activations::Int8,
+                ActivationsArgument::F32 => Activations::F32,
+            },
+            i2s_layout: self.i2s_layout.into(),
+            context: self.context,
+            ..ModelOptions::default()
+        };
+        let begin = Instant::now();
+        let model = match path {
+            Some(path) => {
+                let mut steps = Steps::new("loading");
+                Model::open_with(path, &options, |done, all| {
+                    steps.set(done as u64, all as u64)
+                })?
+            }
+            None => Model::demo_with(&options)?,
+        };
+        Ok(Opened {
+            model,
+            time: begin.elapsed(),
+        })
+    }
+}
+
+/// The path of a model on this machine, downloading it if need be.
+pub(crate) fn resolve(model: &str) -> anyhow::Result<PathBuf> {
+    let mut options = HubOptions::from_env();
+    if hub::is_remote(model) {
+        options.cancel = Some(Interrupt::watch()?.flag());
+    }
+    Ok(hub::resolve(model, &options, &Downloads::default())?)
+}
