@@ -1,14 +1,14 @@
 //! Ctrl-C as something that a command looks at where it can stop in good order.
 //!
-//! A command that never watches is ended by Ctrl-C as any program is. Once watched, the first Ctrl-C stops downloads and
-//! generations that know of it, and the second one, should nobody have taken notice, ends the program.
+//! While nobody watches, Ctrl-C ends the program as it ends any. While somebody does, the first Ctrl-C stops the downloads
+//! and generations that know of it, and the second one, should nobody have taken notice, ends the program.
 
 use anyhow::{Context, Result};
 use bitnet::Cancel;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What Ctrl-C sets. Clones share it.
+/// What Ctrl-C sets. Clones share it; whoever holds one, or its [`flag`](Self::flag), watches.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
     pressed: Arc<AtomicBool>,
@@ -27,10 +27,14 @@ impl Interrupt {
         if let Some(interrupt) = watched.as_ref() {
             return Ok(interrupt.clone());
         }
+        /// The holders that do not watch: the handler and `WATCHED`.
+        const IDLE: usize = 2;
+
         let interrupt = Self::default();
         let seen = interrupt.clone();
         ctrlc::set_handler(move || {
-            if seen.pressed.swap(true, Ordering::Relaxed) {
+            let again = seen.pressed.swap(true, Ordering::Relaxed);
+            if again || Arc::strong_count(&seen.pressed) <= IDLE {
                 std::process::exit(130);
             }
             seen.cancel.cancel();

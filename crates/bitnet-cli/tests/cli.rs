@@ -180,7 +180,8 @@ fn inspect_counts() {
         .map(|kind| kind["bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(sum, report["bytes"].as_u64().unwrap());
-    assert!(stdout(&["inspect", tiny()]).contains("I2_S"));
+    assert!(stdout(&["inspect", "-m", tiny()]).contains("I2_S"));
+    assert!(stdout(&["inspect"]).starts_with("demo model\n"));
 }
 
 #[test]

@@ -158,7 +158,14 @@ fn time(
         session.reset();
         let begin = Instant::now();
         for piece in ids.chunks(batch) {
-            session.forward(piece, Want::Last)?;
+            // Decoding needs logits of every token, reading a prompt those of the last batch.
+            let done = session.tokens().len() + piece.len() == tokens;
+            let want = if batch == 1 || done {
+                Want::Last
+            } else {
+                Want::Nothing
+            };
+            session.forward(piece, want)?;
         }
         if repetition > 0 {
             samples.push(tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9));

@@ -9,7 +9,7 @@ use crate::open::resolve;
 use crate::units;
 use anstyle::Style;
 use bitnet::Architecture;
-use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
+use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
 use std::io::Write;
 use tensors::{Census, TypeCount};
@@ -25,8 +25,17 @@ Examples:
   bitnet inspect hf:microsoft/bitnet-b1.58-2B-4T        a folder of safetensors
   bitnet inspect 2b4t --json | jq .memory")]
 pub(crate) struct Arguments {
-    /// A path, an address, hf:owner/repo[/file] or a short name
-    model: String,
+    /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
+    model: Option<String>,
+
+    /// The same as MODEL, as the other commands have it
+    #[arg(
+        short = 'm',
+        long = "model",
+        value_name = "MODEL",
+        conflicts_with = "model"
+    )]
+    named: Option<String>,
 
     /// Print JSON, with the chat template in full
     #[arg(long)]
@@ -95,7 +104,10 @@ struct Memory {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let file = ModelFile::open(&resolve(&self.model)?)?;
+        let file = match self.model.or(self.named) {
+            Some(model) => ModelFile::open(&resolve(&model)?)?,
+            None => ModelFile::parse("demo model", Bytes::from_static(bitnet_demo::GGUF))?,
+        };
         let report = Report::new(&file);
         if self.json {
             print_json(&report)
