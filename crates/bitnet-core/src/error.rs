@@ -18,7 +18,7 @@ pub enum Error {
         found: String,
     },
     /// A number that is NaN, infinite or out of range.
-    #[error("{what}: {found} is not {expected}")]
+    #[error("{what}: expected {expected}, found {found}")]
     Value {
         /// The number's name.
         what: String,

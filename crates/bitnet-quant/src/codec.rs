@@ -100,7 +100,7 @@ impl Format {
     /// F32 copies bits. F16 and BF16 round to nearest even and keep NaN (quiet) and infinities. Q8_0, Q4_0 and Q6_K
     /// quantize. TQ1_0, TQ2_0 and Q2_0 take each block's largest magnitude for its scale and round to the nearest of
     /// −1, 0 and +1 times it: exact, up to the f16 rounding of the scale, for values that are ternary already, and poor
-    /// for others (quantize those with absmean first). I2_S takes only values that
+    /// for others (quantize those with [`quantize_absmean`](crate::quantize_absmean) first). I2_S takes only values that
     /// are −1, 0 or +1 times `scale` within 10⁻⁶ of it; the other formats do not look at `scale`.
     ///
     /// # Errors

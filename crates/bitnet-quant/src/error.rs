@@ -5,8 +5,8 @@ use crate::Format;
 /// Why a quantizer or codec refused its input.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum QuantError {
-    /// A length that does not fit the format: `found` is not a multiple of, or not equal to, `expected`.
-    #[error("{format}: {what} of {found} does not fit: expected {expected} or a whole multiple")]
+    /// A length that does not fit the format: `found` is not `expected`, or not a multiple of it.
+    #[error("{format}: {what}: found {found}, expected {expected} or a whole multiple")]
     Length {
         /// Which length.
         what: &'static str,

@@ -13,11 +13,9 @@
 //! permuted within every 128.
 
 use crate::float::value_error;
+use crate::ternary::{TOLERANCE, same_magnitude};
 use crate::ternary_block::{TernaryBlock, encode_codes, no_code_3, validate};
 use crate::{Format, I2sLayout, QuantError};
-
-/// How far a value may be from −1, 0 or +1 times the scale, in units of the scale.
-const TOLERANCE: f64 = 1e-6;
 
 pub(crate) struct LayoutA;
 pub(crate) struct LayoutB;
@@ -113,11 +111,15 @@ pub(crate) fn encode(
 
 /// The code of a value that is −1, 0 or +1 times `scale`, up to rounding.
 fn exact_code(value: f32, scale: f32) -> Option<i8> {
-    if value == 0.0 {
-        return Some(0);
+    if f64::from(value.abs()) <= TOLERANCE * f64::from(scale.abs()) {
+        Some(0)
+    } else if same_magnitude(value, scale) {
+        Some(if value.signum() == scale.signum() {
+            1
+        } else {
+            -1
+        })
+    } else {
+        None
     }
-    let ratio = f64::from(value) / f64::from(scale);
-    let code = ratio.round();
-    let near = (ratio - code).abs() <= TOLERANCE && code.abs() <= 1.0;
-    near.then_some(code as i8)
 }

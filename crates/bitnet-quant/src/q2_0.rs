@@ -47,8 +47,13 @@ impl TernaryBlock<128, 34> for Q2_0Group128 {
 }
 
 fn unpack(bytes: &[u8], codes: &mut [i8]) {
-    for (codes, byte) in codes.as_chunks_mut::<4>().0.iter_mut().zip(bytes) {
-        *codes = [0, 2, 4, 6].map(|shift| (byte >> shift & 3) as i8 - 1);
+    const HIGH: u32 = 0x8080_8080;
+    for (codes, &byte) in codes.as_chunks_mut::<4>().0.iter_mut().zip(bytes) {
+        // The four fields, each in a byte of its own; 1 is taken from each with its high bit set, so none borrows.
+        let byte = u32::from(byte);
+        let fields = (byte | byte << 6 | byte << 12 | byte << 18) & 0x0303_0303;
+        let less_one = ((fields | HIGH) - 0x0101_0101) ^ HIGH;
+        *codes = less_one.to_le_bytes().map(|code| code as i8);
     }
 }
 

@@ -1,6 +1,10 @@
 //! Bytes and values that other programs wrote or read: the formats mean here what they mean there.
 
-use bitnet_quant::{Format, I2sLayout};
+#![allow(clippy::unwrap_used)]
+
+use bitnet_quant::{
+    Format, I2sLayout, WeightScale, hf_packed, quantize_absmax_i8, quantize_absmean,
+};
 
 const TQ1_0: &str = "465dd11874465dd11874465dd11874465dd11874465dd11874465dd11874465d\
     3192b622663192b622663192b6226631235fcb430038";
@@ -157,4 +161,65 @@ fn q6_k() {
     }
     assert_eq!(values.iter().sum::<f32>(), 288.25);
     assert_eq!(values.iter().map(|v| v.abs()).sum::<f32>(), 16656.375);
+}
+
+#[test]
+fn hf_packed_rows() {
+    let codes = pattern(32);
+    let packed = hf_packed::pack(&codes, 8, 4).unwrap();
+    assert_eq!(packed, [80, 37, 66, 148, 9, 80, 37, 66]);
+    let mut found = [0; 32];
+    hf_packed::unpack(&packed, 8, 4, &mut found).unwrap();
+    assert_eq!(found, codes[..]);
+}
+
+#[test]
+fn absmean_rounds_ties_to_even() {
+    let weights = [2.0, -1.0, 0.5, -0.5, 0.0, 0.25, -1.5, 2.25];
+    let mut codes = [9; 8];
+    assert_eq!(quantize_absmean(&weights, &mut codes), Ok(1.0));
+    assert_eq!(codes, [1, -1, 0, 0, 0, 0, -1, 1]);
+}
+
+#[test]
+fn absmax_rounds_ties_to_even() {
+    let x = [127.0, -2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 10.0];
+    let mut q = [0; 8];
+    assert_eq!(quantize_absmax_i8(&x, &mut q), Ok(1.0));
+    assert_eq!(q, [127, -2, -2, 0, 0, 2, 2, 10]);
+}
+
+#[test]
+fn product_of_quantized_operands() {
+    let x = [0.5, -1.0, 0.25, 0.125, -0.75, 2.0, -2.0, 1.0];
+    let mut q = [0; 8];
+    let s = quantize_absmax_i8(&x, &mut q).unwrap();
+    assert_eq!(s, 63.5);
+    assert_eq!(q, [32, -64, 16, 8, -48, 127, -127, 64]);
+    let sums: Vec<i32> = pattern(32)
+        .chunks(8)
+        .map(|row| {
+            row.iter()
+                .zip(q)
+                .map(|(&t, q)| i32::from(t) * i32::from(q))
+                .sum()
+        })
+        .collect();
+    assert_eq!(sums, [-87, -287, -223, 247]);
+    for (meaning, expected) in [
+        (
+            WeightScale::Multiply,
+            [-2.055_118, -6.779_528, -5.267_716, 5.834_646],
+        ),
+        (
+            WeightScale::Divide,
+            [-0.913_386, -3.013_123, -2.341_207, 2.593_176],
+        ),
+    ] {
+        let factor = meaning.factor(1.5).unwrap();
+        for (&sum, expected) in sums.iter().zip(expected) {
+            let y: f32 = sum as f32 / s * factor;
+            assert!((y - expected).abs() < 2e-6, "{y} for {expected}");
+        }
+    }
 }

@@ -139,4 +139,12 @@ impl Error {
             found: found.to_string(),
         }
     }
+
+    /// An [`Error::Tokenizer`] from displayable parts.
+    pub fn tokenizer(file: impl Into<String>, message: impl ToString) -> Self {
+        Self::Tokenizer {
+            file: file.into(),
+            message: message.to_string(),
+        }
+    }
 }

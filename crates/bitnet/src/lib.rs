@@ -3,7 +3,7 @@
 pub mod chat;
 mod error;
 pub mod file;
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
 pub mod sampler;
 pub mod tokenizer;

@@ -1,2 +1,49 @@
-//! placeholder
-fn main() {}
+//! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
+//!
+//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order.
+
+mod requirement;
+mod suite;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "Chores of the BitNet-Rust repository"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install what the tests need, saying what is done; does nothing where all is present
+    Setup,
+    /// Run the test suite: every part, or only those named
+    Test(suite::Selection),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Setup => requirement::install(&suite::Part::ALL),
+        Chore::Test(selection) => test(&selection),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn test(selection: &suite::Selection) -> Result<()> {
+    let parts = selection.parts();
+    requirement::install(&parts)?;
+    suite::run(&parts)
+}

@@ -1,0 +1,214 @@
+//! The one interface between the transformer and the machines that can run it.
+//!
+//! Few, coarse, fused operations, so that a CPU can keep a row in registers and a GPU can record one command
+//! buffer for a token. Rows are tokens; a batch of `n` tokens is `n` rows, and no result depends on how tokens
+//! are batched.
+
+use crate::{Result, WeightMatrix};
+
+/// What happens to activations before a ternary matrix multiplies them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activations {
+    /// Rounded to int8 per token by their largest magnitude, as ternary models are trained.
+    #[default]
+    Int8,
+    /// Left as f32: slower, free of rounding; for comparing implementations.
+    F32,
+}
+
+/// The function on the gate before it multiplies the up projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// max(x, 0)².
+    Relu2,
+    /// x / (1 + e⁻ˣ).
+    Silu,
+}
+
+/// Which elements of a head rotate together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RopePairs {
+    /// (i, i + d/2): "NeoX", Hugging Face.
+    HalfSplit,
+    /// (2i, 2i + 1): GGUF files of architecture `llama`.
+    Interleaved,
+}
+
+/// Rotary position embedding of one model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// Which elements pair.
+    pub pairs: RopePairs,
+    /// How many leading elements of a head rotate; even, at most the head's width.
+    pub dims: usize,
+    /// θ in θ^(−2i/dims).
+    pub base: f32,
+    /// Divisors of the frequencies (`rope_freqs.weight`), `dims / 2` of them, or empty for none.
+    pub divisors: Vec<f32>,
+}
+
+/// Widths of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub query: usize,
+    /// Key and value heads; divides `query`.
+    pub kv: usize,
+    /// Width of one head.
+    pub dim: usize,
+}
+
+/// RMSNorm: x / √(mean(x²) + eps) · gain.
+#[derive(Debug)]
+pub struct Norm<'a, G> {
+    /// One factor per column.
+    pub gain: &'a G,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl<G> Clone for Norm<'_, G> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<G> Copy for Norm<'_, G> {}
+
+/// A machine that can run a transformer.
+///
+/// `Hidden` is f32 `[tokens, width]`; `Activation` is such rows made ready for a matrix (normed, and quantized
+/// as [`Activations`] says).
+pub trait Backend: Send + Sync + 'static {
+    /// A projection's weights, resident.
+    type Matrix: Send + Sync;
+    /// The embedding or the head, resident.
+    type Table: Send + Sync;
+    /// A norm's gains, resident.
+    type Gain: Send + Sync;
+    /// f32 rows.
+    type Hidden: Send;
+    /// Rows ready to be multiplied.
+    type Activation: Send;
+    /// Keys and values of one session, all layers.
+    type Cache: Send;
+    /// Rotations of a run of positions.
+    type Rotations: Send;
+
+    /// One line for people: device, instruction set, threads.
+    fn describe(&self) -> String;
+    /// Runs `work`, which calls the other operations, where they are cheapest to call from.
+    fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
+    /// Makes a projection resident.
+    ///
+    /// # Errors
+    /// If the format has no kernel here, a weight is no ternary code or finite number, or memory is short.
+    fn matrix(&self, weights: WeightMatrix) -> Result<Self::Matrix>;
+    /// Makes an embedding table or head resident.
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn table(&self, weights: WeightMatrix) -> Result<Self::Table>;
+    /// Makes norm gains resident.
+    ///
+    /// # Errors
+    /// If a gain is not finite, or memory is short.
+    fn gain(&self, values: Vec<f32>) -> Result<Self::Gain>;
+
+    /// An empty cache for up to `capacity` tokens.
+    ///
+    /// # Errors
+    /// If memory is short.
+    fn cache(&self, layers: usize, heads: Heads, capacity: usize) -> Result<Self::Cache>;
+    /// Forgets the tokens from `len` on.
+    fn truncate(&self, cache: &mut Self::Cache, len: usize);
+    /// Bytes the cache holds now.
+    fn cache_bytes(&self, cache: &Self::Cache) -> usize;
+    /// The rotations of `count` positions from `first`.
+    ///
+    /// # Errors
+    /// If memory is short.
+    fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Self::Rotations>;
+
+    /// Rows `tokens` of `table`: `[tokens, width]`.
+    ///
+    /// # Errors
+    /// If a token is past the table's last row.
+    fn embed(&self, table: &Self::Table, tokens: &[u32]) -> Result<Self::Hidden>;
+    /// Norms (if asked) and quantizes rows.
+    ///
+    /// # Errors
+    /// If widths differ.
+    fn norm_quantize(
+        &self,
+        x: &Self::Hidden,
+        norm: Option<Norm<'_, Self::Gain>>,
+        activations: Activations,
+    ) -> Result<Self::Activation>;
+    /// Multiplies the rows by each matrix: one `[tokens, rows]` result for each.
+    ///
+    /// # Errors
+    /// If widths differ.
+    fn matmul(&self, a: &Self::Activation, weights: &[&Self::Matrix]) -> Result<Vec<Self::Hidden>>;
+    /// Multiplies the rows by a matrix and adds the product to `residual`.
+    ///
+    /// # Errors
+    /// If widths differ.
+    fn matmul_add(
+        &self,
+        a: &Self::Activation,
+        weights: &Self::Matrix,
+        residual: &mut Self::Hidden,
+    ) -> Result<()>;
+    /// Norms each head of `q` and `k` (if asked), rotates both, and appends `k` and `v` to the cache of `layer`.
+    ///
+    /// # Errors
+    /// If widths differ or the cache is full.
+    #[expect(clippy::too_many_arguments, reason = "one fused step of attention")]
+    fn rope_append(
+        &self,
+        q: &mut Self::Hidden,
+        k: Self::Hidden,
+        v: Self::Hidden,
+        head_norms: Option<[Norm<'_, Self::Gain>; 2]>,
+        rotations: &Self::Rotations,
+        cache: &mut Self::Cache,
+        layer: usize,
+    ) -> Result<()>;
+    /// Causal attention of the last rows appended to `layer`: `[tokens, heads · dim]`.
+    ///
+    /// # Errors
+    /// If widths differ.
+    fn attention(
+        &self,
+        q: &Self::Hidden,
+        cache: &Self::Cache,
+        layer: usize,
+    ) -> Result<Self::Hidden>;
+    /// gate(g) · up, then norm (if asked) and quantization.
+    ///
+    /// # Errors
+    /// If widths differ.
+    fn gate_norm_quantize(
+        &self,
+        gate: Self::Hidden,
+        up: Self::Hidden,
+        function: Gate,
+        norm: Option<Norm<'_, Self::Gain>>,
+        activations: Activations,
+    ) -> Result<Self::Activation>;
+    /// Norms the rows `first..` and multiplies them by the head: `[rows, vocabulary]` logits.
+    ///
+    /// # Errors
+    /// If widths differ, or memory is short.
+    fn head(
+        &self,
+        x: &Self::Hidden,
+        first: usize,
+        norm: Norm<'_, Self::Gain>,
+        table: &Self::Table,
+    ) -> Result<Vec<f32>>;
+}

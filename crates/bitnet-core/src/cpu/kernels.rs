@@ -1,0 +1,40 @@
+//! What an instruction set must provide: one table of functions, chosen once when a backend starts.
+
+use super::isa::Isa;
+use crate::{Gate, Result};
+use bitnet_quant::Format;
+
+/// Keys and values, `[position, stride]` each.
+pub(super) type KeysValues<'a> = (&'a [f32], &'a [f32]);
+
+/// The kernels of one instruction set. Float kernels are those of `portable`; integer kernels are exact.
+pub(super) struct Kernels {
+    /// Σ aᵢ·bᵢ.
+    pub(super) dot: fn(&[f32], &[f32]) -> f32,
+    /// Σ aᵢ·bᵢ, `b` in little-endian binary16.
+    pub(super) dot_f16: fn(&[f32], &[u8]) -> f32,
+    /// RMSNorm in place.
+    pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
+    /// int8 by absmax; returns the scale.
+    pub(super) quantize: fn(&[f32], &mut [i8]) -> f32,
+    /// gate(g)·u into g.
+    pub(super) gate: fn(&mut [f32], &[f32], Gate),
+    /// One query head over all positions of `scores`.
+    pub(super) attend: fn(&[f32], KeysValues<'_>, (usize, usize), &mut [f32], &mut [f32]),
+    /// x += y.
+    pub(super) add: fn(&mut [f32], &[f32]),
+    /// Straight from a packed ternary row: Σ (tᵢ + 1)·qᵢ over each of `out.len()` equal groups of columns.
+    pub(super) packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
+    /// Four unpacked rows of codes tᵢ + 1 against one row of activations: Σ over each group of `group` columns,
+    /// as `out[4·group index + row]`.
+    pub(super) code_sums: fn([&[u8]; 4], &[i8], usize, &mut [i32]),
+}
+
+/// The kernels of `isa`, which the caller knows to be available.
+pub(super) fn of(isa: Isa) -> &'static Kernels {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 if isa.is_available() => &super::avx2::KERNELS,
+        _ => &super::scalar::KERNELS,
+    }
+}

@@ -1,0 +1,393 @@
+//! The backend that every machine has.
+//!
+//! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
+//! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod cache;
+mod isa;
+mod kernels;
+mod linear;
+mod portable;
+mod rope;
+mod scalar;
+mod threads;
+
+pub use cache::CpuCache;
+pub use isa::{ISA_VARIABLE, Isa};
+pub use rope::Rotations;
+
+use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
+use kernels::Kernels;
+use threads::Threads;
+
+/// f32 rows: `tokens × width`.
+#[derive(Debug, Clone)]
+pub struct Rows {
+    values: Vec<f32>,
+    tokens: usize,
+    width: usize,
+}
+
+impl Rows {
+    fn zeros(tokens: usize, width: usize) -> Result<Self> {
+        let bytes = || tokens.saturating_mul(width).saturating_mul(4);
+        let len = tokens
+            .checked_mul(width)
+            .ok_or_else(|| out_of_memory("activations", bytes()))?;
+        let mut values = Vec::new();
+        values
+            .try_reserve_exact(len)
+            .map_err(|_| out_of_memory("activations", bytes()))?;
+        values.resize(len, 0.0);
+        Ok(Self {
+            values,
+            tokens,
+            width,
+        })
+    }
+}
+
+/// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
+#[derive(Debug, Clone)]
+pub struct CpuActivation {
+    rows: Rows,
+    int8: Option<Int8Rows>,
+}
+
+/// Rows rounded to int8, padded with zeros to whole blocks of any ternary format.
+#[derive(Debug, Clone)]
+struct Int8Rows {
+    /// `tokens × stride`.
+    q: Vec<i8>,
+    /// Width rounded up to [`Int8Rows::BLOCK`].
+    stride: usize,
+    /// s of each token: q ≈ x·s.
+    scales: Vec<f32>,
+    /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
+    sums: Vec<i32>,
+}
+
+impl Int8Rows {
+    /// The longest block of a ternary format.
+    const BLOCK: usize = 256;
+    /// The shortest group of columns that shares a weight scale.
+    const RUN: usize = 64;
+}
+
+fn out_of_memory(what: &str, bytes: usize) -> Error {
+    Error::OutOfMemory {
+        what: what.into(),
+        bytes,
+    }
+}
+
+fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error {
+    Error::Shape {
+        what: what.into(),
+        expected: format!("width {expected}"),
+        found: format!("width {found}"),
+    }
+}
+
+/// The CPU.
+pub struct CpuBackend {
+    isa: Isa,
+    kernels: &'static Kernels,
+    threads: Threads,
+}
+
+impl CpuBackend {
+    /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
+    /// says, else the best).
+    ///
+    /// # Errors
+    /// If the instruction set is missing or the threads cannot be started.
+    pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
+        let isa = match isa {
+            Some(isa) => isa.name().parse()?,
+            None => Isa::from_environment()?,
+        };
+        Ok(Self {
+            isa,
+            kernels: kernels::of(isa),
+            threads: Threads::new(threads)?,
+        })
+    }
+
+    /// The kernels in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The threads in use.
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
+    /// RMSNorm of every row.
+    fn norm(&self, rows: &mut Rows, norm: Norm<'_, Vec<f32>>) -> Result<()> {
+        if norm.gain.len() != rows.width {
+            return Err(shape_error("norm gain", rows.width, norm.gain.len()));
+        }
+        self.threads.chunks(&mut rows.values, rows.width, |_, row| {
+            (self.kernels.rms_norm)(row, norm.gain, norm.eps);
+            Ok(())
+        })
+    }
+
+    /// Rounds every row to int8, if asked.
+    fn activation(&self, rows: Rows, activations: Activations) -> Result<CpuActivation> {
+        if activations == Activations::F32 {
+            return Ok(CpuActivation { rows, int8: None });
+        }
+        let stride = rows.width.next_multiple_of(Int8Rows::BLOCK);
+        let runs = stride / Int8Rows::RUN;
+        let mut int8 = Int8Rows {
+            q: vec![0; rows.tokens * stride],
+            stride,
+            scales: vec![0.0; rows.tokens],
+            sums: vec![0; rows.tokens * runs],
+        };
+        let quantized = int8
+            .q
+            .chunks_exact_mut(stride)
+            .zip(rows.values.chunks_exact(rows.width));
+        for ((q, x), (scale, sums)) in
+            quantized.zip(int8.scales.iter_mut().zip(int8.sums.chunks_exact_mut(runs)))
+        {
+            *scale = (self.kernels.quantize)(x, &mut q[..rows.width]);
+            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
+                *sum = q.iter().map(|q| i32::from(*q)).sum();
+            }
+        }
+        Ok(CpuActivation {
+            rows,
+            int8: Some(int8),
+        })
+    }
+}
+
+impl Backend for CpuBackend {
+    type Matrix = WeightMatrix;
+    type Table = WeightMatrix;
+    type Gain = Vec<f32>;
+    type Hidden = Rows;
+    type Activation = CpuActivation;
+    type Cache = CpuCache;
+    type Rotations = Rotations;
+
+    fn describe(&self) -> String {
+        let threads = self.threads();
+        format!(
+            "cpu ({}, {threads} thread{})",
+            self.isa,
+            if threads == 1 { "" } else { "s" }
+        )
+    }
+
+    fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.threads.enter(work)
+    }
+
+    fn matrix(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
+        self.threads
+            .ranges(weights.rows(), 64, |rows| weights.validate(rows))?;
+        Ok(weights)
+    }
+
+    fn table(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
+        self.matrix(weights)
+    }
+
+    fn gain(&self, values: Vec<f32>) -> Result<Vec<f32>> {
+        match values.iter().position(|value| !value.is_finite()) {
+            None => Ok(values),
+            Some(index) => Err(Error::Value {
+                what: format!("norm gain {index}"),
+                expected: "a finite number".into(),
+                found: values[index].to_string(),
+            }),
+        }
+    }
+
+    fn cache(&self, layers: usize, heads: Heads, capacity: usize) -> Result<CpuCache> {
+        CpuCache::new(layers, heads, capacity)
+    }
+
+    fn truncate(&self, cache: &mut CpuCache, len: usize) {
+        cache.truncate(len);
+    }
+
+    fn cache_bytes(&self, cache: &CpuCache) -> usize {
+        cache.bytes()
+    }
+
+    fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Rotations> {
+        Ok(Rotations::new(rope, first, count))
+    }
+
+    fn embed(&self, table: &WeightMatrix, tokens: &[u32]) -> Result<Rows> {
+        let mut rows = Rows::zeros(tokens.len(), table.cols())?;
+        let mut stored = vec![0.0; table.stored_cols()];
+        for (out, &token) in rows.values.chunks_exact_mut(table.cols()).zip(tokens) {
+            if token as usize >= table.rows() {
+                return Err(Error::Value {
+                    what: "token".into(),
+                    expected: format!("below the vocabulary's {}", table.rows()),
+                    found: token.to_string(),
+                });
+            }
+            let row = table.row(token as usize);
+            table.format().decode_row(row, table.scale(), &mut stored)?;
+            out.copy_from_slice(&stored[..table.cols()]);
+        }
+        Ok(rows)
+    }
+
+    fn norm_quantize(
+        &self,
+        x: &Rows,
+        norm: Option<Norm<'_, Vec<f32>>>,
+        activations: Activations,
+    ) -> Result<CpuActivation> {
+        let mut rows = x.clone();
+        if let Some(norm) = norm {
+            self.norm(&mut rows, norm)?;
+        }
+        self.activation(rows, activations)
+    }
+
+    fn matmul(&self, a: &CpuActivation, weights: &[&WeightMatrix]) -> Result<Vec<Rows>> {
+        weights
+            .iter()
+            .map(|weights| self.linear(a, weights))
+            .collect()
+    }
+
+    fn matmul_add(
+        &self,
+        a: &CpuActivation,
+        weights: &WeightMatrix,
+        residual: &mut Rows,
+    ) -> Result<()> {
+        let product = self.linear(a, weights)?;
+        if product.width != residual.width || product.tokens != residual.tokens {
+            return Err(shape_error(weights.name(), residual.width, product.width));
+        }
+        (self.kernels.add)(&mut residual.values, &product.values);
+        Ok(())
+    }
+
+    fn rope_append(
+        &self,
+        q: &mut Rows,
+        mut k: Rows,
+        v: Rows,
+        head_norms: Option<[Norm<'_, Vec<f32>>; 2]>,
+        rotations: &Rotations,
+        cache: &mut CpuCache,
+        layer: usize,
+    ) -> Result<()> {
+        let heads = cache.heads();
+        for (rows, count) in [(&*q, heads.query), (&k, heads.kv), (&v, heads.kv)] {
+            if rows.width != count * heads.dim {
+                return Err(shape_error(
+                    "attention projection",
+                    count * heads.dim,
+                    rows.width,
+                ));
+            }
+        }
+        for (index, rows) in [&mut *q, &mut k].into_iter().enumerate() {
+            if let Some(norms) = head_norms {
+                let norm = norms[index];
+                if norm.gain.len() != heads.dim {
+                    return Err(shape_error("head norm gain", heads.dim, norm.gain.len()));
+                }
+                for head in rows.values.chunks_exact_mut(heads.dim) {
+                    (self.kernels.rms_norm)(head, norm.gain, norm.eps);
+                }
+            }
+            let width = rows.width;
+            for (token, row) in rows.values.chunks_exact_mut(width).enumerate() {
+                for head in row.chunks_exact_mut(heads.dim) {
+                    rotations.apply(token, head);
+                }
+            }
+        }
+        cache.append(layer, &k.values, &v.values)
+    }
+
+    fn attention(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Rows> {
+        let heads = cache.heads();
+        if q.width != heads.query * heads.dim {
+            return Err(shape_error("queries", heads.query * heads.dim, q.width));
+        }
+        let (keys, values) = cache.layer(layer)?;
+        let stride = heads.kv * heads.dim;
+        let positions = keys.len() / stride;
+        let first = positions
+            .checked_sub(q.tokens)
+            .ok_or_else(|| Error::Shape {
+                what: format!("cache of layer {layer}"),
+                expected: format!("at least {} positions", q.tokens),
+                found: format!("{positions} positions"),
+            })?;
+        let mut out = Rows::zeros(q.tokens, q.width)?;
+        // One item is one head of one token.
+        let chunk = self.threads.chunk(q.tokens * heads.query, 1) * heads.dim;
+        self.threads
+            .chunks(&mut out.values, chunk, |index, piece| {
+                let mut scores = vec![0.0; positions];
+                for (i, out) in piece.chunks_exact_mut(heads.dim).enumerate() {
+                    let item = index * (chunk / heads.dim) + i;
+                    let (token, head) = (item / heads.query, item % heads.query);
+                    let query = &q.values[item * heads.dim..][..heads.dim];
+                    let offset = head / (heads.query / heads.kv) * heads.dim;
+                    let seen = &mut scores[..first + token + 1];
+                    (self.kernels.attend)(query, (keys, values), (stride, offset), seen, out);
+                }
+                Ok(())
+            })?;
+        Ok(out)
+    }
+
+    fn gate_norm_quantize(
+        &self,
+        mut gate: Rows,
+        up: Rows,
+        function: Gate,
+        norm: Option<Norm<'_, Vec<f32>>>,
+        activations: Activations,
+    ) -> Result<CpuActivation> {
+        if gate.values.len() != up.values.len() {
+            return Err(shape_error("up projection", gate.width, up.width));
+        }
+        let width = gate.width;
+        self.threads
+            .chunks(&mut gate.values, width, |token, gate| {
+                (self.kernels.gate)(gate, &up.values[token * width..][..width], function);
+                Ok(())
+            })?;
+        if let Some(norm) = norm {
+            self.norm(&mut gate, norm)?;
+        }
+        self.activation(gate, activations)
+    }
+
+    fn head(
+        &self,
+        x: &Rows,
+        first: usize,
+        norm: Norm<'_, Vec<f32>>,
+        table: &WeightMatrix,
+    ) -> Result<Vec<f32>> {
+        let mut rows = Rows::zeros(x.tokens.saturating_sub(first), x.width)?;
+        let start = first.min(x.tokens) * x.width;
+        rows.values.copy_from_slice(&x.values[start..]);
+        self.norm(&mut rows, norm)?;
+        Ok(self.dense(&rows, table)?.values)
+    }
+}

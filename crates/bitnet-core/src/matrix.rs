@@ -1,0 +1,148 @@
+//! A weight matrix as it lies in a file: packed rows, borrowed or owned, with its format and scale.
+
+use crate::{Error, Result};
+use bitnet_quant::Format;
+use bytes::Bytes;
+use std::ops::Range;
+
+/// `rows × cols` weights (out × in features), row after row, in one packed format.
+///
+/// The bytes are shared, not copied: they may be a view of a memory-mapped file.
+#[derive(Debug, Clone)]
+pub struct WeightMatrix {
+    name: String,
+    rows: usize,
+    cols: usize,
+    row_bytes: usize,
+    format: Format,
+    scale: f32,
+    output_scale: f32,
+    data: Bytes,
+}
+
+impl WeightMatrix {
+    /// A matrix over `data`. `name` is for error messages; `scale` is the tensor's own scale in formats
+    /// that keep it outside the rows (I2_S) and 1 elsewhere. `stored_cols` is how many columns a row holds,
+    /// at least `cols`: columns past `cols` must be zero weights (padding to a whole block).
+    ///
+    /// # Errors
+    /// If a dimension is zero, a row is no whole number of blocks, `data` has another size, or the scale is
+    /// not a finite number.
+    pub fn new(
+        name: impl Into<String>,
+        format: Format,
+        (rows, cols, stored_cols): (usize, usize, usize),
+        scale: f32,
+        data: Bytes,
+    ) -> Result<Self> {
+        let name = name.into();
+        let row_bytes = format.row_bytes(stored_cols)?;
+        if rows == 0 || cols == 0 || stored_cols < cols {
+            return Err(Error::Shape {
+                what: name,
+                expected: "at least one row and one column".into(),
+                found: format!("{rows}×{cols} in rows of {stored_cols}"),
+            });
+        }
+        if row_bytes.checked_mul(rows) != Some(data.len()) {
+            return Err(Error::Shape {
+                expected: format!("{rows} rows of {row_bytes} bytes ({format})"),
+                found: format!("{} bytes", data.len()),
+                what: name,
+            });
+        }
+        if !scale.is_finite() {
+            return Err(Error::Value {
+                what: format!("{name}: scale"),
+                expected: "a finite number".into(),
+                found: scale.to_string(),
+            });
+        }
+        Ok(Self {
+            name,
+            rows,
+            cols,
+            row_bytes,
+            format,
+            scale,
+            output_scale: 1.0,
+            data,
+        })
+    }
+
+    /// The same matrix with its products multiplied by `factor` (a separate `.scale` tensor of some files).
+    ///
+    /// # Errors
+    /// If `factor` is not finite.
+    pub fn with_output_scale(mut self, factor: f32) -> Result<Self> {
+        if !factor.is_finite() {
+            return Err(Error::Value {
+                what: format!("{}: output scale", self.name),
+                expected: "a finite number".into(),
+                found: factor.to_string(),
+            });
+        }
+        self.output_scale = factor;
+        Ok(self)
+    }
+
+    /// Name of the tensor it came from.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    /// Out features.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// In features.
+    pub fn cols(&self) -> usize {
+        self.cols
+    }
+    /// Columns a stored row holds; those past [`cols`](Self::cols) are zero weights.
+    pub fn stored_cols(&self) -> usize {
+        self.row_bytes / self.format.block_bytes() * self.format.block_len()
+    }
+    /// The packed format.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+    /// The tensor's scale (1 where the format keeps scales in the rows).
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+    /// Factor on every product (1 unless set).
+    pub fn output_scale(&self) -> f32 {
+        self.output_scale
+    }
+    /// All packed bytes.
+    pub fn data(&self) -> &Bytes {
+        &self.data
+    }
+    /// Packed bytes of row `row`; empty past the end.
+    pub fn row(&self, row: usize) -> &[u8] {
+        self.row_range(row, 1).next().unwrap_or_default()
+    }
+    /// Packed bytes of `count` rows from `first`; shorter past the end.
+    pub fn row_range(&self, first: usize, count: usize) -> std::slice::ChunksExact<'_, u8> {
+        let start = (first * self.row_bytes).min(self.data.len());
+        let end = (start + count * self.row_bytes).min(self.data.len());
+        self.data[start..end].chunks_exact(self.row_bytes)
+    }
+
+    /// Checks the weights of a range of rows: every scale and float finite, every 2-bit code ternary.
+    ///
+    /// # Errors
+    /// [`Error::Value`] naming the tensor and the first bad row.
+    pub fn validate(&self, rows: Range<usize>) -> Result<()> {
+        for (row, bytes) in rows.clone().zip(self.row_range(rows.start, rows.len())) {
+            self.format
+                .validate_row(bytes)
+                .map_err(|error| Error::Value {
+                    what: format!("{}: row {row}", self.name),
+                    expected: "finite numbers and ternary codes".into(),
+                    found: error.to_string(),
+                })?;
+        }
+        Ok(())
+    }
+}

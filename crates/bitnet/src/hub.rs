@@ -1,1 +1,0 @@
-//! Model names that are downloaded.

@@ -1,0 +1,378 @@
+//! One file over HTTP, into a partial file that survives broken connections and ended programs.
+//!
+//! Every attempt asks for the bytes from the end of the partial file on (`Range`), on condition that the file is still the
+//! same (`If-Range` with the validator of the first answer). The digest is computed along the way, over what an earlier
+//! attempt left too.
+
+use super::http::{Failure, check_status, persist, request, text_header};
+use super::{HubOptions, Progress, refused};
+use crate::{Error, Result};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use ureq::Agent;
+use ureq::http::{HeaderMap, StatusCode};
+
+/// What is known of a file before it is here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Expected<'a> {
+    /// Size in bytes.
+    pub(super) size: Option<u64>,
+    /// SHA-256, 64 lower-case hex digits.
+    pub(super) sha256: Option<&'a str>,
+}
+
+/// A file to fetch.
+pub(super) struct Transfer<'a> {
+    /// The name the user gave, for errors.
+    pub(super) model: &'a str,
+    /// The file's name, for progress and errors.
+    pub(super) name: &'a str,
+    /// Where it is.
+    pub(super) address: &'a str,
+    /// Sent to that host only.
+    pub(super) token: Option<&'a str>,
+    /// Where the bytes go.
+    pub(super) partial: &'a Path,
+    /// Where the validator is kept for the next program. `None`: the partial file's name already stands for its content.
+    pub(super) validator: Option<&'a Path>,
+    /// What the content must be.
+    pub(super) expected: Expected<'a>,
+}
+
+/// The SHA-256 of `bytes` in hex.
+pub(super) fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The partial file, its length and the digest of its content so far.
+struct Partial<'a> {
+    path: &'a Path,
+    file: File,
+    length: u64,
+    digest: Sha256,
+}
+
+impl<'a> Partial<'a> {
+    /// Opens what an earlier attempt left, or an empty file.
+    fn open(path: &'a Path, options: &HubOptions) -> Result<Self> {
+        let at = |error| Error::io(path, error);
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .open(path)
+            .map_err(at)?;
+        let mut digest = Sha256::new();
+        let mut length = 0;
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            options.check_cancelled()?;
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    digest.update(&buffer[..count]);
+                    length += count as u64;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(at(error)),
+            }
+        }
+        Ok(Self {
+            path,
+            file,
+            length,
+            digest,
+        })
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all(bytes)
+            .map_err(|error| Error::io(self.path, error))?;
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn clear(&mut self) -> Result<()> {
+        self.file
+            .set_len(0)
+            .and_then(|()| self.file.seek(SeekFrom::Start(0)))
+            .map_err(|error| Error::io(self.path, error))?;
+        self.digest = Sha256::new();
+        self.length = 0;
+        Ok(())
+    }
+}
+
+const BUFFER: usize = 128 << 10;
+
+/// What the answers so far have said about the file.
+#[derive(Default)]
+struct Known {
+    /// The value for `If-Range`: a strong entity tag or a date.
+    validator: Option<String>,
+    /// Size in bytes.
+    total: Option<u64>,
+    /// Whether progress has begun.
+    started: bool,
+}
+
+impl Transfer<'_> {
+    /// Fetches what is missing and verifies the whole; the content is then in the partial file. Returns its size.
+    pub(super) fn run(
+        &self,
+        agent: &Agent,
+        options: &HubOptions,
+        progress: &dyn Progress,
+    ) -> Result<u64> {
+        let mut partial = Partial::open(self.partial, options)?;
+        let mut known = Known {
+            total: self.expected.size,
+            ..Known::default()
+        };
+        if let Some(path) = self.validator {
+            known.validator = fs::read_to_string(path)
+                .ok()
+                .filter(|text| !text.is_empty());
+            if known.validator.is_none() {
+                // Nothing tells which file these bytes are from.
+                partial.clear()?;
+            }
+        }
+        let mut inherited = partial.length > 0;
+        let give_up = |reason: &str| {
+            self.refused(format!(
+                "{reason}; what has arrived is kept, and the same command goes on from there"
+            ))
+        };
+        loop {
+            persist(options, give_up, || {
+                let outcome = self.attempt(agent, options, progress, &mut partial, &mut known);
+                (partial.length, outcome)
+            })?;
+            let found = hex(&partial.digest.clone().finalize());
+            match self.expected.sha256 {
+                Some(expected) if !expected.eq_ignore_ascii_case(&found) => {
+                    let length = partial.length;
+                    partial.clear()?;
+                    known.started = false;
+                    if !inherited {
+                        return Err(self.refused(format!(
+                            "wrong content: expected SHA-256 {expected}, found {found} in {length} bytes; nothing was kept"
+                        )));
+                    }
+                    // The fault may be in what an earlier program left: once more, from the start.
+                    inherited = false;
+                }
+                _ => break,
+            }
+        }
+        partial
+            .file
+            .sync_data()
+            .map_err(|error| Error::io(self.partial, error))?;
+        progress.finish();
+        Ok(partial.length)
+    }
+
+    fn attempt(
+        &self,
+        agent: &Agent,
+        options: &HubOptions,
+        progress: &dyn Progress,
+        partial: &mut Partial<'_>,
+        known: &mut Known,
+    ) -> Result<(), Failure> {
+        if known.total.is_some_and(|total| partial.length > total) {
+            partial.clear()?;
+        }
+        if partial.length > 0 && known.total == Some(partial.length) {
+            self.begin(progress, known, partial.length);
+            return Ok(());
+        }
+
+        let range = format!("bytes={}-", partial.length);
+        let mut extra = Vec::new();
+        if partial.length > 0 {
+            extra.push(("range", range.as_str()));
+            if let Some(validator) = &known.validator {
+                extra.push(("if-range", validator.as_str()));
+            }
+        }
+        let response = request(self.model, agent, self.address, self.token, &extra)?;
+        let status = response.status();
+        let headers = response.headers();
+        let range = text_header(headers, "content-range");
+        let validator = validator_of(headers);
+
+        if status == StatusCode::RANGE_NOT_SATISFIABLE && partial.length > 0 {
+            // `bytes */N`: nothing lies behind N. Complete if that is what we have, else not the file we began.
+            let end = range
+                .as_deref()
+                .and_then(|text| text.strip_prefix("bytes */"));
+            if end.and_then(|end| end.parse().ok()) == Some(partial.length)
+                && self.expected.size.is_none_or(|size| size == partial.length)
+            {
+                self.begin(progress, known, partial.length);
+                return Ok(());
+            }
+            self.begin_over(partial, known)?;
+            return Err(Failure::Broken(
+                "the partial file was not a beginning of this one".to_owned(),
+            ));
+        }
+        check_status(self.model, self.address, status)?;
+
+        let total = if status == StatusCode::PARTIAL_CONTENT {
+            let (from, total) =
+                range
+                    .as_deref()
+                    .and_then(parse_content_range)
+                    .ok_or_else(|| {
+                        Failure::Final(self.refused(format!(
+                            "the server sent a part without saying which (Content-Range: {})",
+                            range.as_deref().unwrap_or("none")
+                        )))
+                    })?;
+            let changed =
+                validator.is_some() && known.validator.is_some() && validator != known.validator
+                    || total.is_some() && known.total.is_some() && total != known.total;
+            if from != partial.length || changed {
+                self.begin_over(partial, known)?;
+                return Err(Failure::Broken("the file changed on the server".to_owned()));
+            }
+            total
+        } else {
+            if partial.length > 0 {
+                // The whole file: it has changed, or the server knows no ranges.
+                self.begin_over(partial, known)?;
+            }
+            text_header(headers, "content-length").and_then(|length| length.parse().ok())
+        };
+        if let (Some(expected), Some(total)) = (self.expected.size, total)
+            && expected != total
+        {
+            return Err(Failure::Final(self.refused(format!(
+                "wrong size: expected {expected} bytes, the server offers {total}"
+            ))));
+        }
+        known.total = self.expected.size.or(total).or(known.total);
+        if validator.is_some() && validator != known.validator {
+            if let Some(path) = self.validator {
+                let text = validator.as_deref().unwrap_or_default();
+                fs::write(path, text).map_err(|error| Error::io(path, error))?;
+            }
+            known.validator = validator;
+        }
+
+        self.begin(progress, known, partial.length);
+        let mut body = response.into_body().into_reader();
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            options.check_cancelled()?;
+            match body.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    partial.append(&buffer[..count])?;
+                    progress.advance(count as u64);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Failure::Broken(format!("the connection broke: {error}")));
+                }
+            }
+            if let Some(total) = known.total
+                && partial.length > total
+            {
+                let length = partial.length;
+                partial.clear()?;
+                return Err(Failure::Final(self.refused(format!(
+                    "wrong size: expected {total} bytes, the server sent {length} and more"
+                ))));
+            }
+        }
+        match known.total {
+            Some(total) if partial.length < total => Err(Failure::Broken(format!(
+                "the connection ended after {} of {total} bytes",
+                partial.length
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells progress, once per beginning.
+    fn begin(&self, progress: &dyn Progress, known: &mut Known, resumed: u64) {
+        if !known.started {
+            known.started = true;
+            progress.start(self.name, known.total, resumed);
+        }
+    }
+
+    /// Forgets what has arrived: it is from another file than the server has now.
+    fn begin_over(&self, partial: &mut Partial<'_>, known: &mut Known) -> Result<()> {
+        partial.clear()?;
+        if let Some(path) = self.validator
+            && let Err(error) = fs::remove_file(path)
+            && error.kind() != ErrorKind::NotFound
+        {
+            return Err(Error::io(path, error));
+        }
+        *known = Known {
+            total: self.expected.size,
+            ..Known::default()
+        };
+        Ok(())
+    }
+
+    fn refused(&self, message: String) -> Error {
+        refused(self.model, format!("{}: {message}", self.address))
+    }
+}
+
+/// What `If-Range` may carry: a strong entity tag, else a date.
+fn validator_of(headers: &HeaderMap) -> Option<String> {
+    text_header(headers, "etag")
+        .filter(|tag| tag.starts_with('"'))
+        .or_else(|| text_header(headers, "last-modified"))
+        .filter(|text| !text.is_empty())
+}
+
+/// `bytes 5-9/10` as (5, 10); a total of `*` is none.
+fn parse_content_range(text: &str) -> Option<(u64, Option<u64>)> {
+    let (range, total) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (from, to) = range.split_once('-')?;
+    let (from, to): (u64, u64) = (from.parse().ok()?, to.parse().ok()?);
+    let total = match total {
+        "*" => None,
+        total => Some(total.parse().ok()?),
+    };
+    (from <= to && total.is_none_or(|total| to < total)).then_some((from, total))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_ranges() {
+        assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
+        assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
+        for wrong in [
+            "bytes 9-5/10",
+            "bytes 5-10/10",
+            "bytes */10",
+            "5-9/10",
+            "bytes 5-9",
+        ] {
+            assert_eq!(parse_content_range(wrong), None, "{wrong}");
+        }
+    }
+}

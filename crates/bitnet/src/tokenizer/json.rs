@@ -1,0 +1,445 @@
+//! The tokenizer that a `tokenizer.json` describes.
+//!
+//! Its parts are read one by one and checked before the `tokenizers` crate sees them. The regular expressions
+//! of the well-known vocabularies are recognised and replaced by scanners; others run as they are written.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokenizers::models::bpe::Vocab;
+use tokenizers::normalizers::NormalizerWrapper;
+use tokenizers::pre_tokenizers::PreTokenizerWrapper;
+
+use super::ranks::{self, RankOptions};
+use super::special::SpecialToken;
+use super::splitter::Splitter;
+use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
+use super::{Cut, MAX_TOKENS, Marks, Merger, Parts};
+use crate::{Error, Result};
+
+/// The regular expressions that have a scanner.
+pub(super) const LLAMA3_REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const QWEN2_REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+pub(super) const GPT2_REGEX: &str =
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+/// What is looked at before the rest: a vocabulary of another model has another shape.
+#[derive(Deserialize)]
+struct Outline {
+    model: ModelOutline,
+}
+
+#[derive(Deserialize)]
+struct ModelOutline {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Document {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+    normalizer: Option<Value>,
+    pre_tokenizer: Option<Value>,
+    post_processor: Option<Value>,
+    decoder: Option<Value>,
+    model: ModelDocument,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
+    #[serde(default)]
+    special: bool,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+}
+
+#[derive(Deserialize)]
+struct ModelDocument {
+    vocab: HashMap<String, u32>,
+    #[serde(default)]
+    merges: Vec<Merge>,
+    dropout: Option<f32>,
+    unk_token: Option<String>,
+    continuing_subword_prefix: Option<String>,
+    end_of_word_suffix: Option<String>,
+    #[serde(default)]
+    fuse_unk: bool,
+    #[serde(default)]
+    byte_fallback: bool,
+    #[serde(default)]
+    ignore_merges: bool,
+}
+
+/// Older files write "left right", newer ones ["left", "right"].
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Merge {
+    Joined(String),
+    Pair(String, String),
+}
+
+pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Parts> {
+    let fail = |error: serde_json::Error| Error::tokenizer(file, error);
+    let outline: Outline = serde_json::from_slice(json).map_err(fail)?;
+    let unsupported = |what: String| Error::Unsupported {
+        file: file.into(),
+        what,
+        advice: "this runtime reads byte-pair encoding, byte-level or with byte fallback".into(),
+    };
+    match outline.model.kind.as_deref() {
+        Some("BPE") | None => {}
+        Some(other) => return Err(unsupported(format!("the tokenizer model {other:?}"))),
+    }
+    let document: Document = serde_json::from_slice(json).map_err(fail)?;
+    let model = document.model;
+    if model.dropout.is_some_and(|dropout| dropout != 0.0) {
+        return Err(unsupported("dropout of merges (model.dropout)".into()));
+    }
+    for (name, affix) in [
+        (
+            "continuing_subword_prefix",
+            &model.continuing_subword_prefix,
+        ),
+        ("end_of_word_suffix", &model.end_of_word_suffix),
+    ] {
+        if affix.as_ref().is_some_and(|affix| !affix.is_empty()) {
+            return Err(unsupported(format!("model.{name}")));
+        }
+    }
+
+    let decoding = Decoding::read(document.decoder.as_ref(), document.pre_tokenizer.as_ref())
+        .ok_or_else(|| {
+            unsupported(format!(
+                "the decoder {}",
+                document.decoder.as_ref().unwrap_or(&Value::Null)
+            ))
+        })?;
+    let vocabulary = vocabulary(
+        file,
+        &model.vocab,
+        &document.added_tokens,
+        model.unk_token.as_deref(),
+        model.byte_fallback,
+        decoding.spelling,
+    )?;
+    let special = document
+        .added_tokens
+        .iter()
+        .map(|token| SpecialToken {
+            id: token.id,
+            text: token.content.clone(),
+            control: token.special,
+            strip_left: token.lstrip,
+            strip_right: token.rstrip,
+            single_word: token.single_word,
+        })
+        .collect();
+    let marks = marks(
+        &vocabulary,
+        &model.vocab,
+        &document.added_tokens,
+        document.post_processor.as_ref(),
+        model.unk_token.as_deref(),
+        config,
+    );
+    let cut = cut(document.pre_tokenizer.as_ref()).map_err(fail)?;
+    let normalizer = document
+        .normalizer
+        .map(serde_json::from_value::<NormalizerWrapper>)
+        .transpose()
+        .map_err(fail)?;
+
+    // Special tokens stay out, so that no text can spell one; the unknown token the model needs.
+    let mut by_text: Vocab = model.vocab.into_iter().collect();
+    for token in document.added_tokens.iter().filter(|token| token.special) {
+        if model.unk_token.as_ref() != Some(&token.content) {
+            by_text.remove(&token.content);
+        }
+    }
+    let merges = model.merges.into_iter().map(|merge| match merge {
+        Merge::Pair(left, right) => (left, right),
+        Merge::Joined(text) => text
+            .split_once(' ')
+            .map(|(left, right)| (left.to_owned(), right.to_owned()))
+            .unwrap_or_default(),
+    });
+    let unknown = model.unk_token.filter(|text| by_text.contains_key(text));
+    let (model, merges) = ranks::build(
+        file,
+        by_text,
+        merges,
+        RankOptions {
+            ignore_merges: model.ignore_merges,
+            byte_fallback: model.byte_fallback,
+            unknown,
+            fuse_unknown: model.fuse_unk,
+        },
+    )?;
+    Ok(Parts {
+        file: file.into(),
+        vocabulary,
+        special,
+        normalizer,
+        cut,
+        merger: Merger::Ranks(Box::new(model)),
+        merges,
+        scores: Vec::new(),
+        space_prefix: false,
+        strip_space: decoding.strip_space,
+        marks,
+    })
+}
+
+/// Fills the table of tokens by id. Ids may leave gaps, but not be far beyond the number of tokens.
+fn vocabulary(
+    file: &str,
+    vocab: &HashMap<String, u32>,
+    added: &[AddedToken],
+    unknown: Option<&str>,
+    byte_fallback: bool,
+    spelling: Spelling,
+) -> Result<Vocabulary> {
+    let count = vocab.len() + added.len();
+    let limit = (2 * count + (1 << 16)).min(MAX_TOKENS);
+    if count == 0 || count > MAX_TOKENS {
+        return Err(Error::malformed(
+            file,
+            "model.vocab",
+            format!("1 to {MAX_TOKENS} tokens"),
+            count,
+        ));
+    }
+    let mut table: Vec<Option<(&str, TokenKind)>> = Vec::new();
+    let mut place = |id: u32, text, kind, replace: bool| {
+        let index = id as usize;
+        if index >= limit {
+            return Err(Error::malformed(
+                file,
+                format!("the id of token {text:?}"),
+                format!("less than {limit} in a vocabulary of {count} tokens"),
+                id,
+            ));
+        }
+        if table.len() <= index {
+            table.resize(index + 1, None);
+        }
+        match &mut table[index] {
+            Some((other, _)) if *other != text && !replace => Err(Error::malformed(
+                file,
+                format!("token id {id}"),
+                "one token",
+                format!("{other:?} and {text:?}"),
+            )),
+            slot => {
+                *slot = Some((text, kind));
+                Ok(())
+            }
+        }
+    };
+    for (text, id) in vocab {
+        let kind = if byte_fallback && byte_of(text.as_bytes()).is_some() {
+            TokenKind::Byte
+        } else if Some(text.as_str()) == unknown {
+            TokenKind::Unknown
+        } else {
+            TokenKind::Normal
+        };
+        place(*id, text.as_str(), kind, false)?;
+    }
+    for token in added {
+        let kind = match token.special {
+            true if Some(token.content.as_str()) == unknown => TokenKind::Unknown,
+            true => TokenKind::Control,
+            false => TokenKind::UserDefined,
+        };
+        place(token.id, token.content.as_str(), kind, true)?;
+    }
+    let mut vocabulary = Vocabulary::new(spelling);
+    for entry in table {
+        let (text, kind) = entry.unwrap_or(("", TokenKind::Unused));
+        vocabulary.push(text.as_bytes(), kind);
+    }
+    Ok(vocabulary)
+}
+
+/// How tokens become text.
+struct Decoding {
+    spelling: Spelling,
+    strip_space: bool,
+}
+
+impl Decoding {
+    fn read(decoder: Option<&Value>, pre_tokenizer: Option<&Value>) -> Option<Self> {
+        let byte_level = Self {
+            spelling: Spelling::ByteLevel,
+            strip_space: false,
+        };
+        let Some(decoder) = decoder else {
+            return flatten(pre_tokenizer?)
+                .iter()
+                .any(|step| kind(step) == "ByteLevel")
+                .then_some(byte_level);
+        };
+        let steps = flatten(decoder);
+        if steps.iter().any(|step| kind(step) == "ByteLevel") {
+            return Some(byte_level);
+        }
+        let mut marked = false;
+        let mut strip_space = false;
+        for step in steps {
+            match kind(step) {
+                "Replace" | "ByteFallback" | "Fuse" => marked = true,
+                "Metaspace" => {
+                    marked = true;
+                    strip_space |= match step.get("prepend_scheme").and_then(Value::as_str) {
+                        Some(scheme) => scheme != "never",
+                        None => step.get("add_prefix_space") != Some(&Value::Bool(false)),
+                    };
+                }
+                "Strip" => {
+                    strip_space |= step.get("content").and_then(Value::as_str) == Some(" ")
+                        && step.get("start").and_then(Value::as_u64) == Some(1);
+                }
+                _ => return None,
+            }
+        }
+        marked.then_some(Self {
+            spelling: Spelling::Sentencepiece,
+            strip_space,
+        })
+    }
+}
+
+/// The `type` of a step.
+fn kind(step: &Value) -> &str {
+    step.get("type").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A step, or the steps of a sequence (one level, as files have it).
+fn flatten(step: &Value) -> Vec<&Value> {
+    ["decoders", "pretokenizers", "processors"]
+        .iter()
+        .find_map(|list| step.get(list).and_then(Value::as_array))
+        .map_or_else(|| vec![step], |steps| steps.iter().collect())
+}
+
+fn cut(pre_tokenizer: Option<&Value>) -> serde_json::Result<Cut> {
+    let Some(rules) = pre_tokenizer.filter(|rules| !rules.is_null()) else {
+        return Ok(Cut::Whole);
+    };
+    if let Some(splitter) = recognise(rules) {
+        return Ok(Cut::Scanner(splitter));
+    }
+    // A stretch after a special token is not the first of the text.
+    let mut later = rules.clone();
+    let steps = match later.get_mut("pretokenizers") {
+        Some(Value::Array(steps)) => steps.iter_mut().collect(),
+        _ => vec![&mut later],
+    };
+    for step in steps {
+        if let Some(scheme) = step.get_mut("prepend_scheme")
+            && scheme.as_str() == Some("first")
+        {
+            *scheme = "never".into();
+        }
+    }
+    Ok(Cut::General {
+        first: Box::new(serde_json::from_value::<PreTokenizerWrapper>(
+            rules.clone(),
+        )?),
+        rest: Box::new(serde_json::from_value::<PreTokenizerWrapper>(later)?),
+    })
+}
+
+/// The scanner that cuts as `rules` do.
+fn recognise(rules: &Value) -> Option<Splitter> {
+    let flag = |step: &Value, name: &str, default: bool| {
+        step.get(name).and_then(Value::as_bool).unwrap_or(default)
+    };
+    match flatten(rules).as_slice() {
+        [bytes]
+            if kind(bytes) == "ByteLevel"
+                && flag(bytes, "use_regex", true)
+                && !flag(bytes, "add_prefix_space", true) =>
+        {
+            Some(Splitter::Gpt2)
+        }
+        [split, bytes]
+            if kind(split) == "Split"
+                && split.get("behavior").and_then(Value::as_str) == Some("Isolated")
+                && !flag(split, "invert", false)
+                && kind(bytes) == "ByteLevel"
+                && !flag(bytes, "use_regex", true)
+                && !flag(bytes, "add_prefix_space", true) =>
+        {
+            match split.get("pattern")?.get("Regex")?.as_str()? {
+                LLAMA3_REGEX => Some(Splitter::LLAMA3),
+                QWEN2_REGEX => Some(Splitter::QWEN2),
+                GPT2_REGEX => Some(Splitter::Gpt2),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// The tokens with a role: the configuration names them, the post-processor says which of them are added.
+fn marks(
+    vocabulary: &Vocabulary,
+    vocab: &HashMap<String, u32>,
+    added: &[AddedToken],
+    post_processor: Option<&Value>,
+    unknown: Option<&str>,
+    config: Option<&Value>,
+) -> Marks {
+    let id = |text: &str| {
+        added
+            .iter()
+            .find(|token| token.content == text)
+            .map(|token| token.id)
+            .or_else(|| vocab.get(text).copied())
+            .filter(|id| vocabulary.kind(*id).is_some())
+    };
+    let named = |name: &str| {
+        let token = config?.get(name)?;
+        id(token.as_str().or_else(|| token.get("content")?.as_str())?)
+    };
+    let switch = |name: &str| config?.get(name)?.as_bool();
+    let (mut before, mut after) = (None, None);
+    for step in post_processor.map(flatten).unwrap_or_default() {
+        match kind(step) {
+            "TemplateProcessing" => {
+                let single = step.get("single").and_then(Value::as_array);
+                let special =
+                    |item: Option<&Value>| id(item?.get("SpecialToken")?.get("id")?.as_str()?);
+                before = single.and_then(|items| special(items.first()));
+                after = single.and_then(|items| special(items.last()));
+            }
+            "RobertaProcessing" | "BertProcessing" => {
+                let special = |name: &str| id(step.get(name)?.get(0)?.as_str()?);
+                before = special("cls");
+                after = special("sep");
+            }
+            _ => {}
+        }
+    }
+    let bos = before.or_else(|| named("bos_token"));
+    let eos = named("eos_token").or(after);
+    Marks {
+        bos,
+        eos,
+        eot: None,
+        pad: named("pad_token"),
+        unk: unknown.and_then(id),
+        add_bos: bos.is_some() && switch("add_bos_token").unwrap_or(before.is_some()),
+        add_eos: eos.is_some() && switch("add_eos_token").unwrap_or(after.is_some()),
+    }
+}

@@ -1,0 +1,351 @@
+//! The tokenizer that a GGUF file's metadata describes.
+
+use tokenizers::models::bpe::Vocab;
+use tokenizers::normalizers::{NFC, NormalizerWrapper};
+
+use super::ranks::{self, RankOptions};
+use super::sentencepiece::Sentencepiece;
+use super::special::SpecialToken;
+use super::splitter::Splitter;
+use super::vocabulary::{Spelling, TokenKind, Vocabulary};
+use super::{Cut, MAX_TOKENS, Marks, Merger, Parts, STOP_TEXTS};
+use crate::{Error, Result};
+
+/// More merges than this are refused; real files have about two for each token.
+const MAX_MERGES: usize = 1 << 22;
+
+/// Values of `tokenizer.ggml.pre` that are understood, by the cut they stand for.
+const LLAMA3_NAMES: [&str; 7] = [
+    "llama-bpe",
+    "llama3",
+    "llama-v3",
+    "falcon3",
+    "falcon-h1",
+    "falcon_e",
+    "falcon-e",
+];
+const QWEN2_NAMES: [&str; 2] = ["qwen2", "deepseek-r1-qwen"];
+const GPT2_NAMES: [&str; 3] = ["gpt-2", "gpt2", "phi-2"];
+
+/// What a GGUF file says about its tokenizer, under `tokenizer.ggml.*` unless said otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct TokenizerSpec<'a> {
+    /// The file's name, for messages.
+    pub file: &'a str,
+    /// `model`: "gpt2" (byte-level, merging by rank) or "llama" (merging by score).
+    pub model: &'a str,
+    /// `pre`: how text is cut before merging.
+    pub pre: Option<&'a str>,
+    /// `general.architecture`, which decides when `pre` is absent.
+    pub architecture: &'a str,
+    /// `tokens`: the text of each token; those that are not UTF-8 can be decoded, but no text gives them.
+    pub tokens: Vec<&'a [u8]>,
+    /// `scores`: one for each token.
+    pub scores: Option<Vec<f32>>,
+    /// `token_type`: one for each token, numbered as [`TokenKind`].
+    pub token_types: Option<Vec<i32>>,
+    /// `merges`: "left right", by rank.
+    pub merges: Vec<&'a [u8]>,
+    /// `bos_token_id`.
+    pub bos: Option<u32>,
+    /// `eos_token_id`.
+    pub eos: Option<u32>,
+    /// `eot_token_id`.
+    pub eot: Option<u32>,
+    /// `padding_token_id`.
+    pub pad: Option<u32>,
+    /// `unknown_token_id`.
+    pub unk: Option<u32>,
+    /// `add_bos_token`.
+    pub add_bos: Option<bool>,
+    /// `add_eos_token`.
+    pub add_eos: Option<bool>,
+    /// `add_space_prefix`.
+    pub add_space_prefix: Option<bool>,
+}
+
+pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Parts> {
+    let file = spec.file;
+    let spelling = match spec.model {
+        "gpt2" => Spelling::ByteLevel,
+        "llama" => Spelling::Sentencepiece,
+        other => {
+            return Err(Error::Unsupported {
+                file: file.into(),
+                what: format!("the tokenizer model {other:?}"),
+                advice:
+                    "this runtime knows \"gpt2\" (byte-level BPE) and \"llama\" (sentencepiece)"
+                        .into(),
+            });
+        }
+    };
+    let count = spec.tokens.len();
+    if count == 0 || count > MAX_TOKENS {
+        return Err(Error::malformed(
+            file,
+            "tokenizer.ggml.tokens",
+            format!("1 to {MAX_TOKENS} tokens"),
+            count,
+        ));
+    }
+    if spec.merges.len() > MAX_MERGES {
+        return Err(Error::malformed(
+            file,
+            "tokenizer.ggml.merges",
+            format!("at most {MAX_MERGES}"),
+            spec.merges.len(),
+        ));
+    }
+    let same_count = |what: &str, found: Option<usize>| match found {
+        Some(found) if found != count => Err(Error::malformed(
+            file,
+            what,
+            format!("{count} values, one for each token"),
+            found,
+        )),
+        _ => Ok(()),
+    };
+    same_count("tokenizer.ggml.scores", spec.scores.as_ref().map(Vec::len))?;
+    same_count(
+        "tokenizer.ggml.token_type",
+        spec.token_types.as_ref().map(Vec::len),
+    )?;
+    let marks = marks(&spec);
+    let vocabulary = vocabulary(&spec, spelling, &marks);
+    let special = vocabulary
+        .iter()
+        .filter_map(|(id, text, kind)| {
+            let text = std::str::from_utf8(text).ok()?;
+            let control = match kind {
+                TokenKind::Control | TokenKind::Unknown => true,
+                TokenKind::UserDefined => false,
+                _ => return None,
+            };
+            let text = match spelling {
+                Spelling::Sentencepiece if !control => text.replace('\u{2581}', " "),
+                _ => text.into(),
+            };
+            Some(SpecialToken::new(id, text, control))
+        })
+        .collect();
+    match spelling {
+        Spelling::ByteLevel => byte_level(&spec, vocabulary, special, marks),
+        Spelling::Sentencepiece => by_scores(spec, vocabulary, special, marks),
+    }
+}
+
+/// The tokens with a role; ids outside the vocabulary are dropped with a warning.
+fn marks(spec: &TokenizerSpec<'_>) -> Marks {
+    let known = |what: &str, id: Option<u32>| {
+        id.filter(|id| {
+            let inside = (*id as usize) < spec.tokens.len();
+            if !inside {
+                tracing::warn!(
+                    "{}: {what} is {id}, outside the vocabulary of {} tokens, and is ignored",
+                    spec.file,
+                    spec.tokens.len()
+                );
+            }
+            inside
+        })
+    };
+    Marks {
+        bos: known("bos_token_id", spec.bos),
+        eos: known("eos_token_id", spec.eos),
+        eot: known("eot_token_id", spec.eot),
+        pad: known("padding_token_id", spec.pad),
+        unk: known("unknown_token_id", spec.unk),
+        add_bos: false,
+        add_eos: spec.add_eos.unwrap_or(false),
+    }
+}
+
+fn vocabulary(spec: &TokenizerSpec<'_>, spelling: Spelling, marks: &Marks) -> Vocabulary {
+    let mut vocabulary = Vocabulary::new(spelling);
+    for (index, text) in spec.tokens.iter().enumerate() {
+        let number = spec
+            .token_types
+            .as_ref()
+            .and_then(|types| types.get(index).copied());
+        let mut kind = TokenKind::from_number(number.unwrap_or(1));
+        if number.is_none() && spelling == Spelling::Sentencepiece {
+            if super::vocabulary::byte_of(text).is_some() {
+                kind = TokenKind::Byte;
+            } else if *text == b"<unk>" {
+                kind = TokenKind::Unknown;
+            }
+        }
+        let bracketed = text.starts_with(b"<|") && text.ends_with(b"|>");
+        if kind == TokenKind::Normal
+            && (STOP_TEXTS.iter().any(|stop| stop.as_bytes() == *text)
+                || (number.is_none() && bracketed))
+        {
+            kind = TokenKind::Control;
+        }
+        vocabulary.push(text, kind);
+    }
+    // A token that begins or ends texts is a mark even where the file calls it normal, if it looks like one.
+    for id in [marks.bos, marks.eos, marks.eot, marks.pad]
+        .into_iter()
+        .flatten()
+    {
+        let looks_like_one = vocabulary
+            .text(id)
+            .is_some_and(|text| text.len() > 2 && text.starts_with(b"<") && text.ends_with(b">"));
+        if looks_like_one && vocabulary.kind(id) == Some(TokenKind::Normal) {
+            vocabulary.set_kind(id, TokenKind::Control);
+        }
+    }
+    if let Some(unknown) = marks.unk
+        && vocabulary.kind(unknown) == Some(TokenKind::Normal)
+        && vocabulary.text(unknown) == Some(b"<unk>")
+    {
+        vocabulary.set_kind(unknown, TokenKind::Unknown);
+    }
+    vocabulary
+}
+
+/// The cut that `pre` stands for, and whether whole pieces go before merges.
+fn cut(spec: &TokenizerSpec<'_>) -> Result<(Splitter, bool)> {
+    let Some(pre) = spec.pre else {
+        let llama3_vocabulary = spec.tokens.len() == 128_256
+            && spec.tokens.get(128_000).copied() == Some(b"<|begin_of_text|>");
+        let llama3_architecture = matches!(spec.architecture, "bitnet-b1.58" | "bitnet-25");
+        if llama3_vocabulary || llama3_architecture {
+            return Ok((Splitter::LLAMA3, true));
+        }
+        tracing::warn!(
+            "{}: tokenizer.ggml.pre is missing; cutting text as GPT-2 does, which may not be how the model was trained",
+            spec.file
+        );
+        return Ok((Splitter::Gpt2, false));
+    };
+    if LLAMA3_NAMES.contains(&pre) {
+        Ok((Splitter::LLAMA3, true))
+    } else if QWEN2_NAMES.contains(&pre) {
+        Ok((Splitter::QWEN2, false))
+    } else if GPT2_NAMES.contains(&pre) {
+        Ok((Splitter::Gpt2, false))
+    } else if pre == "default" {
+        Ok((Splitter::Default, false))
+    } else {
+        let known = [&LLAMA3_NAMES[..], &QWEN2_NAMES, &GPT2_NAMES, &["default"]].concat();
+        Err(Error::Unsupported {
+            file: spec.file.into(),
+            what: format!("the pre-tokenizer {pre:?} (tokenizer.ggml.pre)"),
+            advice: format!(
+                "known are {}; with another one the ids would be wrong",
+                known.join(", ")
+            ),
+        })
+    }
+}
+
+fn byte_level(
+    spec: &TokenizerSpec<'_>,
+    vocabulary: Vocabulary,
+    special: Vec<SpecialToken>,
+    mut marks: Marks,
+) -> Result<Parts> {
+    let (splitter, ignore_merges) = cut(spec)?;
+    let mut by_text = Vocab::with_capacity(vocabulary.len());
+    let mut twice = 0usize;
+    for (id, text, kind) in vocabulary.iter() {
+        // Marks stay out, so that no text can spell one.
+        if kind != TokenKind::Normal || text.is_empty() {
+            continue;
+        }
+        if let Ok(text) = std::str::from_utf8(text) {
+            match by_text.entry(text.to_owned()) {
+                std::collections::hash_map::Entry::Vacant(entry) => {
+                    entry.insert(id);
+                }
+                std::collections::hash_map::Entry::Occupied(_) => twice += 1,
+            }
+        }
+    }
+    if twice > 0 {
+        tracing::warn!(
+            "{}: {twice} tokens repeat an earlier one; the earliest is used",
+            spec.file
+        );
+    }
+    let merges = spec.merges.iter().map(|merge| {
+        let text = std::str::from_utf8(merge).unwrap_or_default();
+        // The left half has at least one character, so a space in front belongs to it.
+        match text.char_indices().skip(1).find(|(_, c)| *c == ' ') {
+            Some((at, _)) => (text[..at].to_owned(), text[at + 1..].to_owned()),
+            None => (String::new(), String::new()),
+        }
+    });
+    let (model, merges) = ranks::build(
+        spec.file,
+        by_text,
+        merges,
+        RankOptions {
+            ignore_merges,
+            ..RankOptions::default()
+        },
+    )?;
+    marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(splitter == Splitter::LLAMA3);
+    let normalizer = (splitter == Splitter::QWEN2).then_some(NormalizerWrapper::NFC(NFC));
+    Ok(Parts {
+        file: spec.file.into(),
+        vocabulary,
+        special,
+        normalizer,
+        cut: Cut::Scanner(splitter),
+        merger: Merger::Ranks(Box::new(model)),
+        merges,
+        scores: Vec::new(),
+        space_prefix: false,
+        strip_space: false,
+        marks,
+    })
+}
+
+fn by_scores(
+    spec: TokenizerSpec<'_>,
+    vocabulary: Vocabulary,
+    special: Vec<SpecialToken>,
+    mut marks: Marks,
+) -> Result<Parts> {
+    let Some(scores) = spec.scores else {
+        return Err(Error::malformed(
+            spec.file,
+            "tokenizer.ggml.scores",
+            "one score for each token, for the tokenizer model \"llama\"",
+            "no such key",
+        ));
+    };
+    if let Some(index) = scores.iter().position(|score| score.is_nan()) {
+        return Err(Error::malformed(
+            spec.file,
+            "tokenizer.ggml.scores",
+            "numbers",
+            format!("NaN for token {index}"),
+        ));
+    }
+    let unknown = marks.unk.or_else(|| {
+        let mut all = vocabulary.iter();
+        all.find(|(_, _, kind)| *kind == TokenKind::Unknown)
+            .map(|(id, _, _)| id)
+    });
+    marks.unk = unknown;
+    marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(true);
+    let space_prefix = spec.add_space_prefix.unwrap_or(true);
+    let model = Sentencepiece::new(&vocabulary, &scores, unknown);
+    Ok(Parts {
+        file: spec.file.into(),
+        vocabulary,
+        special,
+        normalizer: None,
+        cut: Cut::Whole,
+        merger: Merger::Scores(model),
+        merges: Vec::new(),
+        scores,
+        space_prefix,
+        strip_space: space_prefix,
+        marks,
+    })
+}

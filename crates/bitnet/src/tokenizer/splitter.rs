@@ -1,0 +1,348 @@
+//! Cutting text into the pieces within which byte-pair merges happen.
+//!
+//! Vocabularies define this cut by a regular expression with a look-ahead. The scanners here decide the same
+//! cut by hand: linear in the text, no backtracking limit, the Unicode tables of `regex-syntax`. Every scanner
+//! returns pieces that are never empty and that join to the text again.
+
+use std::sync::OnceLock;
+
+/// A way to cut text into pieces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Splitter {
+    /// Llama 3: contractions in any case, words with one leading mark, up to `digits` digits together, line
+    /// ends kept with what precedes them. Qwen 2 is the same with single digits.
+    Words {
+        /// How many digits stay together.
+        digits: usize,
+    },
+    /// GPT-2: lower-case contractions, words, numbers and marks with one leading space.
+    Gpt2,
+    /// What files with `tokenizer.ggml.pre` = "default" were made for: runs of punctuation first, then as
+    /// GPT-2, then numbers apart, in groups of three ASCII digits.
+    Default,
+}
+
+impl Splitter {
+    pub(super) const LLAMA3: Self = Self::Words { digits: 3 };
+    pub(super) const QWEN2: Self = Self::Words { digits: 1 };
+
+    /// The pieces of `text` in order.
+    pub(super) fn split<'t>(&self, text: &'t str) -> Vec<&'t str> {
+        match self {
+            Self::Words { digits } => scan(text, |rest| word_piece(rest, *digits)),
+            Self::Gpt2 => scan(text, gpt2_piece),
+            Self::Default => scan(text, punctuation_piece)
+                .into_iter()
+                .flat_map(|piece| scan(piece, gpt2_piece))
+                .flat_map(|piece| scan(piece, |rest| same_run(rest, is_number)))
+                .flat_map(|piece| scan(piece, digit_group))
+                .collect(),
+        }
+    }
+}
+
+/// Cuts `text` by asking `piece` for the byte length of the first piece of what is left.
+fn scan<'t>(text: &'t str, piece: impl Fn(&str) -> usize) -> Vec<&'t str> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        // A scanner that did not advance would be a defect; the whole rest as one piece keeps the loop finite.
+        let end = match piece(rest) {
+            0 => rest.len(),
+            end => end,
+        };
+        let (first, after) = rest.split_at(end);
+        pieces.push(first);
+        rest = after;
+    }
+    pieces
+}
+
+/// Byte length of the run of characters that satisfy `test` at the start of `text`.
+fn run(text: &str, test: impl Fn(char) -> bool) -> usize {
+    text.find(|c| !test(c)).unwrap_or(text.len())
+}
+
+/// Byte length of the first run that is wholly inside or wholly outside of `test`.
+fn same_run(text: &str, test: impl Fn(char) -> bool) -> usize {
+    let inside = text.chars().next().is_some_and(&test);
+    run(text, |c| test(c) == inside)
+}
+
+/// Length of `'s`, `'t`, `'re`, `'ve`, `'m`, `'ll` or `'d` at the start of `text`.
+fn contraction(text: &str, any_case: bool) -> Option<usize> {
+    let rest = text.strip_prefix('\'')?;
+    let mut chars = rest.chars().map(|c| match c {
+        // The one character beyond ASCII that folds to a letter of the list.
+        '\u{17f}' if any_case => 's',
+        c if any_case => c.to_ascii_lowercase(),
+        c => c,
+    });
+    let first_length = rest.chars().next()?.len_utf8();
+    match (chars.next()?, chars.next()) {
+        ('s' | 't' | 'm' | 'd', _) => Some(1 + first_length),
+        ('r' | 'v', Some('e')) | ('l', Some('l')) => Some(3),
+        _ => None,
+    }
+}
+
+/// The first piece by the Llama 3 rules; see [`Splitter::Words`].
+fn word_piece(text: &str, digits: usize) -> usize {
+    if let Some(length) = contraction(text, true) {
+        return length;
+    }
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return 0 };
+    let after_first = first.len_utf8();
+    let second = chars.next();
+    if is_letter(first) {
+        return run(text, is_letter);
+    }
+    if is_number(first) {
+        return text
+            .char_indices()
+            .take(digits)
+            .take_while(|(_, c)| is_number(*c))
+            .last()
+            .map_or(0, |(at, c)| at + c.len_utf8());
+    }
+    if !matches!(first, '\r' | '\n') && second.is_some_and(is_letter) {
+        return after_first + run(&text[after_first..], is_letter);
+    }
+    let mark = match (first, second) {
+        (' ', Some(second)) if is_other(second) => Some(after_first),
+        _ if is_other(first) => Some(0),
+        _ => None,
+    };
+    if let Some(start) = mark {
+        let end = start + run(&text[start..], is_other);
+        return end + run(&text[end..], |c| matches!(c, '\r' | '\n'));
+    }
+    let spaces = &text[..run(text, char::is_whitespace)];
+    match spaces.rfind(['\r', '\n']) {
+        Some(at) => at + 1,
+        None => space_piece(text, spaces),
+    }
+}
+
+/// The first piece by the GPT-2 rules; see [`Splitter::Gpt2`].
+fn gpt2_piece(text: &str) -> usize {
+    if let Some(length) = contraction(text, false) {
+        return length;
+    }
+    let start = usize::from(text.starts_with(' '));
+    match text[start..].chars().next() {
+        Some(c) if is_letter(c) => start + run(&text[start..], is_letter),
+        Some(c) if is_number(c) => start + run(&text[start..], is_number),
+        Some(c) if is_other(c) => start + run(&text[start..], is_other),
+        _ => space_piece(text, &text[..run(text, char::is_whitespace)]),
+    }
+}
+
+/// The piece of a whitespace run `spaces` at the start of `text`: its last character is left to the word
+/// that follows, unless it is the only one or the text ends.
+fn space_piece(text: &str, spaces: &str) -> usize {
+    match spaces.char_indices().last() {
+        Some((last, _)) if last > 0 && spaces.len() < text.len() => last,
+        _ => spaces.len(),
+    }
+}
+
+/// A run of punctuation (category P and eight ASCII symbols), or of anything else.
+fn punctuation_piece(text: &str) -> usize {
+    same_run(text, |c| {
+        matches!(c, '$' | '+' | '<' | '=' | '>' | '^' | '~' | '|') || is_punctuation(c)
+    })
+}
+
+/// Three ASCII digits, or what lies before the next three.
+fn digit_group(text: &str) -> usize {
+    let group = text
+        .as_bytes()
+        .windows(3)
+        .position(|window| window.iter().all(u8::is_ascii_digit));
+    match group {
+        Some(0) => 3,
+        Some(at) => at,
+        None => text.len(),
+    }
+}
+
+fn is_letter(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_alphabetic();
+    }
+    contains(classes().letters.as_slice(), c)
+}
+
+fn is_number(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_digit();
+    }
+    contains(classes().numbers.as_slice(), c)
+}
+
+fn is_punctuation(c: char) -> bool {
+    contains(classes().punctuation.as_slice(), c)
+}
+
+/// Neither whitespace, letter nor number.
+fn is_other(c: char) -> bool {
+    !c.is_whitespace() && !is_letter(c) && !is_number(c)
+}
+
+/// Inclusive ranges of characters, ascending.
+type Ranges = Vec<(char, char)>;
+
+struct Classes {
+    letters: Ranges,
+    numbers: Ranges,
+    punctuation: Ranges,
+}
+
+fn classes() -> &'static Classes {
+    static CLASSES: OnceLock<Classes> = OnceLock::new();
+    CLASSES.get_or_init(|| Classes {
+        letters: class(r"\p{L}"),
+        numbers: class(r"\p{N}"),
+        punctuation: class(r"\p{P}"),
+    })
+}
+
+/// The ranges of a regular expression that is one character class.
+fn class(pattern: &str) -> Ranges {
+    use regex_syntax::hir::{Class, HirKind};
+    match regex_syntax::parse(pattern).map(|hir| hir.into_kind()) {
+        Ok(HirKind::Class(Class::Unicode(class))) => class
+            .iter()
+            .map(|range| (range.start(), range.end()))
+            .collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn contains(ranges: &[(char, char)], c: char) -> bool {
+    let after = ranges.partition_point(|(start, _)| *start <= c);
+    after > 0 && ranges.get(after - 1).is_some_and(|(_, end)| c <= *end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    };
+
+    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+    const GPT2: &str =
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+
+    fn by_regex(pattern: &str, text: &str) -> Vec<String> {
+        let split = Split::new(
+            SplitPattern::Regex(pattern.into()),
+            SplitDelimiterBehavior::Isolated,
+            false,
+        )
+        .unwrap();
+        let mut text = PreTokenizedString::from(text);
+        split.pre_tokenize(&mut text).unwrap();
+        text.get_splits(OffsetReferential::Original, OffsetType::Byte)
+            .into_iter()
+            .map(|(piece, _, _)| piece.to_owned())
+            .filter(|piece| !piece.is_empty())
+            .collect()
+    }
+
+    #[test]
+    fn llama3_golden_cuts() {
+        let golden: [(&str, &[&str]); 19] = [
+            ("I'M don't we'LL", &["I", "'M", " don", "'t", " we", "'LL"]),
+            ("a   b", &["a", "  ", " b"]),
+            ("12345678 9", &["123", "456", "78", " ", "9"]),
+            ("  \n\n  x", &["  \n\n", " ", " x"]),
+            (" x\n \t y", &[" x", "\n", " \t", " y"]),
+            ("foo(bar);\n\n", &["foo", "(bar", ");\n\n"]),
+            ("tab\tend  ", &["tab", "\tend", "  "]),
+            ("$100.50!!", &["$", "100", ".", "50", "!!"]),
+            (
+                "\u{e9}\u{301} a\u{301}b",
+                &["\u{e9}", "\u{301}", " a", "\u{301}b"],
+            ),
+            ("\u{4e2d}\u{6587}123", &["\u{4e2d}\u{6587}", "123"]),
+            ("'\u{17f}x", &["'\u{17f}", "x"]),
+            ("a\u{a0}b", &["a", "\u{a0}b"]),
+            ("x \u{3000} y", &["x", " \u{3000}", " y"]),
+            ("\u{2026}''s", &["\u{2026}''", "s"]),
+            ("\u{bd}\u{b2}\u{2163}9", &["\u{bd}\u{b2}\u{2163}", "9"]),
+            ("don\u{2019}t", &["don", "\u{2019}t"]),
+            ("  1", &[" ", " ", "1"]),
+            (" \r\n ", &[" \r\n", " "]),
+            ("_a __b", &["_a", " __", "b"]),
+        ];
+        for (text, pieces) in golden {
+            assert_eq!(Splitter::LLAMA3.split(text), pieces, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn qwen2_takes_digits_one_at_a_time() {
+        assert_eq!(
+            Splitter::QWEN2.split("a12 34"),
+            ["a", "1", "2", " ", "3", "4"]
+        );
+    }
+
+    #[test]
+    fn default_separates_punctuation_and_groups_digits() {
+        assert_eq!(
+            Splitter::Default.split("Hello, w0rld 12345!? it's"),
+            [
+                "Hello", ",", " w", "0", "rld", " ", "123", "45", "!?", " it", "'", "s"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_megabyte_of_whitespace_is_two_pieces() {
+        let text = format!("{}x", " ".repeat(1 << 20));
+        for splitter in [Splitter::LLAMA3, Splitter::Gpt2, Splitter::Default] {
+            assert_eq!(splitter.split(&text).len(), 2);
+        }
+        let text = format!("{}x", "\n \r\t".repeat(1 << 18));
+        assert_eq!(Splitter::LLAMA3.split(&text).len(), 2);
+    }
+
+    fn mixed_text() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            "[ \t\r\n\u{a0}\u{3000}\u{85}\u{200b}]{1,4}",
+            "[a-zA-Z'\u{17f}\u{212a}]{1,5}",
+            "'(?i:s|t|re|ve|m|ll|d|r|l)",
+            "[0-9\u{bd}\u{2163}\u{661}]{1,5}",
+            "[$+<=>^~|.,;!\u{2026}\u{2019}_-]{1,3}",
+            "[\u{301}\u{4e2d}\u{e9}\u{10400}\u{1f600}\u{20000}\u{345}]{1,3}",
+            any::<char>().prop_map(String::from),
+        ];
+        proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn scanners_cut_as_the_regular_expressions_do(text in mixed_text()) {
+            prop_assert_eq!(Splitter::LLAMA3.split(&text), by_regex(LLAMA3, &text));
+            prop_assert_eq!(Splitter::QWEN2.split(&text), by_regex(QWEN2, &text));
+            prop_assert_eq!(Splitter::Gpt2.split(&text), by_regex(GPT2, &text));
+        }
+
+        #[test]
+        fn pieces_join_to_the_text(text in mixed_text()) {
+            for splitter in [Splitter::LLAMA3, Splitter::QWEN2, Splitter::Gpt2, Splitter::Default] {
+                let pieces = splitter.split(&text);
+                prop_assert!(pieces.iter().all(|piece| !piece.is_empty()));
+                prop_assert_eq!(pieces.concat(), text.clone());
+            }
+        }
+    }
+}

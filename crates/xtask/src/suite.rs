@@ -1,0 +1,209 @@
+//! The parts of the test suite, in the order in which they run: the quick and strict ones first.
+
+use crate::requirement::{Requirement, succeeds};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Which parts to run; none named means all.
+#[derive(Args)]
+pub(crate) struct Selection {
+    /// Formatting (cargo fmt --check)
+    #[arg(long)]
+    fmt: bool,
+    /// Lints, warnings as errors
+    #[arg(long)]
+    clippy: bool,
+    /// API documentation, warnings as errors
+    #[arg(long)]
+    docs: bool,
+    /// Unit and integration tests
+    #[arg(long)]
+    unit: bool,
+    /// Examples in documentation and README
+    #[arg(long)]
+    doctest: bool,
+}
+
+impl Selection {
+    /// The parts asked for, in running order.
+    pub(crate) fn parts(&self) -> Vec<Part> {
+        let chosen: Vec<Part> = Part::ALL
+            .into_iter()
+            .filter(|part| match part {
+                Part::Fmt => self.fmt,
+                Part::Clippy => self.clippy,
+                Part::Docs => self.docs,
+                Part::Unit => self.unit,
+                Part::Doctest => self.doctest,
+            })
+            .collect();
+        if chosen.is_empty() {
+            Part::ALL.to_vec()
+        } else {
+            chosen
+        }
+    }
+}
+
+/// One part of the suite.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Formatting.
+    Fmt,
+    /// Lints.
+    Clippy,
+    /// API documentation.
+    Docs,
+    /// Unit and integration tests.
+    Unit,
+    /// Examples in documentation.
+    Doctest,
+}
+
+impl Part {
+    /// Every part, in running order.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Fmt,
+        Self::Clippy,
+        Self::Docs,
+        Self::Unit,
+        Self::Doctest,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fmt => "fmt",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
+            Self::Unit => "unit",
+            Self::Doctest => "doctest",
+        }
+    }
+
+    /// What must be installed for this part.
+    pub(crate) fn requirements(self) -> &'static [Requirement] {
+        match self {
+            Self::Fmt => &[Requirement::RUSTFMT],
+            Self::Clippy => &[Requirement::CLIPPY],
+            Self::Docs | Self::Unit | Self::Doctest => &[],
+        }
+    }
+
+    /// The commands of this part, run one after the other.
+    fn commands(self) -> Vec<Command> {
+        match self {
+            Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
+            Self::Clippy => vec![cargo_with(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--all-features",
+                "--",
+                "-Dwarnings",
+            ])],
+            Self::Docs => {
+                let mut command =
+                    cargo_with(&["doc", "--workspace", "--no-deps", "--all-features"]);
+                command.env("RUSTDOCFLAGS", "-Dwarnings");
+                vec![command]
+            }
+            Self::Unit if succeeds(&mut cargo_with(&["nextest", "--version"])) => {
+                vec![cargo_with(&[
+                    "nextest",
+                    "run",
+                    "--workspace",
+                    "--all-features",
+                    "--no-fail-fast",
+                ])]
+            }
+            Self::Unit => vec![cargo_with(&[
+                "test",
+                "--workspace",
+                "--all-features",
+                "--all-targets",
+                "--no-fail-fast",
+            ])],
+            Self::Doctest => vec![cargo_with(&[
+                "test",
+                "--workspace",
+                "--all-features",
+                "--doc",
+            ])],
+        }
+    }
+
+    fn run(self) -> Result<()> {
+        for mut command in self.commands() {
+            println!("$ {}", shown(&command));
+            let status = command
+                .status()
+                .with_context(|| format!("cannot run {}", shown(&command)))?;
+            if !status.success() {
+                bail!("{} failed ({status})", shown(&command));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Runs `parts` until one fails, then says for each how it went and how long it took.
+pub(crate) fn run(parts: &[Part]) -> Result<()> {
+    let mut times: Vec<(Part, Duration)> = Vec::new();
+    let mut failure = None;
+    for part in parts {
+        println!("\n== {} ==", part.name());
+        let begin = Instant::now();
+        let outcome = part.run();
+        times.push((*part, begin.elapsed()));
+        if let Err(error) = outcome {
+            failure = Some(error);
+            break;
+        }
+    }
+
+    println!("\n== summary ==");
+    for (index, part) in parts.iter().enumerate() {
+        match times.get(index) {
+            Some((_, time)) => {
+                let failed = failure.is_some() && index + 1 == times.len();
+                let word = if failed { "FAILED" } else { "ok" };
+                println!("{:<8} {word:<8} {:>7.1} s", part.name(), time.as_secs_f64());
+            }
+            None => println!("{:<8} not run", part.name()),
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// The cargo that started this program.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// A cargo command in the workspace root.
+fn cargo_with(arguments: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    command.current_dir(workspace()).args(arguments);
+    command
+}
+
+/// The workspace root: where cargo finds this package now, or else where it was built.
+fn workspace() -> PathBuf {
+    let package = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+    package.join("../..")
+}
+
+fn shown(command: &Command) -> String {
+    let mut words = vec!["cargo".to_owned()];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
+    words.join(" ")
+}
