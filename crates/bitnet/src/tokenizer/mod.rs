@@ -124,7 +124,7 @@ enum Cut {
 #[derive(Debug)]
 enum Merger {
     Ranks(Box<BPE>),
-    Scores(Sentencepiece),
+    Scores(Box<Sentencepiece>),
 }
 
 /// Everything that the two readers find out, before the derived tables are built.
@@ -204,12 +204,12 @@ impl Tokenizer {
         Ok(self.with_bos(ids, options.add_bos))
     }
 
-    /// The ids of `text`, in which special tokens count, but not where `sentinel` interrupts their spelling;
-    /// every `sentinel` is then removed. See [`crate::chat`] for what this is for.
+    /// The ids of `text`, in which control tokens count; the stretches between them pass through `restore`,
+    /// and in what comes out of it they do not count. See [`crate::chat`] for what this is for.
     pub(crate) fn encode_guarded(
         &self,
         text: &str,
-        sentinel: char,
+        restore: impl Fn(&str) -> String,
         add_bos: bool,
     ) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
@@ -218,7 +218,7 @@ impl Tokenizer {
             match segment {
                 Segment::Token(id) => ids.push(id),
                 Segment::Plain(plain) => {
-                    let clean = plain.replace(sentinel, "");
+                    let clean = restore(plain);
                     for segment in self.0.special.split(&clean, false) {
                         self.encode_segment(&segment, at_start, &mut ids)?;
                         at_start = false;
@@ -449,4 +449,4 @@ fn shortened(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

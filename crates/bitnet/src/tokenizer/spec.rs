@@ -341,7 +341,7 @@ fn by_scores(
         special,
         normalizer: None,
         cut: Cut::Whole,
-        merger: Merger::Scores(model),
+        merger: Merger::Scores(Box::new(model)),
         merges: Vec::new(),
         scores,
         space_prefix,

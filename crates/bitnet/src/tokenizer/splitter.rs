@@ -42,7 +42,7 @@ impl Splitter {
 }
 
 /// Cuts `text` by asking `piece` for the byte length of the first piece of what is left.
-fn scan<'t>(text: &'t str, piece: impl Fn(&str) -> usize) -> Vec<&'t str> {
+fn scan(text: &str, piece: impl Fn(&str) -> usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
