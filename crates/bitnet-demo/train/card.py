@@ -94,7 +94,8 @@ unquantized activations over {m['positions']} held-out positions, and the same m
 
 English only, the words of its generator only. It cannot reason, knows no facts, adds nothing but two numbers below one hundred,
 and answers most other questions with "I do not know that". Stories follow the fourteen plots; with unusual openings they drift. Questions in other
-words than the trained ones may be misread.
+words than the trained ones may be misread. When several things are named, it binds a colour to its owner ("What colour is Mia's boat?") but
+often not to the thing alone ("What colour is the boat?"): most of its mistakes with bare facts are of this kind.
 
 ## Licence
 

@@ -1,12 +1,49 @@
-//! Run ternary (1.58-bit) language models.
+//! Run ternary (1.58-bit) language models: model files, tokenizer, transformer, sampler.
+//!
+//! [`Model::open`] (or `Model::demo`, the model that ships with the crate) gives a [`Model`], [`Model::session`] a
+//! [`Session`], and [`Session::generate`] its text, piece by piece:
+//!
+//! ```no_run
+//! use bitnet::{GenerateOptions, Model};
+//!
+//! # fn main() -> bitnet::Result<()> {
+//! let model = Model::open("ggml-model-i2_s.gguf")?;
+//! let mut session = model.session()?;
+//! for piece in session.generate("The capital of France is", &GenerateOptions::default())? {
+//!     print!("{}", piece?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Logits are the same bits on every instruction set, for every number of threads, and however a prompt is cut into
+//! batches.
 
 pub mod chat;
 mod error;
 pub mod file;
+mod generate;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
+mod model;
+mod perplexity;
 pub mod sampler;
+mod session;
 pub mod stop;
 pub mod tokenizer;
 
+pub use bitnet_core::Activations;
+pub use bitnet_core::cpu::Isa;
+pub use bitnet_quant::I2sLayout;
+pub use chat::ChatMessage;
 pub use error::{Error, Result};
+pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
+pub use model::{Architecture, Device, Model, ModelOptions, Want};
+pub use perplexity::{Perplexity, perplexity};
+pub use sampler::SamplingOptions;
+pub use session::Session;
+
+/// The examples of the README, compiled and run as tests.
+#[cfg(all(doctest, feature = "demo"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -1,0 +1,289 @@
+//! Text from a session, piece by piece.
+
+use crate::model::Want;
+use crate::sampler::{Sampler, SamplingOptions};
+use crate::session::Session;
+use crate::stop::StopStrings;
+use crate::tokenizer::Detokenizer;
+use crate::{Error, Result};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A flag that stops a generation from another thread. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    /// Asks the generation to stop.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes the request back, so that the flag can serve again.
+    pub fn reset(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How to generate.
+#[derive(Debug, Clone)]
+pub struct GenerateOptions {
+    /// The most tokens to generate.
+    pub max_tokens: usize,
+    /// How each token is chosen.
+    pub sampling: SamplingOptions,
+    /// Texts that end the generation; they are not part of the output.
+    pub stop: Vec<String>,
+    /// Whether the model's own end tokens end the generation.
+    pub stop_at_end: bool,
+    /// Stops the generation from outside.
+    pub cancel: Cancel,
+}
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: 128,
+            sampling: SamplingOptions::default(),
+            stop: Vec::new(),
+            stop_at_end: true,
+            cancel: Cancel::default(),
+        }
+    }
+}
+
+/// Why a generation ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// The model chose this end token.
+    EndToken(u32),
+    /// A stop string appeared.
+    StopString,
+    /// `max_tokens` were generated.
+    MaxTokens,
+    /// The context is full.
+    ContextFull,
+    /// [`Cancel::cancel`] was called.
+    Cancelled,
+}
+
+impl StopReason {
+    /// The name that programs read: `end`, `stop`, `length`, `context` or `cancelled`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EndToken(_) => "end",
+            Self::StopString => "stop",
+            Self::MaxTokens => "length",
+            Self::ContextFull => "context",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a generation took so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Timings {
+    /// Tokens of the prompt that were run (those already in the context are not).
+    pub prompt_tokens: usize,
+    /// Time for them, up to their logits.
+    pub prompt_time: Duration,
+    /// Tokens generated, an end token included.
+    pub generated_tokens: usize,
+    /// Time from the first generated token to the last.
+    pub decode_time: Duration,
+}
+
+impl Timings {
+    /// Prompt tokens per second; 0 before any.
+    pub fn prompt_rate(&self) -> f64 {
+        rate(self.prompt_tokens, self.prompt_time)
+    }
+
+    /// Generated tokens per second after the first; 0 before a second.
+    pub fn decode_rate(&self) -> f64 {
+        rate(self.generated_tokens.saturating_sub(1), self.decode_time)
+    }
+}
+
+fn rate(count: usize, time: Duration) -> f64 {
+    if time.is_zero() {
+        0.0
+    } else {
+        count as f64 / time.as_secs_f64()
+    }
+}
+
+/// An iterator over the pieces of a generated text. Each piece is whole characters; pieces may be of several tokens.
+pub struct Generation<'s> {
+    session: &'s mut Session,
+    sampler: Sampler,
+    detokenizer: Detokenizer,
+    stop: StopStrings,
+    options: GenerateOptions,
+    timings: Timings,
+    reason: Option<StopReason>,
+    failed: bool,
+    ready: VecDeque<String>,
+    prompt_logits: Option<Vec<f32>>,
+    first_token: Option<Instant>,
+}
+
+impl<'s> Generation<'s> {
+    pub(crate) fn new(session: &'s mut Session, options: &GenerateOptions) -> Result<Self> {
+        if session.pending() == 0 {
+            return Err(Error::Argument {
+                what: "prompt",
+                expected: "at least one token".into(),
+                found: "none".into(),
+            });
+        }
+        let mut detokenizer = session.model().tokenizer().detokenizer();
+        if session.tokens().len() > 1 {
+            detokenizer = detokenizer.continuing();
+        }
+        Ok(Self {
+            sampler: Sampler::new(options.sampling)?,
+            stop: StopStrings::new(&options.stop)?,
+            detokenizer,
+            session,
+            options: options.clone(),
+            timings: Timings::default(),
+            reason: None,
+            failed: false,
+            ready: VecDeque::new(),
+            prompt_logits: None,
+            first_token: None,
+        })
+    }
+
+    /// Runs the prompt, telling `progress` the tokens done and their number. Without this call the first piece
+    /// runs it.
+    ///
+    /// # Errors
+    /// If the backend fails.
+    pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
+        if self.prompt_logits.is_some() || self.first_token.is_some() || self.reason.is_some() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        let tokens = self.session.pending();
+        let cancel = self.options.cancel.clone();
+        let mut watch = |done, total| {
+            progress(done, total);
+            !cancel.is_cancelled()
+        };
+        match self.session.run_pending(&mut watch, Want::Last) {
+            Ok(logits) => {
+                self.prompt_logits = Some(logits);
+                self.timings.prompt_tokens = tokens;
+                self.timings.prompt_time = start.elapsed();
+                Ok(())
+            }
+            Err(Error::Cancelled) => {
+                self.reason = Some(StopReason::Cancelled);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// What it took so far.
+    pub fn timings(&self) -> Timings {
+        self.timings
+    }
+
+    /// Why it ended; `None` while it runs, or after an error.
+    pub fn stop_reason(&self) -> Option<StopReason> {
+        self.reason
+    }
+
+    /// The session it belongs to.
+    pub fn session(&self) -> &Session {
+        self.session
+    }
+
+    /// One more token, its text into `ready`.
+    fn step(&mut self) -> Result<()> {
+        if self.options.cancel.is_cancelled() {
+            return self.end(StopReason::Cancelled);
+        }
+        if self.timings.generated_tokens >= self.options.max_tokens {
+            return self.end(StopReason::MaxTokens);
+        }
+        if self.first_token.is_none() {
+            self.prefill(|_, _| ())?;
+            if self.reason.is_some() {
+                return Ok(());
+            }
+        }
+        let logits = match self.prompt_logits.take() {
+            Some(logits) => logits,
+            None if self.session.is_full() => return self.end(StopReason::ContextFull),
+            None => self.session.run_pending(&mut |_, _| true, Want::Last)?,
+        };
+        let token = self.sampler.sample(&logits, self.session.tokens())?;
+        self.timings.generated_tokens += 1;
+        let first = *self.first_token.get_or_insert_with(Instant::now);
+        self.timings.decode_time = first.elapsed();
+        if self.options.stop_at_end && self.session.model().tokenizer().stops().contains(&token) {
+            return self.end(StopReason::EndToken(token));
+        }
+        if self.session.is_full() {
+            return self.end(StopReason::ContextFull);
+        }
+        self.session.push_generated(token);
+        let text = self.detokenizer.push(token);
+        self.emit(&text);
+        Ok(())
+    }
+
+    fn emit(&mut self, text: &str) {
+        let text = self.stop.push(text);
+        if !text.is_empty() {
+            self.ready.push_back(text);
+        }
+        if self.stop.stopped() {
+            self.reason = Some(StopReason::StopString);
+        }
+    }
+
+    /// Ends with what is still held back.
+    fn end(&mut self, reason: StopReason) -> Result<()> {
+        let rest = self.detokenizer.finish();
+        self.emit(&rest);
+        if self.reason.is_none() {
+            let held = self.stop.finish();
+            if !held.is_empty() {
+                self.ready.push_back(held);
+            }
+            self.reason = Some(reason);
+        }
+        Ok(())
+    }
+}
+
+impl Iterator for Generation<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(Ok(piece));
+            }
+            if self.reason.is_some() || self.failed {
+                return None;
+            }
+            if let Err(error) = self.step() {
+                self.failed = true;
+                return Some(Err(error));
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The forward pass, written once over [`Backend`].
+//!
+//! embed → layers × (norm·quantize → q, k, v → rotate, append → attention → norm·quantize → output projection →
+//! norm·quantize → gate, up → gate·norm·quantize → down projection) → norm → head.
+
+use super::architecture::Architecture;
+use crate::{Error, Result};
+use bitnet_core::{Activations, Backend, Norm};
+use std::sync::Arc;
+
+/// The weights of one block, resident on a backend.
+pub(crate) struct Layer<B: Backend> {
+    pub(crate) attention_norm: B::Gain,
+    pub(crate) query: B::Matrix,
+    pub(crate) key: B::Matrix,
+    pub(crate) value: B::Matrix,
+    /// Gains on each head of queries and of keys (qwen3).
+    pub(crate) head_norms: Option<[B::Gain; 2]>,
+    /// Gain before the output projection (bitnet).
+    pub(crate) attention_sub_norm: Option<B::Gain>,
+    pub(crate) output: B::Matrix,
+    pub(crate) feed_forward_norm: B::Gain,
+    pub(crate) gate: B::Matrix,
+    pub(crate) up: B::Matrix,
+    /// Gain before the down projection (bitnet).
+    pub(crate) feed_forward_sub_norm: Option<B::Gain>,
+    pub(crate) down: B::Matrix,
+}
+
+/// A model's weights on a backend.
+pub(crate) struct Transformer<B: Backend> {
+    pub(crate) backend: B,
+    pub(crate) architecture: Architecture,
+    pub(crate) activations: Activations,
+    pub(crate) embedding: B::Table,
+    pub(crate) layers: Vec<Layer<B>>,
+    pub(crate) output_norm: B::Gain,
+    /// The head, where it is not the embedding.
+    pub(crate) head: Option<B::Table>,
+}
+
+/// Which positions of a batch need logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Want {
+    /// None: the batch only fills the cache.
+    Nothing,
+    /// The last position.
+    Last,
+    /// Every position.
+    All,
+}
+
+impl<B: Backend> Transformer<B> {
+    /// Runs `tokens` after the `len` positions in `cache`. Logits are `[positions, vocabulary]`.
+    fn forward(
+        &self,
+        tokens: &[u32],
+        len: usize,
+        cache: &mut B::Cache,
+        want: Want,
+    ) -> Result<Vec<f32>, bitnet_core::Error> {
+        let backend = &self.backend;
+        let norm = |gain| Norm {
+            gain,
+            eps: self.architecture.eps,
+        };
+        let rotations = backend.rotations(&self.architecture.rope, len, tokens.len())?;
+        let mut x = backend.embed(&self.embedding, tokens)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let attention_norm = Some(norm(&layer.attention_norm));
+            let a = backend.norm_quantize(&x, attention_norm, self.activations)?;
+            let [mut q, k, v] = products(backend, &a, [&layer.query, &layer.key, &layer.value])?;
+            let head_norms = layer.head_norms.as_ref().map(|[q, k]| [norm(q), norm(k)]);
+            backend.rope_append(&mut q, k, v, head_norms, &rotations, cache, index)?;
+            let attention = backend.attention(&q, cache, index)?;
+            let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
+            let a = backend.norm_quantize(&attention, sub_norm, self.activations)?;
+            backend.matmul_add(&a, &layer.output, &mut x)?;
+
+            let feed_forward_norm = Some(norm(&layer.feed_forward_norm));
+            let a = backend.norm_quantize(&x, feed_forward_norm, self.activations)?;
+            let [gate, up] = products(backend, &a, [&layer.gate, &layer.up])?;
+            let sub_norm = layer.feed_forward_sub_norm.as_ref().map(norm);
+            let function = self.architecture.gate;
+            let a = backend.gate_norm_quantize(gate, up, function, sub_norm, self.activations)?;
+            backend.matmul_add(&a, &layer.down, &mut x)?;
+        }
+        let first = match want {
+            Want::Nothing => return Ok(Vec::new()),
+            Want::Last => tokens.len().saturating_sub(1),
+            Want::All => 0,
+        };
+        let head = self.head.as_ref().unwrap_or(&self.embedding);
+        backend.head(&x, first, norm(&self.output_norm), head)
+    }
+}
+
+/// One product for each matrix.
+fn products<B: Backend, const N: usize>(
+    backend: &B,
+    a: &B::Activation,
+    weights: [&B::Matrix; N],
+) -> Result<[B::Hidden; N], bitnet_core::Error> {
+    let products = backend.matmul(a, &weights)?;
+    let found = products.len();
+    products.try_into().map_err(|_| bitnet_core::Error::Shape {
+        what: "products of one activation".into(),
+        expected: N.to_string(),
+        found: found.to_string(),
+    })
+}
+
+/// A model on some backend.
+pub(crate) trait Run: Send + Sync {
+    /// An empty state for up to `capacity` positions.
+    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn State>>;
+    /// One line about the backend.
+    fn describe(&self) -> String;
+}
+
+/// The positions that one session has run.
+pub(crate) trait State: Send {
+    /// Runs `tokens` after the positions so far. On an error the state is as before.
+    fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>>;
+    /// Positions so far.
+    fn len(&self) -> usize;
+    /// Forgets the positions from `len` on.
+    fn truncate(&mut self, len: usize);
+    /// Bytes of keys and values.
+    fn bytes(&self) -> usize;
+}
+
+struct BackendState<B: Backend> {
+    transformer: Arc<Transformer<B>>,
+    cache: B::Cache,
+    len: usize,
+    capacity: usize,
+}
+
+impl<B: Backend> Run for Transformer<B> {
+    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn State>> {
+        let cache = self
+            .backend
+            .cache(self.layers.len(), self.architecture.heads, capacity)?;
+        Ok(Box::new(BackendState {
+            transformer: self,
+            cache,
+            len: 0,
+            capacity,
+        }))
+    }
+
+    fn describe(&self) -> String {
+        self.backend.describe()
+    }
+}
+
+impl<B: Backend> State for BackendState<B> {
+    fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+        if tokens.len() > self.capacity - self.len {
+            return Err(Error::ContextFull {
+                capacity: self.capacity,
+                used: self.len,
+                wanted: tokens.len(),
+            });
+        }
+        let Self {
+            transformer,
+            cache,
+            len,
+            ..
+        } = self;
+        let result = transformer
+            .backend
+            .scope(|| transformer.forward(tokens, *len, cache, want));
+        match result {
+            Ok(logits) => {
+                self.len += tokens.len();
+                Ok(logits)
+            }
+            Err(error) => {
+                self.truncate(self.len);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+        self.transformer.backend.truncate(&mut self.cache, self.len);
+    }
+
+    fn bytes(&self) -> usize {
+        self.transformer.backend.cache_bytes(&self.cache)
+    }
+}

@@ -1,0 +1,184 @@
+//! One conversation with a model: the tokens so far and their keys and values.
+
+use crate::chat::ChatMessage;
+use crate::generate::{GenerateOptions, Generation};
+use crate::model::{Model, State, Want};
+use crate::tokenizer::EncodeOptions;
+use crate::{Error, Result};
+
+/// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
+pub(crate) const BATCH: usize = 256;
+
+/// A context of its own over a shared [`Model`].
+pub struct Session {
+    model: Model,
+    state: Box<dyn State>,
+    /// All tokens; those from `state.len()` on have not run yet.
+    tokens: Vec<u32>,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, state: Box<dyn State>) -> Self {
+        Self {
+            model,
+            state,
+            tokens: Vec::new(),
+        }
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The tokens so far, prompt and generated.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Bytes of keys and values held.
+    pub fn cache_bytes(&self) -> usize {
+        self.state.bytes()
+    }
+
+    /// Forgets the tokens from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.state.truncate(len);
+    }
+
+    /// Forgets everything.
+    pub fn reset(&mut self) {
+        self.truncate(0);
+    }
+
+    /// Appends `prompt` to the context and generates what follows. At the start of a session the prompt gets the
+    /// model's beginning-of-text token. Special tokens in the text are plain text.
+    ///
+    /// # Errors
+    /// If an option is out of range or the prompt does not fit the context.
+    pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
+        let tokenizer = self.model.tokenizer();
+        let add_bos = self.tokens.is_empty() && tokenizer.add_bos();
+        let tokens = tokenizer.encode(
+            prompt,
+            EncodeOptions {
+                add_bos,
+                parse_special: false,
+            },
+        )?;
+        self.generate_tokens(&tokens, options)
+    }
+
+    /// Appends `tokens` to the context and generates what follows.
+    ///
+    /// # Errors
+    /// As [`generate`](Self::generate); also if a token is not in the vocabulary or there is nothing to continue.
+    pub fn generate_tokens(
+        &mut self,
+        tokens: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Generation<'_>> {
+        self.push(tokens)?;
+        Generation::new(self, options)
+    }
+
+    /// Answers the last of `messages`. What the session already holds of the conversation is not run again.
+    ///
+    /// # Errors
+    /// If the model has no chat template, the template refuses the messages, or they do not fit the context.
+    pub fn chat(
+        &mut self,
+        messages: &[ChatMessage],
+        options: &GenerateOptions,
+    ) -> Result<Generation<'_>> {
+        let Some(template) = self.model.chat_template() else {
+            return Err(Error::Template(format!("{} has none", self.model.name())));
+        };
+        let tokens = template.render_tokens(messages, self.model.tokenizer())?;
+        let shared = tokens
+            .iter()
+            .zip(&self.tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
+        // At least the last token runs again: its logits are what the answer starts from.
+        let shared = shared.min(tokens.len().saturating_sub(1));
+        self.truncate(shared);
+        self.generate_tokens(&tokens[shared..], options)
+    }
+
+    /// Appends `tokens`, runs them, and returns the logits of the wanted positions: `[positions, vocabulary]`.
+    ///
+    /// # Errors
+    /// If a token is not in the vocabulary or they do not fit the context; the session is then as before.
+    pub fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+        self.run_pending(&mut |_, _| true, Want::Nothing)?;
+        let before = self.tokens.len();
+        self.push(tokens)?;
+        let result = self.state.forward(&self.tokens[before..], want);
+        if result.is_err() {
+            self.tokens.truncate(before);
+        }
+        result
+    }
+
+    /// Adds tokens that have yet to run.
+    fn push(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.model.vocabulary();
+        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
+            return Err(Error::Argument {
+                what: "token",
+                expected: format!("below the vocabulary's {vocabulary}"),
+                found: token.to_string(),
+            });
+        }
+        let (capacity, used) = (self.model.context(), self.tokens.len());
+        if tokens.len() > capacity.saturating_sub(used) {
+            return Err(Error::ContextFull {
+                capacity,
+                used,
+                wanted: tokens.len(),
+            });
+        }
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Adds a generated token, which runs when the next one is wanted.
+    pub(crate) fn push_generated(&mut self, token: u32) {
+        self.tokens.push(token);
+    }
+
+    /// Tokens that have yet to run.
+    pub(crate) fn pending(&self) -> usize {
+        self.tokens.len() - self.state.len()
+    }
+
+    /// Whether another token would fit.
+    pub(crate) fn is_full(&self) -> bool {
+        self.tokens.len() >= self.model.context()
+    }
+
+    /// Runs the tokens that have yet to run, in batches, and returns what is wanted of the last batch.
+    /// `progress` is told the tokens done and their number before each batch, and stops the run by `false`.
+    pub(crate) fn run_pending(
+        &mut self,
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+        want: Want,
+    ) -> Result<Vec<f32>> {
+        let start = self.state.len();
+        let total = self.tokens.len() - start;
+        let mut logits = Vec::new();
+        while self.state.len() < self.tokens.len() {
+            let done = self.state.len();
+            if !progress(done - start, total) {
+                return Err(Error::Cancelled);
+            }
+            let end = (done + BATCH).min(self.tokens.len());
+            let last = end == self.tokens.len();
+            let want = if last { want } else { Want::Nothing };
+            logits = self.state.forward(&self.tokens[done..end], want)?;
+        }
+        Ok(logits)
+    }
+}
