@@ -8,6 +8,7 @@ use std::cell::Cell;
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
+use bitnet::{Model, ModelOptions, Want};
 use bitnet_quant::I2sLayout;
 
 /// Counts what the current thread allocates.
@@ -230,6 +231,25 @@ fn damaged_gguf_files() {
         }
     });
     println!("{loaded} of {} damaged GGUF files still load", mutations());
+}
+
+#[test]
+fn damaged_models() {
+    let files = gguf_files();
+    let options = ModelOptions::default();
+    let loaded = survive(&files, |bytes| {
+        let Ok(model) = Model::from_bytes("damaged", bytes, &options) else {
+            return false;
+        };
+        // Metadata can ask for any context; only a session that fits is tried.
+        if model.context() <= 4096
+            && let Ok(mut session) = model.session()
+        {
+            let _ = session.forward(&[1, 2, 3], Want::Last);
+        }
+        true
+    });
+    println!("{loaded} of {} damaged models still run", mutations());
 }
 
 #[test]
