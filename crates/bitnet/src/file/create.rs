@@ -1,4 +1,4 @@
-//! A file that appears under its name only when it is whole.
+//! Files that appear under their names only when they are whole.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -72,6 +72,79 @@ impl Drop for NewFile {
         if let Some(partial) = &self.partial {
             // Nothing to be done about a file that cannot be removed either.
             let _ = std::fs::remove_file(partial);
+        }
+    }
+}
+
+/// A directory being filled. Dropped before [`NewDirectory::keep`], it takes what was written with it.
+pub(crate) struct NewDirectory {
+    path: PathBuf,
+    created: bool,
+    files: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl NewDirectory {
+    /// Makes the directory `path`, which must not exist or be empty.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be made, is no directory or is not empty.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        let io = |error: io::Error| Error::io(path, error);
+        let created = !path.exists();
+        if created {
+            std::fs::create_dir_all(path).map_err(io)?;
+        } else if std::fs::read_dir(path).map_err(io)?.next().is_some() {
+            let found = "the directory is not empty; name a new one";
+            return Err(io(io::Error::new(io::ErrorKind::AlreadyExists, found)));
+        }
+        Ok(Self {
+            path: path.to_owned(),
+            created,
+            files: Vec::new(),
+            kept: false,
+        })
+    }
+
+    /// Begins a file in it.
+    ///
+    /// # Errors
+    /// As [`NewFile::create`].
+    pub(crate) fn file(&mut self, name: &str) -> Result<NewFile> {
+        let path = self.path.join(name);
+        let file = NewFile::create(&path)?;
+        self.files.push(path);
+        Ok(file)
+    }
+
+    /// Writes a whole file into it.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if that fails.
+    pub(crate) fn write(&mut self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path.join(name);
+        let mut file = self.file(name)?;
+        file.write_all(content).map_err(|e| Error::io(path, e))?;
+        file.keep()
+    }
+
+    /// Lets it stay.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for NewDirectory {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        // Nothing to be done about what cannot be removed.
+        for file in &self.files {
+            let _ = std::fs::remove_file(file);
+        }
+        if self.created {
+            let _ = std::fs::remove_dir(&self.path);
         }
     }
 }

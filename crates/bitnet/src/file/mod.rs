@@ -3,6 +3,10 @@
 //! A file gives names, shapes and slices of its own bytes. What the tensors mean to a transformer is decided
 //! elsewhere; here it is decided only that they are really there.
 
+#[macro_use]
+mod named;
+
+pub mod convert;
 mod create;
 pub mod gguf;
 pub mod map;

@@ -1,8 +1,8 @@
 //! A model ready to run: weights on a backend, tokenizer, chat template.
 
 mod architecture;
-mod gguf;
-mod huggingface;
+pub(crate) mod gguf;
+pub(crate) mod huggingface;
 mod transformer;
 mod weights;
 

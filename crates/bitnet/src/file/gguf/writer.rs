@@ -92,6 +92,35 @@ impl GgufWriter {
         }
     }
 
+    /// Adds a tensor of any type whose data are carried without being understood: `size` bytes.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`] if there are no dimensions, too many or empty ones.
+    pub(crate) fn opaque_tensor(
+        &mut self,
+        name: impl Into<String>,
+        ne: &[u64],
+        kind: GgmlType,
+        size: u64,
+    ) -> Result<()> {
+        let name = name.into();
+        if !(1..=4).contains(&ne.len()) || ne.contains(&0) {
+            return Err(Error::tensor(
+                &self.name,
+                name,
+                "1 to 4 dimensions, none of them 0",
+                format_args!("{ne:?}"),
+            ));
+        }
+        self.tensors.push(Declared {
+            name,
+            ne: ne.to_vec(),
+            kind,
+            size,
+        });
+        Ok(())
+    }
+
     /// Bytes of data that [`GgufData`] will expect in all.
     pub fn data_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.size).sum()

@@ -24,7 +24,7 @@ const LONGEST_HEADER: usize = 16 << 20;
 /// More tensors than any file has.
 const MOST_TENSORS: usize = 1 << 16;
 /// The longest tensor name believed.
-const LONGEST_NAME: usize = 512;
+pub(super) const LONGEST_NAME: usize = 512;
 /// More dimensions than any tensor has.
 const MOST_DIMENSIONS: usize = 8;
 
@@ -125,7 +125,7 @@ pub(super) fn parse(file: &str, bytes: &Bytes) -> Result<BTreeMap<String, RawTen
 }
 
 /// Bytes of a tensor; `None` if that overflows or is no whole number.
-fn size_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
+pub(super) fn size_of(dtype: Dtype, shape: &[usize]) -> Option<usize> {
     let elements = shape
         .iter()
         .try_fold(1usize, |product, n| product.checked_mul(*n))?;

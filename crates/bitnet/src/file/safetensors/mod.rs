@@ -1,12 +1,16 @@
 //! Safetensors models: one file or several, and the config.json that says what they are.
 
 mod header;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use ::safetensors::Dtype;
 use serde::Deserialize;
+pub use writer::{SafeTensorsData, SafeTensorsWriter};
 
 use super::{Bytes, map};
 use crate::{Error, Result};

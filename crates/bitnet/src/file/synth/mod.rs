@@ -5,21 +5,21 @@
 //! give the same file on every machine, whatever the number of threads; and the three ternary types hold the same
 //! weights.
 
+mod checkpoint;
 mod plan;
 mod random;
 mod vocabulary;
 
-use std::fmt;
 use std::io::Write;
 use std::path::Path;
-use std::str::FromStr;
 
 use bitnet_quant::{Format, I2sLayout, QuantError};
 use rayon::prelude::*;
 
 use super::create::NewFile;
 use super::gguf::GgufWriter;
-use crate::{Error, Result};
+use crate::Result;
+pub use checkpoint::{CheckpointWeights, write_checkpoint};
 use plan::{Content, Dimensions, Planned};
 use random::Random;
 
@@ -39,42 +39,6 @@ pub struct SynthOptions {
     pub seed: u64,
     /// Which architecture's keys and tensors.
     pub arch: SynthArch,
-}
-
-macro_rules! named {
-    ($(#[$doc:meta])* $kind:ident, $what:literal { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-        pub enum $kind { $($(#[$variant_doc])* $variant,)* }
-
-        impl $kind {
-            /// Every one of them.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// The name by which it is asked for.
-            pub const fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name,)* }
-            }
-        }
-
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(self.name())
-            }
-        }
-
-        impl FromStr for $kind {
-            type Err = Error;
-
-            fn from_str(name: &str) -> Result<Self> {
-                Self::ALL.iter().copied().find(|known| known.name() == name).ok_or_else(|| Error::Argument {
-                    what: $what,
-                    expected: [$($name),*].join(", "),
-                    found: name.to_owned(),
-                })
-            }
-        }
-    };
 }
 
 named! {

@@ -1,0 +1,252 @@
+//! From one kind of model file to another: safetensors and GGUF, and the ternary types among themselves.
+//!
+//! ```text
+//! input ─► tensors, each with a way to read its codes and scales ─► output
+//!          numbers of the architecture ── metadata or config.json ──►
+//!          tokenizer and chat template ─────────────────────────────►
+//! ```
+//!
+//! Ternary codes are carried exactly, never by way of floating-point weights that are quantized again. What an output
+//! cannot hold is refused; what it rounds is reported. Everything but the projections of the layers is carried as it is.
+
+mod checkpoint;
+mod config;
+mod gguf;
+mod names;
+mod tokens;
+mod weights;
+
+use std::fmt;
+use std::path::Path;
+
+use bitnet_quant::{Format, I2sLayout};
+
+use super::ModelFile;
+use super::synth::TernaryType;
+use crate::{Error, Result};
+use weights::{Content, Tensor};
+
+named! {
+    /// What to convert to.
+    ConvertType, "type" {
+        /// GGUF with 2 bits per weight and one scale per matrix.
+        #[default]
+        I2S = "i2_s",
+        /// GGUF with 1.6875 bits per weight.
+        TQ1_0 = "tq1_0",
+        /// GGUF with 2.0625 bits per weight.
+        TQ2_0 = "tq2_0",
+        /// A directory with packed safetensors, config.json and tokenizer.json.
+        SafeTensors = "safetensors",
+    }
+}
+
+impl ConvertType {
+    /// The ternary type of a GGUF output; `None` for safetensors.
+    fn ternary(self) -> Option<TernaryType> {
+        match self {
+            Self::I2S => Some(TernaryType::I2S),
+            Self::TQ1_0 => Some(TernaryType::TQ1_0),
+            Self::TQ2_0 => Some(TernaryType::TQ2_0),
+            Self::SafeTensors => None,
+        }
+    }
+}
+
+/// What became of a model.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ConvertReport {
+    /// Matrices that are ternary in the output.
+    pub ternary: usize,
+    /// Of these, how many were master weights that absmean made ternary, as the model's own training does.
+    pub quantized: usize,
+    /// Tensors that were carried as they are.
+    pub carried: usize,
+    /// The largest relative error of a scale that was rounded to f16; 0 if none was.
+    pub scale_error: f64,
+    /// Bytes of tensor data in the output.
+    pub data_bytes: u64,
+    /// What was left behind, in sentences.
+    pub notes: Vec<String>,
+}
+
+impl ConvertReport {
+    /// Whether the output holds exactly the weights of the input.
+    pub fn lossless(&self) -> bool {
+        self.quantized == 0 && self.scale_error == 0.0
+    }
+}
+
+impl fmt::Display for ConvertReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} ternary matrices and {} other tensors, {} bytes. ",
+            self.ternary, self.carried, self.data_bytes
+        )?;
+        if self.lossless() {
+            f.write_str("Lossless: every weight has the value it had.")?;
+        }
+        if self.quantized > 0 {
+            write!(
+                f,
+                "{} matrices of master weights were made ternary by their mean magnitude, as the model does itself.",
+                self.quantized
+            )?;
+        }
+        if self.scale_error > 0.0 {
+            let and = if self.quantized > 0 { " " } else { "" };
+            write!(
+                f,
+                "{and}All codes are kept; scales were rounded to f16, a relative error of at most {:.2e}.",
+                self.scale_error
+            )?;
+        }
+        for note in &self.notes {
+            write!(f, "\n{note}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Converts the model at `input` (as [`ModelFile::open`] takes it) to `output`: a GGUF file, or for
+/// [`ConvertType::SafeTensors`] a directory, which must be new or empty. `progress` hears how many bytes of how many are
+/// written.
+///
+/// # Errors
+/// As [`ModelFile::open`]; [`Error::Tensor`] or [`Error::Unsupported`] if the output could not hold what the input has;
+/// [`Error::Io`] if it cannot be written. Nothing half-written is left behind.
+pub fn convert(
+    input: &Path,
+    output: &Path,
+    to: ConvertType,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ConvertReport> {
+    convert_with(input, output, to, I2sLayout::A, progress)
+}
+
+/// As [`convert`], for inputs whose I2_S tensors have the byte order `layout`. Outputs always have order A.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_with(
+    input: &Path,
+    output: &Path,
+    to: ConvertType,
+    layout: I2sLayout,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ConvertReport> {
+    convert_file(&ModelFile::open(input)?, output, to, layout, progress)
+}
+
+/// As [`convert_with`], for a file that is open.
+///
+/// # Errors
+/// As [`convert`].
+pub fn convert_file(
+    model: &ModelFile,
+    output: &Path,
+    to: ConvertType,
+    layout: I2sLayout,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<ConvertReport> {
+    let mut report = ConvertReport::default();
+    match (model, to.ternary()) {
+        (ModelFile::Gguf(file), Some(ternary)) => {
+            let tensors = gguf::read(file, layout, weights::RowOrder::Same, &mut report)?;
+            let mut writer = super::GgufWriter::new(output.display().to_string());
+            gguf::copy_metadata(file, ternary, &mut writer);
+            gguf::write(
+                file.name(),
+                tensors,
+                writer,
+                ternary,
+                output,
+                progress,
+                &mut report,
+            )?;
+        }
+        (ModelFile::Gguf(file), None) => {
+            let numbers = config::Numbers::from_gguf(file)?;
+            let order = numbers.order_to_checkpoint();
+            let tensors = gguf::read(file, layout, order, &mut report)?;
+            let config = numbers.to_config(&tensors, file)?;
+            let files = tokens::checkpoint_files(file, &mut report)?;
+            checkpoint::write(
+                file.name(),
+                tensors,
+                config,
+                files,
+                output,
+                progress,
+                &mut report,
+            )?;
+        }
+        (ModelFile::SafeTensors(file), Some(ternary)) => {
+            let numbers = config::Numbers::from_checkpoint(file)?;
+            let order = numbers.order_to_gguf();
+            let tensors = checkpoint::read(file, &numbers, order, &mut report)?;
+            let mut writer = super::GgufWriter::new(output.display().to_string());
+            numbers.to_metadata(&tensors, ternary, &mut writer);
+            tokens::metadata(file, config::Numbers::vocabulary(&tensors), &mut writer)?;
+            writer.entry("general.quantization_version", 2u32);
+            gguf::write(
+                file.name(),
+                tensors,
+                writer,
+                ternary,
+                output,
+                progress,
+                &mut report,
+            )?;
+        }
+        (ModelFile::SafeTensors(file), None) => {
+            let numbers = config::Numbers::from_checkpoint(file)?;
+            let tensors = checkpoint::read(file, &numbers, weights::RowOrder::Same, &mut report)?;
+            let config = file.config().clone();
+            let files = tokens::copied_files(file)?;
+            checkpoint::write(
+                file.name(),
+                tensors,
+                config,
+                files,
+                output,
+                progress,
+                &mut report,
+            )?;
+        }
+    }
+    Ok(report)
+}
+
+/// Refuses a model in which no matrix is ternary.
+fn refuse_without_ternary(file: &str, tensors: &[Tensor]) -> Result<()> {
+    let ternary = tensors
+        .iter()
+        .any(|tensor| matches!(tensor.content, Content::Ternary(_)));
+    if ternary {
+        return Ok(());
+    }
+    Err(Error::Unsupported {
+        file: file.to_owned(),
+        what: "converting a model without ternary weights".to_owned(),
+        advice: "use a model that was trained with ternary weights (BitNet b1.58 and its kin)"
+            .to_owned(),
+    })
+}
+
+/// Refuses a row length that is no whole number of blocks of the output's type.
+fn refuse_row_length(file: &str, tensor: &Tensor, format: Format) -> Result<()> {
+    if tensor.cols.is_multiple_of(format.block_len()) {
+        return Ok(());
+    }
+    Err(Error::tensor(
+        file,
+        &tensor.source,
+        format_args!(
+            "rows of a multiple of {} elements, which {format} needs",
+            format.block_len()
+        ),
+        format_args!("rows of {}; safetensors can keep them", tensor.cols),
+    ))
+}

@@ -1,0 +1,138 @@
+//! One model gives the same logits from whichever file it is read.
+
+use std::path::Path;
+
+use bitnet::file::convert::{ConvertType, convert};
+use bitnet::file::synth::{self, CheckpointWeights, SynthArch, SynthOptions, TernaryType};
+use bitnet::{Activations, Model, ModelOptions, Want};
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+const TOKENS: [u32; 9] = [496, 40, 300, 7, 256, 71, 455, 12, 12];
+
+fn logits(path: &Path, activations: Activations) -> bitnet::Result<Vec<f32>> {
+    let options = ModelOptions {
+        activations,
+        ..ModelOptions::default()
+    };
+    let model = Model::open_with(path, &options, |_, _| ())?;
+    model.session()?.forward(&TOKENS, Want::All)
+}
+
+/// Without rounded activations, different sums stay within 1e-4 of the largest logit.
+fn assert_close(expected: &[f32], found: &[f32], arch: SynthArch) {
+    let range = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
+    for (a, b) in expected.iter().zip(found) {
+        assert!((a - b).abs() < 1e-4 * range, "{arch}: {a} {b}");
+    }
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|logit| logit.to_bits()).collect()
+}
+
+#[test]
+fn synthetic_models_say_different_things_at_different_places() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for arch in SynthArch::ALL {
+        let path = directory.path().join("model.gguf");
+        let options = SynthOptions {
+            arch: *arch,
+            ..SynthOptions::default()
+        };
+        synth::write(&options, &path, &mut |_, _| ())?;
+        let logits = logits(&path, Activations::Int8)?;
+        assert!(logits.iter().all(|logit| logit.is_finite()), "{arch}");
+        for position in logits.chunks(512) {
+            let mean = position.iter().sum::<f32>() / 512.0;
+            let variance = position.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 512.0;
+            assert!((0.5..30.0).contains(&variance.sqrt()), "{arch}: {variance}");
+        }
+        assert_ne!(logits[..512], logits[512..1024], "{arch}");
+    }
+    Ok(())
+}
+
+#[test]
+fn every_container_and_type_agrees() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for arch in SynthArch::ALL {
+        let first = directory.path().join(format!("{arch}.gguf"));
+        let options = SynthOptions {
+            arch: *arch,
+            ternary: TernaryType::I2S,
+            ..SynthOptions::default()
+        };
+        synth::write(&options, &first, &mut |_, _| ())?;
+        let expected = logits(&first, Activations::Int8)?;
+        let exact = logits(&first, Activations::F32)?;
+        let [tq1_0, tq2_0] = [ConvertType::TQ1_0, ConvertType::TQ2_0]
+            .map(|kind| directory.path().join(format!("{arch}-{kind}.gguf")));
+        convert(&first, &tq1_0, ConvertType::TQ1_0, &mut |_, _| ())?;
+        convert(&tq1_0, &tq2_0, ConvertType::TQ2_0, &mut |_, _| ())?;
+        // Scales for every block make sums of another shape than one scale for all.
+        assert_close(&exact, &logits(&tq1_0, Activations::F32)?, *arch);
+        let [tq1_0, tq2_0] = [tq1_0, tq2_0].map(|path| logits(&path, Activations::Int8));
+        assert!(bits(&tq1_0?) == bits(&tq2_0?), "{arch}");
+        let checkpoint = directory.path().join(arch.name());
+        convert(
+            &first,
+            &checkpoint,
+            ConvertType::SafeTensors,
+            &mut |_, _| (),
+        )?;
+        if matches!(
+            arch,
+            SynthArch::BitnetB158 | SynthArch::Qwen3 | SynthArch::Bitnet
+        ) {
+            let found = logits(&checkpoint, Activations::Int8)?;
+            assert!(bits(&found) == bits(&expected), "{arch}");
+        }
+        // The other order of rotary pairs adds the same products up in another order.
+        assert_close(&exact, &logits(&checkpoint, Activations::F32)?, *arch);
+    }
+    Ok(())
+}
+
+#[test]
+fn master_weights_agree_with_what_they_are_converted_to() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let master = directory.path().join("master");
+    synth::write_checkpoint(&SynthOptions::default(), CheckpointWeights::Master, &master)?;
+    let expected = logits(&master, Activations::Int8)?;
+    let gguf = directory.path().join("master.gguf");
+    let packed = directory.path().join("packed");
+    convert(&master, &gguf, ConvertType::I2S, &mut |_, _| ())?;
+    convert(&master, &packed, ConvertType::SafeTensors, &mut |_, _| ())?;
+    for path in [gguf, packed] {
+        let found = logits(&path, Activations::Int8)?;
+        assert!(bits(&found) == bits(&expected), "{}", path.display());
+    }
+    Ok(())
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn the_demo_model_survives_the_journey() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let gguf = directory.path().join("demo.gguf");
+    std::fs::write(&gguf, bitnet_demo::GGUF)?;
+    let checkpoint = directory.path().join("checkpoint");
+    let report = convert(&gguf, &checkpoint, ConvertType::SafeTensors, &mut |_, _| ())?;
+    assert!(report.lossless(), "{report}");
+    let back = directory.path().join("back.gguf");
+    convert(&checkpoint, &back, ConvertType::I2S, &mut |_, _| ())?;
+
+    let text = "Once upon a time, a fox named Mia hid 42 red apples.\n\nIt's raining!";
+    let first = Model::open(&gguf)?;
+    let ids = first.tokenizer().encode(text, Default::default())?;
+    let expected = first.session()?.forward(&ids, Want::All)?;
+    for path in [checkpoint, back] {
+        let model = Model::open(&path)?;
+        assert_eq!(model.tokenizer().encode(text, Default::default())?, ids);
+        assert_eq!(model.tokenizer().stops(), first.tokenizer().stops());
+        let found = model.session()?.forward(&ids, Want::All)?;
+        assert!(bits(&found) == bits(&expected), "{}", path.display());
+    }
+    Ok(())
+}
