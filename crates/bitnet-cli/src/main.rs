@@ -11,7 +11,7 @@ mod progress;
 mod units;
 
 use clap::{Parser, Subcommand};
-use commands::{bench, chat, devices, inspect, logits, perplexity, run, synth, tokenize};
+use commands::{bench, chat, convert, devices, inspect, logits, perplexity, run, synth, tokenize};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -58,6 +58,8 @@ enum Command {
     Logits(logits::Arguments),
     /// Write a model with random ternary weights, in the shape of a real one
     Synth(synth::Arguments),
+    /// Convert between safetensors and GGUF and between ternary types
+    Convert(convert::Arguments),
     /// Measure prefill and decode speed, load time and memory
     Bench(bench::Arguments),
     /// List the devices and kernels of this machine
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Perplexity(arguments) => arguments.run(),
         Command::Logits(arguments) => arguments.run(),
         Command::Synth(arguments) => arguments.run(),
+        Command::Convert(arguments) => arguments.run(),
         Command::Bench(arguments) => arguments.run(),
         Command::Devices(arguments) => arguments.run(),
     };

@@ -77,7 +77,7 @@ fn tiny() -> &'static str {
     path
 }
 
-const COMMANDS: [&str; 9] = [
+const COMMANDS: [&str; 10] = [
     "run",
     "chat",
     "inspect",
@@ -86,6 +86,7 @@ const COMMANDS: [&str; 9] = [
     "logits",
     "synth",
     "bench",
+    "convert",
     "devices",
 ];
 
@@ -182,6 +183,28 @@ fn inspect_counts() {
     assert_eq!(sum, report["bytes"].as_u64().unwrap());
     assert!(stdout(&["inspect", "-m", tiny()]).contains("I2_S"));
     assert!(stdout(&["inspect"]).starts_with("demo model\n"));
+}
+
+#[test]
+fn convert_says_what_it_kept() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let said = stdout(&["convert", tiny(), &path("packed"), "--type", "safetensors"]);
+    assert!(said.contains("Lossless"), "{said}");
+    let said = stdout(&[
+        "convert",
+        &path("packed"),
+        &path("back.gguf"),
+        "--type",
+        "i2_s",
+    ]);
+    assert!(said.contains("Lossless"), "{said}");
+    let digest = |model: &str| stdout(&["logits", "-m", model, "--tokens", "1,2,3", "--digest"]);
+    assert_eq!(digest(&path("back.gguf")), digest(tiny()));
+    assert_eq!(digest(&path("packed")), digest(tiny()));
+    let said = stdout(&["convert", tiny(), &path("tq2.gguf"), "--type", "tq2_0"]);
+    assert!(said.contains("Lossless"), "{said}");
+    failure(&["convert", tiny(), &path("x.gguf"), "--type", "q4_k"], 2);
 }
 
 #[test]
