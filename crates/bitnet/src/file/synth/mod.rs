@@ -164,7 +164,7 @@ pub struct Summary {
 /// Makes a model file at `path`. `progress` hears how many bytes of how many are done.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be written; nothing is left behind then.
+/// [`Error::Io`](crate::Error::Io) if the file cannot be written; nothing is left behind then.
 pub fn write(
     options: &SynthOptions,
     path: &Path,
@@ -179,7 +179,7 @@ pub fn write(
 /// Makes a model in memory.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn to_vec(options: &SynthOptions) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     write_to(options, "memory", &mut bytes, &mut |_, _| ())?;
@@ -189,7 +189,7 @@ pub fn to_vec(options: &SynthOptions) -> Result<Vec<u8>> {
 /// Makes a model into `out`, which errors call `name`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_to(
     options: &SynthOptions,
     name: &str,
