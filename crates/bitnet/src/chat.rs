@@ -144,6 +144,19 @@ impl ChatTemplate {
         Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos())).map(Some)
     }
 
+    /// The template source in a `tokenizer_config.json`: `chat_template`, which is the source or a list of
+    /// named ones, of which the one named "default" is taken.
+    pub fn source_in_config(config: &serde_json::Value) -> Option<&str> {
+        let entry = config.get("chat_template")?;
+        entry.as_str().or_else(|| {
+            let named = entry.as_array()?;
+            let default = named.iter().find(|template| {
+                template.get("name").and_then(|name| name.as_str()) == Some("default")
+            });
+            default?.get("template")?.as_str()
+        })
+    }
+
     /// Gives the template the time, in seconds since 1970 (UTC), for `strftime_now`. Without it the function
     /// does not exist, templates that ask for it fall back on a date of their own, and prompts depend on
     /// nothing but the messages.
@@ -180,6 +193,8 @@ impl ChatTemplate {
             .render(context! {
                 messages => turns,
                 add_generation_prompt => add_generation_prompt,
+                tools => (),
+                documents => (),
                 bos_token => self.bos_text.as_str(),
                 eos_token => self.eos_text.as_str(),
             })

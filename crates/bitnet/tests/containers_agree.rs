@@ -54,6 +54,27 @@ fn synthetic_models_say_different_things_at_different_places() -> Outcome {
 }
 
 #[test]
+fn synthetic_tokenizers_spell_every_text() -> Outcome {
+    let bytes = synth::to_vec(&SynthOptions::default())?;
+    let model = Model::from_bytes("tiny", bytes, &ModelOptions::default())?;
+    let tokenizer = model.tokenizer();
+    for text in [
+        "",
+        "the rain in Spain",
+        "  Größe\n\t12345 — 日本 🦊",
+        "<|eot_id|>",
+    ] {
+        let ids = tokenizer.encode(text, Default::default())?;
+        assert_eq!(tokenizer.decode(&ids), text);
+    }
+    let words = tokenizer.encode(" the theatre", Default::default())?;
+    assert!(words.len() < " the theatre".len(), "{words:?}");
+    assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(496), Some(497)));
+    assert!(tokenizer.stops().contains(&505), "{:?}", tokenizer.stops());
+    Ok(())
+}
+
+#[test]
 fn every_container_and_type_agrees() -> Outcome {
     let directory = tempfile::tempdir()?;
     for arch in SynthArch::ALL {

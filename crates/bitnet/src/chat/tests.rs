@@ -137,6 +137,24 @@ fn the_python_environment_is_there() {
 }
 
 #[test]
+fn configurations_hold_one_template_or_several() {
+    let source = |json: serde_json::Value| ChatTemplate::source_in_config(&json).map(String::from);
+    assert_eq!(
+        source(serde_json::json!({"chat_template": "a"})),
+        Some("a".into())
+    );
+    let several = serde_json::json!({"chat_template": [
+        {"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"},
+    ]});
+    assert_eq!(source(several), Some("d".into()));
+    assert_eq!(
+        source(serde_json::json!({"chat_template": [{"name": "x"}, 3]})),
+        None
+    );
+    assert_eq!(source(serde_json::json!({})), None);
+}
+
+#[test]
 fn bad_templates_give_errors() {
     assert!(ChatTemplate::new("{% for %}", "", "").is_err());
     assert!(ChatTemplate::new(&" ".repeat(MAX_SOURCE + 1), "", "").is_err());

@@ -294,7 +294,7 @@ impl Inner {
         });
         let steps = match &self.cut {
             Cut::Whole => return Ok(Value::Null),
-            Cut::General { first, .. } => return self.serialized(first),
+            Cut::General(rules) => return Ok(rules.source().clone()),
             Cut::Scanner(Splitter::LLAMA3) => vec![split(LLAMA3_REGEX), bytes],
             Cut::Scanner(Splitter::Words { .. }) => vec![split(QWEN2_REGEX), bytes],
             Cut::Scanner(Splitter::Gpt2) => vec![split(GPT2_REGEX), bytes],

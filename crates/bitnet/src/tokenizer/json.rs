@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokenizers::models::bpe::Vocab;
 use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 
 use super::ranks::{self, RankOptions};
+use super::rules::Rules;
 use super::special::SpecialToken;
 use super::splitter::Splitter;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
@@ -150,7 +150,8 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Pa
         model.unk_token.as_deref(),
         config,
     );
-    let cut = cut(document.pre_tokenizer.as_ref()).map_err(fail)?;
+    let cut = cut(document.pre_tokenizer.as_ref())
+        .map_err(|error| Error::tokenizer(file, format!("pre_tokenizer: {error}")))?;
     let normalizer = document
         .normalizer
         .map(serde_json::from_value::<NormalizerWrapper>)
@@ -331,32 +332,14 @@ fn flatten(step: &Value) -> Vec<&Value> {
         .map_or_else(|| vec![step], |steps| steps.iter().collect())
 }
 
-fn cut(pre_tokenizer: Option<&Value>) -> serde_json::Result<Cut> {
+fn cut(pre_tokenizer: Option<&Value>) -> Result<Cut, tokenizers::Error> {
     let Some(rules) = pre_tokenizer.filter(|rules| !rules.is_null()) else {
         return Ok(Cut::Whole);
     };
     if let Some(splitter) = recognise(rules) {
         return Ok(Cut::Scanner(splitter));
     }
-    // A stretch after a special token is not the first of the text.
-    let mut later = rules.clone();
-    let steps = match later.get_mut("pretokenizers") {
-        Some(Value::Array(steps)) => steps.iter_mut().collect(),
-        _ => vec![&mut later],
-    };
-    for step in steps {
-        if let Some(scheme) = step.get_mut("prepend_scheme")
-            && scheme.as_str() == Some("first")
-        {
-            *scheme = "never".into();
-        }
-    }
-    Ok(Cut::General {
-        first: Box::new(serde_json::from_value::<PreTokenizerWrapper>(
-            rules.clone(),
-        )?),
-        rest: Box::new(serde_json::from_value::<PreTokenizerWrapper>(later)?),
-    })
+    Rules::new(rules).map(|rules| Cut::General(Box::new(rules)))
 }
 
 /// The scanner that cuts as `rules` do.

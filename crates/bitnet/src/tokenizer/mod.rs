@@ -14,6 +14,7 @@ mod byte_alphabet;
 mod export;
 mod json;
 mod ranks;
+mod rules;
 mod sentencepiece;
 mod spec;
 mod special;
@@ -26,14 +27,11 @@ use std::sync::Arc;
 
 use tokenizers::models::bpe::BPE;
 use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::pre_tokenizers::PreTokenizerWrapper;
-use tokenizers::{
-    Model, NormalizedString, Normalizer, OffsetReferential, OffsetType, PreTokenizedString,
-    PreTokenizer,
-};
+use tokenizers::{Model, NormalizedString, Normalizer};
 
 use crate::{Error, Result};
 pub use export::GgufTokenizer;
+use rules::Rules;
 use sentencepiece::Sentencepiece;
 pub use spec::TokenizerSpec;
 use special::{Segment, SpecialToken, SpecialTokens};
@@ -54,10 +52,6 @@ const STOP_TEXTS: [&str; 6] = [
     "<|eom_id|>",
     "<end_of_turn>",
 ];
-
-/// Longest run of whitespace, in characters, that a `tokenizer.json`'s own regular expression is given: beyond
-/// it the backtracking limit of the regex engine could cut the text short without a word.
-const MAX_REGEX_WHITESPACE: usize = 50_000;
 
 /// How to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -113,12 +107,8 @@ enum Cut {
     Whole,
     /// By a scanner, and then each piece spelled in the byte alphabet.
     Scanner(Splitter),
-    /// As a `tokenizer.json` says, by the `tokenizers` crate: `first` for a stretch that begins the text,
-    /// `rest` for the others.
-    General {
-        first: Box<PreTokenizerWrapper>,
-        rest: Box<PreTokenizerWrapper>,
-    },
+    /// As a `tokenizer.json` says.
+    General(Box<Rules>),
 }
 
 #[derive(Debug)]
@@ -301,27 +291,9 @@ impl Tokenizer {
                 }
                 Ok(())
             }
-            (Merger::Ranks(model), Cut::General { first, rest }) => {
-                let longest = normalized
-                    .split(|c: char| !c.is_whitespace())
-                    .map(|spaces| spaces.chars().count())
-                    .max();
-                if longest.is_some_and(|longest| longest > MAX_REGEX_WHITESPACE) {
-                    return Err(Error::tokenizer(
-                        inner.file.as_str(),
-                        format!(
-                            "the text has a run of more than {MAX_REGEX_WHITESPACE} whitespace characters, \
-                             which this vocabulary's regular expression cannot cut; shorten it"
-                        ),
-                    ));
-                }
-                let mut pieces = PreTokenizedString::from(&*normalized);
-                let rules = if at_start { first } else { rest };
-                rules.pre_tokenize(&mut pieces).map_err(fail)?;
-                for (piece, _, _) in
-                    pieces.get_splits(OffsetReferential::Normalized, OffsetType::Byte)
-                {
-                    inner.merge(model, piece, ids)?;
+            (Merger::Ranks(model), Cut::General(rules)) => {
+                for piece in rules.split(&normalized, at_start).map_err(fail)? {
+                    inner.merge(model, &piece, ids)?;
                 }
                 Ok(())
             }

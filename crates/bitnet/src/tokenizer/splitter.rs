@@ -228,6 +228,7 @@ fn contains(ranges: &[(char, char)], c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::json::{GPT2_REGEX, LLAMA3_REGEX, QWEN2_REGEX};
     use super::*;
     use proptest::prelude::*;
     use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
@@ -235,18 +236,16 @@ mod tests {
         OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
     };
 
-    const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-    const GPT2: &str =
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
-
-    fn by_regex(pattern: &str, text: &str) -> Vec<String> {
-        let split = Split::new(
+    fn compiled(pattern: &str) -> Split {
+        Split::new(
             SplitPattern::Regex(pattern.into()),
             SplitDelimiterBehavior::Isolated,
             false,
         )
-        .unwrap();
+        .unwrap()
+    }
+
+    fn by_regex(split: &Split, text: &str) -> Vec<String> {
         let mut text = PreTokenizedString::from(text);
         split.pre_tokenize(&mut text).unwrap();
         text.get_splits(OffsetReferential::Original, OffsetType::Byte)
@@ -331,9 +330,11 @@ mod tests {
     proptest! {
         #[test]
         fn scanners_cut_as_the_regular_expressions_do(text in mixed_text()) {
-            prop_assert_eq!(Splitter::LLAMA3.split(&text), by_regex(LLAMA3, &text));
-            prop_assert_eq!(Splitter::QWEN2.split(&text), by_regex(QWEN2, &text));
-            prop_assert_eq!(Splitter::Gpt2.split(&text), by_regex(GPT2, &text));
+            static REGEXES: OnceLock<[Split; 3]> = OnceLock::new();
+            let [llama3, qwen2, gpt2] = REGEXES.get_or_init(|| [LLAMA3_REGEX, QWEN2_REGEX, GPT2_REGEX].map(compiled));
+            prop_assert_eq!(Splitter::LLAMA3.split(&text), by_regex(llama3, &text));
+            prop_assert_eq!(Splitter::QWEN2.split(&text), by_regex(qwen2, &text));
+            prop_assert_eq!(Splitter::Gpt2.split(&text), by_regex(gpt2, &text));
         }
 
         #[test]

@@ -403,9 +403,48 @@ fn json_with_rules_of_its_own_runs_them() {
         ["in", "Ġ", "t", "he", "Ġ", "1", "2"]
     );
     assert!(tokenizer.to_gguf().is_err());
-    let long = " ".repeat(MAX_REGEX_WHITESPACE + 1);
-    assert!(tokenizer.encode(&long, PLAIN).is_err());
-    assert!(tokenizer.encode(&long[1..], PLAIN).is_ok());
+    let long = " ".repeat(1 << 20);
+    match tokenizer.encode(&long, PLAIN) {
+        Ok(ids) => assert_eq!(tokenizer.decode(&ids), long),
+        Err(error) => assert!(error.to_string().contains("own")),
+    }
+}
+
+#[test]
+fn an_expression_that_gives_up_is_an_error() {
+    let mut document: serde_json::Value =
+        serde_json::from_str(&sample().to_json().unwrap()).unwrap();
+    document["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "(?:a|b|ab)*(?!.?)".into();
+    let tokenizer = Tokenizer::from_json("own", document.to_string().as_bytes(), None).unwrap();
+    assert!(tokenizer.encode("abc", PLAIN).is_ok());
+    assert!(tokenizer.encode(&"ab".repeat(40), PLAIN).is_err());
+}
+
+#[test]
+fn a_space_in_front_of_the_first_stretch_only() {
+    let mut document: serde_json::Value = serde_json::from_str(
+        &Tokenizer::from_spec(score_spec(&score_storage()))
+            .unwrap()
+            .to_json()
+            .unwrap(),
+    )
+    .unwrap();
+    document["normalizer"] = serde_json::Value::Null;
+    document["pre_tokenizer"] =
+        json!({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first", "split": false});
+    let tokenizer = Tokenizer::from_json("first", document.to_string().as_bytes(), None).unwrap();
+    assert_eq!(
+        pieces(&tokenizer, "the</s>the the", SPECIAL),
+        ["<s>", "▁the", "</s>", "t", "he", "▁the"]
+    );
+}
+
+#[test]
+fn tokenizers_cross_threads() {
+    fn crosses<T: Send + Sync + 'static>() {}
+    crosses::<Tokenizer>();
+    crosses::<Detokenizer>();
+    crosses::<crate::chat::ChatTemplate>();
 }
 
 #[test]

@@ -189,6 +189,13 @@ impl Tensor {
                 join_scales(*format, codes, &of_blocks, scales)?;
             }
         }
+        if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
+            return Err(QuantError::Value {
+                what: "scale",
+                format: ternary.format(),
+                value: f64::from(*scale),
+            });
+        }
         if let Some(index) = codes.iter().position(|code| !(-1..=1).contains(code)) {
             return Err(QuantError::NotTernary {
                 format: ternary.format(),
@@ -213,30 +220,40 @@ impl Tensor {
             | Ternary::Packed { scale, .. }
             | Ternary::Floats { scale, .. } => Ok(*scale),
             Ternary::Blocks { .. } => {
-                let mut codes = vec![0; self.cols];
-                let mut scales = vec![0.0; self.cols.div_ceil(BLOCK)];
-                let mut one = 0.0;
-                for row in 0..self.rows {
-                    self.codes(ternary, row, &mut codes, &mut scales)
-                        .map_err(|error| self.wrong(file, error))?;
-                    for scale in scales.iter().filter(|scale| **scale != 0.0) {
-                        if one == 0.0 {
-                            one = *scale;
-                        } else if *scale != one {
-                            return Err(Error::tensor(
-                                file,
-                                &self.source,
-                                "one scale for the whole matrix, as the output type has",
-                                format_args!(
-                                    "blocks of scale {one} and {scale}; tq1_0 and tq2_0 can keep them"
-                                ),
-                            ));
-                        }
-                    }
+                let (least, most) = self
+                    .scale_range(ternary)
+                    .map_err(|error| self.wrong(file, error))?;
+                if least < most {
+                    return Err(Error::tensor(
+                        file,
+                        &self.source,
+                        "one scale for the whole matrix, as the output type has",
+                        format_args!(
+                            "blocks of scale {least} to {most}; tq1_0 and tq2_0 can keep them"
+                        ),
+                    ));
                 }
-                Ok(one)
+                Ok(if most.is_finite() { most } else { 0.0 })
             }
         }
+    }
+
+    /// The least and the greatest scale of a block that is not all 0; infinities the wrong way round if all are.
+    fn scale_range(&self, ternary: &Ternary) -> Result<(f32, f32), QuantError> {
+        const NONE: (f32, f32) = (f32::INFINITY, f32::NEG_INFINITY);
+        (0..self.rows)
+            .into_par_iter()
+            .map_init(
+                || (vec![0i8; self.cols], vec![0f32; self.cols.div_ceil(BLOCK)]),
+                |(codes, scales), row| {
+                    self.codes(ternary, row, codes, scales)?;
+                    let scales = scales.iter().filter(|scale| **scale != 0.0);
+                    Ok(scales.fold(NONE, |(least, most), scale| {
+                        (least.min(*scale), most.max(*scale))
+                    }))
+                },
+            )
+            .try_reduce(|| NONE, |a, b| Ok((a.0.min(b.0), a.1.max(b.1))))
     }
 
     /// Encodes the matrix as rows of `format`, in pieces that `write` gets in order. Returns the largest relative error

@@ -164,7 +164,7 @@ pub struct Summary {
 /// Makes a model file at `path`. `progress` hears how many bytes of how many are done.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) if the file cannot be written; nothing is left behind then.
+/// [`crate::Error::Io`] if the file cannot be written; nothing is left behind then.
 pub fn write(
     options: &SynthOptions,
     path: &Path,
