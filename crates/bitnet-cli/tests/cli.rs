@@ -419,31 +419,35 @@ fn a_reader_that_leaves_early_is_no_error() {
 }
 
 /// Sends `bytes` to whoever asks, from where they ask, but only `piece` bytes for a connection, with a pause after each
-/// kilobyte. Returns the address.
+/// kilobyte; to a HEAD as a Hugging Face hub does. Returns the server's address.
 fn serve(bytes: Vec<u8>, piece: usize, pause: Duration) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}/tiny.gguf", listener.local_addr().unwrap());
+    let address = format!("http://{}", listener.local_addr().unwrap());
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut start = 0;
+            let (mut start, mut head_only) = (0, false);
             for line in BufReader::new(stream.try_clone().unwrap()).lines() {
                 let line = line.unwrap().to_ascii_lowercase();
                 if let Some(range) = line.strip_prefix("range: bytes=") {
                     start = range.trim_end_matches('-').parse().unwrap();
                 }
+                head_only |= line.starts_with("head ");
                 if line.is_empty() {
                     break;
                 }
             }
             let head = format!(
-                "HTTP/1.1 206 x\r\nETag: \"1\"\r\nContent-Range: bytes {start}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                "HTTP/1.1 206 x\r\nX-Repo-Commit: abc\r\nETag: \"1\"\r\nContent-Range: bytes {start}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
                 bytes.len() - 1,
                 bytes.len(),
                 bytes.len() - start
             );
             let end = (start + piece).min(bytes.len());
             let _ = stream.write_all(head.as_bytes());
+            if head_only {
+                continue;
+            }
             for chunk in bytes[start..end].chunks(1024) {
                 if stream.write_all(chunk).is_err() {
                     break;
@@ -472,7 +476,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
 #[test]
 fn a_model_behind_an_address_is_downloaded_once() {
     let bytes = fs::read(tiny()).unwrap();
-    let address = serve(bytes.clone(), bytes.len() / 3, Duration::ZERO);
+    let address = serve(bytes.clone(), bytes.len() / 3, Duration::ZERO) + "/tiny.gguf";
     let cache = TempDir::new().unwrap();
     let inspect = |offline: &str| {
         bitnet(&["inspect", &address, "--json"])
@@ -502,9 +506,31 @@ fn a_model_behind_an_address_is_downloaded_once() {
 }
 
 #[test]
+fn the_variables_of_hugging_face_are_respected() {
+    let bytes = fs::read(tiny()).unwrap();
+    let endpoint = serve(bytes.clone(), bytes.len() / 2, Duration::ZERO);
+    let home = TempDir::new().unwrap();
+    let output = bitnet(&["inspect", "hf:owner/repo/tiny.gguf", "--json"])
+        .env("HF_ENDPOINT", endpoint + "/")
+        .env("HF_HOME", home.path())
+        .env("HF_HUB_OFFLINE", "0")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let snapshot = home
+        .path()
+        .join("hub/models--owner--repo/snapshots/abc/tiny.gguf");
+    assert_eq!(fs::read(snapshot).unwrap(), bytes);
+}
+
+#[test]
 #[cfg(unix)]
 fn ctrl_c_ends_a_download_in_good_order() {
-    let address = serve(vec![0; 1 << 20], 1 << 20, Duration::from_millis(20));
+    let address = serve(vec![0; 1 << 20], 1 << 20, Duration::from_millis(20)) + "/tiny.gguf";
     let cache = TempDir::new().unwrap();
     let mut child = bitnet(&["run", "-m", &address, "x"])
         .env("HOME", cache.path())

@@ -118,6 +118,7 @@ impl Part {
                     "--workspace",
                     "--all-features",
                     "--no-fail-fast",
+                    "--status-level=slow",
                 ])]
             }
             Self::Unit => vec![cargo_with(&[

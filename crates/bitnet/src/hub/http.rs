@@ -63,7 +63,7 @@ pub(super) fn persist<T>(
         if fruitless >= options.retries {
             return Err(what(&reason));
         }
-        tracing::info!(reason, "the download is tried again");
+        tracing::warn!("{reason}; trying again");
         options.sleep(options.pause * 2_u32.pow(fruitless.min(4)))?;
     }
 }
