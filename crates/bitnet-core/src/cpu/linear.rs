@@ -4,14 +4,13 @@
 //! scale: the inner sum exact in i32, the outer one in f32 from the first group to the last (one group, and d = 1,
 //! where the scale belongs to the tensor).
 
+use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
 
 /// Up to this many tokens are multiplied straight from the packed row; more share one unpacking.
 const DIRECT_TOKENS: usize = 3;
-/// Weight rows that share a pass over the activations.
-const TILE: usize = 4;
 
 impl CpuBackend {
     /// `[tokens, rows]`: in int8 where the weights are ternary and activations are quantized, else in f32.
@@ -54,13 +53,13 @@ impl CpuBackend {
         Ok(())
     }
 
-    /// Many tokens: [`TILE`] rows are unpacked to bytes once, then meet every token.
+    /// Many tokens: [`TILE`] rows are unpacked to bytes once, then meet [`TILE`] tokens at a time.
     fn ternary_tiled(&self, job: &TernaryJob<'_>, first: usize, out: &mut [f32]) -> Result<()> {
         let tokens = job.a.scales.len();
         let cols = job.weights.stored_cols();
         let mut codes = vec![0i8; TILE * cols];
         let mut scales = vec![1.0; TILE * job.groups];
-        let mut sums = vec![0; TILE * job.groups];
+        let mut sums = vec![0; TILE * TILE * job.groups];
         for (tile, out) in out.chunks_mut(TILE * tokens).enumerate() {
             let count = out.len() / tokens;
             let rows = job.weights.row_range(first + tile * TILE, count);
@@ -73,17 +72,22 @@ impl CpuBackend {
                 job.row_scales(row, scales)?;
             }
             let codes: &[u8] = bytemuck::cast_slice(&codes);
-            // A tile at the end of the matrix repeats its first row in place of the missing ones.
-            let rows = [0, 1, 2, 3].map(|row| {
+            // A tile past the end of the matrix, or of the tokens, repeats its first row in place of missing ones.
+            let tile = [0, 1, 2, 3];
+            let rows = tile.map(|row| {
                 let row = if row < count { row } else { 0 };
                 &codes[row * cols..][..cols]
             });
-            for token in 0..tokens {
-                (self.kernels.code_sums)(rows, job.q(token), cols / job.groups, &mut sums);
+            for start in (0..tokens).step_by(TILE) {
+                let q = tile.map(|i| job.q(if start + i < tokens { start + i } else { start }));
+                (self.kernels.tile_sums)(rows, q, cols / job.groups, &mut sums);
                 for row in 0..count {
-                    let sums = sums.iter().skip(row).step_by(TILE).copied();
                     let scales = &scales[row * job.groups..][..job.groups];
-                    out[row * tokens + token] = job.finish(token, sums, scales);
+                    for token in start..(start + TILE).min(tokens) {
+                        let place = TILE * row + token - start;
+                        let sums = sums.iter().skip(place).step_by(TILE * TILE).copied();
+                        out[row * tokens + token] = job.finish(token, sums, scales);
+                    }
                 }
             }
         }
@@ -156,8 +160,8 @@ struct TernaryJob<'a> {
     weights: &'a WeightMatrix,
     /// Groups of columns with a scale of their own.
     groups: usize,
-    /// Runs of [`Int8Rows::RUN`] columns in a group; the last group may be shorter.
-    runs: usize,
+    /// Σ q over each group: `tokens × groups`.
+    q_sums: Vec<i32>,
     factor: f32,
 }
 
@@ -168,13 +172,20 @@ impl<'a> TernaryJob<'a> {
             Format::I2s(_) => 1,
             format => cols / format.block_len(),
         };
+        // The last run of a row may reach into the padding, which adds nothing.
         let runs = (cols / groups).div_ceil(Int8Rows::RUN);
+        let tokens = a.sums.chunks_exact(a.stride / Int8Rows::RUN);
+        let q_sums = tokens
+            .flat_map(|sums| sums.chunks(runs).take(groups))
+            .map(|runs| runs.iter().sum())
+            .collect();
+        let factor = weights.scale() * weights.output_scale();
         Self {
             a,
             weights,
             groups,
-            runs,
-            factor: weights.scale() * weights.output_scale(),
+            q_sums,
+            factor,
         }
     }
 
@@ -192,11 +203,9 @@ impl<'a> TernaryJob<'a> {
 
     /// From Σ c·q of each group to the product.
     fn finish(&self, token: usize, sums: impl Iterator<Item = i32>, scales: &[f32]) -> f32 {
-        let per_token = self.a.stride / Int8Rows::RUN;
-        let q_sums = self.a.sums[token * per_token..][..per_token].chunks(self.runs);
+        let q_sums = &self.q_sums[token * self.groups..][..self.groups];
         let mut total = 0.0;
-        for ((sum, q_sums), scale) in sums.zip(q_sums).zip(scales) {
-            let q_sum: i32 = q_sums.iter().sum();
+        for ((sum, q_sum), scale) in sums.zip(q_sums).zip(scales) {
             total += (sum - q_sum) as f32 * scale;
         }
         total / self.a.scales[token] * self.factor
