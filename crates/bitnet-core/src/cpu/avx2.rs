@@ -364,69 +364,74 @@ mod enabled {
 
     #[target_feature(enable = "avx2,f16c")]
     pub(super) fn tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]) {
+        let rows = codes.map(|row| row.as_chunks::<32>().0);
+        let q = q.map(|q| bytes_of(q).as_chunks::<32>().0);
+        let steps = group / 32;
         for (index, out) in out
             .as_chunks_mut::<{ TILE * TILE }>()
             .0
             .iter_mut()
             .enumerate()
         {
-            let columns = index * group..(index + 1) * group;
-            let rows = codes.map(|row| row.get(columns.clone()).unwrap_or_default());
-            // Two tokens at a time: eight sums, four codes and two activations fill the sixteen registers.
-            for pair in 0..TILE / 2 {
-                let q = [q[2 * pair], q[2 * pair + 1]];
-                let q = q.map(|q| bytes_of(q.get(columns.clone()).unwrap_or_default()));
-                let sums = pair_sums(rows, q);
+            let rows = rows.map(|row| &row[index * steps..][..steps]);
+            // Two tokens at a time: eight sums, a row of codes and two activations fit the sixteen registers.
+            for pair in [0, 2] {
+                let sums = pair_sums(
+                    rows,
+                    [q[pair], q[pair + 1]].map(|q| &q[index * steps..][..steps]),
+                );
                 for row in 0..TILE {
-                    out[TILE * row + 2 * pair] = sums[row][0];
-                    out[TILE * row + 2 * pair + 1] = sums[row][1];
+                    out[TILE * row + pair] = sums[0][row];
+                    out[TILE * row + pair + 1] = sums[1][row];
                 }
             }
         }
     }
 
-    /// Four rows of codes against two rows of activations.
+    /// Four rows of codes against two rows of activations, all of one length: `[token, row]`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn pair_sums(rows: [&[u8]; TILE], q: [&[u8]; 2]) -> [[i32; 2]; TILE] {
-        let n = rows
-            .iter()
-            .chain(&q)
-            .map(|row| row.len())
-            .fold(usize::MAX, usize::min);
-        let chunks = rows.map(|row| row[..n].as_chunks::<32>().0);
-        let q_chunks = q.map(|q| q[..n].as_chunks::<32>().0);
-        let mut totals = [[_mm256_setzero_si256(); 2]; TILE];
+    fn pair_sums(rows: [&[[u8; 32]]; TILE], q: [&[[u8; 32]]; 2]) -> [[i32; TILE]; 2] {
+        let steps = q[0].len();
+        let (rows, q) = (rows.map(|row| &row[..steps]), q.map(|q| &q[..steps]));
+        let mut totals = [[_mm256_setzero_si256(); TILE]; 2];
         let mut start = 0;
-        while start < n / 32 {
-            let end = (start + I16_STEPS).min(n / 32);
-            let mut sums = [[_mm256_setzero_si256(); 2]; TILE];
+        while start < steps {
+            let end = (start + I16_STEPS).min(steps);
+            let mut sums = [[_mm256_setzero_si256(); TILE]; 2];
             for i in start..end {
-                let q = [load32(&q_chunks[0][i]), load32(&q_chunks[1][i])];
+                let q = [load32(&q[0][i]), load32(&q[1][i])];
                 for row in 0..TILE {
-                    let codes = load32(&chunks[row][i]);
+                    let codes = load32(&rows[row][i]);
                     for token in 0..2 {
                         let products = _mm256_maddubs_epi16(codes, q[token]);
-                        sums[row][token] = _mm256_add_epi16(sums[row][token], products);
+                        sums[token][row] = _mm256_add_epi16(sums[token][row], products);
                     }
                 }
             }
-            for (totals, sums) in totals.iter_mut().zip(sums) {
-                totals[0] = _mm256_add_epi32(totals[0], widen(sums[0]));
-                totals[1] = _mm256_add_epi32(totals[1], widen(sums[1]));
+            for token in 0..2 {
+                for row in 0..TILE {
+                    totals[token][row] =
+                        _mm256_add_epi32(totals[token][row], widen(sums[token][row]));
+                }
             }
             start = end;
         }
-        let mut result = [[0; 2]; TILE];
-        for row in 0..TILE {
-            for token in 0..2 {
-                let rest = rows[row][n / 32 * 32..n]
-                    .iter()
-                    .zip(&q[token][n / 32 * 32..n]);
-                let rest: i32 = rest.map(|(c, q)| i32::from(*c) * i32::from(*q as i8)).sum();
-                result[row][token] = sum_i32(totals[row][token]) + rest;
-            }
-        }
-        result
+        totals.map(|totals| sum_each(totals))
+    }
+
+    /// The sums of four registers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum_each([a, b, c, d]: [__m256i; 4]) -> [i32; 4] {
+        let lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        let (low, high) = (
+            _mm256_castsi256_si128(lanes),
+            _mm256_extracti128_si256::<1>(lanes),
+        );
+        let mut sums = [0; 4];
+        // SAFETY: the array holds four i32.
+        unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), _mm_add_epi32(low, high)) };
+        sums
     }
 }

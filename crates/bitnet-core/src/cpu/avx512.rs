@@ -189,48 +189,56 @@ mod enabled {
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
     pub(super) fn tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]) {
+        let rows = codes.map(|row| row.as_chunks::<64>().0);
+        let q = q.map(|q| bytemuck::cast_slice::<i8, u8>(q).as_chunks::<64>().0);
+        let steps = group / 64;
         for (index, out) in out
             .as_chunks_mut::<{ TILE * TILE }>()
             .0
             .iter_mut()
             .enumerate()
         {
-            let columns = index * group..(index + 1) * group;
-            let rows = codes.map(|row| row.get(columns.clone()).unwrap_or_default());
-            let q = q.map(|q| q.get(columns.clone()).unwrap_or_default());
-            *out = group_sums(rows, q.map(bytemuck::cast_slice));
+            let rows = rows.map(|row| &row[index * steps..][..steps]);
+            let q = q.map(|q| &q[index * steps..][..steps]);
+            let mut sums = [_mm512_setzero_si512(); TILE * TILE];
+            for i in 0..steps {
+                let q = [
+                    load(&q[0][i]),
+                    load(&q[1][i]),
+                    load(&q[2][i]),
+                    load(&q[3][i]),
+                ];
+                for row in 0..TILE {
+                    let codes = load(&rows[row][i]);
+                    for token in 0..TILE {
+                        let sum = &mut sums[TILE * row + token];
+                        *sum = _mm512_dpbusd_epi32(*sum, codes, q[token]);
+                    }
+                }
+            }
+            // SAFETY: the array holds sixteen i32.
+            unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sum_each(sums)) };
         }
     }
 
-    /// One group of columns of the tile: sixteen sums in registers.
+    /// The sums of sixteen registers, by adding while transposing.
     #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
-    fn group_sums(rows: [&[u8]; TILE], q: [&[u8]; TILE]) -> [i32; TILE * TILE] {
-        let n = rows
-            .iter()
-            .chain(&q)
-            .map(|row| row.len())
-            .fold(usize::MAX, usize::min);
-        let row_chunks = rows.map(|row| row[..n].as_chunks::<64>().0);
-        let q_chunks = q.map(|q| q[..n].as_chunks::<64>().0);
-        let mut sums = [_mm512_setzero_si512(); TILE * TILE];
-        for i in 0..n / 64 {
-            let q = [0, 1, 2, 3].map(|token: usize| load(&q_chunks[token][i]));
-            for row in 0..TILE {
-                let codes = load(&row_chunks[row][i]);
-                for token in 0..TILE {
-                    let sum = &mut sums[TILE * row + token];
-                    *sum = _mm512_dpbusd_epi32(*sum, codes, q[token]);
-                }
-            }
-        }
-        let mut result = [0; TILE * TILE];
-        for (i, result) in result.iter_mut().enumerate() {
-            let (row, q) = (rows[i / TILE], q[i % TILE]);
-            let rest = row[n / 64 * 64..n].iter().zip(&q[n / 64 * 64..n]);
-            let rest: i32 = rest.map(|(c, q)| i32::from(*c) * i32::from(*q as i8)).sum();
-            *result = _mm512_reduce_add_epi32(sums[i]) + rest;
-        }
-        result
+    #[target_feature(enable = "avx512f")]
+    fn sum_each(v: [__m512i; 16]) -> __m512i {
+        // In each 128-bit lane: the lane sums of four registers, side by side.
+        let fours = [0, 4, 8, 12].map(|i: usize| {
+            let pair =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (ab, cd) = (pair(v[i], v[i + 1]), pair(v[i + 2], v[i + 3]));
+            _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+        });
+        // Then the four lanes of each are added, two registers at a time.
+        let halves = |a, b| {
+            let low = _mm512_shuffle_i32x4::<0b01_00_01_00>(a, b);
+            _mm512_add_epi32(low, _mm512_shuffle_i32x4::<0b11_10_11_10>(a, b))
+        };
+        let (low, high) = (halves(fours[0], fours[1]), halves(fours[2], fours[3]));
+        let even = _mm512_shuffle_i32x4::<0b10_00_10_00>(low, high);
+        _mm512_add_epi32(even, _mm512_shuffle_i32x4::<0b11_01_11_01>(low, high))
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Kernels {
     /// Straight from a packed ternary row: Σ (tᵢ + 1)·qᵢ over each of `out.len()` equal groups of columns.
     pub(super) packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
     /// A tile of four unpacked rows of codes tᵢ + 1 and four rows of activations: Σ code·q over each group of `group`
-    /// columns, as `out[16·group index + 4·code row + activation row]`.
+    /// columns (a multiple of 64), as `out[16·group index + 4·code row + activation row]`.
     pub(super) tile_sums: fn([&[u8]; TILE], [&[i8]; TILE], usize, &mut [i32]),
 }
 
