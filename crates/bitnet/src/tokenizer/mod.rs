@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! A [`Tokenizer`] is built from what a GGUF file says ([`Tokenizer::from_spec`]) or from a `tokenizer.json`
-//! ([`Tokenizer::from_json`]). Encoding goes in four steps:
+//! A [`Tokenizer`] comes with a model file ([`Tokenizer::from_file`]): it is built from what a GGUF file says
+//! ([`Tokenizer::from_spec`]) or from a `tokenizer.json` ([`Tokenizer::from_json`]). Encoding goes in four steps:
 //!
 //! 1. control and user-defined tokens are cut out by their exact text;
 //! 2. every stretch between them is normalized and cut into pieces (words, numbers, marks);
@@ -12,6 +12,7 @@
 
 mod byte_alphabet;
 mod export;
+mod from_file;
 mod json;
 mod ranks;
 mod rules;
