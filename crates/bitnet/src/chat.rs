@@ -199,11 +199,6 @@ impl ChatTemplate {
         })
     }
 
-    /// Whether it asks for the date, so that [`with_unix_time`](Self::with_unix_time) makes a difference.
-    pub fn uses_time(&self) -> bool {
-        self.source.contains("strftime_now")
-    }
-
     /// Gives the template the time, in seconds since 1970 (UTC), for `strftime_now`. Without it the function
     /// does not exist, templates that ask for it fall back on a date of their own, and prompts depend on
     /// nothing but the messages.

@@ -24,9 +24,6 @@ use std::sync::Arc;
 use transformer::{Run, Transformer};
 use weights::{Source, Summary};
 
-/// Positions a session holds unless asked otherwise: what the model was trained for, but at most this many.
-const DEFAULT_CONTEXT: usize = 4096;
-
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
@@ -191,7 +188,7 @@ impl Model {
     ) -> Result<Self> {
         let capacity = options
             .context
-            .unwrap_or(architecture.context.min(DEFAULT_CONTEXT));
+            .unwrap_or_else(|| architecture.default_context());
         if capacity == 0 || capacity > u32::MAX as usize {
             return Err(Error::Argument {
                 what: "context",
