@@ -6,6 +6,7 @@
 
 use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
+use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 
@@ -32,6 +33,11 @@ impl CpuBackend {
         let tokens = a.scales.len();
         let job = TernaryJob::new(a, weights);
         let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
+        if tokens <= DIRECT_TOKENS {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+        }
         self.by_weight_row(tokens, weights, &mut product.values, |first, out| {
             if tokens <= DIRECT_TOKENS {
                 self.ternary_direct(&job, first, out)
@@ -117,13 +123,19 @@ impl CpuBackend {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let factor = weights.output_scale();
+        let direct = weights.format() == Format::F16 && x.tokens <= DIRECT_TOKENS;
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            let decoded = weights.rows() * weights.stored_cols();
+            self.moved(Movement::Copy, decoded * size_of::<f32>());
+        }
         self.by_weight_row(x.tokens, weights, product, |first, out| {
             let mut decoded = self
                 .pool
                 .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
             let rows = weights.row_range(first, out.len() / x.tokens);
             for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
-                let direct = weights.format() == Format::F16 && x.tokens <= DIRECT_TOKENS;
                 if !direct {
                     weights
                         .format()

@@ -254,6 +254,11 @@ impl Source for CheckpointSource<'_> {
         Ok(Some(values))
     }
 
+    fn is_borrowed(&self, matrix: &WeightMatrix) -> bool {
+        // Ternary rows are always packed here; checkpoints have no such format.
+        !matches!(matrix.format(), Format::I2s(_))
+    }
+
     fn tensor_name(&self, role: &str) -> String {
         names(role)
             .into_iter()
