@@ -34,6 +34,8 @@ pub mod tokenizer;
 
 pub use bitnet_core::Activations;
 pub use bitnet_core::cpu::Isa;
+pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
+pub use bitnet_core::zero_copy::{MovementStats, ZeroCopyStats};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@
 //! are made so by absmean; all become I2_S rows in memory. Embedding, head and norms stay where the file is mapped.
 
 use super::pack::pack;
-use super::weights::Source;
+use super::weights::{Source, lies_in};
 use crate::Result;
 use crate::file::names;
 use crate::file::quantization::{Projection, Quantization, scale_name};
@@ -79,6 +79,11 @@ impl Source for CheckpointSource<'_> {
         };
         tensor.expect_shape(self.file.name(), &[len])?;
         tensor.floats(self.file.name()).map(Some)
+    }
+
+    fn is_borrowed(&self, matrix: &WeightMatrix) -> bool {
+        let tensor = self.file.tensor(matrix.name());
+        tensor.is_some_and(|tensor| lies_in(matrix, &tensor.data))
     }
 
     fn tensor_name(&self, role: &str) -> String {

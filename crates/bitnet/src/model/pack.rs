@@ -29,6 +29,8 @@ pub(super) fn pack(
         .map_err(|_| bitnet_core::Error::OutOfMemory {
             what: tensor.to_owned(),
             bytes,
+            in_use: 0,
+            limit: None,
         })?;
     data.resize(bytes, 0);
     data.par_chunks_mut(row_bytes)
