@@ -175,7 +175,7 @@ fn to_bytes<I: Isa>(
             b.part(start, step),
             out,
             yes,
-            &test,
+            test,
         );
     }
     if whole < n {
