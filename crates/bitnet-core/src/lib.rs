@@ -4,11 +4,13 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod device;
 mod error;
 pub mod math;
 mod matrix;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};
 pub use bytes::Bytes;
+pub use device::Device;
 pub use error::{Error, Result};
 pub use matrix::WeightMatrix;
