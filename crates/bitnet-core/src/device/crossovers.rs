@@ -37,11 +37,12 @@ impl Crossovers {
         }
     }
 
-    /// What the measured curves say; the built-in numbers where there is no curve.
+    /// What the measured curves say. The built-in number stays where there is no curve, and where all threads were not
+    /// measured to pay at any size: a machine busy with something else looks like that.
     pub fn measured(isa: Isa, times: &KernelTimes) -> Self {
         let mut crossovers = Self::built_in(isa);
         for (operation, curve) in &times.split {
-            if let Some(cut) = curve.cut() {
+            if let Some(cut) = curve.cut().filter(|cut| cut.reached) {
                 crossovers = crossovers.with_split(*operation, cut.from);
             }
         }

@@ -26,11 +26,13 @@ const TURNS: usize = 9;
 const TURN: Duration = Duration::from_micros(40);
 /// The sizes end where one operation on one thread takes longer.
 const LONG: Duration = Duration::from_micros(1500);
-/// Turns end, if there were three, when a size has taken so long.
+/// Turns end, if there were three, when a size has taken so long, or when all sizes together took [`BUDGET`].
 const PATIENCE: Duration = Duration::from_millis(25);
+/// What measuring should take.
+const BUDGET: Duration = Duration::from_secs(2);
 
 /// Tokens at which packed rows and tiles are compared.
-const TOKENS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+const TOKENS: [usize; 10] = [1, 2, 3, 4, 6, 8, 16, 32, 64, 128];
 /// Rows of the matrix for that comparison.
 const TOKENS_ROWS: usize = 128;
 
@@ -53,7 +55,7 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
     };
     let mut kernel_sets = Vec::new();
     for isa in sets {
-        let mut bench = Bench::new(isa)?;
+        let mut bench = Bench::new(isa, begin)?;
         let mut times = KernelTimes {
             kernels: isa.name().to_owned(),
             split: BTreeMap::new(),
@@ -85,18 +87,28 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
     })
 }
 
+/// How many tasks want to run on this machine, if they keep most of its threads busy: no time to measure. `None` too
+/// where the system does not tell.
+pub fn foreign_load() -> Option<f64> {
+    let load = sysinfo::System::load_average().one;
+    (load > 0.75 * super::machine::threads() as f64).then_some(load)
+}
+
 struct Bench {
     backend: CpuBackend,
     isa: Isa,
     gain: Vec<f32>,
+    /// When measuring began, all kernel sets together.
+    begin: Instant,
 }
 
 impl Bench {
-    fn new(isa: Isa) -> Result<Self> {
+    fn new(isa: Isa, begin: Instant) -> Result<Self> {
         Ok(Self {
             backend: CpuBackend::new(None, Some(isa))?,
             isa,
             gain: vec![1.0; WIDTH],
+            begin,
         })
     }
 
@@ -152,6 +164,9 @@ impl Bench {
         for tokens in TOKENS {
             let [small, large] = self.product(ways, format, activations, TOKENS_ROWS, tokens)?;
             points.push(point(tokens, small, large));
+            if small > LONG {
+                break;
+            }
         }
         Ok(Curve { points })
     }
@@ -256,7 +271,8 @@ impl Bench {
                 let way = (way + turn) % 2;
                 turns[way].push(run(&mut self.backend, way, repeat[way])?);
             }
-            if turn >= 2 && begin.elapsed() > PATIENCE {
+            let hurry = begin.elapsed() > PATIENCE || self.begin.elapsed() > BUDGET;
+            if turn >= 2 && hurry {
                 break;
             }
         }
