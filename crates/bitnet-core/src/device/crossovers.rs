@@ -27,13 +27,20 @@ pub struct Crossovers {
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        let split_from = match isa {
-            Isa::Scalar => [16_384, 16_384, 8_192, 16_384, 16_384],
-            _ => [131_072, 32_768, 16_384, 65_536, 65_536],
+        // SIMD kernels unpack a packed row about as fast as they read it; the portable ones only once for all tokens.
+        let (split_from, direct_up_to) = match isa {
+            Isa::Scalar => (
+                [65_536, 32_768, 16_384, 262_144, 65_536],
+                [1, 1, 1, 1, 1, 1, 1],
+            ),
+            _ => (
+                [131_072, 65_536, 65_536, 524_288, 65_536],
+                [32, 32, 32, 32, 32, 32, 2],
+            ),
         };
         Self {
             split_from,
-            direct_up_to: [3; DIRECT_FORMATS.len()],
+            direct_up_to,
         }
     }
 
