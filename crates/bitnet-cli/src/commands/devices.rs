@@ -135,6 +135,7 @@ fn needs(isa: Isa) -> &'static str {
     match isa {
         Isa::Scalar => "portable; the reference for all others",
         Isa::Avx2 => "x86-64 with AVX2 and F16C",
+        Isa::Avx512Vnni => "x86-64 with AVX-512 F, BW, VL and VNNI",
     }
 }
 
