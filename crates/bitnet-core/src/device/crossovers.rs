@@ -27,15 +27,14 @@ pub struct Crossovers {
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        // SIMD kernels unpack a packed row about as fast as they read it; the portable ones only once for all tokens.
         let (split_from, direct_up_to) = match isa {
             Isa::Scalar => (
                 [65_536, 32_768, 16_384, 262_144, 65_536],
-                [1, 1, 1, 1, 1, 1, 1],
+                [4, 4, 4, 4, 4, 4, 1],
             ),
             _ => (
                 [131_072, 65_536, 65_536, 524_288, 65_536],
-                [32, 32, 32, 32, 32, 32, 2],
+                [8, 8, 8, 8, 8, 8, 3],
             ),
         };
         Self {

@@ -21,24 +21,24 @@ const HEADS: Heads = Heads {
     dim: 64,
 };
 /// Turns of each way at each size, unless they take too long.
-const TURNS: usize = 9;
+const TURNS: usize = 7;
 /// A turn repeats the operation until it takes about so long.
-const TURN: Duration = Duration::from_micros(40);
+const TURN: Duration = Duration::from_micros(30);
 /// The sizes end where one operation on one thread takes longer.
 const LONG: Duration = Duration::from_micros(1500);
 /// Turns end, if there were three, when a size has taken so long, or when all sizes together took [`BUDGET`].
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(12);
 /// What measuring should take.
 const BUDGET: Duration = Duration::from_secs(2);
 
 /// Tokens at which packed rows and tiles are compared.
-const TOKENS: [usize; 10] = [1, 2, 3, 4, 6, 8, 16, 32, 64, 128];
+const TOKENS: [usize; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96];
 /// Rows of the matrix for that comparison.
 const TOKENS_ROWS: usize = 128;
 
 type Hidden = <CpuBackend as Backend>::Hidden;
 
-/// Measures every kernel set of this machine; one or two seconds. `progress` is told the steps done and their number.
+/// Measures every kernel set of this machine; about two seconds. `progress` is told the steps done and their number.
 ///
 /// # Errors
 /// If memory is short or threads cannot be started.
