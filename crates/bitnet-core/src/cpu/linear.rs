@@ -7,7 +7,7 @@
 use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
 use crate::device::Operation;
-use crate::{Result, WeightMatrix};
+use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 
 /// Weight rows that are unpacked together: their codes, and the activations of one tile, stay near the core.
@@ -32,20 +32,25 @@ impl CpuBackend {
         let job = TernaryJob::new(a, weights);
         // Few tokens are multiplied straight from the packed row; more share one unpacking.
         let direct = tokens <= self.crossovers.direct_up_to(weights.format());
-        self.by_weight_row(Operation::TernaryMatmul, tokens, weights, |first, out| {
+        let work = |first: usize, out: &mut [f32]| {
             if direct {
                 self.ternary_direct(&job, first, out)
             } else {
                 self.ternary_tiled(&job, first, out)
             }
-        })
+        };
+        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
+        let operation = Operation::TernaryMatmul;
+        self.by_weight_row(operation, tokens, weights, &mut product.values, work)?;
+        Ok(product)
     }
 
     /// Few tokens: every packed row is read once for each of them.
     fn ternary_direct(&self, job: &TernaryJob<'_>, first: usize, out: &mut [f32]) -> Result<()> {
         let tokens = job.a.scales.len();
-        let mut sums = vec![0; job.groups];
-        let mut scales = vec![1.0; job.groups];
+        let mut sums = self.pool.buffer_uninit(job.groups, Tag::Scratch)?;
+        let mut scales = self.pool.buffer_uninit(job.groups, Tag::Scratch)?;
+        scales.fill(1.0);
         let rows = job.weights.row_range(first, out.len() / tokens);
         for (row, out) in rows.zip(out.chunks_exact_mut(tokens)) {
             job.row_scales(row, &mut scales)?;
@@ -62,9 +67,10 @@ impl CpuBackend {
     fn ternary_tiled(&self, job: &TernaryJob<'_>, first: usize, out: &mut [f32]) -> Result<()> {
         let tokens = job.a.scales.len();
         let cols = job.weights.stored_cols();
-        let mut codes = vec![0i8; PANEL * cols];
-        let mut scales = vec![1.0; PANEL * job.groups];
-        let mut sums = vec![0; TILE * TILE * job.groups];
+        let mut codes = self.pool.buffer::<i8>(PANEL * cols, Tag::Scratch)?;
+        let mut scales = self.pool.buffer_uninit(PANEL * job.groups, Tag::Scratch)?;
+        scales.fill(1.0);
+        let mut sums = self.pool.buffer(TILE * TILE * job.groups, Tag::Scratch)?;
         for (panel, out) in out.chunks_mut(PANEL * tokens).enumerate() {
             let rows = job
                 .weights
@@ -98,14 +104,28 @@ impl CpuBackend {
 
     /// f32 rows times any matrix, each weight decoded to f32.
     pub(super) fn dense(&self, x: &Rows, weights: &WeightMatrix) -> Result<Rows> {
+        let mut product = Rows::new(&self.pool, x.tokens, weights.rows())?;
+        self.dense_into(x, weights, &mut product.values)?;
+        Ok(product)
+    }
+
+    /// [`dense`](Self::dense) into `[tokens, rows]` floats.
+    pub(super) fn dense_into(
+        &self,
+        x: &Rows,
+        weights: &WeightMatrix,
+        product: &mut [f32],
+    ) -> Result<()> {
         if weights.cols() != x.width {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let factor = weights.output_scale();
         let format = weights.format();
         let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
-        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, |first, out| {
-            let mut decoded = vec![0.0; weights.stored_cols()];
+        let work = |first: usize, out: &mut [f32]| {
+            let mut decoded = self
+                .pool
+                .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
             let rows = weights.row_range(first, out.len() / x.tokens);
             for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
                 if !direct {
@@ -121,45 +141,46 @@ impl CpuBackend {
                 }
             }
             Ok(())
-        })
+        };
+        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, product, work)
     }
 
     /// Splits the rows of `weights` over the threads. `work` gets a first row and fills `[rows, tokens]`; the
-    /// result is `[tokens, rows]`.
+    /// product is `[tokens, rows]`.
     fn by_weight_row(
         &self,
         operation: Operation,
         tokens: usize,
         weights: &WeightMatrix,
+        product: &mut [f32],
         work: impl Fn(usize, &mut [f32]) -> Result<()> + Sync + Send,
-    ) -> Result<Rows> {
-        let mut product = Rows::zeros(tokens, weights.rows())?;
+    ) -> Result<()> {
         if tokens == 0 {
-            return Ok(product);
+            return Ok(());
         }
-        let macs = product.values.len().saturating_mul(weights.cols());
+        let macs = product.len().saturating_mul(weights.cols());
         let chunk = self.chunk(operation, weights.rows(), TILE, macs);
-        self.threads
-            .chunks(&mut product.values, chunk * tokens, |index, out| {
+        let fill = |columns: &mut [f32]| {
+            self.threads.chunks(columns, chunk * tokens, |index, out| {
                 work(index * chunk, out)
-            })?;
+            })
+        };
         if tokens == 1 {
-            return Ok(product);
+            return fill(product);
         }
-        let mut transposed = Rows::zeros(tokens, weights.rows())?;
+        let mut columns = self.pool.buffer_uninit(product.len(), Tag::Scratch)?;
+        fill(&mut columns)?;
         let strip = STRIP * weights.rows();
-        self.threads
-            .chunks(&mut transposed.values, strip, |index, out| {
-                for (row, product) in product.values.chunks_exact(tokens).enumerate() {
-                    let column = out[row..].iter_mut().step_by(weights.rows());
-                    let product = &product[index * STRIP..];
-                    column
-                        .zip(product)
-                        .for_each(|(out, product)| *out = *product);
-                }
-                Ok(())
-            })?;
-        Ok(transposed)
+        self.threads.chunks(product, strip, |index, out| {
+            for (row, product) in columns.chunks_exact(tokens).enumerate() {
+                let column = out[row..].iter_mut().step_by(weights.rows());
+                let product = &product[index * STRIP..];
+                column
+                    .zip(product)
+                    .for_each(|(out, product)| *out = *product);
+            }
+            Ok(())
+        })
     }
 }
 

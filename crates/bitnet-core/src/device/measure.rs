@@ -227,7 +227,8 @@ impl Bench {
     fn gate(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
         let (gate, up) = (self.rows(tokens, WIDTH)?, self.rows(tokens, WIDTH)?);
         self.compare(ways, |backend| {
-            let (gate, up) = (gate.clone(), up.clone());
+            let pool = backend.pool();
+            let (gate, up) = (gate.copy(pool)?, up.copy(pool)?);
             let result = backend.gate_norm_quantize(gate, up, Gate::Silu, None, Activations::F32);
             black_box(result?);
             Ok(())
