@@ -68,6 +68,13 @@ impl Crossovers {
         self
     }
 
+    /// [`with_split`](Self::with_split) for every operation.
+    #[must_use]
+    pub const fn with_every_split(mut self, from: u64) -> Self {
+        self.split_from = [from; Operation::ALL.len()];
+        self
+    }
+
     /// The same with another number of tokens up to which packed rows of any format are multiplied as they lie.
     #[must_use]
     pub const fn with_direct(mut self, tokens: usize) -> Self {

@@ -115,30 +115,27 @@ impl Bench {
     /// The operation on one thread and on all, at growing work.
     fn split(&mut self, operation: Operation) -> Result<Curve> {
         let built_in = Crossovers::built_in(self.isa);
-        let ways = [u64::MAX, 0].map(|from| {
-            Operation::ALL
-                .into_iter()
-                .fold(built_in, |all, operation| all.with_split(operation, from))
-        });
+        let ways = [u64::MAX, 0].map(|from| built_in.with_every_split(from));
         let mut points = Vec::new();
         for step in 0..10 {
+            let (unit, count) = match operation {
+                Operation::TernaryMatmul | Operation::DenseMatmul => (WIDTH, 4 << step),
+                Operation::Attention => (HEADS.query * HEADS.dim, 8 << step),
+                Operation::Norm | Operation::Elementwise => (WIDTH, 2 << step),
+            };
             let [small, large] = match operation {
                 Operation::TernaryMatmul => {
                     let format = Format::I2s(bitnet_quant::I2sLayout::A);
-                    self.product(ways, format, Activations::Int8, 4 << step, 1)?
+                    self.product(ways, format, Activations::Int8, count, 1)?
                 }
                 Operation::DenseMatmul => {
-                    self.product(ways, Format::F16, Activations::F32, 4 << step, 1)?
+                    self.product(ways, Format::F16, Activations::F32, count, 1)?
                 }
-                Operation::Attention => self.attention(ways, 8 << step)?,
-                Operation::Norm => self.norm(ways, 2 << step)?,
-                Operation::Elementwise => self.gate(ways, 2 << step)?,
+                Operation::Attention => self.attention(ways, count)?,
+                Operation::Norm => self.norm(ways, count)?,
+                Operation::Elementwise => self.gate(ways, count)?,
             };
-            let size = match operation {
-                Operation::TernaryMatmul | Operation::DenseMatmul => (4 << step) * WIDTH,
-                Operation::Attention => (8 << step) * HEADS.query * HEADS.dim,
-                Operation::Norm | Operation::Elementwise => (2 << step) * WIDTH,
-            };
+            let size = unit * count;
             points.push(point(size, small, large));
             if small > LONG {
                 break;
@@ -149,11 +146,7 @@ impl Bench {
 
     /// Packed rows and tiles on one thread, at growing numbers of tokens.
     fn direct(&mut self, format: Format) -> Result<Curve> {
-        let alone = Operation::ALL
-            .into_iter()
-            .fold(Crossovers::built_in(self.isa), |all, operation| {
-                all.with_split(operation, u64::MAX)
-            });
+        let alone = Crossovers::built_in(self.isa).with_every_split(u64::MAX);
         let ways = [alone.with_direct(usize::MAX), alone.with_direct(0)];
         let activations = if format.is_ternary() {
             Activations::Int8
