@@ -4,13 +4,11 @@
 //! in f32 and rounded. The lesser or greater of two floats is the left one if either is NaN.
 
 use super::create::scalar;
-use super::dispatch::with_type;
 use super::element::{Run, run};
 use super::layout::{Layout, Runs};
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
-use crate::Result;
-use half::{bf16, f16};
+use crate::{Result, simd};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Binary {
@@ -35,81 +33,123 @@ impl Binary {
     }
 }
 
-/// The arithmetic of one element type.
+/// One operation on slices of one element type.
+struct Kernels<T> {
+    /// Of two elements.
+    one: fn(T, T) -> T,
+    /// outᵢ = f(aᵢ, bᵢ).
+    zip: fn(&[T], &[T], &mut [T]),
+    /// aᵢ = f(aᵢ, bᵢ).
+    zip_assign: fn(&mut [T], &[T]),
+    /// outᵢ = f(aᵢ, b).
+    right: fn(&[T], T, &mut [T]),
+    /// aᵢ = f(aᵢ, b).
+    right_assign: fn(&mut [T], T),
+}
+
+/// An element type with arithmetic of its own.
 trait Number: Element {
-    fn plus(self, other: Self) -> Self;
-    fn minus(self, other: Self) -> Self;
-    fn times(self, other: Self) -> Self;
-    /// The divisor of an integer is not 0: the caller has looked.
-    fn over(self, other: Self) -> Self;
-    fn lesser(self, other: Self) -> Self;
-    fn greater(self, other: Self) -> Self;
+    fn kernels(op: Binary) -> Kernels<Self>;
+}
+
+impl Number for f32 {
+    fn kernels(op: Binary) -> Kernels<Self> {
+        macro_rules! of {
+            ($one:expr, $zip:ident, $zip_assign:ident, $right:ident, $right_assign:ident) => {
+                Kernels {
+                    one: $one,
+                    zip: simd::$zip,
+                    zip_assign: simd::$zip_assign,
+                    right: simd::$right,
+                    right_assign: simd::$right_assign,
+                }
+            };
+        }
+        match op {
+            Binary::Add => of!(|a, b| a + b, add, add_assign, add_scalar, add_scalar_assign),
+            Binary::Sub => of!(|a, b| a - b, sub, sub_assign, sub_scalar, sub_scalar_assign),
+            Binary::Mul => of!(|a, b| a * b, mul, mul_assign, mul_scalar, mul_scalar_assign),
+            Binary::Div => of!(|a, b| a / b, div, div_assign, div_scalar, div_scalar_assign),
+            Binary::Minimum => of!(
+                |a, b| if a > b { b } else { a },
+                minimum,
+                minimum_assign,
+                minimum_scalar,
+                minimum_scalar_assign
+            ),
+            Binary::Maximum => of!(
+                |a, b| if a < b { b } else { a },
+                maximum,
+                maximum_assign,
+                maximum_scalar,
+                maximum_scalar_assign
+            ),
+        }
+    }
 }
 
 macro_rules! integers {
     ($($type:ty)*) => {$(
         impl Number for $type {
-            #[inline(always)]
-            fn plus(self, other: Self) -> Self {
-                self.wrapping_add(other)
-            }
-            #[inline(always)]
-            fn minus(self, other: Self) -> Self {
-                self.wrapping_sub(other)
-            }
-            #[inline(always)]
-            fn times(self, other: Self) -> Self {
-                self.wrapping_mul(other)
-            }
-            #[inline(always)]
-            fn over(self, other: Self) -> Self {
-                if other == 0 { 0 } else { self.wrapping_div(other) }
-            }
-            #[inline(always)]
-            fn lesser(self, other: Self) -> Self {
-                self.min(other)
-            }
-            #[inline(always)]
-            fn greater(self, other: Self) -> Self {
-                self.max(other)
-            }
-        }
-    )*};
-}
-
-macro_rules! floats {
-    ($($type:ty)*) => {$(
-        impl Number for $type {
-            #[inline(always)]
-            fn plus(self, other: Self) -> Self {
-                self + other
-            }
-            #[inline(always)]
-            fn minus(self, other: Self) -> Self {
-                self - other
-            }
-            #[inline(always)]
-            fn times(self, other: Self) -> Self {
-                self * other
-            }
-            #[inline(always)]
-            fn over(self, other: Self) -> Self {
-                self / other
-            }
-            #[inline(always)]
-            fn lesser(self, other: Self) -> Self {
-                if self > other { other } else { self }
-            }
-            #[inline(always)]
-            fn greater(self, other: Self) -> Self {
-                if self < other { other } else { self }
+            fn kernels(op: Binary) -> Kernels<Self> {
+                macro_rules! of {
+                    ($f:expr) => {
+                        Kernels {
+                            one: $f,
+                            zip: |a, b, out| {
+                                let pairs = a.iter().zip(b);
+                                out.iter_mut().zip(pairs).for_each(|(out, (a, b))| *out = $f(*a, *b));
+                            },
+                            zip_assign: |a, b| a.iter_mut().zip(b).for_each(|(a, b)| *a = $f(*a, *b)),
+                            right: |a, b, out| out.iter_mut().zip(a).for_each(|(out, a)| *out = $f(*a, b)),
+                            right_assign: |a, b| a.iter_mut().for_each(|a| *a = $f(*a, b)),
+                        }
+                    };
+                }
+                match op {
+                    Binary::Add => of!(Self::wrapping_add),
+                    Binary::Sub => of!(Self::wrapping_sub),
+                    Binary::Mul => of!(Self::wrapping_mul),
+                    // Divisors of 0 were refused.
+                    Binary::Div => of!(|a: Self, b: Self| if b == 0 { 0 } else { a.wrapping_div(b) }),
+                    Binary::Minimum => of!(<Self as Ord>::min),
+                    Binary::Maximum => of!(<Self as Ord>::max),
+                }
             }
         }
     )*};
 }
 
 integers!(i8 u8 i32 i64);
-floats!(f32 f16 bf16);
+
+/// Evaluates the body with `$T` as the Rust type of a number that has kernels.
+macro_rules! with_number {
+    ($op:expr, $dtype:expr, $T:ident => $body:expr) => {
+        match $dtype {
+            BitNetDType::F32 => {
+                type $T = f32;
+                $body
+            }
+            BitNetDType::I8 => {
+                type $T = i8;
+                $body
+            }
+            BitNetDType::U8 => {
+                type $T = u8;
+                $body
+            }
+            BitNetDType::I32 => {
+                type $T = i32;
+                $body
+            }
+            BitNetDType::I64 => {
+                type $T = i64;
+                $body
+            }
+            found => Err(refusal::dtype($op.name(), "a number", found)),
+        }
+    };
+}
 
 impl BitNetTensor {
     /// a + b.
@@ -235,22 +275,24 @@ impl BitNetTensor {
 
     fn binary(&self, other: &Self, op: Binary) -> Result<Self> {
         let (shape, a, b) = self.broadcast(other, op.name())?;
-        self.refuse_bool(op)?;
-        with_type!(self.dtype, T => {
+        if self.is_half() {
+            return self.wide()?.binary(&other.wide()?, op)?.to_dtype(self.dtype);
+        }
+        with_number!(op, self.dtype, T => {
             let (x, y) = (self.elements::<T>(op.name())?, other.elements::<T>(op.name())?);
-            if op == Binary::Div && !self.dtype.is_float() && !shape.contains(&0) {
-                refuse_zero(y, &b)?;
-            }
+            refuse_zero_divisor(op, self.dtype, y, &b)?;
             fill(shape, self.dtype, self.device(), self.pool(), |out| {
-                apply(op, (x, &a), (y, &b), out);
+                apply(&T::kernels(op), (x, &a), (y, &b), out);
                 Ok(())
             })
         })
     }
 
-    pub(super) fn binary_scalar(&self, number: f64, op: Binary) -> Result<Self> {
-        self.refuse_bool(op)?;
-        with_type!(self.dtype, T => {
+    fn binary_scalar(&self, number: f64, op: Binary) -> Result<Self> {
+        if self.is_half() {
+            return self.wide()?.binary_scalar(number, op)?.to_dtype(self.dtype);
+        }
+        with_number!(op, self.dtype, T => {
             let x = self.elements::<T>(op.name())?;
             let y = [scalar::<T>(op.name(), number, self.dtype)?];
             let repeated = Layout {
@@ -258,11 +300,9 @@ impl BitNetTensor {
                 strides: Dims::zeros_like(&self.layout.shape),
                 offset: 0,
             };
-            if op == Binary::Div && !self.dtype.is_float() {
-                refuse_zero(&y, &repeated)?;
-            }
+            refuse_zero_divisor(op, self.dtype, &y, &repeated)?;
             fill(self.layout.shape, self.dtype, self.device(), self.pool(), |out| {
-                apply(op, (x, &self.layout), (&y, &repeated), out);
+                apply(&T::kernels(op), (x, &self.layout), (&y, &repeated), out);
                 Ok(())
             })
         })
@@ -278,15 +318,24 @@ impl BitNetTensor {
                 &other.layout.shape,
             ));
         }
-        self.refuse_bool(op)?;
-        with_type!(self.dtype, T => {
+        if self.is_half() {
+            *self = self.binary(other, op)?;
+            return Ok(());
+        }
+        with_number!(op, self.dtype, T => {
             let y = other.elements::<T>(op.name())?;
-            if op == Binary::Div && !self.dtype.is_float() && !shape.contains(&0) {
-                refuse_zero(y, &b)?;
-            }
-            apply_assign(op, self.elements_mut::<T>()?, (y, &b));
+            refuse_zero_divisor(op, self.dtype, y, &b)?;
+            apply_assign(&T::kernels(op), self.elements_mut::<T>()?, (y, &b));
             Ok(())
         })
+    }
+
+    fn is_half(&self) -> bool {
+        matches!(self.dtype, BitNetDType::F16 | BitNetDType::BF16)
+    }
+
+    fn wide(&self) -> Result<Self> {
+        self.to_dtype(BitNetDType::F32)
     }
 
     /// The common shape, and both layouts under it.
@@ -300,16 +349,18 @@ impl BitNetTensor {
         let wide = |layout: &Layout| layout.broadcast_to(&shape).ok_or_else(shapes);
         Ok((shape, wide(&self.layout)?, wide(&other.layout)?))
     }
-
-    fn refuse_bool(&self, op: Binary) -> Result<()> {
-        if self.dtype == BitNetDType::Bool {
-            return Err(refusal::dtype(op.name(), "a number", self.dtype));
-        }
-        Ok(())
-    }
 }
 
-fn refuse_zero<T: Number>(divisors: &[T], layout: &Layout) -> Result<()> {
+/// Looks for a 0 that an integer would be divided by.
+fn refuse_zero_divisor<T: Element>(
+    op: Binary,
+    dtype: BitNetDType,
+    divisors: &[T],
+    layout: &Layout,
+) -> Result<()> {
+    if op != Binary::Div || dtype.is_float() {
+        return Ok(());
+    }
     let zero = T::from_i64(0);
     let runs = Runs::new([layout]);
     let (len, [stride]) = (runs.run_len(), runs.run_strides());
@@ -329,90 +380,58 @@ fn refuse_zero<T: Number>(divisors: &[T], layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn apply<T: Number>(op: Binary, a: (&[T], &Layout), b: (&[T], &Layout), out: &mut [T]) {
-    match op {
-        Binary::Add => zip(a, b, out, T::plus),
-        Binary::Sub => zip(a, b, out, T::minus),
-        Binary::Mul => zip(a, b, out, T::times),
-        Binary::Div => zip(a, b, out, T::over),
-        Binary::Minimum => zip(a, b, out, T::lesser),
-        Binary::Maximum => zip(a, b, out, T::greater),
-    }
-}
-
-fn apply_assign<T: Number>(op: Binary, a: &mut [T], b: (&[T], &Layout)) {
-    match op {
-        Binary::Add => zip_assign(a, b, T::plus),
-        Binary::Sub => zip_assign(a, b, T::minus),
-        Binary::Mul => zip_assign(a, b, T::times),
-        Binary::Div => zip_assign(a, b, T::over),
-        Binary::Minimum => zip_assign(a, b, T::lesser),
-        Binary::Maximum => zip_assign(a, b, T::greater),
-    }
-}
-
 /// out ← f(a, b), both layouts being of one shape.
-pub(super) fn zip<T: Copy, U>(
+fn apply<T: Element>(
+    kernels: &Kernels<T>,
     (a, a_layout): (&[T], &Layout),
     (b, b_layout): (&[T], &Layout),
-    out: &mut [U],
-    f: impl Fn(T, T) -> U,
+    out: &mut [T],
 ) {
     let runs = Runs::new([a_layout, b_layout]);
     let (len, [a_stride, b_stride]) = (runs.run_len(), runs.run_strides());
     for ([a_start, b_start], out) in runs.zip(out.chunks_mut(len.max(1))) {
-        // One value against a run is common (scalars, columns) and worth a loop without a stride.
-        match (a_stride, b_stride) {
-            (1, 0) => {
-                let y = b[b_start];
-                let x = &a[a_start..a_start + len];
-                out.iter_mut().zip(x).for_each(|(out, x)| *out = f(*x, y));
-                continue;
+        match run(a, a_start, len, a_stride) {
+            Run::Slice(x) if b_stride == 0 => (kernels.right)(x, b[b_start], out),
+            Run::Slice(x) if b_stride == 1 => {
+                (kernels.zip)(x, &b[b_start..b_start + len], out);
             }
-            (0, 1) => {
-                let x = a[a_start];
-                let y = &b[b_start..b_start + len];
-                out.iter_mut().zip(y).for_each(|(out, y)| *out = f(x, *y));
-                continue;
+            Run::Slice(x) => {
+                out.copy_from_slice(x);
+                assign_run(kernels, out, b, b_start, b_stride);
             }
-            _ => {}
-        }
-        match (
-            run(a, a_start, len, a_stride),
-            run(b, b_start, len, b_stride),
-        ) {
-            (Run::Slice(x), Run::Slice(y)) => {
-                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                    *out = f(*x, *y);
-                }
-            }
-            (Run::Slice(x), Run::Strided(y)) => {
-                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                    *out = f(*x, *y);
-                }
-            }
-            (Run::Strided(x), Run::Slice(y)) => {
-                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                    *out = f(*x, *y);
-                }
-            }
-            (Run::Strided(x), Run::Strided(y)) => {
-                for ((out, x), y) in out.iter_mut().zip(x).zip(y) {
-                    *out = f(*x, *y);
-                }
+            Run::Strided(x) => {
+                out.iter_mut().zip(x).for_each(|(out, x)| *out = *x);
+                assign_run(kernels, out, b, b_start, b_stride);
             }
         }
     }
 }
 
 /// a ← f(a, b), `a` being contiguous and of the shape of `b`'s layout.
-fn zip_assign<T: Copy>(a: &mut [T], (b, layout): (&[T], &Layout), f: impl Fn(T, T) -> T) {
+fn apply_assign<T: Element>(kernels: &Kernels<T>, a: &mut [T], (b, layout): (&[T], &Layout)) {
     let runs = Runs::new([layout]);
     let (len, [stride]) = (runs.run_len(), runs.run_strides());
     for ([start], a) in runs.zip(a.chunks_mut(len.max(1))) {
-        match run(b, start, len, stride) {
-            Run::Slice(y) => a.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, *y)),
-            Run::Strided(y) => a.iter_mut().zip(y).for_each(|(x, y)| *x = f(*x, *y)),
+        assign_run(kernels, a, b, start, stride);
+    }
+}
+
+fn assign_run<T: Element>(
+    kernels: &Kernels<T>,
+    a: &mut [T],
+    b: &[T],
+    start: usize,
+    stride: usize,
+) {
+    if stride == 0 {
+        return (kernels.right_assign)(a, b[start]);
+    }
+    match run(b, start, a.len(), stride) {
+        Run::Slice(y) => (kernels.zip_assign)(a, y),
+        Run::Strided(y) => {
+            for (x, y) in a.iter_mut().zip(y) {
+                *x = (kernels.one)(*x, *y);
+            }
         }
     }
 }

@@ -1,28 +1,22 @@
 //! Comparison, element by element with NumPy's broadcasting, to [`BitNetDType::Bool`]; and choice by the result.
 
-use super::arithmetic::zip;
 use super::dispatch::with_type;
+use super::element::{Run, run};
+use super::layout::{Layout, Runs};
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Element, refusal};
 use crate::Result;
+use crate::simd::{self, Comparison};
 
 macro_rules! comparisons {
-    ($($(#[$doc:meta])* $name:ident $operator:tt;)*) => {
+    ($($(#[$doc:meta])* $name:ident $comparison:ident;)*) => {
         impl BitNetTensor {$(
             $(#[$doc])*
             ///
             /// # Errors
             /// If the shapes do not broadcast together, the types differ, or memory is short.
             pub fn $name(&self, other: &Self) -> Result<Self> {
-                const OP: &str = stringify!($name);
-                let (shape, a, b) = self.broadcast(other, OP)?;
-                with_type!(self.dtype, T => {
-                    let (x, y) = (self.elements::<T>(OP)?, other.elements::<T>(OP)?);
-                    fill::<u8>(shape, BitNetDType::Bool, self.device(), self.pool(), |out| {
-                        zip((x, &a), (y, &b), out, |x, y| u8::from(x $operator y));
-                        Ok(())
-                    })
-                })
+                self.compare(stringify!($name), other, Comparison::$comparison)
             }
         )*}
     };
@@ -30,20 +24,46 @@ macro_rules! comparisons {
 
 comparisons! {
     /// a = b; NaN equals nothing.
-    eq ==;
+    eq Equal;
     /// a ≠ b.
-    ne !=;
+    ne NotEqual;
     /// a < b.
-    lt <;
+    lt Less;
     /// a ≤ b.
-    le <=;
+    le LessEqual;
     /// a > b.
-    gt >;
+    gt Greater;
     /// a ≥ b.
-    ge >=;
+    ge GreaterEqual;
 }
 
 impl BitNetTensor {
+    fn compare(&self, op: &str, other: &Self, comparison: Comparison) -> Result<Self> {
+        let (shape, a, b) = self.broadcast(other, op)?;
+        let (device, pool) = (self.device(), self.pool());
+        if self.dtype == BitNetDType::F32 {
+            let (x, y) = (self.elements::<f32>(op)?, other.elements::<f32>(op)?);
+            return fill::<u8>(shape, BitNetDType::Bool, device, pool, |out| {
+                compare_floats(comparison, (x, &a), (y, &b), out);
+                Ok(())
+            });
+        }
+        with_type!(self.dtype, T => {
+            let (x, y) = (self.elements::<T>(op)?, other.elements::<T>(op)?);
+            fill::<u8>(shape, BitNetDType::Bool, device, pool, |out| {
+                match comparison {
+                    Comparison::Equal => zip((x, &a), (y, &b), out, |x, y| x == y),
+                    Comparison::NotEqual => zip((x, &a), (y, &b), out, |x, y| x != y),
+                    Comparison::Less => zip((x, &a), (y, &b), out, |x, y| x < y),
+                    Comparison::LessEqual => zip((x, &a), (y, &b), out, |x, y| x <= y),
+                    Comparison::Greater => zip((x, &a), (y, &b), out, |x, y| x > y),
+                    Comparison::GreaterEqual => zip((x, &a), (y, &b), out, |x, y| x >= y),
+                }
+                Ok(())
+            })
+        })
+    }
+
     /// Elements of `yes` where this bool tensor is true and of `no` elsewhere; all three broadcast together.
     ///
     /// # Errors
@@ -76,14 +96,62 @@ impl BitNetTensor {
     }
 }
 
+/// Where both operands run over neighbours, or the right one repeats, a kernel does the run.
+fn compare_floats(
+    comparison: Comparison,
+    (a, a_layout): (&[f32], &Layout),
+    (b, b_layout): (&[f32], &Layout),
+    out: &mut [u8],
+) {
+    let runs = Runs::new([a_layout, b_layout]);
+    let len = runs.run_len();
+    match runs.run_strides() {
+        [1, 1] => {
+            for ([x, y], out) in runs.zip(out.chunks_mut(len.max(1))) {
+                simd::compare(comparison, &a[x..x + len], &b[y..y + len], out);
+            }
+        }
+        [1, 0] => {
+            for ([x, y], out) in runs.zip(out.chunks_mut(len.max(1))) {
+                simd::compare_scalar(comparison, &a[x..x + len], b[y], out);
+            }
+        }
+        _ => zip((a, a_layout), (b, b_layout), out, |x, y| comparison.holds(x, y)),
+    }
+}
+
+/// out ← 1 where f(a, b), else 0; both layouts are of one shape.
+fn zip<T: Element>(
+    (a, a_layout): (&[T], &Layout),
+    (b, b_layout): (&[T], &Layout),
+    out: &mut [u8],
+    f: impl Fn(T, T) -> bool,
+) {
+    let runs = Runs::new([a_layout, b_layout]);
+    let (len, [a_stride, b_stride]) = (runs.run_len(), runs.run_strides());
+    for ([a_start, b_start], out) in runs.zip(out.chunks_mut(len.max(1))) {
+        match (run(a, a_start, len, a_stride), run(b, b_start, len, b_stride)) {
+            (Run::Slice(x), Run::Slice(y)) => {
+                let pairs = x.iter().zip(y);
+                out.iter_mut().zip(pairs).for_each(|(out, (x, y))| *out = u8::from(f(*x, *y)));
+            }
+            _ => {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = u8::from(f(a[a_start + i * a_stride], b[b_start + i * b_stride]));
+                }
+            }
+        }
+    }
+}
+
 fn choose_into<T: Element>(
     condition: &[u8],
-    yes: (&[T], &super::Layout),
-    no: (&[T], &super::Layout),
+    yes: (&[T], &Layout),
+    no: (&[T], &Layout),
     out: &mut [T],
 ) {
     super::element::gather(no.0, no.1, out);
-    let runs = super::layout::Runs::new([yes.1]);
+    let runs = Runs::new([yes.1]);
     let (len, [stride]) = (runs.run_len(), runs.run_strides());
     let pieces = out
         .chunks_mut(len.max(1))

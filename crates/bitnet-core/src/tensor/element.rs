@@ -4,7 +4,8 @@ use super::dispatch::with_type;
 use super::layout::{Layout, Runs};
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Element, refusal};
-use crate::Result;
+use crate::{Conversion, Result, simd};
+use half::{bf16, f16};
 use std::sync::Arc;
 
 impl BitNetTensor {
@@ -71,7 +72,7 @@ impl BitNetTensor {
         let whole = self.is_contiguous() && !self.storage.is_borrowed();
         let in_place = whole && Arc::get_mut(&mut self.storage).is_some();
         if in_place {
-            self.pool().zero_copy().in_place(self.bytes());
+            self.track(Conversion::InPlace);
         } else {
             *self = self.copied()?;
         }
@@ -91,7 +92,7 @@ impl BitNetTensor {
     /// If a copy is needed and memory is short.
     pub fn contiguous(&self) -> Result<Self> {
         if self.is_contiguous() {
-            self.pool().zero_copy().shared(self.bytes());
+            self.track(Conversion::ZeroCopy);
             Ok(self.clone())
         } else {
             self.copied()
@@ -103,7 +104,7 @@ impl BitNetTensor {
     /// # Errors
     /// If memory is short.
     pub fn copied(&self) -> Result<Self> {
-        self.pool().zero_copy().copied(self.bytes());
+        self.track(Conversion::Copy);
         with_type!(self.dtype, T => {
             let data = self.elements::<T>("copy")?;
             fill(self.layout.shape, self.dtype, self.device(), self.pool(), |out| {
@@ -122,10 +123,13 @@ impl BitNetTensor {
     /// If memory is short.
     pub fn to_dtype(&self, dtype: BitNetDType) -> Result<Self> {
         if dtype == self.dtype {
-            self.pool().zero_copy().shared(self.bytes());
+            self.track(Conversion::ZeroCopy);
             return Ok(self.clone());
         }
-        self.pool().zero_copy().copied(self.bytes());
+        self.track(Conversion::Copy);
+        if let Some(converted) = self.between_floats(dtype)? {
+            return Ok(converted);
+        }
         let integers = !self.dtype.is_float();
         with_type!(self.dtype, From => {
             let data = self.elements::<From>("to_dtype")?;
@@ -143,6 +147,29 @@ impl BitNetTensor {
         })
     }
 
+    /// Conversion of contiguous floats by the kernels, where there is one.
+    fn between_floats(&self, dtype: BitNetDType) -> Result<Option<Self>> {
+        macro_rules! by {
+            ($kernel:path, $From:ty) => {{
+                let x = self.row_major(self.elements::<$From>("to_dtype")?);
+                fill(self.layout.shape, dtype, self.device(), self.pool(), |out| {
+                    $kernel(x, out);
+                    Ok(())
+                })
+            }};
+        }
+        if !self.is_contiguous() {
+            return Ok(None);
+        }
+        Ok(Some(match (self.dtype, dtype) {
+            (BitNetDType::F32, BitNetDType::F16) => by!(simd::f32_to_f16, f32)?,
+            (BitNetDType::F32, BitNetDType::BF16) => by!(simd::f32_to_bf16, f32)?,
+            (BitNetDType::F16, BitNetDType::F32) => by!(simd::f16_to_f32, f16)?,
+            (BitNetDType::BF16, BitNetDType::F32) => by!(simd::bf16_to_f32, bf16)?,
+            _ => return Ok(None),
+        }))
+    }
+
     fn convert<A: Element, B: Element>(
         &self,
         data: &[A],
@@ -155,8 +182,13 @@ impl BitNetTensor {
         })
     }
 
+    /// Counts how the elements came to the tensor that is asked for.
+    pub(super) fn track(&self, how: Conversion) {
+        self.pool().zero_copy().record(how, self.bytes());
+    }
+
     /// Bytes of the elements.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.len().saturating_mul(self.dtype.size())
     }
 

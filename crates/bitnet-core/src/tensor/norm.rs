@@ -16,7 +16,7 @@ impl BitNetTensor {
         let turned = self.transpose(index as i32, last)?;
         let len = turned.layout.shape[last as usize];
         turned
-            .map_rows("softmax", len, simd::softmax)?
+            .map_rows("softmax", len, simd::softmax_in_place)?
             .transpose(index as i32, last)
     }
 
@@ -47,7 +47,7 @@ impl BitNetTensor {
         let gain = self.factors(OP, "gain", normalized, gain)?;
         let bias = self.factors(OP, "bias", normalized, bias)?;
         let (gain, bias) = (values(gain.as_ref())?, values(bias.as_ref())?);
-        self.map_rows(OP, len, |row| simd::layer_norm(row, gain, bias, eps))
+        self.map_rows(OP, len, |row| simd::layer_norm_in_place(row, gain, bias, eps))
     }
 
     /// x / √(mean(x²) + eps) · gain over the last axes, which have the shape of `gain`.
@@ -59,7 +59,7 @@ impl BitNetTensor {
         let len = self.trailing(OP, gain.shape())?;
         let gain = self.factors(OP, "gain", gain.shape(), Some(gain))?;
         let gain = values(gain.as_ref())?.unwrap_or_default();
-        self.map_rows(OP, len, |row| simd::rms_norm(row, gain, eps))
+        self.map_rows(OP, len, |row| simd::rms_norm_in_place(row, gain, eps))
     }
 
     /// The number of elements of `normalized`, which must be the last axes of the shape.

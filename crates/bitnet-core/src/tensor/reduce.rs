@@ -7,8 +7,7 @@ use super::dispatch::with_type;
 use super::layout::axis_index;
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
-use crate::Result;
-use crate::math::tree_sum;
+use crate::{Result, simd};
 use std::cmp::Ordering;
 
 /// Which axes to reduce; negative numbers count from the end.
@@ -68,7 +67,7 @@ impl BitNetTensor {
     /// If an axis does not exist or is named twice, or memory is short.
     pub fn sum(&self, axes: impl Into<Axes>, keepdim: bool) -> Result<Self> {
         if self.dtype.is_float() {
-            return self.reduce_floats("sum", &axes.into(), keepdim, sum);
+            return self.reduce_floats("sum", &axes.into(), keepdim, simd::sum);
         }
         let rows = self.rows("sum", &axes.into(), keepdim)?;
         with_type!(self.dtype, T => {
@@ -84,7 +83,7 @@ impl BitNetTensor {
     /// As for [`sum`](Self::sum).
     pub fn mean(&self, axes: impl Into<Axes>, keepdim: bool) -> Result<Self> {
         self.as_float()?
-            .reduce_floats("mean", &axes.into(), keepdim, mean)
+            .reduce_floats("mean", &axes.into(), keepdim, simd::mean)
     }
 
     /// Variances: Σ (x − mean)² / (n − `correction`); 0 for the variance of the elements themselves, 1 to estimate that of
@@ -99,7 +98,7 @@ impl BitNetTensor {
             })
     }
 
-    /// Greatest elements; NaN if there is one.
+    /// Greatest elements; NaN is passed over unless there is nothing else.
     ///
     /// # Errors
     /// As for [`sum`](Self::sum), or if a result would be made of no elements.
@@ -107,7 +106,7 @@ impl BitNetTensor {
         self.extreme("max", &axes.into(), keepdim, Ordering::Greater)
     }
 
-    /// Least elements; NaN if there is one.
+    /// Least elements; NaN is passed over unless there is nothing else.
     ///
     /// # Errors
     /// As for [`max`](Self::max).
@@ -115,7 +114,7 @@ impl BitNetTensor {
         self.extreme("min", &axes.into(), keepdim, Ordering::Less)
     }
 
-    /// Index along `axis` of the first of the greatest elements, or of the first NaN: i64.
+    /// Index along `axis` of the first of the greatest elements, as i64; NaN is passed over, 0 if there is nothing else.
     ///
     /// # Errors
     /// As for [`max`](Self::max).
@@ -123,7 +122,7 @@ impl BitNetTensor {
         self.extreme_index("argmax", axis, keepdim, Ordering::Greater)
     }
 
-    /// Index along `axis` of the first of the least elements, or of the first NaN: i64.
+    /// Index along `axis` of the first of the least elements, as i64; NaN is passed over, 0 if there is nothing else.
     ///
     /// # Errors
     /// As for [`max`](Self::max).
@@ -163,6 +162,9 @@ impl BitNetTensor {
     ) -> Result<Self> {
         let rows = self.rows(op, axes, keepdim)?;
         rows.refuse_empty(op, self)?;
+        if self.dtype == BitNetDType::F32 {
+            return rows.reduce::<f32, f32>(self.dtype, |row| extreme(row, wins));
+        }
         with_type!(self.dtype, T => {
             rows.reduce::<T, T>(self.dtype, |row| row[best(row, wins)])
         })
@@ -177,6 +179,13 @@ impl BitNetTensor {
     ) -> Result<Self> {
         let rows = self.rows(op, &axis.into(), keepdim)?;
         rows.refuse_empty(op, self)?;
+        if self.dtype == BitNetDType::F32 {
+            let find = match wins {
+                Ordering::Greater => simd::argmax,
+                _ => simd::argmin,
+            };
+            return rows.reduce(BitNetDType::I64, |row| find(row).unwrap_or(0) as i64);
+        }
         with_type!(self.dtype, T => {
             rows.reduce::<T, i64>(BitNetDType::I64, |row| best(row, wins) as i64)
         })
@@ -250,50 +259,38 @@ impl Rows {
     }
 }
 
-const LANES: usize = 16;
-
-/// Σ x in the fixed order.
-fn sum(row: &[f32]) -> f32 {
-    lanes(row, |x| x)
-}
-
-fn mean(row: &[f32]) -> f32 {
-    sum(row) / row.len() as f32
-}
-
+/// Σ (x − mean)² / (n − correction).
 fn variance(row: &[f32], correction: usize) -> f32 {
-    let mean = mean(row);
-    let squares = lanes(row, |x| (x - mean) * (x - mean));
+    let variance = simd::variance(row);
     match row.len().checked_sub(correction) {
-        Some(left) if left > 0 => squares / left as f32,
+        _ if correction == 0 => variance,
+        Some(left) if left > 0 => variance * row.len() as f32 / left as f32,
         _ => f32::NAN,
     }
 }
 
-/// Σ f(x) in the fixed order.
-fn lanes(row: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let (row, rest) = row.as_chunks::<LANES>();
-    let mut lanes = [0.0; LANES];
-    for x in row {
-        for i in 0..LANES {
-            lanes[i] += f(x[i]);
-        }
+/// The greatest or least number; NaN if there is none.
+fn extreme(row: &[f32], wins: Ordering) -> f32 {
+    let (found, none) = match wins {
+        Ordering::Greater => (simd::max(row), f32::NEG_INFINITY),
+        _ => (simd::min(row), f32::INFINITY),
+    };
+    if found == none && !row.contains(&none) {
+        f32::NAN
+    } else {
+        found
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += f(*x);
-    }
-    tree_sum(lanes)
 }
 
-/// Index of the first element that no other wins against, or of the first NaN; 0 of an empty row.
+/// Index of the first of the elements that `wins` over the others; NaN is passed over, and nothing else gives 0.
 fn best<T: Element>(row: &[T], wins: Ordering) -> usize {
     let mut best = 0;
     for (i, x) in row.iter().enumerate() {
+        // Only NaN is not ordered with itself.
         match x.partial_cmp(&row[best]) {
-            // The best so far is no NaN, so this one is.
-            None => return i,
-            Some(order) if order == wins => best = i,
-            Some(_) => {}
+            Some(order) if order != wins => {}
+            None if x.partial_cmp(x).is_none() => {}
+            _ => best = i,
         }
     }
     best

@@ -3,7 +3,7 @@
 
 use super::layout::axis_index;
 use super::{BitNetTensor, Dims, refusal};
-use crate::Result;
+use crate::{Conversion, Result};
 use std::ops::{Bound, RangeBounds};
 
 impl BitNetTensor {
@@ -22,8 +22,11 @@ impl BitNetTensor {
             ));
         }
         match self.layout.reshape(shape) {
-            Some(layout) => Ok(self.view(layout)),
-            None => self.contiguous()?.reshape(&shape),
+            Some(layout) => {
+                self.track(Conversion::ZeroCopy);
+                Ok(self.view(layout))
+            }
+            None => self.copied()?.reshape(&shape),
         }
     }
 
