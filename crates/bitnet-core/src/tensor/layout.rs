@@ -194,7 +194,7 @@ impl<const N: usize> Runs<N> {
                 strides[n][rank - 1] = layouts[n].strides[axis];
             }
         }
-        while merged.len() > rank.max(1) {
+        while merged.len() > rank {
             let last = merged.len() - 1;
             merged = merged.remove(last);
             strides = strides.map(|s| s.remove(last));
