@@ -7,6 +7,9 @@ use bitnet_quant::Format;
 /// Keys and values, `[position, stride]` each.
 pub(super) type KeysValues<'a> = (&'a [f32], &'a [f32]);
 
+/// Rows of weights, and of activations, that one call of `tile_sums` multiplies.
+pub(super) const TILE: usize = 4;
+
 /// The kernels of one instruction set. Float kernels are those of `portable`; integer kernels are exact.
 pub(super) struct Kernels {
     /// Σ aᵢ·bᵢ.
@@ -25,9 +28,9 @@ pub(super) struct Kernels {
     pub(super) add: fn(&mut [f32], &[f32]),
     /// Straight from a packed ternary row: Σ (tᵢ + 1)·qᵢ over each of `out.len()` equal groups of columns.
     pub(super) packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
-    /// Four unpacked rows of codes tᵢ + 1 against one row of activations: Σ over each group of `group` columns,
-    /// as `out[4·group index + row]`.
-    pub(super) code_sums: fn([&[u8]; 4], &[i8], usize, &mut [i32]),
+    /// A tile of four unpacked rows of codes tᵢ + 1 and four rows of activations: Σ code·q over each group of `group`
+    /// columns (a multiple of 64), as `out[16·group index + 4·code row + activation row]`.
+    pub(super) tile_sums: fn([&[u8]; TILE], [&[i8]; TILE], usize, &mut [i32]),
 }
 
 /// The kernels of `isa`, which the caller knows to be available.
@@ -35,6 +38,8 @@ pub(super) fn of(isa: Isa) -> &'static Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx2 if isa.is_available() => &super::avx2::KERNELS,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512Vnni if isa.is_available() => &super::avx512::KERNELS,
         _ => &super::scalar::KERNELS,
     }
 }

@@ -1,6 +1,6 @@
 //! The reference: portable Rust, no intrinsics.
 
-use super::kernels::Kernels;
+use super::kernels::{Kernels, TILE};
 use super::portable;
 use crate::Result;
 use bitnet_quant::Format;
@@ -14,7 +14,7 @@ pub(super) static KERNELS: Kernels = Kernels {
     attend: |q, kv, place, scores, out| portable::attend(q, kv, place, scores, out),
     add: |x, y| portable::add(x, y),
     packed_sums,
-    code_sums,
+    tile_sums,
 };
 
 fn packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()> {
@@ -36,14 +36,16 @@ fn packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<
     Ok(())
 }
 
-fn code_sums(codes: [&[u8]; 4], q: &[i8], group: usize, out: &mut [i32]) {
-    for (row, codes) in codes.iter().enumerate() {
-        for (index, (codes, q)) in codes.chunks(group).zip(q.chunks(group)).enumerate() {
-            let products = codes
-                .iter()
-                .zip(q)
-                .map(|(c, q)| i32::from(*c) * i32::from(*q));
-            out[4 * index + row] = products.sum();
+fn tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]) {
+    for (index, out) in out.chunks_exact_mut(TILE * TILE).enumerate() {
+        let columns = index * group..(index + 1) * group;
+        for (row, codes) in codes.iter().enumerate() {
+            for (token, q) in q.iter().enumerate() {
+                let codes = codes.iter().take(columns.end).skip(columns.start);
+                let products = codes.zip(q.iter().skip(columns.start));
+                out[TILE * row + token] =
+                    products.map(|(c, q)| i32::from(*c) * i32::from(*q)).sum();
+            }
         }
     }
 }
