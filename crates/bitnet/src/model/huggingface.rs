@@ -10,7 +10,6 @@ use crate::file::names;
 use crate::file::quantization::{Projection, Quantization, scale_name};
 use crate::file::{RawTensor, SafeTensorsModel};
 use bitnet_core::WeightMatrix;
-use bitnet_quant::Format;
 use std::collections::HashSet;
 
 /// A checkpoint as a source of tensors.
