@@ -181,6 +181,16 @@ fn inspect_counts() {
         .map(|kind| kind["bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(sum, report["bytes"].as_u64().unwrap());
+    let memory = |key: &str| report["memory"][key].as_u64().unwrap();
+    let shape = |key: &str| report["architecture"][key].as_u64().unwrap();
+    assert_eq!(
+        memory("kv_bytes_per_token"),
+        2 * 4 * shape("layers") * shape("kv_heads") * shape("head_dim")
+    );
+    assert_eq!(
+        memory("kv_bytes"),
+        memory("kv_bytes_per_token") * memory("context")
+    );
     assert!(stdout(&["inspect", "-m", tiny()]).contains("I2_S"));
     assert!(stdout(&["inspect"]).starts_with("demo model\n"));
 }
@@ -214,6 +224,8 @@ fn tokens_spell_the_text() {
     let ids = report["ids"].as_array().unwrap();
     assert_eq!(ids.len(), report["pieces"].as_array().unwrap().len());
     assert!(!ids.is_empty());
+    // How the model would run is no question here.
+    failure(&["tokenize", "-m", tiny(), text, "--device", "cpu"], 2);
     assert_eq!(
         stdout(&["tokenize", "-m", tiny(), text, "--no-bos"])
             .lines()
@@ -350,20 +362,11 @@ fn perplexity_of_a_random_model_is_about_its_vocabulary() {
 
 #[test]
 fn bench_reports_every_test() {
-    let report = json(&[
-        "bench",
-        "-m",
-        tiny(),
-        "-p",
-        "8",
-        "-n",
-        "4",
-        "-t",
-        "1,2",
-        "-r",
-        "2",
-        "--json",
-    ]);
+    fn bench(options: &str) -> Vec<&str> {
+        let options = options.split(' ');
+        ["bench", "-m", tiny()].into_iter().chain(options).collect()
+    }
+    let report = json(&bench("-p 8 -n 4 -t 1,2 -r 2 --json"));
     let results = report["results"].as_array().unwrap();
     let tests: Vec<_> = results
         .iter()
@@ -382,19 +385,7 @@ fn bench_reports_every_test() {
     );
     let (weights, per_token) = (&report["weight_bytes"], &report["bytes_per_token"]);
     assert!(per_token.as_u64().unwrap() > weights.as_u64().unwrap());
-    let table = stdout(&[
-        "bench",
-        "-m",
-        tiny(),
-        "-p",
-        "8",
-        "-n",
-        "0",
-        "-t",
-        "1",
-        "-r",
-        "1",
-    ]);
+    let table = stdout(&bench("-p 8 -n 0 -t 1 -r 1"));
     assert!(table.contains("| pp8 |"), "{table}");
 }
 
@@ -572,6 +563,19 @@ fn the_demo_model_needs_nothing() {
     let alone = run(&[]);
     assert!(alone.status.success());
     assert!(alone.stdout.len() > 80);
+    // The story is told to its end, unless it is told how long to be.
+    let report = json(&["run", "--json", "--seed", "15"]);
+    assert_eq!(report["stop"], "end");
+    assert!(report["generated_tokens"].as_u64().unwrap() > 128);
+    let report = json(&[
+        "run",
+        "Once upon a time",
+        "--ignore-end",
+        "--json",
+        "-t",
+        "1",
+    ]);
+    assert_eq!(report["generated_tokens"], 128);
 }
 
 #[test]

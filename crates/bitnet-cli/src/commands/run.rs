@@ -14,6 +14,11 @@ use serde::Serialize;
 use std::io::{Read, Write, stdin};
 use std::time::Duration;
 
+/// The most tokens to generate unless asked otherwise.
+const TOKENS: usize = 128;
+/// The same where no prompt is given: no story of the demo model is as long.
+const STORY_TOKENS: usize = 400;
+
 /// Arguments of `bitnet run`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -34,9 +39,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     threads: ThreadsArgument,
 
-    /// The most tokens to generate
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 128)]
-    tokens: usize,
+    /// The most tokens to generate [default: 128; without PROMPT 400, which is enough for a story to end]
+    #[arg(short = 'n', long, value_name = "TOKENS")]
+    tokens: Option<usize>,
 
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -84,12 +89,17 @@ struct Report<'a> {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let prompt = self.prompt()?;
+        let most_tokens = if self.prompt.is_some() {
+            TOKENS
+        } else {
+            STORY_TOKENS
+        };
         let (sampling, seed) = self.sampling.options();
         let opened = self.model.open(self.threads.threads)?;
         let interrupt = Interrupt::watch()?;
         let mut session = opened.model.session()?;
         let options = GenerateOptions {
-            max_tokens: self.tokens,
+            max_tokens: self.tokens.unwrap_or(most_tokens),
             sampling,
             stop: self.stop,
             stop_at_end: !self.ignore_end,

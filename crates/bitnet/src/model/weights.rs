@@ -136,7 +136,7 @@ pub(crate) struct Summary {
     pub(crate) vocabulary: usize,
     /// Weights in all matrices.
     pub(crate) parameters: u64,
-    /// Bytes of all matrices but an embedding that is not also the head.
+    /// Bytes of all matrices.
     pub(crate) bytes: u64,
 }
 
