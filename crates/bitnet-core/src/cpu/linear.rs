@@ -6,6 +6,7 @@
 
 use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
+use crate::device::Operation;
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
@@ -14,8 +15,6 @@ use bitnet_quant::Format;
 const PANEL: usize = 4 * TILE;
 /// Tokens whose products are transposed together: a cache line of them.
 const STRIP: usize = 16;
-/// Up to this many tokens are multiplied straight from the packed row; more share one unpacking.
-const DIRECT_TOKENS: usize = 3;
 
 impl CpuBackend {
     /// `[tokens, rows]`: in int8 where the weights are ternary and activations are quantized, else in f32.
@@ -32,19 +31,23 @@ impl CpuBackend {
     fn ternary(&self, a: &Int8Rows, weights: &WeightMatrix) -> Result<Rows> {
         let tokens = a.scales.len();
         let job = TernaryJob::new(a, weights);
-        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
-        if tokens <= DIRECT_TOKENS {
+        // Few tokens are multiplied straight from the packed row; more share one unpacking.
+        let direct = tokens <= self.crossovers.direct_up_to(weights.format());
+        if direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {
             self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
         }
-        self.by_weight_row(tokens, weights, &mut product.values, |first, out| {
-            if tokens <= DIRECT_TOKENS {
+        let work = |first: usize, out: &mut [f32]| {
+            if direct {
                 self.ternary_direct(&job, first, out)
             } else {
                 self.ternary_tiled(&job, first, out)
             }
-        })?;
+        };
+        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
+        let operation = Operation::TernaryMatmul;
+        self.by_weight_row(operation, tokens, weights, &mut product.values, work)?;
         Ok(product)
     }
 
@@ -123,23 +126,22 @@ impl CpuBackend {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let factor = weights.output_scale();
-        let direct = weights.format() == Format::F16 && x.tokens <= DIRECT_TOKENS;
+        let format = weights.format();
+        let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
         if direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {
             let decoded = weights.rows() * weights.stored_cols();
             self.moved(Movement::Copy, decoded * size_of::<f32>());
         }
-        self.by_weight_row(x.tokens, weights, product, |first, out| {
+        let work = |first: usize, out: &mut [f32]| {
             let mut decoded = self
                 .pool
                 .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
             let rows = weights.row_range(first, out.len() / x.tokens);
             for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
                 if !direct {
-                    weights
-                        .format()
-                        .decode_row(row, weights.scale(), &mut decoded)?;
+                    format.decode_row(row, weights.scale(), &mut decoded)?;
                 }
                 for (out, x) in out.iter_mut().zip(x.values.chunks_exact(x.width)) {
                     let sum = if direct {
@@ -151,13 +153,15 @@ impl CpuBackend {
                 }
             }
             Ok(())
-        })
+        };
+        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, product, work)
     }
 
     /// Splits the rows of `weights` over the threads. `work` gets a first row and fills `[rows, tokens]`; the
     /// product is `[tokens, rows]`.
     fn by_weight_row(
         &self,
+        operation: Operation,
         tokens: usize,
         weights: &WeightMatrix,
         product: &mut [f32],
@@ -166,7 +170,8 @@ impl CpuBackend {
         if tokens == 0 {
             return Ok(());
         }
-        let chunk = self.threads.chunk(weights.rows(), TILE);
+        let macs = product.len().saturating_mul(weights.cols());
+        let chunk = self.chunk(operation, weights.rows(), TILE, macs);
         let fill = |columns: &mut [f32]| {
             self.threads.chunks(columns, chunk * tokens, |index, out| {
                 work(index * chunk, out)
