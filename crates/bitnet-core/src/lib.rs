@@ -9,6 +9,7 @@ mod error;
 pub mod math;
 mod matrix;
 pub mod pool;
+pub mod simd;
 pub mod zero_copy;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};

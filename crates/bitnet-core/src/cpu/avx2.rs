@@ -1,14 +1,16 @@
 //! AVX2 and F16C kernels.
 //!
-//! Float kernels are `portable`, compiled for 256-bit registers (and without FMA, which would change bits).
+//! Float kernels are those of `simd` on 256-bit registers (which use no FMA: it would change bits).
 //! Ternary codes c = t + 1 ∈ {0, 1, 2} (3 on bad data) are unsigned bytes, activations signed bytes:
 //! `maddubs` gives exact i16 pair sums of at most 3·128·2 = 768, so 32 of them fit an i16 lane.
 
-use super::kernels::{Kernels, KeysValues, TILE};
-use super::portable;
+use super::kernels::{FloatIsa, Kernels, TILE};
+use super::scalar::widen_f16;
+use crate::Result;
 use crate::math::tree_sum;
-use crate::{Gate, Result};
 use bitnet_quant::{Format, I2sLayout};
+use rten_simd::SimdOp;
+use rten_simd::isa::{Avx2Isa, GenericIsa};
 use std::arch::x86_64::*;
 
 /// Vectors whose `maddubs` sums may be added in i16 before they are widened.
@@ -25,66 +27,32 @@ macro_rules! entry {
     };
 }
 
-entry!(dot(a: &[f32], b: &[f32]) -> f32);
 entry!(dot_f16(a: &[f32], b: &[u8]) -> f32);
-entry!(rms_norm(x: &mut [f32], gain: &[f32], eps: f32));
-entry!(quantize(x: &[f32], q: &mut [i8]) -> f32);
-entry!(gate(g: &mut [f32], u: &[f32], function: Gate));
-entry!(attend(q: &[f32], kv: KeysValues<'_>, place: (usize, usize), scores: &mut [f32], out: &mut [f32]));
-entry!(add(x: &mut [f32], y: &[f32]));
 entry!(packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()>);
 entry!(pub(super) i2_s_a_sum(row: &[u8], q: &[i8]) -> i32);
 entry!(tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]));
 
-pub(super) static KERNELS: Kernels = Kernels {
-    dot,
-    dot_f16,
-    rms_norm,
-    quantize,
-    gate,
-    attend,
-    add,
-    packed_sums,
-    tile_sums,
-};
+struct Avx2;
+
+impl FloatIsa for Avx2 {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        match Avx2Isa::new() {
+            // SAFETY: `Avx2Isa::new` found AVX2, FMA and F16C.
+            Some(isa) => unsafe { enabled::run(isa, op) },
+            // The table is not handed out then; the bits would be the same.
+            None => op.eval(GenericIsa::new()),
+        }
+    }
+}
+
+pub(super) static KERNELS: Kernels = Kernels::new::<Avx2>(dot_f16, packed_sums, tile_sums);
 
 mod enabled {
     use super::*;
 
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        portable::dot(a, b)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
-        portable::rms_norm(x, gain, eps);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn quantize(x: &[f32], q: &mut [i8]) -> f32 {
-        portable::quantize(x, q)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn gate(g: &mut [f32], u: &[f32], function: Gate) {
-        portable::gate(g, u, function);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn attend(
-        q: &[f32],
-        kv: KeysValues<'_>,
-        place: (usize, usize),
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) {
-        portable::attend(q, kv, place, scores, out);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn add(x: &mut [f32], y: &[f32]) {
-        portable::add(x, y);
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn run<Op: SimdOp>(isa: Avx2Isa, op: Op) -> Op::Output {
+        op.eval(isa)
     }
 
     #[target_feature(enable = "avx2,f16c")]
@@ -118,7 +86,7 @@ mod enabled {
         }
         let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
         for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * portable::widen_f16(u16::from_le_bytes(*b));
+            *lane += a * widen_f16(u16::from_le_bytes(*b));
         }
         tree_sum(lanes)
     }

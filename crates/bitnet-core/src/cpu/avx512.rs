@@ -4,11 +4,13 @@
 //! Formats whose blocks do not fill a 64-byte register keep their AVX2 kernels.
 
 use super::avx2;
-use super::kernels::{Kernels, KeysValues, TILE};
-use super::portable;
+use super::kernels::{FloatIsa, Kernels, TILE};
+use super::scalar::widen_f16;
+use crate::Result;
 use crate::math::tree_sum;
-use crate::{Gate, Result};
 use bitnet_quant::{Format, I2sLayout};
+use rten_simd::SimdOp;
+use rten_simd::isa::{Avx512Isa, GenericIsa};
 use std::arch::x86_64::*;
 
 /// Wraps a function of the same name in `enabled` so that it can stand in the table.
@@ -21,65 +23,31 @@ macro_rules! entry {
     };
 }
 
-entry!(dot(a: &[f32], b: &[f32]) -> f32);
 entry!(dot_f16(a: &[f32], b: &[u8]) -> f32);
-entry!(rms_norm(x: &mut [f32], gain: &[f32], eps: f32));
-entry!(quantize(x: &[f32], q: &mut [i8]) -> f32);
-entry!(gate(g: &mut [f32], u: &[f32], function: Gate));
-entry!(attend(q: &[f32], kv: KeysValues<'_>, place: (usize, usize), scores: &mut [f32], out: &mut [f32]));
-entry!(add(x: &mut [f32], y: &[f32]));
 entry!(packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()>);
 entry!(tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]));
 
-pub(super) static KERNELS: Kernels = Kernels {
-    dot,
-    dot_f16,
-    rms_norm,
-    quantize,
-    gate,
-    attend,
-    add,
-    packed_sums,
-    tile_sums,
-};
+struct Avx512;
+
+impl FloatIsa for Avx512 {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        match Avx512Isa::new() {
+            // SAFETY: `Avx512Isa::new` found AVX-512 F, BW, DQ, VL and F16C.
+            Some(isa) => unsafe { enabled::run(isa, op) },
+            // The table is not handed out then; the bits would be the same.
+            None => op.eval(GenericIsa::new()),
+        }
+    }
+}
+
+pub(super) static KERNELS: Kernels = Kernels::new::<Avx512>(dot_f16, packed_sums, tile_sums);
 
 mod enabled {
     use super::*;
 
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        portable::dot(a, b)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
-        portable::rms_norm(x, gain, eps);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn quantize(x: &[f32], q: &mut [i8]) -> f32 {
-        portable::quantize(x, q)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn gate(g: &mut [f32], u: &[f32], function: Gate) {
-        portable::gate(g, u, function);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn attend(
-        q: &[f32],
-        kv: KeysValues<'_>,
-        place: (usize, usize),
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) {
-        portable::attend(q, kv, place, scores, out);
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn add(x: &mut [f32], y: &[f32]) {
-        portable::add(x, y);
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    pub(super) fn run<Op: SimdOp>(isa: Avx512Isa, op: Op) -> Op::Output {
+        op.eval(isa)
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
@@ -107,7 +75,7 @@ mod enabled {
         unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
         let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
         for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * portable::widen_f16(u16::from_le_bytes(*b));
+            *lane += a * widen_f16(u16::from_le_bytes(*b));
         }
         tree_sum(lanes)
     }

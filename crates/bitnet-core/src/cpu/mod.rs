@@ -11,7 +11,6 @@ mod cache;
 mod isa;
 mod kernels;
 mod linear;
-mod portable;
 mod rope;
 mod scalar;
 mod threads;
