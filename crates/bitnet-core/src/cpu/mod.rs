@@ -11,6 +11,7 @@ mod cache;
 mod isa;
 mod kernels;
 mod linear;
+mod product;
 mod rope;
 mod scalar;
 mod threads;
