@@ -160,6 +160,7 @@ impl BitNetTensor {
         Self::from_slice(&[value], &[], device, pool)
     }
 
+    #[inline]
     pub(super) fn of(storage: Storage, shape: Dims, dtype: BitNetDType) -> Self {
         Self {
             storage: storage.into(),

@@ -63,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn reshapes_keep_the_order((tensor, naive) in tensors(), cuts in any::<[u8; 4]>()) {
+    fn reshapes_keep_the_order((tensor, naive) in tensors(), cuts in any::<[u8; 3]>()) {
         // Split the number of elements into factors, and put ones between them.
         let mut rest = naive.data.len();
         let mut shape = Vec::new();
@@ -132,7 +132,7 @@ fn some_reshapes_of_strided_views_need_no_copy() {
     let part = whole.narrow(2, 0, 3).unwrap();
     let merged = part.reshape(&[24, 3]).unwrap();
     assert!(merged.shares_storage_with(&whole));
-    let split = part.reshape(&[2, 2, 1, 2, 3, 3, 1]).unwrap();
+    let split = part.reshape(&[2, 2, 6, 3, 1]).unwrap();
     assert!(split.shares_storage_with(&whole));
     assert_eq!(
         split.to_vec::<f32>().unwrap(),
@@ -190,13 +190,13 @@ fn misfits_are_refused_with_their_shapes() {
 }
 
 #[test]
-fn eight_axes_and_no_more() {
-    let t = BitNetTensor::ones(&[1, 2, 1, 2, 1, 2, 1, 2], BitNetDType::F32, CPU, pool()).unwrap();
+fn six_axes_and_no_more() {
+    let t = BitNetTensor::ones(&[1, 2, 2, 1, 2, 2], BitNetDType::F32, CPU, pool()).unwrap();
     assert_eq!(t.len(), 16);
     assert!(t.unsqueeze(0).is_err());
-    assert!(BitNetTensor::zeros(&[1; 9], BitNetDType::F32, CPU, pool()).is_err());
+    assert!(BitNetTensor::zeros(&[1; 7], BitNetDType::F32, CPU, pool()).is_err());
     assert!(t.broadcast_to(&[1; 300]).is_err());
-    assert_eq!(t.transpose(1, 7).unwrap().shape(), t.shape());
+    assert_eq!(t.transpose(1, 5).unwrap().shape(), t.shape());
 }
 
 #[test]
