@@ -665,6 +665,26 @@ fn the_demo_model_needs_nothing() {
 }
 
 #[test]
+fn stats_tell_where_memory_went() {
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "activations",
+        "scratch",
+        "KV cache",
+        "peak",
+        "zero-copy share",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let memory = &report["memory"];
+    assert!(memory["peak_bytes"].as_u64() >= memory["in_use_bytes"].as_u64());
+    assert!(memory["zero_copy"]["share_of_bytes"].as_f64().unwrap() > 0.5);
+}
+
+#[test]
 fn chat_answers_lines_and_obeys_commands() {
     let folder = TempDir::new().unwrap();
     let saved = folder.path().join("talk.json");
@@ -689,6 +709,8 @@ fn chat_answers_lines_and_obeys_commands() {
     assert!(output.status.success(), "{stderr}");
     for said in [
         "2 messages",
+        "KV cache",
+        "zero-copy share",
         "saved to",
         "no command /nonsense",
         "forgotten",

@@ -4,7 +4,7 @@
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
     Cancel, ChatMessage, Error, GenerateOptions, Model, ModelOptions, SamplingOptions, StopReason,
-    Want, perplexity,
+    Tag, Want, perplexity,
 };
 
 fn model() -> Model {
@@ -234,6 +234,35 @@ fn forward_is_the_same_in_one_batch_or_after_a_rollback() {
         "a token past the vocabulary"
     );
     assert_eq!(session.tokens().len(), before);
+}
+
+#[test]
+fn a_closed_session_has_returned_every_byte() {
+    let model = model();
+    let held = || {
+        let stats = model.pool_stats();
+        (stats.in_use, stats.blocks())
+    };
+    assert_eq!(held(), (0, 0));
+    let mut first = model.session().expect("a session");
+    first
+        .forward(&(10..310).collect::<Vec<_>>(), Want::Last)
+        .expect("logits");
+    let with_first = held();
+    assert_eq!(with_first.0, first.cache_bytes());
+    assert_eq!(model.pool_stats().tag(Tag::KvCache).in_use, with_first.0);
+    let mut second = model.session().expect("a session");
+    let mut generation = second
+        .generate("Once upon a time", &greedy(20))
+        .expect("a start");
+    text(&mut generation);
+    assert!(held() > with_first);
+    drop(second);
+    assert_eq!(held(), with_first);
+    drop(first);
+    assert_eq!(held(), (0, 0));
+    assert!(model.pool_stats().peak > with_first.0);
+    assert!(model.zero_copy_stats().share_of_bytes() > 0.5);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `bitnet run`: continues a text.
 
+use super::memory::{Memory, tables};
 use super::print_json;
 use super::sampling::SamplingArguments;
 use crate::failure::{Interrupted, Usage};
@@ -26,7 +27,8 @@ Examples:
   bitnet run \"One day, Tom found a key\" --seed 7     the same text every time, on every machine
   bitnet run -m 2b4t \"The capital of France is\" -n 20 --temp 0
   cat notes.txt | bitnet run -m model.gguf -         the prompt from stdin
-  bitnet run --json \"Once upon a time\" | jq .text")]
+  bitnet run --json \"Once upon a time\" | jq .text
+  bitnet run --stats                                 what memory it took, and what was not copied")]
 pub(crate) struct Arguments {
     /// The text to continue; - reads it from stdin; without it, the beginning of a story
     prompt: Option<String>,
@@ -56,6 +58,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_echo: bool,
 
+    /// When done, say on stderr what memory the pool handed out and how much data was used without a copy
+    #[arg(long)]
+    stats: bool,
+
     /// Print one JSON object when done instead of streaming
     #[arg(long)]
     json: bool,
@@ -76,6 +82,8 @@ struct Report<'a> {
     decode_seconds: f64,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
 }
 
 impl Arguments {
@@ -134,6 +142,7 @@ impl Arguments {
                 decode_seconds: timings.decode_time.as_secs_f64(),
                 prompt_tokens_per_second: timings.prompt_rate(),
                 decode_tokens_per_second: timings.decode_rate(),
+                memory: self.stats.then(|| Memory::of(&opened.model)),
             })?;
         } else {
             writeln!(out)?;
@@ -143,6 +152,9 @@ impl Arguments {
                 "{dim}{line} | {} | seed {seed}{dim:#}",
                 opened.model.device()
             );
+            if self.stats {
+                anstream::eprintln!("\n{}", tables(&opened.model));
+            }
         }
         if interrupt.is_pressed() {
             return Err(Interrupted.into());

@@ -7,6 +7,7 @@
 use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
 use crate::device::Operation;
+use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 
@@ -32,6 +33,11 @@ impl CpuBackend {
         let job = TernaryJob::new(a, weights);
         // Few tokens are multiplied straight from the packed row; more share one unpacking.
         let direct = tokens <= self.crossovers.direct_up_to(weights.format());
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+        }
         let work = |first: usize, out: &mut [f32]| {
             if direct {
                 self.ternary_direct(&job, first, out)
@@ -122,6 +128,12 @@ impl CpuBackend {
         let factor = weights.output_scale();
         let format = weights.format();
         let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            let decoded = weights.rows() * weights.stored_cols();
+            self.moved(Movement::Copy, decoded * size_of::<f32>());
+        }
         let work = |first: usize, out: &mut [f32]| {
             let mut decoded = self
                 .pool

@@ -22,6 +22,7 @@ pub use rope::Rotations;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::zero_copy::Movement;
 use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
 use kernels::Kernels;
 use threads::Threads;
@@ -160,6 +161,11 @@ impl CpuBackend {
         self.threads.count()
     }
 
+    /// Accounts for `bytes` of data handed to their next user.
+    fn moved(&self, movement: Movement, bytes: usize) {
+        self.pool.zero_copy().record(movement, bytes);
+    }
+
     /// RMSNorm of every row.
     fn norm(&self, rows: &mut Rows, norm: Norm<'_, Vec<f32>>) -> Result<()> {
         if norm.gain.len() != rows.width {
@@ -206,6 +212,7 @@ impl CpuBackend {
                 *sum = q.iter().map(|q| i32::from(*q)).sum();
             }
         }
+        self.moved(Movement::Copy, int8.q.len());
         Ok(CpuActivation {
             rows,
             int8: Some(int8),
@@ -291,6 +298,7 @@ impl Backend for CpuBackend {
             table.format().decode_row(row, table.scale(), &mut stored)?;
             out.copy_from_slice(&stored[..table.cols()]);
         }
+        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
         Ok(rows)
     }
 
@@ -365,6 +373,7 @@ impl Backend for CpuBackend {
                 }
             }
         }
+        self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
         cache.append(layer, &k.values, &v.values)
     }
 
@@ -383,6 +392,7 @@ impl Backend for CpuBackend {
                 expected: format!("at least {} positions", q.tokens),
                 found: format!("{positions} positions"),
             })?;
+        self.moved(Movement::ZeroCopy, 2 * size_of_val(keys));
         let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
         // One item is one head of one token.
         let (items, work) = (q.tokens * heads.query, q.values.len() * positions);

@@ -122,6 +122,10 @@ impl Source for GgufSource<'_> {
         }
     }
 
+    fn is_borrowed(&self, _: &WeightMatrix) -> bool {
+        true
+    }
+
     fn tensor_name(&self, role: &str) -> String {
         format!("{role}.weight")
     }

@@ -10,6 +10,7 @@ use crate::file::names;
 use crate::file::quantization::{Projection, Quantization, scale_name};
 use crate::file::{RawTensor, SafeTensorsModel};
 use bitnet_core::WeightMatrix;
+use bitnet_quant::Format;
 use std::collections::HashSet;
 
 /// A checkpoint as a source of tensors.
@@ -79,6 +80,11 @@ impl Source for CheckpointSource<'_> {
         };
         tensor.expect_shape(self.file.name(), &[len])?;
         tensor.floats(self.file.name()).map(Some)
+    }
+
+    fn is_borrowed(&self, matrix: &WeightMatrix) -> bool {
+        // Ternary rows are always packed here; checkpoints have no such format.
+        !matches!(matrix.format(), Format::I2s(_))
     }
 
     fn tensor_name(&self, role: &str) -> String {

@@ -17,6 +17,8 @@ use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::pool::PoolStats;
+use bitnet_core::zero_copy::ZeroCopyStats;
 use bitnet_core::{Activations, Device};
 use bitnet_quant::I2sLayout;
 use std::path::Path;
@@ -252,6 +254,16 @@ impl Model {
     /// Bytes of its matrices, in the file or in memory.
     pub fn weight_bytes(&self) -> u64 {
         self.0.summary.bytes
+    }
+
+    /// The host memory of its sessions: what their activations, scratch, keys and values come from.
+    pub fn pool_stats(&self) -> PoolStats {
+        self.0.run.pool().stats()
+    }
+
+    /// How much of its data was used where it lies since the model was opened, and how much was converted or copied.
+    pub fn zero_copy_stats(&self) -> ZeroCopyStats {
+        self.0.run.pool().zero_copy().stats()
     }
 
     /// The backend it really runs on, in one line.
