@@ -32,7 +32,7 @@ pub fn layer_norm(
             );
         }
     }
-    if !(eps > 0.0) {
+    if eps.is_nan() || eps <= 0.0 {
         bail!("layer_norm: expected a positive eps, found {eps}");
     }
 
