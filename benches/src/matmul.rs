@@ -88,19 +88,23 @@ fn ternary_on(isa: Isa, product: Product) -> Result<Timed> {
     }))
 }
 
-/// `rows × cols` ternary weights in I2_S.
+/// `rows × cols` ternary weights in I2_S, rows padded with zeros to whole blocks.
 ///
 /// # Errors
-/// If a row is no whole number of blocks.
+/// If a dimension is zero.
 pub fn ternary_matrix(rows: usize, cols: usize) -> Result<WeightMatrix> {
     let format = Format::I2s(I2sLayout::A);
+    let stored = cols.next_multiple_of(format.block_len());
+    let row_bytes = format.row_bytes(stored)?;
     let codes = inputs::ternary(rows * cols);
-    let mut packed = vec![0; format.row_bytes(cols)? * rows];
-    let bytes = packed.len() / rows;
-    for (codes, row) in codes.chunks_exact(cols).zip(packed.chunks_exact_mut(bytes)) {
-        format.encode_codes(codes, &[], row)?;
+    let mut packed = vec![0; row_bytes * rows];
+    let mut padded = vec![0; stored];
+    let matrix = codes.chunks_exact(cols);
+    for (codes, row) in matrix.zip(packed.chunks_exact_mut(row_bytes)) {
+        padded[..cols].copy_from_slice(codes);
+        format.encode_codes(&padded, &[], row)?;
     }
-    let shape = (rows, cols, cols);
+    let shape = (rows, cols, stored);
     Ok(WeightMatrix::new(
         "weights",
         format,
