@@ -7,6 +7,7 @@ pub mod cpu;
 mod error;
 pub mod math;
 mod matrix;
+pub mod simd;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};
 pub use bytes::Bytes;
