@@ -1,4 +1,4 @@
-//! Two layers over candle tensors that candle-core leaves to its companion crate: layer norm and a convolution
+//! Layers over candle tensors that candle-core leaves to its companion crate: norms, softmax, a convolution
 //! with bias. They are what the same layers of `BitNetTensor` are compared with.
 
 use candle_core::{D, Result, Tensor, bail};
@@ -140,4 +140,32 @@ pub fn conv1d(
     }
     // One number per channel, not per position: [out] becomes [1, out, 1].
     y.broadcast_add(&bias.reshape((1, channels_out, 1))?)
+}
+
+/// e^(xᵢ − max) / Σ e^(xⱼ − max) along the last dimension.
+///
+/// # Errors
+/// If the input has no dimension, or an empty last one.
+pub fn softmax(input: &Tensor) -> Result<Tensor> {
+    let largest = input.max_keepdim(D::Minus1)?;
+    let powers = input.broadcast_sub(&largest)?.exp()?;
+    powers.broadcast_div(&powers.sum_keepdim(D::Minus1)?)
+}
+
+/// x / √(mean(x²) + eps) · weight along the last dimension.
+///
+/// # Errors
+/// If the input has no dimension, or `weight` another width.
+pub fn rms_norm(input: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let square = input.sqr()?.mean_keepdim(D::Minus1)?;
+    let root = (square + eps)?.sqrt()?;
+    input.broadcast_div(&root)?.broadcast_mul(weight)
+}
+
+/// 1 / (1 + e⁻ˣ).
+///
+/// # Errors
+/// If the elements are no floats.
+pub fn sigmoid(input: &Tensor) -> Result<Tensor> {
+    (input.neg()?.exp()? + 1.0)?.recip()
 }
