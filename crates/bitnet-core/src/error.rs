@@ -36,14 +36,27 @@ pub enum Error {
         why: String,
     },
     /// Memory that could not be had.
-    #[error("out of memory: {bytes} bytes for {what}")]
+    #[error("out of memory: {bytes} bytes for {what}{}", account(*in_use, *limit))]
     OutOfMemory {
         /// What it was for.
         what: String,
         /// How much.
         bytes: usize,
+        /// Bytes of the pool that are in use; 0 if no pool was asked.
+        in_use: usize,
+        /// The most that the pool may hold.
+        limit: Option<usize>,
     },
     /// A packed format was refused.
     #[error(transparent)]
     Quant(#[from] bitnet_quant::QuantError),
+}
+
+/// What a pool holds, behind a message that it has no more.
+fn account(in_use: usize, limit: Option<usize>) -> String {
+    match limit {
+        Some(limit) => format!(" ({in_use} in use, the limit is {limit})"),
+        None if in_use > 0 => format!(" ({in_use} in use)"),
+        None => String::new(),
+    }
 }

@@ -1,4 +1,4 @@
-//! Where numbers live and move: weight matrices, backends, kernels, and the arithmetic they agree on.
+//! Where numbers live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they agree on.
 //!
 //! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target.
 
@@ -7,9 +7,13 @@ pub mod cpu;
 mod error;
 pub mod math;
 mod matrix;
+pub mod pool;
 pub mod simd;
+pub mod zero_copy;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};
 pub use bytes::Bytes;
 pub use error::{Error, Result};
 pub use matrix::WeightMatrix;
+pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
+pub use zero_copy::get_zero_copy_stats;

@@ -80,6 +80,8 @@ fn out_of_memory(what: &str, bytes: usize) -> Error {
     Error::OutOfMemory {
         what: what.into(),
         bytes,
+        in_use: 0,
+        limit: None,
     }
 }
 

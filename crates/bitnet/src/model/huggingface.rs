@@ -140,6 +140,8 @@ impl<'a> CheckpointSource<'a> {
             .map_err(|_| bitnet_core::Error::OutOfMemory {
                 what: tensor.name.clone(),
                 bytes,
+                in_use: 0,
+                limit: None,
             })?;
         data.resize(bytes, 0);
         data.par_chunks_mut(row_bytes)

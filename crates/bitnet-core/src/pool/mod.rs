@@ -1,0 +1,285 @@
+//! The memory pool: where activations, scratch, keys and values, and tensors live.
+//!
+//! Small blocks (up to 1 MiB) are cut from slabs, four sizes to a doubling, and pass through a cache of each thread;
+//! large ones are whole mappings, reused by best fit. Taking and freeing a small block touches no memory that another
+//! thread writes to, statistics included. A [`Block`] or [`Buffer`] goes back when it is dropped, on any thread.
+//!
+//! ```
+//! use bitnet_core::pool::{HybridMemoryPool, PoolOptions, Tag};
+//!
+//! # fn main() -> bitnet_core::Result<()> {
+//! let pool = HybridMemoryPool::new(PoolOptions::default());
+//! let mut row = pool.buffer::<f32>(2560, Tag::Activation)?;
+//! row[0] = 1.0;
+//! assert_eq!(pool.stats().in_use, 4 * 2560);
+//! drop(row);
+//! assert_eq!(pool.stats().in_use, 0);
+//! # Ok(())
+//! # }
+//! ```
+
+mod alignment;
+mod block;
+mod buffer;
+mod central;
+mod classes;
+mod counters;
+mod inner;
+mod leak;
+mod local;
+mod regions;
+mod source;
+mod stats;
+mod tag;
+
+pub use alignment::Alignment;
+pub use block::Block;
+pub use buffer::Buffer;
+pub use leak::{Leak, LeakGuard, LeakReport};
+pub use regions::{Regions, Shortage, Taken};
+pub use source::{BlockSource, HostMemory, HostRegion};
+pub(crate) use stats::Size;
+pub use stats::{PoolStats, TagStats};
+pub use tag::Tag;
+
+use crate::Result;
+use crate::zero_copy::ZeroCopyTracker;
+use bytemuck::Pod;
+use inner::Inner;
+use std::panic::Location;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, LazyLock};
+
+/// How a pool behaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PoolOptions {
+    /// Blocks up to this many bytes are small; at most 1 MiB, which is the default.
+    pub small_limit: usize,
+    /// Bytes of free blocks that each thread may keep for itself.
+    pub thread_cache: usize,
+    /// The most bytes held from the system at a time.
+    pub hard_limit: Option<usize>,
+    /// The share of `hard_limit` past which unused memory goes back to the system before more is taken, 0 to 1.
+    pub trim_threshold: f32,
+    /// Bytes of unused memory kept for reuse; what is more goes back to the system.
+    pub idle_limit: usize,
+    /// Ask for huge pages behind blocks of 2 MiB and more.
+    pub huge_pages: bool,
+}
+
+impl Default for PoolOptions {
+    fn default() -> Self {
+        Self {
+            small_limit: classes::LARGEST,
+            thread_cache: 4 << 20,
+            hard_limit: None,
+            trim_threshold: 0.9,
+            idle_limit: 32 << 20,
+            huge_pages: true,
+        }
+    }
+}
+
+/// A pool of host memory. Cheap to clone; clones share the memory.
+#[derive(Clone)]
+pub struct HybridMemoryPool(Arc<Open>);
+
+/// What the handles share; closes the pool when the last of them is dropped.
+struct Open {
+    inner: Arc<Inner>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.inner.close();
+    }
+}
+
+impl std::fmt::Debug for HybridMemoryPool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HybridMemoryPool")
+            .field("options", &self.inner().options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for HybridMemoryPool {
+    fn default() -> Self {
+        Self::new(PoolOptions::default())
+    }
+}
+
+impl HybridMemoryPool {
+    /// An empty pool.
+    pub fn new(options: PoolOptions) -> Self {
+        Self(Arc::new(Open {
+            inner: Inner::new(options),
+        }))
+    }
+
+    /// The default pool, made when first asked for.
+    pub fn global() -> &'static Self {
+        static GLOBAL: LazyLock<HybridMemoryPool> = LazyLock::new(HybridMemoryPool::default);
+        &GLOBAL
+    }
+
+    /// How it behaves.
+    pub fn options(&self) -> &PoolOptions {
+        &self.inner().options
+    }
+
+    /// `bytes` zero bytes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit or the system leaves no room, after unused memory was given back.
+    #[track_caller]
+    pub fn allocate(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
+        let (mut block, zeroed) = self.take(bytes, alignment, tag)?;
+        if !zeroed {
+            block.fill(0);
+        }
+        Ok(block)
+    }
+
+    /// `bytes` bytes of any value: those that an earlier owner left.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[track_caller]
+    pub fn allocate_uninit(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
+        Ok(self.take(bytes, alignment, tag)?.0)
+    }
+
+    /// `len` zero elements.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[track_caller]
+    pub fn buffer<T: Pod>(&self, len: usize, tag: Tag) -> Result<Buffer<T>> {
+        let (bytes, alignment) = self.layout::<T>(len, tag)?;
+        let block = self.allocate(bytes, alignment, tag)?;
+        // SAFETY: the block was made for these elements.
+        Ok(unsafe { Buffer::new(block, len) })
+    }
+
+    /// `len` elements of any value: to be written before they are read.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[track_caller]
+    pub fn buffer_uninit<T: Pod>(&self, len: usize, tag: Tag) -> Result<Buffer<T>> {
+        let (bytes, alignment) = self.layout::<T>(len, tag)?;
+        let block = self.allocate_uninit(bytes, alignment, tag)?;
+        // SAFETY: the block was made for these elements.
+        Ok(unsafe { Buffer::new(block, len) })
+    }
+
+    /// `len` elements, each made from its index.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[track_caller]
+    pub fn buffer_from_fn<T: Pod>(
+        &self,
+        len: usize,
+        tag: Tag,
+        mut element: impl FnMut(usize) -> T,
+    ) -> Result<Buffer<T>> {
+        let mut buffer = self.buffer_uninit(len, tag)?;
+        for (index, slot) in buffer.iter_mut().enumerate() {
+            *slot = element(index);
+        }
+        Ok(buffer)
+    }
+
+    /// A copy of `elements`.
+    ///
+    /// # Errors
+    /// As [`allocate`](Self::allocate).
+    #[track_caller]
+    pub fn buffer_copy<T: Pod>(&self, elements: &[T], tag: Tag) -> Result<Buffer<T>> {
+        let mut buffer = self.buffer_uninit(elements.len(), tag)?;
+        buffer.copy_from_slice(elements);
+        Ok(buffer)
+    }
+
+    /// What it has done.
+    pub fn stats(&self) -> PoolStats {
+        self.inner().stats()
+    }
+
+    /// Gives unused memory back to the system and returns its bytes. Other threads' caches follow when those threads
+    /// next free a block.
+    pub fn trim(&self) -> usize {
+        local::flush(Some(self.inner()));
+        self.inner().relieve()
+    }
+
+    /// Watches the blocks taken from here on.
+    #[must_use = "the watch ends when the guard is dropped"]
+    pub fn leak_guard(&self) -> LeakGuard {
+        LeakGuard::new(self.clone())
+    }
+
+    /// Which operations on this pool's data moved it.
+    pub fn zero_copy(&self) -> &ZeroCopyTracker {
+        &self.inner().zero_copy
+    }
+
+    fn inner(&self) -> &Inner {
+        &self.0.inner
+    }
+
+    fn layout<T>(&self, len: usize, tag: Tag) -> Result<(usize, Alignment)> {
+        let bytes = len
+            .checked_mul(size_of::<T>())
+            .ok_or_else(|| self.inner().out_of_memory(usize::MAX, tag))?;
+        let alignment = if align_of::<T>() <= 64 {
+            Alignment::LINE
+        } else {
+            Alignment::new(align_of::<T>())?
+        };
+        Ok((bytes, alignment))
+    }
+
+    /// A block, and whether it is zeroed.
+    #[track_caller]
+    #[inline]
+    fn take(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<(Block, bool)> {
+        let inner = self.inner();
+        let class = if bytes > inner.options.small_limit {
+            None
+        } else if alignment <= Alignment::LINE {
+            Some(classes::of(bytes))
+        } else {
+            classes::aligned(bytes, alignment.bytes())
+        };
+        let taken = match class {
+            Some(class) => local::take(inner, class, tag, bytes).map(|address| (address, false)),
+            None => inner.take_large(bytes, tag),
+        };
+        let (address, zeroed) = taken.map_err(|_| inner.out_of_memory(bytes, tag))?;
+        let watched = inner.watching.load(Ordering::Relaxed) != 0;
+        if watched {
+            let location = Location::caller();
+            let leak = Leak {
+                location,
+                tag,
+                bytes,
+            };
+            inner::lock(&inner.leaks).add(address.number(), leak);
+        }
+        // SAFETY: just handed out and counted, for `bytes`, of this class.
+        let block = unsafe {
+            Block::new(
+                inner,
+                address,
+                bytes,
+                class.map(|class| class as u8),
+                tag,
+                watched,
+            )
+        };
+        Ok((block, zeroed))
+    }
+}
