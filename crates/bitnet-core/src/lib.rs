@@ -4,6 +4,7 @@
 
 pub mod backend;
 pub mod cpu;
+pub mod device;
 mod error;
 pub mod math;
 mod matrix;
@@ -13,6 +14,7 @@ pub mod zero_copy;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};
 pub use bytes::Bytes;
+pub use device::Device;
 pub use error::{Error, Result};
 pub use matrix::WeightMatrix;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};

@@ -32,13 +32,13 @@ mod session;
 pub mod stop;
 pub mod tokenizer;
 
-pub use bitnet_core::Activations;
 pub use bitnet_core::cpu::Isa;
+pub use bitnet_core::{Activations, Device};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use error::{Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
-pub use model::{Architecture, Device, Model, ModelOptions, Want};
+pub use model::{Architecture, Model, ModelOptions, Want};
 pub use perplexity::{Perplexity, perplexity};
 pub use sampler::SamplingOptions;
 pub use session::Session;

@@ -10,6 +10,7 @@ mod isa;
 mod kernels;
 mod linear;
 mod portable;
+mod product;
 mod rope;
 mod scalar;
 mod threads;

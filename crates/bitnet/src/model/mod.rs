@@ -15,8 +15,8 @@ use crate::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-use bitnet_core::Activations;
 use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::{Activations, Device};
 use bitnet_quant::I2sLayout;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,32 +25,6 @@ use weights::{Source, Summary};
 
 /// Positions a session holds unless asked otherwise: what the model was trained for, but at most this many.
 const DEFAULT_CONTEXT: usize = 4096;
-
-/// Where a model runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Device {
-    /// The fastest that is there.
-    #[default]
-    Auto,
-    /// The CPU.
-    Cpu,
-}
-
-impl std::str::FromStr for Device {
-    type Err = Error;
-
-    fn from_str(name: &str) -> Result<Self> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "cpu" => Ok(Self::Cpu),
-            other => Err(Error::Argument {
-                what: "device",
-                expected: "auto or cpu".into(),
-                found: other.into(),
-            }),
-        }
-    }
-}
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -223,7 +197,7 @@ impl Model {
             );
         }
         let name = source.file().to_owned();
-        let (Device::Auto | Device::Cpu) = options.device;
+        let Device::Cpu = options.device;
         let backend = CpuBackend::new(options.threads, options.isa)?;
         let (transformer, summary): (Transformer<CpuBackend>, _) = weights::load(
             source,

@@ -1,0 +1,138 @@
+//! What views share: a block of the pool or borrowed bytes, and the pool that results come from.
+
+use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
+use crate::{Alignment, Block, Bytes, Conversion, Device, Error, HybridMemoryPool, Result, Tag};
+
+/// Elements in row-major order of the shape they were made with.
+pub(super) struct Storage {
+    data: Data,
+    pool: HybridMemoryPool,
+    device: Device,
+}
+
+enum Data {
+    /// The pool's memory, zeroed when it was taken.
+    Block(Block),
+    /// Somebody else's memory, aligned for the elements.
+    Borrowed(Bytes),
+}
+
+impl Storage {
+    /// Zeros of `dtype` for `shape`.
+    pub(super) fn zeroed(
+        shape: &Dims,
+        dtype: BitNetDType,
+        device: Device,
+        pool: &HybridMemoryPool,
+    ) -> Result<Self> {
+        let bytes = shape
+            .elements()
+            .and_then(|n| n.checked_mul(dtype.size()))
+            .ok_or_else(|| {
+                refusal::shape(
+                    &format!("a tensor of {dtype}"),
+                    "a size that memory can hold",
+                    shape,
+                )
+            })?;
+        Ok(Self {
+            data: Data::Block(pool.allocate(bytes, Alignment::default(), Tag::Tensor)?),
+            pool: pool.clone(),
+            device,
+        })
+    }
+
+    /// A copy of `values`.
+    pub(super) fn copy_of<T: Element>(
+        values: &[T],
+        device: Device,
+        pool: &HybridMemoryPool,
+    ) -> Result<Self> {
+        let shape = Dims::new(&[values.len()])?;
+        let mut storage = Self::zeroed(&shape, T::DTYPE, device, pool)?;
+        storage.elements_mut::<T>()?.copy_from_slice(values);
+        Ok(storage)
+    }
+
+    /// `bytes` themselves where they are aligned for `dtype`, else a copy.
+    pub(super) fn borrowed(
+        bytes: Bytes,
+        dtype: BitNetDType,
+        device: Device,
+        pool: &HybridMemoryPool,
+    ) -> Result<Self> {
+        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
+        let data = if aligned {
+            pool.zero_copy().record(Conversion::ZeroCopy, bytes.len());
+            Data::Borrowed(bytes)
+        } else {
+            pool.zero_copy().record(Conversion::Copy, bytes.len());
+            let mut block = pool.allocate(bytes.len(), Alignment::default(), Tag::Tensor)?;
+            block.copy_from_slice(&bytes);
+            Data::Block(block)
+        };
+        Ok(Self {
+            data,
+            pool: pool.clone(),
+            device,
+        })
+    }
+
+    pub(super) fn device(&self) -> Device {
+        self.device
+    }
+
+    pub(super) fn pool(&self) -> &HybridMemoryPool {
+        &self.pool
+    }
+
+    pub(super) fn is_borrowed(&self) -> bool {
+        matches!(self.data, Data::Borrowed(_))
+    }
+
+    /// All elements.
+    pub(super) fn elements<T: Element>(&self) -> Result<&[T]> {
+        let bytes: &[u8] = match &self.data {
+            Data::Block(block) => block,
+            Data::Borrowed(bytes) => bytes,
+        };
+        if bytes.is_empty() {
+            // Wherever it points.
+            return Ok(&[]);
+        }
+        bytemuck::try_cast_slice(bytes).map_err(|_| misfit::<T>(bytes.len()))
+    }
+
+    /// All elements, to write to; none if they are borrowed.
+    pub(super) fn elements_mut<T: Element>(&mut self) -> Result<&mut [T]> {
+        match &mut self.data {
+            Data::Block(block) if !block.is_empty() => {
+                let len = block.len();
+                bytemuck::try_cast_slice_mut(block).map_err(|_| misfit::<T>(len))
+            }
+            _ => Ok(&mut []),
+        }
+    }
+}
+
+/// Bytes that are no elements of `T`; storage is made so that this cannot be.
+fn misfit<T: Element>(bytes: usize) -> Error {
+    Error::Shape {
+        what: "tensor storage".into(),
+        expected: format!("whole aligned elements of {}", T::DTYPE),
+        found: format!("{bytes} bytes"),
+    }
+}
+
+/// A new contiguous tensor, `write` having filled its zeros.
+pub(super) fn fill<T: Element>(
+    shape: Dims,
+    dtype: BitNetDType,
+    device: Device,
+    pool: &HybridMemoryPool,
+    write: impl FnOnce(&mut [T]) -> Result<()>,
+) -> Result<BitNetTensor> {
+    let mut storage = Storage::zeroed(&shape, dtype, device, pool)?;
+    write(storage.elements_mut()?)?;
+    Ok(BitNetTensor::of(storage, shape, dtype))
+}
