@@ -32,9 +32,7 @@ pub fn zeros_of(side: usize) -> Comparison {
     Comparison::new(format!("zeros_{side}x{side}"))
         .with(Contender::new(BITNET, move || {
             let pool = HybridMemoryPool::new(PoolOptions::default());
-            Ok(move || {
-                BitNetTensor::zeros(&[side, side], BitNetDType::F32, &Device::Cpu, &pool)
-            })
+            Ok(move || BitNetTensor::zeros(&[side, side], BitNetDType::F32, &Device::Cpu, &pool))
         }))
         .with(Contender::new(CANDLE, move || {
             Ok(move || Tensor::zeros((side, side), DType::F32, &CandleDevice::Cpu))
@@ -63,7 +61,10 @@ fn take(pool: &HybridMemoryPool, bytes: usize) -> bool {
 /// Two threads share a pool; the time is the mean of the two, each of which does all the work.
 fn on_two_threads(bytes: usize) -> Result<Timed> {
     let pool = HybridMemoryPool::new(PoolOptions::default());
-    anyhow::ensure!(take(&pool, bytes), "the pool gives no block of {bytes} bytes");
+    anyhow::ensure!(
+        take(&pool, bytes),
+        "the pool gives no block of {bytes} bytes"
+    );
     Ok(Box::new(move |times| {
         let start = Arc::new(Barrier::new(2));
         let workers = [0, 1].map(|_| {

@@ -51,72 +51,158 @@ pub fn all() -> Vec<Comparison> {
 /// Arithmetic of two operands.
 pub fn of_two() -> Vec<Comparison> {
     let functions: [(&str, OfTwo, OfTwo, TensorOfTwo, CandleOfTwo); 4] = [
-        ("add", simd::add, scalar::add, BitNetTensor::add, Tensor::add),
-        ("sub", simd::sub, scalar::sub, BitNetTensor::sub, Tensor::sub),
-        ("mul", simd::mul, scalar::mul, BitNetTensor::mul, Tensor::mul),
-        ("div", simd::div, scalar::div, BitNetTensor::div, Tensor::div),
+        (
+            "add",
+            simd::add,
+            scalar::add,
+            BitNetTensor::add,
+            Tensor::add,
+        ),
+        (
+            "sub",
+            simd::sub,
+            scalar::sub,
+            BitNetTensor::sub,
+            Tensor::sub,
+        ),
+        (
+            "mul",
+            simd::mul,
+            scalar::mul,
+            BitNetTensor::mul,
+            Tensor::mul,
+        ),
+        (
+            "div",
+            simd::div,
+            scalar::div,
+            BitNetTensor::div,
+            Tensor::div,
+        ),
     ];
-    let comparison = |(name, fast, slow, ours, theirs): (&str, OfTwo, OfTwo, TensorOfTwo, CandleOfTwo)| {
-        let kernel = |label, kernel: OfTwo| {
-            Contender::new(label, move || {
-                let (a, b) = pair();
-                let mut out = vec![0.0; LEN];
-                Ok(move || kernel(&a, &b, &mut out))
-            })
+    let comparison =
+        |(name, fast, slow, ours, theirs): (&str, OfTwo, OfTwo, TensorOfTwo, CandleOfTwo)| {
+            let kernel = |label, kernel: OfTwo| {
+                Contender::new(label, move || {
+                    let (a, b) = pair();
+                    let mut out = vec![0.0; LEN];
+                    Ok(move || kernel(&a, &b, &mut out))
+                })
+            };
+            Comparison::new(name)
+                .elements(LEN)
+                .with(kernel(SIMD, fast))
+                .with(kernel(SCALAR, slow))
+                .with(Contender::new(TENSOR, move || {
+                    let (a, b) = pair();
+                    let (a, b) = (tensor(&a, &[LEN])?, tensor(&b, &[LEN])?);
+                    Ok(move || ours(&a, &b))
+                }))
+                .with(Contender::new(CANDLE, move || {
+                    let (a, b) = pair();
+                    let (a, b) = (candle(&a, &[LEN])?, candle(&b, &[LEN])?);
+                    Ok(move || theirs(&a, &b))
+                }))
         };
-        Comparison::new(name)
-            .elements(LEN)
-            .with(kernel(SIMD, fast))
-            .with(kernel(SCALAR, slow))
-            .with(Contender::new(TENSOR, move || {
-                let (a, b) = pair();
-                let (a, b) = (tensor(&a, &[LEN])?, tensor(&b, &[LEN])?);
-                Ok(move || ours(&a, &b))
-            }))
-            .with(Contender::new(CANDLE, move || {
-                let (a, b) = pair();
-                let (a, b) = (candle(&a, &[LEN])?, candle(&b, &[LEN])?);
-                Ok(move || theirs(&a, &b))
-            }))
-    };
     functions.map(comparison).into()
 }
 
 /// Functions of one operand.
 pub fn of_one() -> Vec<Comparison> {
     let functions: [(&str, OfOne, OfOne, TensorOfOne, CandleOfOne); 10] = [
-        ("exp", simd::exp, scalar::exp, BitNetTensor::exp, Tensor::exp),
-        ("gelu", simd::gelu, scalar::gelu, BitNetTensor::gelu, Tensor::gelu),
-        ("gelu_erf", simd::gelu_erf, scalar::gelu_erf, BitNetTensor::gelu_erf, Tensor::gelu_erf),
-        ("silu", simd::silu, scalar::silu, BitNetTensor::silu, Tensor::silu),
-        ("tanh", simd::tanh, scalar::tanh, BitNetTensor::tanh, Tensor::tanh),
-        ("sigmoid", simd::sigmoid, scalar::sigmoid, BitNetTensor::sigmoid, candle_ops::sigmoid),
-        ("relu", simd::relu, scalar::relu, BitNetTensor::relu, Tensor::relu),
-        ("relu2", simd::relu2, scalar::relu2, BitNetTensor::relu2, |x| x.relu()?.sqr()),
-        ("sqr", simd::sqr, scalar::sqr, BitNetTensor::sqr, Tensor::sqr),
-        ("sqrt", simd::sqrt, scalar::sqrt, BitNetTensor::sqrt, Tensor::sqrt),
+        (
+            "exp",
+            simd::exp,
+            scalar::exp,
+            BitNetTensor::exp,
+            Tensor::exp,
+        ),
+        (
+            "gelu",
+            simd::gelu,
+            scalar::gelu,
+            BitNetTensor::gelu,
+            Tensor::gelu,
+        ),
+        (
+            "gelu_erf",
+            simd::gelu_erf,
+            scalar::gelu_erf,
+            BitNetTensor::gelu_erf,
+            Tensor::gelu_erf,
+        ),
+        (
+            "silu",
+            simd::silu,
+            scalar::silu,
+            BitNetTensor::silu,
+            Tensor::silu,
+        ),
+        (
+            "tanh",
+            simd::tanh,
+            scalar::tanh,
+            BitNetTensor::tanh,
+            Tensor::tanh,
+        ),
+        (
+            "sigmoid",
+            simd::sigmoid,
+            scalar::sigmoid,
+            BitNetTensor::sigmoid,
+            candle_ops::sigmoid,
+        ),
+        (
+            "relu",
+            simd::relu,
+            scalar::relu,
+            BitNetTensor::relu,
+            Tensor::relu,
+        ),
+        (
+            "relu2",
+            simd::relu2,
+            scalar::relu2,
+            BitNetTensor::relu2,
+            |x| x.relu()?.sqr(),
+        ),
+        (
+            "sqr",
+            simd::sqr,
+            scalar::sqr,
+            BitNetTensor::sqr,
+            Tensor::sqr,
+        ),
+        (
+            "sqrt",
+            simd::sqrt,
+            scalar::sqrt,
+            BitNetTensor::sqrt,
+            Tensor::sqrt,
+        ),
     ];
-    let comparison = |(name, fast, slow, ours, theirs): (&str, OfOne, OfOne, TensorOfOne, CandleOfOne)| {
-        let kernel = |label, kernel: OfOne| {
-            Contender::new(label, move || {
-                let x = inputs::floats(LEN);
-                let mut out = vec![0.0; LEN];
-                Ok(move || kernel(&x, &mut out))
-            })
+    let comparison =
+        |(name, fast, slow, ours, theirs): (&str, OfOne, OfOne, TensorOfOne, CandleOfOne)| {
+            let kernel = |label, kernel: OfOne| {
+                Contender::new(label, move || {
+                    let x = inputs::floats(LEN);
+                    let mut out = vec![0.0; LEN];
+                    Ok(move || kernel(&x, &mut out))
+                })
+            };
+            Comparison::new(name)
+                .elements(LEN)
+                .with(kernel(SIMD, fast))
+                .with(kernel(SCALAR, slow))
+                .with(Contender::new(TENSOR, move || {
+                    let x = tensor(&inputs::floats(LEN), &[LEN])?;
+                    Ok(move || ours(&x))
+                }))
+                .with(Contender::new(CANDLE, move || {
+                    let x = candle(&inputs::floats(LEN), &[LEN])?;
+                    Ok(move || theirs(&x))
+                }))
         };
-        Comparison::new(name)
-            .elements(LEN)
-            .with(kernel(SIMD, fast))
-            .with(kernel(SCALAR, slow))
-            .with(Contender::new(TENSOR, move || {
-                let x = tensor(&inputs::floats(LEN), &[LEN])?;
-                Ok(move || ours(&x))
-            }))
-            .with(Contender::new(CANDLE, move || {
-                let x = candle(&inputs::floats(LEN), &[LEN])?;
-                Ok(move || theirs(&x))
-            }))
-    };
     functions.map(comparison).into()
 }
 
@@ -202,9 +288,27 @@ pub fn reductions() -> Vec<Comparison> {
             Ok(move || kernel(&x))
         })
     };
-    let functions: [(&str, fn(&[f32]) -> f32, fn(&[f32]) -> f32, TensorOfOne, CandleOfOne); 2] = [
-        ("sum", simd::sum, scalar::sum, |x| x.sum(-1, false), |x| x.sum(0)),
-        ("max", simd::max, scalar::max, |x| x.max(-1, false), |x| x.max(0)),
+    let functions: [(
+        &str,
+        fn(&[f32]) -> f32,
+        fn(&[f32]) -> f32,
+        TensorOfOne,
+        CandleOfOne,
+    ); 2] = [
+        (
+            "sum",
+            simd::sum,
+            scalar::sum,
+            |x| x.sum(-1, false),
+            |x| x.sum(0),
+        ),
+        (
+            "max",
+            simd::max,
+            scalar::max,
+            |x| x.max(-1, false),
+            |x| x.max(0),
+        ),
     ];
     let mut all = Vec::new();
     for (name, fast, slow, ours, theirs) in functions {

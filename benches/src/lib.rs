@@ -7,8 +7,11 @@
 
 pub mod candle_ops;
 pub mod comparison;
+pub mod creation;
+pub mod elementwise;
 pub mod inputs;
 pub mod matmul;
+pub mod operations;
 pub mod quantization;
 mod register;
 
