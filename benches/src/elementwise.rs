@@ -33,6 +33,8 @@ pub const DEMANDING: [&str; 5] = ["exp", "gelu", "silu", "softmax", "quantize_in
 type OfOne = fn(&[f32], &mut [f32]);
 type OfTwo = fn(&[f32], &[f32], &mut [f32]);
 type InPlace = fn(&mut [f32]);
+type Reduction = fn(&[f32]) -> f32;
+type MakeInPlace = fn() -> Box<dyn FnMut(&mut [f32])>;
 type CandleOfOne = fn(&Tensor) -> candle_core::Result<Tensor>;
 type CandleOfTwo = fn(&Tensor, &Tensor) -> candle_core::Result<Tensor>;
 type TensorOfOne = fn(&BitNetTensor) -> bitnet_core::Result<BitNetTensor>;
@@ -209,7 +211,7 @@ pub fn of_one() -> Vec<Comparison> {
 /// Softmax and norms of rows.
 pub fn of_rows() -> Vec<Comparison> {
     let gain = || inputs::floats(WIDTH);
-    let kernel = |label: &str, make: fn() -> Box<dyn FnMut(&mut [f32])>| {
+    let kernel = |label: &str, make: MakeInPlace| {
         Contender::new(label, move || {
             let (mut x, mut row) = (inputs::floats(LEN), make());
             Ok(move || x.chunks_exact_mut(WIDTH).for_each(&mut row))
@@ -282,19 +284,13 @@ pub fn of_rows() -> Vec<Comparison> {
 
 /// One number of many.
 pub fn reductions() -> Vec<Comparison> {
-    let kernel = |label, kernel: fn(&[f32]) -> f32| {
+    let kernel = |label, kernel: Reduction| {
         Contender::new(label, move || {
             let x = inputs::floats(LEN);
             Ok(move || kernel(&x))
         })
     };
-    let functions: [(
-        &str,
-        fn(&[f32]) -> f32,
-        fn(&[f32]) -> f32,
-        TensorOfOne,
-        CandleOfOne,
-    ); 2] = [
+    let functions: [(&str, Reduction, Reduction, TensorOfOne, CandleOfOne); 2] = [
         (
             "sum",
             simd::sum,

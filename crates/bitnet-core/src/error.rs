@@ -47,6 +47,14 @@ pub enum Error {
         /// The most that the pool may hold.
         limit: Option<usize>,
     },
+    /// A calibration file that cannot be read, used or written.
+    #[error("calibration file {path}: {why}", path = path.display())]
+    Calibration {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A packed format was refused.
     #[error(transparent)]
     Quant(#[from] bitnet_quant::QuantError),

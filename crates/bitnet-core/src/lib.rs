@@ -1,4 +1,4 @@
-//! Where numbers live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they agree on.
+//! Where numbers live and move: memory pool, tensors, weight matrices, backends, kernels, and the arithmetic they agree on.
 //!
 //! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target.
 
@@ -10,6 +10,7 @@ pub mod math;
 mod matrix;
 pub mod pool;
 pub mod simd;
+pub mod tensor;
 pub mod zero_copy;
 
 pub use backend::{Activations, Backend, Gate, Heads, Norm, Rope, RopePairs};
@@ -18,4 +19,5 @@ pub use device::Device;
 pub use error::{Error, Result};
 pub use matrix::WeightMatrix;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
+pub use tensor::{BitLinear, BitNetDType, BitNetTensor};
 pub use zero_copy::get_zero_copy_stats;

@@ -1,6 +1,7 @@
 //! Every kernel set gives the scalar reference's bits, for any thread count and any batching.
 
 use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::device::{Crossovers, Operation};
 use bitnet_core::{Activations, Backend, Bytes, Gate, Heads, Norm, Rope, RopePairs, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
@@ -17,8 +18,19 @@ const TERNARY: [Format; 6] = [
 fn backends() -> Vec<CpuBackend> {
     let mut list = Vec::new();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-        for threads in [1, 2, 3] {
-            list.push(CpuBackend::new(Some(threads), Some(isa)).expect("an available backend"));
+        // However small the work: never shared, shared from packed rows, shared from tiles.
+        let built_in = Crossovers::built_in(isa);
+        let shared = Operation::ALL
+            .into_iter()
+            .fold(built_in, |all, operation| all.with_split(operation, 0));
+        for (threads, crossovers) in [
+            (1, built_in),
+            (2, built_in),
+            (2, shared.with_direct(99)),
+            (3, shared.with_direct(0)),
+        ] {
+            let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
+            list.push(backend.with_crossovers(crossovers));
         }
     }
     list

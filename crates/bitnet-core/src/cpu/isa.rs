@@ -1,5 +1,6 @@
 //! Which instruction sets there are kernels for, and which this machine can run.
 
+use crate::device::RoutingTable;
 use crate::{Error, Result};
 
 /// The environment variable that forces an instruction set.
@@ -46,14 +47,15 @@ impl Isa {
             .unwrap_or(Self::Scalar)
     }
 
-    /// The set named by `BITNET_ISA`, or the best one if the variable is not set.
+    /// The set named by `BITNET_ISA`, or the one that the machine's
+    /// [`RoutingTable`] prefers if the variable is not set.
     ///
     /// # Errors
     /// If the variable names no kernel set, or one this machine cannot run.
     pub fn from_environment() -> Result<Self> {
         match std::env::var(ISA_VARIABLE) {
             Ok(name) if !name.is_empty() => name.parse(),
-            _ => Ok(Self::best()),
+            _ => Ok(RoutingTable::current().kernels()),
         }
     }
 }

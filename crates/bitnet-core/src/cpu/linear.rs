@@ -5,11 +5,10 @@
 //! where the scale belongs to the tensor).
 
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
+use crate::device::Operation;
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
 
-/// Up to this many tokens are multiplied straight from the packed row; more share one unpacking.
-const DIRECT_TOKENS: usize = 3;
 /// Weight rows that share a pass over the activations.
 const TILE: usize = 4;
 
@@ -28,8 +27,10 @@ impl CpuBackend {
     fn ternary(&self, a: &Int8Rows, weights: &WeightMatrix) -> Result<Rows> {
         let tokens = a.scales.len();
         let job = TernaryJob::new(a, weights);
-        self.by_weight_row(tokens, weights, |first, out| {
-            if tokens <= DIRECT_TOKENS {
+        // Few tokens are multiplied straight from the packed row; more share one unpacking.
+        let direct = tokens <= self.crossovers.direct_up_to(weights.format());
+        self.by_weight_row(Operation::TernaryMatmul, tokens, weights, |first, out| {
+            if direct {
                 self.ternary_direct(&job, first, out)
             } else {
                 self.ternary_tiled(&job, first, out)
@@ -96,15 +97,14 @@ impl CpuBackend {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let factor = weights.output_scale();
-        self.by_weight_row(x.tokens, weights, |first, out| {
+        let format = weights.format();
+        let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
+        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, |first, out| {
             let mut decoded = vec![0.0; weights.stored_cols()];
             let rows = weights.row_range(first, out.len() / x.tokens);
             for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
-                let direct = weights.format() == Format::F16 && x.tokens <= DIRECT_TOKENS;
                 if !direct {
-                    weights
-                        .format()
-                        .decode_row(row, weights.scale(), &mut decoded)?;
+                    format.decode_row(row, weights.scale(), &mut decoded)?;
                 }
                 for (out, x) in out.iter_mut().zip(x.values.chunks_exact(x.width)) {
                     let sum = if direct {
@@ -123,6 +123,7 @@ impl CpuBackend {
     /// result is `[tokens, rows]`.
     fn by_weight_row(
         &self,
+        operation: Operation,
         tokens: usize,
         weights: &WeightMatrix,
         work: impl Fn(usize, &mut [f32]) -> Result<()> + Sync + Send,
@@ -131,7 +132,8 @@ impl CpuBackend {
         if tokens == 0 {
             return Ok(product);
         }
-        let chunk = self.threads.chunk(weights.rows(), TILE);
+        let macs = product.values.len().saturating_mul(weights.cols());
+        let chunk = self.chunk(operation, weights.rows(), TILE, macs);
         self.threads
             .chunks(&mut product.values, chunk * tokens, |index, out| {
                 work(index * chunk, out)
@@ -140,12 +142,20 @@ impl CpuBackend {
             return Ok(product);
         }
         let mut transposed = Rows::zeros(tokens, weights.rows())?;
-        self.threads
-            .chunks(&mut transposed.values, weights.rows(), |token, out| {
-                let column = product.values[token..].iter().step_by(tokens);
-                out.iter_mut().zip(column).for_each(|(out, x)| *out = *x);
+        let elements = transposed.values.len();
+        let chunk = self.chunk(Operation::Elementwise, tokens, 1, elements);
+        self.threads.chunks(
+            &mut transposed.values,
+            chunk * weights.rows(),
+            |index, out| {
+                let first = index * chunk;
+                for (token, out) in (first..).zip(out.chunks_exact_mut(weights.rows())) {
+                    let column = product.values[token..].iter().step_by(tokens);
+                    out.iter_mut().zip(column).for_each(|(out, x)| *out = *x);
+                }
                 Ok(())
-            })?;
+            },
+        )?;
         Ok(transposed)
     }
 }

@@ -19,6 +19,7 @@ pub use cache::CpuCache;
 pub use isa::{ISA_VARIABLE, Isa};
 pub use rope::Rotations;
 
+use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
 use kernels::Kernels;
 use threads::Threads;
@@ -99,11 +100,12 @@ pub struct CpuBackend {
     isa: Isa,
     kernels: &'static Kernels,
     threads: Threads,
+    crossovers: Crossovers,
 }
 
 impl CpuBackend {
     /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
-    /// says, else the best).
+    /// says, else the ones that the machine's [`RoutingTable`] prefers).
     ///
     /// # Errors
     /// If the instruction set is missing or the threads cannot be started.
@@ -116,7 +118,29 @@ impl CpuBackend {
             isa,
             kernels: kernels::of(isa),
             threads: Threads::new(threads)?,
+            crossovers: RoutingTable::current().crossovers(isa),
         })
+    }
+
+    /// The same backend, changing its ways at other sizes. Results stay the same bits.
+    #[must_use]
+    pub fn with_crossovers(mut self, crossovers: Crossovers) -> Self {
+        self.set_crossovers(crossovers);
+        self
+    }
+
+    pub(crate) fn set_crossovers(&mut self, crossovers: Crossovers) {
+        self.crossovers = crossovers;
+    }
+
+    /// How many of `items` make a piece, a multiple of `grain`, when `work` of `operation` is to be done on them: all,
+    /// if the work is too small to be shared.
+    fn chunk(&self, operation: Operation, items: usize, grain: usize, work: usize) -> usize {
+        if self.crossovers.splits(operation, work) {
+            self.threads.chunk(items, grain)
+        } else {
+            items.max(1)
+        }
     }
 
     /// The kernels in use.
@@ -134,8 +158,12 @@ impl CpuBackend {
         if norm.gain.len() != rows.width {
             return Err(shape_error("norm gain", rows.width, norm.gain.len()));
         }
-        self.threads.chunks(&mut rows.values, rows.width, |_, row| {
-            (self.kernels.rms_norm)(row, norm.gain, norm.eps);
+        let (width, work) = (rows.width, rows.values.len());
+        let chunk = self.chunk(Operation::Norm, rows.tokens, 1, work) * width;
+        self.threads.chunks(&mut rows.values, chunk, |_, piece| {
+            for row in piece.chunks_exact_mut(width) {
+                (self.kernels.rms_norm)(row, norm.gain, norm.eps);
+            }
             Ok(())
         })
     }
@@ -340,7 +368,8 @@ impl Backend for CpuBackend {
             })?;
         let mut out = Rows::zeros(q.tokens, q.width)?;
         // One item is one head of one token.
-        let chunk = self.threads.chunk(q.tokens * heads.query, 1) * heads.dim;
+        let (items, work) = (q.tokens * heads.query, q.values.len() * positions);
+        let chunk = self.chunk(Operation::Attention, items, 1, work) * heads.dim;
         self.threads
             .chunks(&mut out.values, chunk, |index, piece| {
                 let mut scores = vec![0.0; positions];
@@ -368,10 +397,12 @@ impl Backend for CpuBackend {
         if gate.values.len() != up.values.len() {
             return Err(shape_error("up projection", gate.width, up.width));
         }
-        let width = gate.width;
+        let work = gate.values.len();
+        let chunk = self.chunk(Operation::Elementwise, gate.tokens, 1, work) * gate.width;
         self.threads
-            .chunks(&mut gate.values, width, |token, gate| {
-                (self.kernels.gate)(gate, &up.values[token * width..][..width], function);
+            .chunks(&mut gate.values, chunk, |index, gate| {
+                let up = &up.values[index * chunk..][..gate.len()];
+                (self.kernels.gate)(gate, up, function);
                 Ok(())
             })?;
         if let Some(norm) = norm {

@@ -3,6 +3,24 @@
 //! A [`Device`] is a place that memory and operations belong to. [`backends`] says which kinds this program was built
 //! with and which of them the machine has.
 
+mod calibration;
+mod crossover;
+mod crossovers;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod file;
+mod machine;
+#[cfg(not(target_arch = "wasm32"))]
+mod measure;
+mod routing;
+
+pub use calibration::{Calibration, Identity, KernelTimes};
+pub use crossover::{Curve, Cut, Point};
+pub use crossovers::Crossovers;
+pub use machine::{Caches, Feature, Machine, Memory, Processor};
+#[cfg(not(target_arch = "wasm32"))]
+pub use measure::calibrate;
+pub use routing::{Operation, Origin, Request, Route, RoutingTable};
+
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 

@@ -276,7 +276,10 @@ impl BitNetTensor {
     fn binary(&self, other: &Self, op: Binary) -> Result<Self> {
         let (shape, a, b) = self.broadcast(other, op.name())?;
         if self.is_half() {
-            return self.wide()?.binary(&other.wide()?, op)?.to_dtype(self.dtype);
+            return self
+                .wide()?
+                .binary(&other.wide()?, op)?
+                .to_dtype(self.dtype);
         }
         with_number!(op, self.dtype, T => {
             let (x, y) = (self.elements::<T>(op.name())?, other.elements::<T>(op.name())?);
@@ -416,13 +419,7 @@ fn apply_assign<T: Element>(kernels: &Kernels<T>, a: &mut [T], (b, layout): (&[T
     }
 }
 
-fn assign_run<T: Element>(
-    kernels: &Kernels<T>,
-    a: &mut [T],
-    b: &[T],
-    start: usize,
-    stride: usize,
-) {
+fn assign_run<T: Element>(kernels: &Kernels<T>, a: &mut [T], b: &[T], start: usize, stride: usize) {
     if stride == 0 {
         return (kernels.right_assign)(a, b[start]);
     }

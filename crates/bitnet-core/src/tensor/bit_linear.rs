@@ -3,7 +3,7 @@
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, refusal};
 use crate::cpu::CpuBackend;
-use crate::{Activations, Backend, Bytes, Result, Tag, WeightMatrix};
+use crate::{Activations, Backend, Result, Tag, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::Arc;
 
@@ -125,7 +125,7 @@ impl BitLinear {
             format,
             (rows, cols, stored),
             scale,
-            Bytes::from_owner(packed),
+            packed.into_bytes(),
         )?;
         Self::new(weights, bias, backend)
     }

@@ -116,7 +116,9 @@ fn compare_floats(
                 simd::compare_scalar(comparison, &a[x..x + len], b[y], out);
             }
         }
-        _ => zip((a, a_layout), (b, b_layout), out, |x, y| comparison.holds(x, y)),
+        _ => zip((a, a_layout), (b, b_layout), out, |x, y| {
+            comparison.holds(x, y)
+        }),
     }
 }
 
@@ -130,10 +132,15 @@ fn zip<T: Element>(
     let runs = Runs::new([a_layout, b_layout]);
     let (len, [a_stride, b_stride]) = (runs.run_len(), runs.run_strides());
     for ([a_start, b_start], out) in runs.zip(out.chunks_mut(len.max(1))) {
-        match (run(a, a_start, len, a_stride), run(b, b_start, len, b_stride)) {
+        match (
+            run(a, a_start, len, a_stride),
+            run(b, b_start, len, b_stride),
+        ) {
             (Run::Slice(x), Run::Slice(y)) => {
                 let pairs = x.iter().zip(y);
-                out.iter_mut().zip(pairs).for_each(|(out, (x, y))| *out = u8::from(f(*x, *y)));
+                out.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(out, (x, y))| *out = u8::from(f(*x, *y)));
             }
             _ => {
                 for (i, out) in out.iter_mut().enumerate() {
@@ -153,9 +160,7 @@ fn choose_into<T: Element>(
     super::element::gather(no.0, no.1, out);
     let runs = Runs::new([yes.1]);
     let (len, [stride]) = (runs.run_len(), runs.run_strides());
-    let pieces = out
-        .chunks_mut(len.max(1))
-        .zip(condition.chunks(len.max(1)));
+    let pieces = out.chunks_mut(len.max(1)).zip(condition.chunks(len.max(1)));
     for ([start], (out, condition)) in runs.zip(pieces) {
         for (i, (out, condition)) in out.iter_mut().zip(condition).enumerate() {
             if *condition != 0 {

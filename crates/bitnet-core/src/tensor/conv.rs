@@ -169,7 +169,9 @@ impl BitNetTensor {
         }
         // Positions that a window spans, after its first.
         let span = dilation.checked_mul(window - 1);
-        let padded = padding.checked_mul(2).and_then(|p| p.checked_add(length_in));
+        let padded = padding
+            .checked_mul(2)
+            .and_then(|p| p.checked_add(length_in));
         let length_out = span
             .zip(padded)
             .and_then(|(span, padded)| padded.checked_sub(1)?.checked_sub(span))

@@ -4,7 +4,8 @@ use super::dispatch::with_type;
 use super::layout::{Layout, Runs};
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Element, refusal};
-use crate::{Conversion, Result, simd};
+use crate::zero_copy::Movement;
+use crate::{Result, simd};
 use half::{bf16, f16};
 use std::sync::Arc;
 
@@ -72,7 +73,7 @@ impl BitNetTensor {
         let whole = self.is_contiguous() && !self.storage.is_borrowed();
         let in_place = whole && Arc::get_mut(&mut self.storage).is_some();
         if in_place {
-            self.track(Conversion::InPlace);
+            self.track(Movement::InPlace);
         } else {
             *self = self.copied()?;
         }
@@ -92,7 +93,7 @@ impl BitNetTensor {
     /// If a copy is needed and memory is short.
     pub fn contiguous(&self) -> Result<Self> {
         if self.is_contiguous() {
-            self.track(Conversion::ZeroCopy);
+            self.track(Movement::ZeroCopy);
             Ok(self.clone())
         } else {
             self.copied()
@@ -104,7 +105,7 @@ impl BitNetTensor {
     /// # Errors
     /// If memory is short.
     pub fn copied(&self) -> Result<Self> {
-        self.track(Conversion::Copy);
+        self.track(Movement::Copy);
         with_type!(self.dtype, T => {
             let data = self.elements::<T>("copy")?;
             fill(self.layout.shape, self.dtype, self.device(), self.pool(), |out| {
@@ -123,10 +124,10 @@ impl BitNetTensor {
     /// If memory is short.
     pub fn to_dtype(&self, dtype: BitNetDType) -> Result<Self> {
         if dtype == self.dtype {
-            self.track(Conversion::ZeroCopy);
+            self.track(Movement::ZeroCopy);
             return Ok(self.clone());
         }
-        self.track(Conversion::Copy);
+        self.track(Movement::Copy);
         if let Some(converted) = self.between_floats(dtype)? {
             return Ok(converted);
         }
@@ -152,10 +153,16 @@ impl BitNetTensor {
         macro_rules! by {
             ($kernel:path, $From:ty) => {{
                 let x = self.row_major(self.elements::<$From>("to_dtype")?);
-                fill(self.layout.shape, dtype, self.device(), self.pool(), |out| {
-                    $kernel(x, out);
-                    Ok(())
-                })
+                fill(
+                    self.layout.shape,
+                    dtype,
+                    self.device(),
+                    self.pool(),
+                    |out| {
+                        $kernel(x, out);
+                        Ok(())
+                    },
+                )
             }};
         }
         if !self.is_contiguous() {
@@ -176,15 +183,21 @@ impl BitNetTensor {
         dtype: BitNetDType,
         f: impl Fn(A) -> B,
     ) -> Result<Self> {
-        fill(self.layout.shape, dtype, self.device(), self.pool(), |out| {
-            map(data, &self.layout, out, f);
-            Ok(())
-        })
+        fill(
+            self.layout.shape,
+            dtype,
+            self.device(),
+            self.pool(),
+            |out| {
+                map(data, &self.layout, out, f);
+                Ok(())
+            },
+        )
     }
 
     /// Counts how the elements came to the tensor that is asked for.
-    pub(super) fn track(&self, how: Conversion) {
-        self.pool().zero_copy().record(how, self.bytes());
+    pub(super) fn track(&self, movement: Movement) {
+        self.pool().zero_copy().record(movement, self.bytes());
     }
 
     /// Bytes of the elements.

@@ -23,18 +23,14 @@ impl Matrix<'_> {
     }
 }
 
-/// out ← a·b: `m × n`, row after row, from `m × k` and `k × n`. Operands that do not lie in their slices leave zeros.
+/// out ← a·b: `m × n`, row after row, from `m × k` and `k × n`. Zeros if k is 0 or an operand does not lie in its slice.
 pub(super) fn gemm(a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32], [m, n, k]: [usize; 3]) {
-    let out = match m.checked_mul(n) {
-        Some(len) if len > 0 && len <= out.len() => &mut out[..len],
-        _ => return,
-    };
-    if k == 0 || !a.holds(m, k) || !b.holds(k, n) {
-        out.fill(0.0);
-        return;
+    let fits = m.checked_mul(n) == Some(out.len()) && a.holds(m, k) && b.holds(k, n);
+    if k == 0 || !fits {
+        return out.fill(0.0);
     }
     let stride = |matrix: &Matrix<'_>, axis: usize| matrix.strides[axis] as isize;
-    // SAFETY: every element of both operands lies in its slice (`holds`) and `out` has m·n elements, of which row
+    // SAFETY: every element of both operands lies in its slice (`holds`, so no size is 0) and `out` has m·n elements, of which row
     // i begins at i·n; `out` is borrowed exclusively, so it overlaps neither operand. `false`: it is not read.
     unsafe {
         gemm::gemm(

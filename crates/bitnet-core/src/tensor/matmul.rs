@@ -21,8 +21,16 @@ impl BitNetTensor {
             return Err(refusal::dtypes(OP, self.dtype, other.dtype));
         }
         let (row, column) = (self.rank() == 1, other.rank() == 1);
-        let a = if row { self.unsqueeze(0)? } else { self.clone() };
-        let b = if column { other.unsqueeze(1)? } else { other.clone() };
+        let a = if row {
+            self.unsqueeze(0)?
+        } else {
+            self.clone()
+        };
+        let b = if column {
+            other.unsqueeze(1)?
+        } else {
+            other.clone()
+        };
         let product = Product::new(&a.layout, &b.layout).ok_or_else(|| {
             refusal::shapes(
                 OP,
@@ -92,6 +100,7 @@ impl BitNetTensor {
         let [_, n, k] = product.size;
         let [[a_row, a_col], [b_row, b_col]] = product.strides;
         self.products(U::DTYPE, product, |[i, j], out: &mut [U]| {
+            out.fill(U::from_i64(0));
             for (row, out) in out.chunks_exact_mut(n).enumerate() {
                 for l in 0..k {
                     let x = a[i + row * a_row + l * a_col];
@@ -103,7 +112,7 @@ impl BitNetTensor {
         })
     }
 
-    /// Calls `f` with where each pair of matrices begins and zeros for their product.
+    /// Calls `f` with where each pair of matrices begins and the place of their product, which it must fill.
     fn products<T: Element>(
         &self,
         dtype: BitNetDType,

@@ -47,7 +47,9 @@ impl BitNetTensor {
         let gain = self.factors(OP, "gain", normalized, gain)?;
         let bias = self.factors(OP, "bias", normalized, bias)?;
         let (gain, bias) = (values(gain.as_ref())?, values(bias.as_ref())?);
-        self.map_rows(OP, len, |row| simd::layer_norm_in_place(row, gain, bias, eps))
+        self.map_rows(OP, len, |row| {
+            simd::layer_norm_in_place(row, gain, bias, eps)
+        })
     }
 
     /// x / √(mean(x²) + eps) · gain over the last axes, which have the shape of `gain`.
@@ -95,10 +97,7 @@ impl BitNetTensor {
         if factors.dtype != self.dtype {
             return Err(refusal::dtypes(op, self.dtype, factors.dtype));
         }
-        factors
-            .to_dtype(BitNetDType::F32)?
-            .contiguous()
-            .map(Some)
+        factors.to_dtype(BitNetDType::F32)?.contiguous().map(Some)
     }
 
     /// Changes a copy of each run of `len` elements, in f32.

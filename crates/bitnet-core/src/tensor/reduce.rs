@@ -153,13 +153,7 @@ impl BitNetTensor {
             .to_dtype(self.dtype)
     }
 
-    fn extreme(
-        &self,
-        op: &str,
-        axes: &Axes,
-        keepdim: bool,
-        wins: Ordering,
-    ) -> Result<Self> {
+    fn extreme(&self, op: &str, axes: &Axes, keepdim: bool, wins: Ordering) -> Result<Self> {
         let rows = self.rows(op, axes, keepdim)?;
         rows.refuse_empty(op, self)?;
         if self.dtype == BitNetDType::F32 {
@@ -170,13 +164,7 @@ impl BitNetTensor {
         })
     }
 
-    fn extreme_index(
-        &self,
-        op: &str,
-        axis: i32,
-        keepdim: bool,
-        wins: Ordering,
-    ) -> Result<Self> {
+    fn extreme_index(&self, op: &str, axis: i32, keepdim: bool, wins: Ordering) -> Result<Self> {
         let rows = self.rows(op, &axis.into(), keepdim)?;
         rows.refuse_empty(op, self)?;
         if self.dtype == BitNetDType::F32 {

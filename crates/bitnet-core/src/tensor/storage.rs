@@ -1,7 +1,8 @@
 //! What views share: a block of the pool or borrowed bytes, and the pool that results come from.
 
 use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
-use crate::{Alignment, Block, Bytes, Conversion, Device, Error, HybridMemoryPool, Result, Tag};
+use crate::zero_copy::Movement;
+use crate::{Alignment, Block, Bytes, Device, Error, HybridMemoryPool, Result, Tag};
 
 /// Elements in row-major order of the shape they were made with.
 pub(super) struct Storage {
@@ -11,7 +12,7 @@ pub(super) struct Storage {
 }
 
 enum Data {
-    /// The pool's memory, zeroed when it was taken.
+    /// The pool's memory.
     Block(Block),
     /// Somebody else's memory, aligned for the elements.
     Borrowed(Bytes),
@@ -25,21 +26,9 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
-        let bytes = shape
-            .elements()
-            .and_then(|n| n.checked_mul(dtype.size()))
-            .ok_or_else(|| {
-                refusal::shape(
-                    &format!("a tensor of {dtype}"),
-                    "a size that memory can hold",
-                    shape,
-                )
-            })?;
-        Ok(Self {
-            data: Data::Block(pool.allocate(bytes, Alignment::default(), Tag::Tensor)?),
-            pool: pool.clone(),
-            device,
-        })
+        let bytes = byte_count(shape, dtype)?;
+        let block = pool.allocate(bytes, Alignment::LINE, Tag::Tensor)?;
+        Ok(Self::of_block(block, device, pool))
     }
 
     /// A copy of `values`.
@@ -48,10 +37,18 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
-        let shape = Dims::new(&[values.len()])?;
-        let mut storage = Self::zeroed(&shape, T::DTYPE, device, pool)?;
-        storage.elements_mut::<T>()?.copy_from_slice(values);
-        Ok(storage)
+        let bytes = bytemuck::cast_slice(values);
+        let mut block = pool.allocate_uninit(bytes.len(), Alignment::LINE, Tag::Tensor)?;
+        block.copy_from_slice(bytes);
+        Ok(Self::of_block(block, device, pool))
+    }
+
+    fn of_block(block: Block, device: Device, pool: &HybridMemoryPool) -> Self {
+        Self {
+            data: Data::Block(block),
+            pool: pool.clone(),
+            device,
+        }
     }
 
     /// `bytes` themselves where they are aligned for `dtype`, else a copy.
@@ -62,17 +59,17 @@ impl Storage {
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
         let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
-        let data = if aligned {
-            pool.zero_copy().record(Conversion::ZeroCopy, bytes.len());
-            Data::Borrowed(bytes)
+        let movement = if aligned {
+            Movement::ZeroCopy
         } else {
-            pool.zero_copy().record(Conversion::Copy, bytes.len());
-            let mut block = pool.allocate(bytes.len(), Alignment::default(), Tag::Tensor)?;
-            block.copy_from_slice(&bytes);
-            Data::Block(block)
+            Movement::Copy
         };
+        pool.zero_copy().record(movement, bytes.len());
+        if !aligned {
+            return Self::copy_of::<u8>(&bytes, device, pool);
+        }
         Ok(Self {
-            data,
+            data: Data::Borrowed(bytes),
             pool: pool.clone(),
             device,
         })
@@ -124,7 +121,22 @@ fn misfit<T: Element>(bytes: usize) -> Error {
     }
 }
 
-/// A new contiguous tensor, `write` having filled its zeros.
+fn byte_count(shape: &Dims, dtype: BitNetDType) -> Result<usize> {
+    let bytes = shape
+        .elements()
+        .and_then(|n| n.checked_mul(dtype.size()))
+        .filter(|bytes| isize::try_from(*bytes).is_ok());
+    bytes.ok_or_else(|| {
+        refusal::shape(
+            &format!("a tensor of {dtype}"),
+            "a size that memory can hold",
+            shape,
+        )
+    })
+}
+
+/// A new contiguous tensor. `write` is given elements of any value and must write them all.
+#[inline]
 pub(super) fn fill<T: Element>(
     shape: Dims,
     dtype: BitNetDType,
@@ -132,7 +144,9 @@ pub(super) fn fill<T: Element>(
     pool: &HybridMemoryPool,
     write: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<BitNetTensor> {
-    let mut storage = Storage::zeroed(&shape, dtype, device, pool)?;
+    let bytes = byte_count(&shape, dtype)?;
+    let block = pool.allocate_uninit(bytes, Alignment::LINE, Tag::Tensor)?;
+    let mut storage = Storage::of_block(block, device, pool);
     write(storage.elements_mut()?)?;
     Ok(BitNetTensor::of(storage, shape, dtype))
 }

@@ -3,7 +3,8 @@
 
 use super::layout::axis_index;
 use super::{BitNetTensor, Dims, refusal};
-use crate::{Conversion, Result};
+use crate::Result;
+use crate::zero_copy::Movement;
 use std::ops::{Bound, RangeBounds};
 
 impl BitNetTensor {
@@ -23,7 +24,7 @@ impl BitNetTensor {
         }
         match self.layout.reshape(shape) {
             Some(layout) => {
-                self.track(Conversion::ZeroCopy);
+                self.track(Movement::ZeroCopy);
                 Ok(self.view(layout))
             }
             None => self.copied()?.reshape(&shape),

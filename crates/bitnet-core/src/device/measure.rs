@@ -1,0 +1,297 @@
+//! Measures where the CPU backend should change its ways: one thread against all, packed rows against tiles.
+//!
+//! Both ways of a comparison run in turns, so that a disturbance meets both, and the medians are kept. Inputs are
+//! small, made up, and the same on every machine.
+
+use super::crossovers::DIRECT_FORMATS;
+use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
+use crate::cpu::{CpuBackend, Isa};
+use crate::{Activations, Backend, Gate, Heads, Norm, Result, Rope, RopePairs, WeightMatrix};
+use bitnet_quant::Format;
+use std::collections::BTreeMap;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+/// Columns of the matrices and width of the rows.
+const WIDTH: usize = 1024;
+/// Query heads and their width in the attention that is measured.
+const HEADS: Heads = Heads {
+    query: 8,
+    kv: 8,
+    dim: 64,
+};
+/// Turns of each way at each size, unless they take too long.
+const TURNS: usize = 9;
+/// A turn repeats the operation until it takes about so long.
+const TURN: Duration = Duration::from_micros(40);
+/// The sizes end where one operation on one thread takes longer.
+const LONG: Duration = Duration::from_micros(1500);
+/// Turns end, if there were three, when a size has taken so long.
+const PATIENCE: Duration = Duration::from_millis(25);
+
+/// Tokens at which packed rows and tiles are compared.
+const TOKENS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+/// Rows of the matrix for that comparison.
+const TOKENS_ROWS: usize = 128;
+
+type Hidden = <CpuBackend as Backend>::Hidden;
+
+/// Measures every kernel set of this machine; one or two seconds. `progress` is told the steps done and their number.
+///
+/// # Errors
+/// If memory is short or threads cannot be started.
+pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> {
+    let begin = Instant::now();
+    let identity = Identity::here();
+    let sets = Isa::ALL.into_iter().filter(|isa| isa.is_available());
+    let sets: Vec<_> = sets.collect();
+    let steps = sets.len() * (Operation::ALL.len() + DIRECT_FORMATS.len());
+    let mut done = 0;
+    let mut step = || {
+        progress(done, steps);
+        done += 1;
+    };
+    let mut kernel_sets = Vec::new();
+    for isa in sets {
+        let mut bench = Bench::new(isa)?;
+        let mut times = KernelTimes {
+            kernels: isa.name().to_owned(),
+            split: BTreeMap::new(),
+            direct: BTreeMap::new(),
+        };
+        for operation in Operation::ALL {
+            step();
+            times.split.insert(operation, bench.split(operation)?);
+        }
+        for format in DIRECT_FORMATS {
+            step();
+            times
+                .direct
+                .insert(format.to_string(), bench.direct(format)?);
+        }
+        if identity.threads == 1 {
+            // One thread against itself: only the times of the kernel sets are of use.
+            times
+                .split
+                .retain(|operation, _| *operation == Operation::TernaryMatmul);
+        }
+        kernel_sets.push(times);
+    }
+    progress(steps, steps);
+    Ok(Calibration {
+        identity,
+        seconds: begin.elapsed().as_secs_f64(),
+        kernel_sets,
+    })
+}
+
+struct Bench {
+    backend: CpuBackend,
+    isa: Isa,
+    gain: Vec<f32>,
+}
+
+impl Bench {
+    fn new(isa: Isa) -> Result<Self> {
+        Ok(Self {
+            backend: CpuBackend::new(None, Some(isa))?,
+            isa,
+            gain: vec![1.0; WIDTH],
+        })
+    }
+
+    /// The operation on one thread and on all, at growing work.
+    fn split(&mut self, operation: Operation) -> Result<Curve> {
+        let built_in = Crossovers::built_in(self.isa);
+        let ways = [u64::MAX, 0].map(|from| {
+            Operation::ALL
+                .into_iter()
+                .fold(built_in, |all, operation| all.with_split(operation, from))
+        });
+        let mut points = Vec::new();
+        for step in 0..10 {
+            let [small, large] = match operation {
+                Operation::TernaryMatmul => {
+                    let format = Format::I2s(bitnet_quant::I2sLayout::A);
+                    self.product(ways, format, Activations::Int8, 4 << step, 1)?
+                }
+                Operation::DenseMatmul => {
+                    self.product(ways, Format::F16, Activations::F32, 4 << step, 1)?
+                }
+                Operation::Attention => self.attention(ways, 8 << step)?,
+                Operation::Norm => self.norm(ways, 2 << step)?,
+                Operation::Elementwise => self.gate(ways, 2 << step)?,
+            };
+            let size = match operation {
+                Operation::TernaryMatmul | Operation::DenseMatmul => (4 << step) * WIDTH,
+                Operation::Attention => (8 << step) * HEADS.query * HEADS.dim,
+                Operation::Norm | Operation::Elementwise => (2 << step) * WIDTH,
+            };
+            points.push(point(size, small, large));
+            if small > LONG {
+                break;
+            }
+        }
+        Ok(Curve { points })
+    }
+
+    /// Packed rows and tiles on one thread, at growing numbers of tokens.
+    fn direct(&mut self, format: Format) -> Result<Curve> {
+        let alone = Operation::ALL
+            .into_iter()
+            .fold(Crossovers::built_in(self.isa), |all, operation| {
+                all.with_split(operation, u64::MAX)
+            });
+        let ways = [alone.with_direct(usize::MAX), alone.with_direct(0)];
+        let activations = if format.is_ternary() {
+            Activations::Int8
+        } else {
+            Activations::F32
+        };
+        let mut points = Vec::new();
+        for tokens in TOKENS {
+            let [small, large] = self.product(ways, format, activations, TOKENS_ROWS, tokens)?;
+            points.push(point(tokens, small, large));
+        }
+        Ok(Curve { points })
+    }
+
+    fn product(
+        &mut self,
+        ways: [Crossovers; 2],
+        format: Format,
+        activations: Activations,
+        rows: usize,
+        tokens: usize,
+    ) -> Result<[Duration; 2]> {
+        let weights = self.backend.matrix(matrix(format, rows, WIDTH)?)?;
+        let x = self.rows(tokens, WIDTH)?;
+        let x = self.backend.norm_quantize(&x, None, activations)?;
+        self.compare(ways, |backend| {
+            black_box(backend.matmul(&x, &[&weights])?);
+            Ok(())
+        })
+    }
+
+    fn attention(&mut self, ways: [Crossovers; 2], positions: usize) -> Result<[Duration; 2]> {
+        let width = HEADS.query * HEADS.dim;
+        let rope = Rope {
+            pairs: RopePairs::HalfSplit,
+            dims: HEADS.dim,
+            base: 10_000.0,
+            divisors: Vec::new(),
+        };
+        let mut cache = self.backend.cache(1, HEADS, positions)?;
+        let rotations = self.backend.rotations(&rope, 0, positions)?;
+        let mut q = self.rows(positions, width)?;
+        let (k, v) = (self.rows(positions, width)?, self.rows(positions, width)?);
+        self.backend
+            .rope_append(&mut q, k, v, None, &rotations, &mut cache, 0)?;
+        let q = self.rows(1, width)?;
+        self.compare(ways, |backend| {
+            black_box(backend.attention(&q, &cache, 0)?);
+            Ok(())
+        })
+    }
+
+    fn norm(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
+        let x = self.rows(tokens, WIDTH)?;
+        let gain = std::mem::take(&mut self.gain);
+        let norm = Norm {
+            gain: &gain,
+            eps: 1e-5,
+        };
+        let times = self.compare(ways, |backend| {
+            black_box(backend.norm_quantize(&x, Some(norm), Activations::F32)?);
+            Ok(())
+        });
+        self.gain = gain;
+        times
+    }
+
+    fn gate(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
+        let (gate, up) = (self.rows(tokens, WIDTH)?, self.rows(tokens, WIDTH)?);
+        self.compare(ways, |backend| {
+            let (gate, up) = (gate.clone(), up.clone());
+            let result = backend.gate_norm_quantize(gate, up, Gate::Silu, None, Activations::F32);
+            black_box(result?);
+            Ok(())
+        })
+    }
+
+    /// `tokens` rows of small numbers.
+    fn rows(&self, tokens: usize, width: usize) -> Result<Hidden> {
+        let table = matrix(Format::F32, 1, width)?;
+        self.backend.embed(&table, &vec![0; tokens])
+    }
+
+    /// Median times of `work` with each of two sets of crossovers, in turns.
+    fn compare(
+        &mut self,
+        ways: [Crossovers; 2],
+        work: impl Fn(&CpuBackend) -> Result<()> + Sync,
+    ) -> Result<[Duration; 2]> {
+        let begin = Instant::now();
+        let run = |backend: &mut CpuBackend, way: usize, times: u32| -> Result<Duration> {
+            backend.set_crossovers(ways[way]);
+            let backend = &*backend;
+            backend.scope(|| {
+                let begin = Instant::now();
+                for _ in 0..times {
+                    work(backend)?;
+                }
+                Ok(begin.elapsed() / times)
+            })
+        };
+        let mut repeat = [1; 2];
+        for (way, repeat) in repeat.iter_mut().enumerate() {
+            run(&mut self.backend, way, 1)?;
+            let once = run(&mut self.backend, way, 2)?.as_nanos().max(1);
+            *repeat = (TURN.as_nanos() / once).clamp(1, 100) as u32;
+        }
+        let mut turns = [Vec::new(), Vec::new()];
+        for turn in 0..TURNS {
+            for way in 0..2 {
+                // The first of a pair may find a colder cache: take turns at that, too.
+                let way = (way + turn) % 2;
+                turns[way].push(run(&mut self.backend, way, repeat[way])?);
+            }
+            if turn >= 2 && begin.elapsed() > PATIENCE {
+                break;
+            }
+        }
+        Ok(turns.map(|mut times| {
+            times.sort_unstable();
+            times.get(times.len() / 2).copied().unwrap_or_default()
+        }))
+    }
+}
+
+fn point(size: usize, small: Duration, large: Duration) -> Point {
+    // A clock may be too coarse to see a short time.
+    let ns = |time: Duration| (time.as_nanos() as f64).max(1.0);
+    Point {
+        size: size as u64,
+        small_ns: ns(small),
+        large_ns: ns(large),
+    }
+}
+
+/// A made-up matrix: codes or values repeat with a long period.
+fn matrix(format: Format, rows: usize, cols: usize) -> Result<WeightMatrix> {
+    let mut row = vec![0; format.row_bytes(cols)?];
+    let mut data = Vec::with_capacity(rows.saturating_mul(row.len()));
+    for first in 0..rows {
+        let number = |i: usize| (i * 7 + i / 5 + first * 3) % 11;
+        if format.is_ternary() {
+            let codes: Vec<i8> = (0..cols).map(|i| (number(i) % 3) as i8 - 1).collect();
+            let scales = vec![1.0; cols / format.block_len()];
+            format.encode_codes(&codes, &scales, &mut row)?;
+        } else {
+            let values: Vec<f32> = (0..cols).map(|i| number(i) as f32 / 8.0 - 0.6).collect();
+            format.encode_row(&values, 1.0, &mut row)?;
+        }
+        data.extend_from_slice(&row);
+    }
+    WeightMatrix::new("calibration", format, (rows, cols, cols), 1.0, data.into())
+}
