@@ -12,6 +12,7 @@ fn products(criterion: &mut Criterion) {
         eprintln!("not measured: {missing}");
     }
     let squares = [64, 128, 256, 512, 1024, 2048].map(Product::square);
+    register(criterion, "float_matmul", &squares.map(matmul::float));
     register(criterion, "ternary_matmul", &squares.map(matmul::ternary));
     let layers = [1, 512].map(|tokens| Product {
         tokens,

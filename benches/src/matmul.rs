@@ -4,7 +4,7 @@ use crate::comparison::{Comparison, Contender, Timed};
 use crate::inputs;
 use anyhow::{Context, Result};
 use bitnet_core::cpu::{CpuActivation, CpuBackend, Isa};
-use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
+use bitnet_core::{Activations, Backend, BitNetTensor, Bytes, HybridMemoryPool, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use candle_core::{Device, Tensor};
 
@@ -55,6 +55,23 @@ pub fn ternary(product: Product) -> Comparison {
         comparison = comparison.with(Contender::new(label, move || candle(product, transposed)));
     }
     comparison
+}
+
+/// f32 times f32: tensors of ours and of candle's.
+pub fn float(product: Product) -> Comparison {
+    Comparison::new(product.to_string())
+        .elements(product.multiplications())
+        .with(Contender::new("tensor_f32", move || {
+            let Product { tokens, cols, rows } = product;
+            let of = |shape: [usize; 2]| {
+                let values = inputs::floats(shape[0] * shape[1]);
+                let pool = HybridMemoryPool::global();
+                BitNetTensor::from_slice(&values, &shape, &bitnet_core::Device::Cpu, pool)
+            };
+            let (x, w) = (of([tokens, cols])?, of([cols, rows])?);
+            Ok(move || x.matmul(&w))
+        }))
+        .with(Contender::new("candle_f32", move || candle(product, false)))
 }
 
 /// candle's product; `transposed` takes the weights as a linear layer keeps them, `[rows, cols]`.
