@@ -13,31 +13,51 @@ use std::time::Duration;
 /// What the model is given, and how much it writes.
 const PROMPT: &str = "Once upon a time there was a machine that";
 const TOKENS: &str = "24";
+/// The two models.
+const DEMO: &str = "demo model";
+const LARGE: &str = "2b4t-shaped file";
 /// Between two looks at the memory of a running process.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Runs the demo model and one in the shape of a real one.
-pub(crate) fn models(validation: &mut Validation, bitnet: &Path, work: &Path) -> Result<()> {
+/// Runs the demo model and one in the shape of a real one. What fails is a row that says so: the other rows stand.
+pub(crate) fn models(validation: &mut Validation, bitnet: &Path, work: &Path) {
+    let mut chart = Chart::new("memory", "Peak resident memory of bitnet run", "MiB");
+    let large = synthesize(bitnet, work);
+    let models = [(DEMO, Ok(None)), (LARGE, large.map(Some))];
+    for (name, path) in models {
+        let measured =
+            path.and_then(|path| model(validation, &mut chart, bitnet, name, path.as_deref()));
+        if let Err(error) = measured {
+            let what = format!("load + generate, {name}");
+            let target = "≥ 80 % zero-copy; memory ≤ 1.10";
+            let why = format!("{error:#}");
+            validation.target(what, target, "", Verdict::Unmeasured, why.trim());
+        }
+    }
+    validation.charts.push(chart);
+}
+
+fn model(
+    validation: &mut Validation,
+    chart: &mut Chart,
+    bitnet: &Path,
+    name: &str,
+    path: Option<&Path>,
+) -> Result<()> {
+    let shape = inspect(bitnet, path)?;
+    let run = run(bitnet, path)?;
+    zero_copy(validation, name, &run.report);
+    resident(validation, chart, name, &shape, &run)
+}
+
+/// A file with the shapes of microsoft/bitnet-b1.58-2B-4T, written once.
+fn synthesize(bitnet: &Path, work: &Path) -> Result<std::path::PathBuf> {
     if !bitnet.is_file() {
         bail!(
             "no bitnet command at {}: build it, or name it with --bitnet",
             bitnet.display()
         );
     }
-    let large = synthesize(bitnet, work)?;
-    let mut chart = Chart::new("memory", "Peak resident memory of bitnet run", "MiB");
-    for (name, model) in [("demo model", None), ("2b4t-shaped file", Some(&*large))] {
-        let shape = inspect(bitnet, model)?;
-        let run = run(bitnet, model)?;
-        zero_copy(validation, name, &run.report);
-        resident(validation, &mut chart, name, model.is_some(), &shape, &run)?;
-    }
-    validation.charts.push(chart);
-    Ok(())
-}
-
-/// A file with the shapes of microsoft/bitnet-b1.58-2B-4T, written once.
-fn synthesize(bitnet: &Path, work: &Path) -> Result<std::path::PathBuf> {
     let path = work.join("2b4t-i2_s.gguf");
     if path.is_file() {
         return Ok(path);
@@ -168,7 +188,6 @@ fn resident(
     validation: &mut Validation,
     chart: &mut Chart,
     name: &str,
-    judged: bool,
     shape: &Value,
     run: &Run,
 ) -> Result<()> {
@@ -189,6 +208,8 @@ fn resident(
     let activations = 4 * (prompt * (hidden + 2 * feed_forward) + vocabulary);
     let least = weights + cache + activations;
 
+    // The program itself is more than the demo model.
+    let judged = name == LARGE;
     let what = format!("peak resident memory of bitnet run, {name}");
     let target = if judged {
         "≤ 1.10"

@@ -3,6 +3,7 @@
 use crate::suite::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What is handed on to the measuring program.
@@ -16,16 +17,10 @@ pub(crate) struct Measurement {
 /// Measures every target and writes `benches/report`.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     // One build of both, so that what they share is compiled once.
-    let built = [
-        "--release",
-        "--package=bitnet-cli",
-        "--package=bitnet-benchmarks",
-        "--features=bitnet-benchmarks/measure",
-    ];
-    let mut build = cargo_with(&["build"]);
-    finish(build.args(built), "cargo build")?;
-    let mut validate = cargo_with(&["run", "--quiet"]);
-    validate.args(built).args(["--bin=validate", "--"]);
+    let mut build = cargo_with(&["build", "--release", "--features=measure"]);
+    build.args(["--package=bitnet-cli", "--package=bitnet-benchmarks"]);
+    finish(&mut build, "cargo build")?;
+    let mut validate = Command::new(program()?);
     validate
         .arg("--report")
         .arg(workspace().join("benches/report"));
@@ -33,6 +28,17 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
         validate.arg("--quick");
     }
     finish(&mut validate, "validate")
+}
+
+/// The measuring program: in the release folder beside the one that this program is in.
+fn program() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let target = own
+        .parent()
+        .and_then(Path::parent)
+        .with_context(|| format!("{} is in no target folder", own.display()))?;
+    let name = format!("validate{}", std::env::consts::EXE_SUFFIX);
+    Ok(target.join("release").join(name))
 }
 
 fn finish(command: &mut Command, name: &str) -> Result<()> {

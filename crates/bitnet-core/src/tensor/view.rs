@@ -179,9 +179,12 @@ impl BitNetTensor {
     #[cfg(feature = "candle")]
     pub(crate) fn strided(&self, shape: &[usize], strides: &[usize]) -> Result<Self> {
         let (shape, steps) = (Dims::new(shape)?, Dims::new(strides)?);
-        let reach = shape.iter().zip(strides).try_fold(0usize, |reach, (size, stride)| {
-            reach.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
-        });
+        let reach = shape
+            .iter()
+            .zip(strides)
+            .try_fold(0usize, |reach, (size, stride)| {
+                reach.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
+            });
         let exists = match shape.elements() {
             Some(0) => true,
             Some(_) => reach.is_some_and(|reach| reach < self.len()),
