@@ -2,11 +2,12 @@
 
 use crate::interrupt::Interrupt;
 use crate::progress::{Downloads, Steps};
+use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
 use bitnet::{Activations, Device, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Which model, and how it runs.
 #[derive(Args, Default)]
@@ -84,6 +85,10 @@ impl ModelArguments {
             },
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
+            unix_time: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .ok()
+                .and_then(|time| time.as_secs().try_into().ok()),
             ..ModelOptions::default()
         };
         let begin = Instant::now();
@@ -101,6 +106,14 @@ impl ModelArguments {
             time: begin.elapsed(),
         })
     }
+}
+
+/// The file of a model, downloaded if need be, or the demo model's. Nothing is loaded.
+pub(crate) fn open_file(model: Option<&str>) -> anyhow::Result<ModelFile> {
+    Ok(match model {
+        Some(model) => ModelFile::open(&resolve(model)?)?,
+        None => ModelFile::parse("demo model", Bytes::from_static(bitnet_demo::GGUF))?,
+    })
 }
 
 /// The path of a model on this machine, downloading it if need be.

@@ -164,6 +164,92 @@ fn devices_say_what_is_used() {
         .unwrap();
     let scalar: Value = serde_json::from_slice(&scalar.stdout).unwrap();
     assert_eq!(scalar["kernels_in_use"], "scalar");
+
+    assert!(report["processor"]["threads"].as_u64().unwrap() >= 1);
+    assert!(report["memory"]["total"].as_u64().unwrap() > 0);
+    let backends = report["backends"].as_array().unwrap();
+    let found = |name: &str| {
+        let backend = backends.iter().find(|backend| backend["name"] == name);
+        backend.unwrap()["found"] == true
+    };
+    assert!(found("cpu") && !found("metal"));
+    let refused = failure(&["run", "--device", "metal", "x"], 2);
+    assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+}
+
+/// `bitnet devices …` with `cache` as the user's cache folder.
+fn devices(cache: &Path, arguments: &[&str]) -> (String, String) {
+    let output = bitnet(&["devices"])
+        .args(arguments)
+        .env("XDG_CACHE_HOME", cache)
+        .env("HOME", cache)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_calibration_is_kept_used_and_explained() {
+    let folder = TempDir::new().unwrap();
+    let (explained, _) = devices(folder.path(), &["--explain"]);
+    assert!(
+        explained.contains("built in (there is no file"),
+        "{explained}"
+    );
+
+    let (shown, _) = devices(folder.path(), &["--calibrate"]);
+    assert!(
+        shown.contains("ternary_matmul") && shown.contains("I2_S"),
+        "{shown}"
+    );
+    let path = shown.trim_end().rsplit("kept in ").next().unwrap();
+    let kept = fs::read_to_string(path).unwrap();
+    assert!(Path::new(path).starts_with(folder.path()), "{path}");
+
+    let (explained, warnings) = devices(folder.path(), &["--explain"]);
+    assert!(warnings.is_empty(), "{warnings}");
+    assert!(explained.contains(path), "{explained}");
+    for expected in [
+        "ternary_matmul",
+        "attention",
+        "measured at",
+        "µs",
+        "multiply-adds",
+    ] {
+        assert!(explained.contains(expected), "{expected}: {explained}");
+    }
+    let (report, _) = devices(folder.path(), &["--explain", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["routing"]["source"], "measured");
+    assert_eq!(report["routing"]["file"], path);
+    for route in report["routes"].as_array().unwrap() {
+        assert_eq!(route["route"]["device"], "cpu");
+        assert!(
+            !route["route"]["because"]["threads"]
+                .as_str()
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    // A file that is damaged is warned of and passed over, and measuring anew mends it.
+    fs::write(path, &kept[..kept.len() / 2]).unwrap();
+    let (explained, warnings) = devices(folder.path(), &["--explain"]);
+    assert!(
+        explained.contains("built in") && warnings.contains(path),
+        "{warnings}"
+    );
+    let output = bitnet(&["run", "Once", "-n", "2"])
+        .env("XDG_CACHE_HOME", folder.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    let (measured, _) = devices(folder.path(), &["--calibrate", "--json"]);
+    let measured: Value = serde_json::from_str(&measured).unwrap();
+    let kept: Value = serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(measured, kept);
 }
 
 #[test]
@@ -181,6 +267,16 @@ fn inspect_counts() {
         .map(|kind| kind["bytes"].as_u64().unwrap())
         .sum();
     assert_eq!(sum, report["bytes"].as_u64().unwrap());
+    let memory = |key: &str| report["memory"][key].as_u64().unwrap();
+    let shape = |key: &str| report["architecture"][key].as_u64().unwrap();
+    assert_eq!(
+        memory("kv_bytes_per_token"),
+        2 * 4 * shape("layers") * shape("kv_heads") * shape("head_dim")
+    );
+    assert_eq!(
+        memory("kv_bytes"),
+        memory("kv_bytes_per_token") * memory("context")
+    );
     assert!(stdout(&["inspect", "-m", tiny()]).contains("I2_S"));
     assert!(stdout(&["inspect"]).starts_with("demo model\n"));
 }
@@ -214,6 +310,8 @@ fn tokens_spell_the_text() {
     let ids = report["ids"].as_array().unwrap();
     assert_eq!(ids.len(), report["pieces"].as_array().unwrap().len());
     assert!(!ids.is_empty());
+    // How the model would run is no question here.
+    failure(&["tokenize", "-m", tiny(), text, "--device", "cpu"], 2);
     assert_eq!(
         stdout(&["tokenize", "-m", tiny(), text, "--no-bos"])
             .lines()
@@ -350,20 +448,11 @@ fn perplexity_of_a_random_model_is_about_its_vocabulary() {
 
 #[test]
 fn bench_reports_every_test() {
-    let report = json(&[
-        "bench",
-        "-m",
-        tiny(),
-        "-p",
-        "8",
-        "-n",
-        "4",
-        "-t",
-        "1,2",
-        "-r",
-        "2",
-        "--json",
-    ]);
+    fn bench(options: &str) -> Vec<&str> {
+        let options = options.split(' ');
+        ["bench", "-m", tiny()].into_iter().chain(options).collect()
+    }
+    let report = json(&bench("-p 8 -n 4 -t 1,2 -r 2 --json"));
     let results = report["results"].as_array().unwrap();
     let tests: Vec<_> = results
         .iter()
@@ -382,19 +471,7 @@ fn bench_reports_every_test() {
     );
     let (weights, per_token) = (&report["weight_bytes"], &report["bytes_per_token"]);
     assert!(per_token.as_u64().unwrap() > weights.as_u64().unwrap());
-    let table = stdout(&[
-        "bench",
-        "-m",
-        tiny(),
-        "-p",
-        "8",
-        "-n",
-        "0",
-        "-t",
-        "1",
-        "-r",
-        "1",
-    ]);
+    let table = stdout(&bench("-p 8 -n 0 -t 1 -r 1"));
     assert!(table.contains("| pp8 |"), "{table}");
 }
 
@@ -572,6 +649,39 @@ fn the_demo_model_needs_nothing() {
     let alone = run(&[]);
     assert!(alone.status.success());
     assert!(alone.stdout.len() > 80);
+    // The story is told to its end, unless it is told how long to be.
+    let report = json(&["run", "--json", "--seed", "15"]);
+    assert_eq!(report["stop"], "end");
+    assert!(report["generated_tokens"].as_u64().unwrap() > 128);
+    let report = json(&[
+        "run",
+        "Once upon a time",
+        "--ignore-end",
+        "--json",
+        "-t",
+        "1",
+    ]);
+    assert_eq!(report["generated_tokens"], 128);
+}
+
+#[test]
+fn stats_tell_where_memory_went() {
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "activations",
+        "scratch",
+        "KV cache",
+        "peak",
+        "zero-copy share",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let memory = &report["memory"];
+    assert!(memory["peak_bytes"].as_u64() >= memory["in_use_bytes"].as_u64());
+    assert!(memory["zero_copy"]["share_of_bytes"].as_f64().unwrap() > 0.5);
 }
 
 #[test]
@@ -599,6 +709,8 @@ fn chat_answers_lines_and_obeys_commands() {
     assert!(output.status.success(), "{stderr}");
     for said in [
         "2 messages",
+        "KV cache",
+        "zero-copy share",
         "saved to",
         "no command /nonsense",
         "forgotten",

@@ -4,7 +4,7 @@
 //! buffer for a token. Rows are tokens; a batch of `n` tokens is `n` rows, and no result depends on how tokens
 //! are batched.
 
-use crate::{Result, WeightMatrix};
+use crate::{HybridMemoryPool, Result, WeightMatrix};
 
 /// What happens to activations before a ternary matrix multiplies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -97,6 +97,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// One line for people: device, instruction set, threads.
     fn describe(&self) -> String;
+    /// Where its host memory comes from.
+    fn pool(&self) -> &HybridMemoryPool;
     /// Runs `work`, which calls the other operations, where they are cheapest to call from.
     fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         work()

@@ -1,7 +1,7 @@
 //! Every kernel set gives the scalar reference's bits, for any thread count and any batching.
 
 use bitnet_core::cpu::{CpuBackend, Isa};
-use bitnet_core::device::{Crossovers, Operation};
+use bitnet_core::device::Crossovers;
 use bitnet_core::{Activations, Backend, Bytes, Gate, Heads, Norm, Rope, RopePairs, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
@@ -20,9 +20,7 @@ fn backends() -> Vec<CpuBackend> {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         // However small the work: never shared, shared from packed rows, shared from tiles.
         let built_in = Crossovers::built_in(isa);
-        let shared = Operation::ALL
-            .into_iter()
-            .fold(built_in, |all, operation| all.with_split(operation, 0));
+        let shared = built_in.with_every_split(0);
         for (threads, crossovers) in [
             (1, built_in),
             (2, built_in),
@@ -229,16 +227,17 @@ proptest! {
     }
 
     #[test]
-    fn gates_agree(seed in any::<u64>(), width in 1usize..300, silu in any::<bool>()) {
+    fn gates_agree(seed in any::<u64>(), width in 1usize..300, tokens in 1usize..7, silu in any::<bool>()) {
         let mut numbers = Numbers(seed);
-        let g: Vec<f32> = (0..width).map(|_| numbers.float() * 30.0).collect();
-        let inputs = [table(&g, width, Format::F32), table(&numbers.floats(width), width, Format::F32)];
+        let g: Vec<f32> = (0..tokens * width).map(|_| numbers.float() * 30.0).collect();
+        let inputs = [table(&g, width, Format::F32), table(&numbers.floats(tokens * width), width, Format::F32)];
         let gain = numbers.floats(width);
         let (identity, _) = ternary(&mut numbers, Format::I2s(I2sLayout::A), 7, width.next_multiple_of(128));
         let weights = WeightMatrix::new("w", identity.format(), (7, width, identity.stored_cols()), 1.0, identity.data().clone()).expect("padded");
         let function = if silu { Gate::Silu } else { Gate::Relu2 };
+        let ids: Vec<u32> = (0..tokens as u32).collect();
         let run = |backend: &CpuBackend| -> Vec<u32> {
-            let [gate, up] = [0, 1].map(|i| backend.embed(&inputs[i], &[0]).expect("a row"));
+            let [gate, up] = [0, 1].map(|i| backend.embed(&inputs[i], &ids).expect("rows"));
             let norm = Some(Norm { gain: &gain, eps: 1e-5 });
             let a = backend.gate_norm_quantize(gate, up, function, norm, Activations::Int8).expect("activations");
             let y = backend.matmul(&a, &[&weights]).expect("a product").remove(0);

@@ -22,6 +22,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
+use crate::file::{ModelFile, SafeTensorsModel};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -119,12 +120,26 @@ impl ChatTemplate {
         })
     }
 
-    /// The template for a model: the one its file carries, unless that is known to be wrong, and none if it
-    /// carries none. `architecture` is GGUF's `general.architecture`.
+    /// The template of a model file, with the tokenizer of that file: the one it carries, unless that is known to be
+    /// wrong, and none if it carries none.
     ///
     /// # Errors
-    /// As [`ChatTemplate::new`].
-    pub fn for_model(
+    /// As [`ChatTemplate::new`] and [`ChatTemplate::source_in`].
+    pub fn from_file(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let architecture = match file {
+            ModelFile::Gguf(file) => file.string("general.architecture")?,
+            ModelFile::SafeTensors(_) => None,
+        };
+        let source = Self::source_in(file)?;
+        Self::for_model(
+            source.as_deref(),
+            architecture.unwrap_or_default(),
+            tokenizer,
+        )
+    }
+
+    /// As [`ChatTemplate::from_file`], from what the file says: its template and GGUF's `general.architecture`.
+    fn for_model(
         embedded: Option<&str>,
         architecture: &str,
         tokenizer: &Tokenizer,
@@ -144,15 +159,42 @@ impl ChatTemplate {
         Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos())).map(Some)
     }
 
+    /// The source of the template that a model file carries: in its metadata, or beside a checkpoint in
+    /// `chat_template.jinja` or `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// If one of them cannot be read or has the wrong type.
+    pub fn source_in(file: &ModelFile) -> Result<Option<String>> {
+        match file {
+            ModelFile::Gguf(file) => Ok(file.string("tokenizer.chat_template")?.map(str::to_owned)),
+            ModelFile::SafeTensors(file) => Self::source_beside(file),
+        }
+    }
+
+    /// As [`ChatTemplate::source_in`], for a checkpoint.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::source_in`].
+    pub(crate) fn source_beside(file: &SafeTensorsModel) -> Result<Option<String>> {
+        if let Some(path) = file.sibling("chat_template.jinja") {
+            let text = std::fs::read_to_string(&path);
+            return text.map(Some).map_err(|error| Error::io(&path, error));
+        }
+        let config = file.sibling_json("tokenizer_config.json")?;
+        let source = config.as_ref().and_then(Self::source_in_config);
+        Ok(source.map(str::to_owned))
+    }
+
     /// The template source in a `tokenizer_config.json`: `chat_template`, which is the source or a list of
-    /// named ones, of which the one named "default" is taken.
-    pub fn source_in_config(config: &serde_json::Value) -> Option<&str> {
+    /// named ones, of which the one named "default" is taken, or else the first.
+    fn source_in_config(config: &serde_json::Value) -> Option<&str> {
         let entry = config.get("chat_template")?;
         entry.as_str().or_else(|| {
             let named = entry.as_array()?;
-            let default = named.iter().find(|template| {
-                template.get("name").and_then(|name| name.as_str()) == Some("default")
-            });
+            let default = named
+                .iter()
+                .find(|template| template["name"] == "default")
+                .or(named.first());
             default?.get("template")?.as_str()
         })
     }

@@ -33,6 +33,8 @@ pub mod stop;
 pub mod tokenizer;
 
 pub use bitnet_core::cpu::Isa;
+pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
+pub use bitnet_core::zero_copy::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::{Activations, Device};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;

@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use bitnet::file::convert::{ConvertType, convert};
+use bitnet::file::safetensors::{Dtype, SafeTensorsModel, SafeTensorsWriter};
 use bitnet::file::synth::{self, CheckpointWeights, SynthArch, SynthOptions, TernaryType};
 use bitnet::{Activations, Model, ModelOptions, Want};
+use bitnet_quant::hf_packed;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -128,6 +130,78 @@ fn master_weights_agree_with_what_they_are_converted_to() -> Outcome {
     for path in [gguf, packed] {
         let found = logits(&path, Activations::Int8)?;
         assert!(bits(&found) == bits(&expected), "{}", path.display());
+    }
+    Ok(())
+}
+
+/// Writes the packed checkpoint `from` again with projections of floats that are ternary, and a head of ones beside the
+/// embedding it is tied to.
+fn as_floats(from: &Path, to: &Path, quantization: serde_json::Value) -> Outcome {
+    std::fs::create_dir(to)?;
+    std::fs::copy(from.join("tokenizer.json"), to.join("tokenizer.json"))?;
+    let packed = SafeTensorsModel::open(from)?;
+    let mut config = packed.config().clone();
+    assert_eq!(config["tie_word_embeddings"], true);
+    config["quantization_config"] = quantization;
+    std::fs::write(to.join("config.json"), config.to_string())?;
+    let mut tensors = Vec::new();
+    for tensor in packed.tensors() {
+        let (name, data) = (tensor.name.clone(), tensor.data.to_vec());
+        match (tensor.dtype, &tensor.shape[..]) {
+            (Dtype::U8, &[packed_rows, cols]) => {
+                let scale = packed.tensor(&format!("{name}_scale")).ok_or("a scale")?;
+                let scale = match scale.data[..] {
+                    [a, b] => f32::from_le_bytes([0, 0, a, b]),
+                    [a, b, c, d] => f32::from_le_bytes([a, b, c, d]),
+                    _ => return Err("a scale of another type".into()),
+                };
+                let mut codes = vec![0; 4 * packed_rows * cols];
+                hf_packed::unpack(&data, 4 * packed_rows, cols, &mut codes)?;
+                let floats = codes.iter().map(|code| f32::from(*code) * scale);
+                let data = floats.flat_map(f32::to_le_bytes).collect();
+                tensors.push((name, Dtype::F32, vec![4 * packed_rows, cols], data));
+            }
+            _ if name.ends_with("_scale") => {}
+            (dtype, shape) => {
+                if name == "model.embed_tokens.weight" {
+                    let ones = vec![60; data.len()];
+                    tensors.push(("lm_head.weight".into(), dtype, shape.to_vec(), ones));
+                }
+                tensors.push((name, dtype, shape.to_vec(), data));
+            }
+        }
+    }
+    let mut writer = SafeTensorsWriter::new("floats");
+    for (name, dtype, shape, _) in &tensors {
+        writer.tensor(name, *dtype, shape)?;
+    }
+    let mut out = writer.begin(Vec::new())?;
+    for (name, _, _, data) in &tensors {
+        out.push(name, data)?;
+    }
+    std::fs::write(to.join("model.safetensors"), out.finish()?)?;
+    Ok(())
+}
+
+#[test]
+fn floats_that_are_ternary_are_not_shrunk_and_a_tied_head_is_ignored() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let packed = directory.path().join("packed");
+    synth::write_checkpoint(&SynthOptions::default(), CheckpointWeights::Packed, &packed)?;
+    let expected = logits(&packed, Activations::Int8)?;
+    for (name, quantization) in [
+        ("quantized", serde_json::json!({"quant_method": "bitnet"})),
+        ("plain", serde_json::Value::Null),
+    ] {
+        let floats = directory.path().join(name);
+        as_floats(&packed, &floats, quantization)?;
+        let gguf = directory.path().join(format!("{name}.gguf"));
+        let report = convert(&floats, &gguf, ConvertType::I2S, &mut |_, _| ())?;
+        assert!(report.lossless(), "{report}");
+        for path in [floats, gguf] {
+            let found = logits(&path, Activations::Int8)?;
+            assert!(bits(&found) == bits(&expected), "{}", path.display());
+        }
     }
     Ok(())
 }

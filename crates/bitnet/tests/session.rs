@@ -1,9 +1,10 @@
 //! Sessions with the demo model: text, chat, stopping, and the context they keep.
 #![cfg(feature = "demo")]
 
+use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
     Cancel, ChatMessage, Error, GenerateOptions, Model, ModelOptions, SamplingOptions, StopReason,
-    Want, perplexity,
+    Tag, Want, perplexity,
 };
 
 fn model() -> Model {
@@ -236,6 +237,35 @@ fn forward_is_the_same_in_one_batch_or_after_a_rollback() {
 }
 
 #[test]
+fn a_closed_session_has_returned_every_byte() {
+    let model = model();
+    let held = || {
+        let stats = model.pool_stats();
+        (stats.in_use, stats.blocks())
+    };
+    assert_eq!(held(), (0, 0));
+    let mut first = model.session().expect("a session");
+    first
+        .forward(&(10..310).collect::<Vec<_>>(), Want::Last)
+        .expect("logits");
+    let with_first = held();
+    assert_eq!(with_first.0, first.cache_bytes());
+    assert_eq!(model.pool_stats().tag(Tag::KvCache).in_use, with_first.0);
+    let mut second = model.session().expect("a session");
+    let mut generation = second
+        .generate("Once upon a time", &greedy(20))
+        .expect("a start");
+    text(&mut generation);
+    assert!(held() > with_first);
+    drop(second);
+    assert_eq!(held(), with_first);
+    drop(first);
+    assert_eq!(held(), (0, 0));
+    assert!(model.pool_stats().peak > with_first.0);
+    assert!(model.zero_copy_stats().share_of_bytes() > 0.5);
+}
+
+#[test]
 fn nothing_to_continue_is_an_error() {
     let mut session = model().session().expect("a session");
     assert!(matches!(
@@ -263,4 +293,38 @@ fn perplexity_of_held_out_stories_is_the_model_cards() {
     assert!((1.35..1.55).contains(&mean), "{mean}");
     assert!(perplexity(&model, "", 256, |_, _, _| ()).is_err());
     assert!(perplexity(&model, "x", 1, |_, _, _| ()).is_err());
+}
+
+#[test]
+fn a_session_holds_the_keys_and_values_that_are_foretold() {
+    let options = ModelOptions {
+        context: Some(64),
+        ..Default::default()
+    };
+    let model = Model::demo_with(&options).expect("the demo model");
+    let mut session = model.session().expect("a session");
+    session.forward(&[5; 64], Want::Nothing).expect("64 tokens");
+    let foretold = 64 * model.architecture().kv_bytes_per_position();
+    assert_eq!(session.cache_bytes() as u64, foretold);
+}
+
+#[test]
+fn templates_know_the_date_if_they_are_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model");
+    synth::write_checkpoint(&SynthOptions::default(), CheckpointWeights::Packed, &path)
+        .expect("a checkpoint");
+    let template =
+        "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}none{% endif %}";
+    std::fs::write(path.join("chat_template.jinja"), template).expect("a template");
+    for (unix_time, expected) in [(None, "none"), (Some(951_827_696), "29 Feb 2000")] {
+        let options = ModelOptions {
+            unix_time,
+            ..Default::default()
+        };
+        let model = Model::open_with(&path, &options, |_, _| ()).expect("a model");
+        let template = model.chat_template().expect("its template");
+        let said = template.render(&[], true).expect("a prompt");
+        assert_eq!(said, expected);
+    }
 }

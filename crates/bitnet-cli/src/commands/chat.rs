@@ -20,7 +20,7 @@ const HELP: &str = "\
 /help        this list
 /reset       forget the conversation
 /save FILE   write the conversation: JSON if FILE ends in .json, else text
-/stats       the size of the conversation, and how fast the last answer was
+/stats       the size of the conversation, its memory, and how fast the last answer was
 /quit        leave (as Ctrl-D does)
 Ctrl-C stops an answer, not the program. A line that ends in \\ goes on in the next.";
 
@@ -234,6 +234,7 @@ impl Chat {
         if let Some(timings) = &self.last {
             eprintln!("last answer: {}", timings_line(self.load, timings));
         }
+        eprintln!("\n{}", super::memory::tables(self.session.model()));
     }
 
     fn save(&self, path: &Path) -> anyhow::Result<()> {

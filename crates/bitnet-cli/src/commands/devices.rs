@@ -1,39 +1,46 @@
-//! `bitnet devices`: CPU features, kernel sets and backends, and why each is or is not available.
+//! `bitnet devices`: processor, memory, kernel sets and backends; why each is or is not available; and which of them an
+//! operation gets.
+
+mod calibrate;
+mod explain;
 
 use super::print_json;
+use crate::units;
 use anstyle::{AnsiColor, Style};
 use bitnet_core::cpu::{ISA_VARIABLE, Isa};
+use bitnet_core::device::{self, BackendStatus, Device, Machine, Operation, Origin, RoutingTable};
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io::Write;
-use std::thread::available_parallelism;
 
 /// Arguments of `bitnet devices`.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  bitnet devices\n  bitnet devices --json\n  BITNET_ISA=scalar bitnet devices"
+    after_help = "Examples:\n  bitnet devices\n  bitnet devices --json\n  bitnet devices --calibrate\n  bitnet devices --explain\n  BITNET_ISA=scalar bitnet devices"
 )]
 pub(crate) struct Arguments {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    /// Measure when threads and unpacking pay on this machine, and keep the result for every later run
+    #[arg(long)]
+    calibrate: bool,
+
+    /// Say which route each operation takes at which size, and why
+    #[arg(long)]
+    explain: bool,
 }
 
 #[derive(Serialize)]
 struct Report {
-    arch: &'static str,
-    os: &'static str,
-    threads: usize,
-    features: Vec<Feature>,
+    #[serde(flatten)]
+    machine: Machine,
     kernels: Vec<Kernels>,
     kernels_in_use: &'static str,
-    backends: Vec<Backend>,
+    backends: Vec<BackendStatus>,
     backend_in_use: &'static str,
-}
-
-#[derive(Serialize)]
-struct Feature {
-    name: &'static str,
-    available: bool,
+    routing: Routing,
 }
 
 #[derive(Serialize)]
@@ -44,21 +51,63 @@ struct Kernels {
     note: &'static str,
 }
 
+/// Where the crossover points come from, and those of the kernels in use.
 #[derive(Serialize)]
-struct Backend {
-    name: &'static str,
-    available: bool,
-    note: String,
+struct Routing {
+    /// `measured` or `built in`.
+    source: &'static str,
+    /// The calibration file in use.
+    file: Option<String>,
+    /// Why nothing measured is used.
+    why: Option<String>,
+    /// Work from which all threads share an operation.
+    threads_from: BTreeMap<Operation, u64>,
+}
+
+impl Routing {
+    fn of(table: &RoutingTable, isa: Isa) -> Self {
+        let crossovers = table.crossovers(isa);
+        let (source, why) = match table.origin() {
+            Origin::BuiltIn { why } => ("built in", Some(why.clone())),
+            Origin::Measured { .. } => ("measured", None),
+        };
+        Self {
+            source,
+            file: table.path().map(|path| path.display().to_string()),
+            why,
+            threads_from: Operation::ALL
+                .into_iter()
+                .map(|operation| (operation, crossovers.split_from(operation)))
+                .collect(),
+        }
+    }
+
+    /// One line.
+    fn describe(&self) -> String {
+        match (&self.file, &self.why) {
+            (Some(file), _) => format!("measured ({file})"),
+            (None, Some(why)) => format!("{} ({why})", self.source),
+            (None, None) => self.source.to_owned(),
+        }
+    }
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.calibrate {
+            let table = calibrate::run(self.json && !self.explain)?;
+            if self.explain {
+                explain::run(&table, self.json)?;
+            }
+            return Ok(());
+        }
+        let table = RoutingTable::current();
+        if self.explain {
+            return explain::run(table, self.json);
+        }
         let chosen = Isa::from_environment().map_err(bitnet::Error::from)?;
         let report = Report {
-            arch: std::env::consts::ARCH,
-            os: std::env::consts::OS,
-            threads: available_parallelism().map_or(1, usize::from),
-            features: features(),
+            machine: Machine::detect(),
             kernels: Isa::ALL
                 .into_iter()
                 .map(|isa| Kernels {
@@ -69,8 +118,9 @@ impl Arguments {
                 })
                 .collect(),
             kernels_in_use: chosen.name(),
-            backends: backends(chosen),
-            backend_in_use: "cpu",
+            backends: device::backends(),
+            backend_in_use: Device::auto().name(),
+            routing: Routing::of(table, chosen),
         };
         if self.json {
             print_json(&report)
@@ -85,41 +135,8 @@ fn needs(isa: Isa) -> &'static str {
     match isa {
         Isa::Scalar => "portable; the reference for all others",
         Isa::Avx2 => "x86-64 with AVX2 and F16C",
+        Isa::Avx512Vnni => "x86-64 with AVX-512 F, BW, VL and VNNI",
     }
-}
-
-fn backends(isa: Isa) -> Vec<Backend> {
-    let absent = |name, what: &str| Backend {
-        name,
-        available: false,
-        note: format!("not part of this build: {what}"),
-    };
-    vec![
-        Backend {
-            name: "cpu",
-            available: true,
-            note: format!("kernels {isa}"),
-        },
-        absent("wgpu", "GPUs through Vulkan, Metal or Direct3D 12"),
-        absent("metal", "Apple GPUs"),
-        absent("mlx", "Apple silicon through MLX"),
-    ]
-}
-
-/// The CPU features that kernels here use or may come to use.
-fn features() -> Vec<Feature> {
-    #[allow(unused_mut, reason = "on other architectures none is listed")]
-    let mut features = Vec::new();
-    macro_rules! list {
-        ($detect:ident: $($name:tt),*) => {
-            $(features.push(Feature { name: $name, available: std::arch::$detect!($name) });)*
-        };
-    }
-    #[cfg(target_arch = "x86_64")]
-    list!(is_x86_feature_detected: "sse4.1", "avx", "f16c", "fma", "avx2", "avxvnni", "avx512f", "avx512bw", "avx512vnni");
-    #[cfg(target_arch = "aarch64")]
-    list!(is_aarch64_feature_detected: "neon", "dotprod", "i8mm", "fp16", "sve");
-    features
 }
 
 fn print(report: &Report) -> anyhow::Result<()> {
@@ -135,55 +152,95 @@ fn print(report: &Report) -> anyhow::Result<()> {
             format!("{dim}no {dim:#}")
         }
     };
-    writeln!(
-        out,
-        "{} {}, {} threads",
-        report.os, report.arch, report.threads
-    )?;
-    let (with, without): (Vec<_>, Vec<_>) = report
-        .features
-        .iter()
-        .partition(|feature| feature.available);
-    let names = |list: &[&Feature]| {
-        let names: Vec<_> = list.iter().map(|feature| feature.name).collect();
-        if names.is_empty() {
-            "none".to_owned()
-        } else {
-            names.join(" ")
-        }
-    };
-    writeln!(out, "CPU features: {}", names(&with))?;
-    if !without.is_empty() {
-        writeln!(out, "{dim}without:      {}{dim:#}", names(&without))?;
+    let used = |in_use: bool| if in_use { "  <- in use" } else { "" };
+    for (name, value) in machine_lines(&report.machine) {
+        writeln!(out, "{name:<10} {value}")?;
     }
     writeln!(
         out,
         "\nkernels ({ISA_VARIABLE} chooses; all compute the same bits)"
     )?;
     for kernels in &report.kernels {
-        let used = if kernels.in_use { "  <- in use" } else { "" };
         writeln!(
             out,
-            "  {:<8} {}  {}{used}",
+            "  {:<8} {}  {}{}",
             kernels.name,
             mark(kernels.available),
-            kernels.note
+            kernels.note,
+            used(kernels.in_use)
         )?;
     }
     writeln!(out, "\nbackends (--device chooses)")?;
     for backend in &report.backends {
-        let used = if backend.name == report.backend_in_use {
-            "  <- in use"
-        } else {
-            ""
-        };
         writeln!(
             out,
-            "  {:<8} {}  {}{used}",
+            "  {:<8} {}  {}{}",
             backend.name,
-            mark(backend.available),
-            backend.note
+            mark(backend.found),
+            backend.note,
+            used(backend.name == report.backend_in_use)
         )?;
     }
+    writeln!(
+        out,
+        "\nrouting (--explain says more, --calibrate measures)\n  crossover points: {}",
+        report.routing.describe()
+    )?;
     Ok(())
+}
+
+/// What the machine is, as lines of name and value; a line for each thing that is known.
+fn machine_lines(machine: &Machine) -> Vec<(&'static str, String)> {
+    let processor = &machine.processor;
+    let mut lines = vec![("system", format!("{} {}", machine.os, machine.arch))];
+    let name = match (&processor.brand, &processor.vendor) {
+        (Some(brand), Some(vendor)) => Some(format!("{brand} ({vendor})")),
+        (brand, vendor) => brand.clone().or_else(|| vendor.clone()),
+    };
+    lines.extend(name.map(|name| ("processor", name)));
+    let threads = processor.threads;
+    lines.push((
+        "cores",
+        match processor.physical_cores {
+            Some(cores) => format!("{cores}, {threads} threads for this process"),
+            None => format!("{threads} threads for this process"),
+        },
+    ));
+    let caches = [
+        ("L1d", processor.caches.l1d),
+        ("L2", processor.caches.l2),
+        ("L3", processor.caches.l3),
+    ];
+    let caches = caches.into_iter().filter_map(|(name, bytes)| {
+        // Caches come in powers of two.
+        let bytes = bytes?;
+        Some(if bytes >= 1 << 20 {
+            format!("{name} {} MiB", bytes >> 20)
+        } else {
+            format!("{name} {} KiB", bytes >> 10)
+        })
+    });
+    let caches: Vec<_> = caches.collect();
+    if !caches.is_empty() {
+        lines.push(("caches", caches.join(", ")));
+    }
+    lines.extend(machine.memory.map(|memory| {
+        let limit = match memory.limit {
+            Some(limit) => format!(", limited to {}", units::bytes(limit)),
+            None => String::new(),
+        };
+        let (total, available) = (units::bytes(memory.total), units::bytes(memory.available));
+        ("memory", format!("{total}, {available} available{limit}"))
+    }));
+    for (name, available) in [("features", true), ("without", false)] {
+        let features = processor.features.iter();
+        let names: Vec<_> = features
+            .filter(|feature| feature.available == available)
+            .map(|feature| feature.name)
+            .collect();
+        if !names.is_empty() {
+            lines.push((name, names.join(" ")));
+        }
+    }
+    lines
 }

@@ -5,17 +5,15 @@
 mod tensors;
 
 use super::print_json;
-use crate::open::resolve;
+use crate::open::open_file;
 use crate::units;
 use anstyle::Style;
 use bitnet::Architecture;
-use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
+use bitnet::chat::ChatTemplate;
+use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
 use std::io::Write;
 use tensors::{Census, TypeCount};
-
-/// Positions a session holds unless asked otherwise, as `Model::open` has it.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// Arguments of `bitnet inspect`.
 #[derive(clap::Args)]
@@ -104,10 +102,7 @@ struct Memory {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let file = match self.model.or(self.named) {
-            Some(model) => ModelFile::open(&resolve(&model)?)?,
-            None => ModelFile::parse("demo model", Bytes::from_static(bitnet_demo::GGUF))?,
-        };
+        let file = open_file(self.model.or(self.named).as_deref())?;
         let report = Report::new(&file);
         if self.json {
             print_json(&report)
@@ -119,22 +114,17 @@ impl Arguments {
 
 impl Report {
     fn new(file: &ModelFile) -> Self {
-        let (container, architecture, tokenizer, chat_template, census) = match file {
+        let (container, architecture, tokenizer, census) = match file {
             ModelFile::Gguf(file) => (
                 format!("GGUF version {}", file.version()),
                 Architecture::from_gguf(file),
                 gguf_vocabulary(file),
-                file.string("tokenizer.chat_template")
-                    .ok()
-                    .flatten()
-                    .map(str::to_owned),
                 Census::of_gguf(file),
             ),
             ModelFile::SafeTensors(file) => (
                 "safetensors".to_owned(),
                 Architecture::from_config(file),
                 checkpoint_vocabulary(file),
-                checkpoint_template(file),
                 Census::of_checkpoint(file),
             ),
         };
@@ -143,11 +133,9 @@ impl Report {
             Err(error) => (None, Some(error.to_string())),
         };
         let memory = architecture.as_ref().map(|architecture| {
-            let heads = architecture.heads;
-            let kv_bytes_per_token =
-                (architecture.layers * 2 * heads.kv * heads.dim * size_of::<f32>()) as u64;
-            let context = architecture.context.min(DEFAULT_CONTEXT);
-            let kv_bytes = kv_bytes_per_token * context as u64;
+            let kv_bytes_per_token = architecture.kv_bytes_per_position();
+            let context = architecture.default_context();
+            let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
             Memory {
                 weights_bytes: census.resident_bytes,
                 kv_bytes_per_token,
@@ -163,7 +151,7 @@ impl Report {
             architecture: architecture.map(Shape::from),
             obstacle,
             tokenizer,
-            chat_template,
+            chat_template: ChatTemplate::source_in(file).ok().flatten(),
             tensors: census.types.iter().map(|kind| kind.tensors).sum(),
             parameters: census.parameters,
             bytes: census.bytes,
@@ -213,12 +201,8 @@ fn gguf_vocabulary(file: &Gguf) -> Option<Vocabulary> {
     })
 }
 
-fn sibling_text(file: &SafeTensorsModel, name: &str) -> Option<String> {
-    std::fs::read_to_string(file.sibling(name)?).ok()
-}
-
 fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
-    let text = sibling_text(file, "tokenizer.json")?;
+    let text = std::fs::read_to_string(file.sibling("tokenizer.json")?).ok()?;
     let json: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(Vocabulary {
         kind: json["model"]["type"]
@@ -227,14 +211,6 @@ fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
             .to_owned(),
         pre: None,
         tokens: json["model"]["vocab"].as_object().map(serde_json::Map::len),
-    })
-}
-
-fn checkpoint_template(file: &SafeTensorsModel) -> Option<String> {
-    sibling_text(file, "chat_template.jinja").or_else(|| {
-        let text = sibling_text(file, "tokenizer_config.json")?;
-        let json: serde_json::Value = serde_json::from_str(&text).ok()?;
-        json["chat_template"].as_str().map(str::to_owned)
     })
 }
 

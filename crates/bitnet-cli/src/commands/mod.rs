@@ -6,6 +6,7 @@ pub(crate) mod convert;
 pub(crate) mod devices;
 pub(crate) mod inspect;
 pub(crate) mod logits;
+mod memory;
 pub(crate) mod perplexity;
 pub(crate) mod run;
 mod sampling;

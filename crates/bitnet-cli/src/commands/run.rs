@@ -1,5 +1,6 @@
 //! `bitnet run`: continues a text.
 
+use super::memory::{Memory, tables};
 use super::print_json;
 use super::sampling::SamplingArguments;
 use crate::failure::{Interrupted, Usage};
@@ -13,6 +14,11 @@ use serde::Serialize;
 use std::io::{Read, Write, stdin};
 use std::time::Duration;
 
+/// The most tokens to generate unless asked otherwise.
+const TOKENS: usize = 128;
+/// The same where no prompt is given: no story of the demo model is as long.
+const STORY_TOKENS: usize = 400;
+
 /// Arguments of `bitnet run`.
 #[derive(clap::Args)]
 #[command(after_help = "\
@@ -21,7 +27,8 @@ Examples:
   bitnet run \"One day, Tom found a key\" --seed 7     the same text every time, on every machine
   bitnet run -m 2b4t \"The capital of France is\" -n 20 --temp 0
   cat notes.txt | bitnet run -m model.gguf -         the prompt from stdin
-  bitnet run --json \"Once upon a time\" | jq .text")]
+  bitnet run --json \"Once upon a time\" | jq .text
+  bitnet run --stats                                 what memory it took, and what was not copied")]
 pub(crate) struct Arguments {
     /// The text to continue; - reads it from stdin; without it, the beginning of a story
     prompt: Option<String>,
@@ -32,9 +39,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     threads: ThreadsArgument,
 
-    /// The most tokens to generate
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 128)]
-    tokens: usize,
+    /// The most tokens to generate [default: 128; without PROMPT 400, which is enough for a story to end]
+    #[arg(short = 'n', long, value_name = "TOKENS")]
+    tokens: Option<usize>,
 
     #[command(flatten)]
     sampling: SamplingArguments,
@@ -50,6 +57,10 @@ pub(crate) struct Arguments {
     /// Print the continuation alone, without the prompt
     #[arg(long)]
     no_echo: bool,
+
+    /// When done, say on stderr what memory the pool handed out and how much data was used without a copy
+    #[arg(long)]
+    stats: bool,
 
     /// Print one JSON object when done instead of streaming
     #[arg(long)]
@@ -71,17 +82,24 @@ struct Report<'a> {
     decode_seconds: f64,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    memory: Option<Memory>,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let prompt = self.prompt()?;
+        let most_tokens = if self.prompt.is_some() {
+            TOKENS
+        } else {
+            STORY_TOKENS
+        };
         let (sampling, seed) = self.sampling.options();
         let opened = self.model.open(self.threads.threads)?;
         let interrupt = Interrupt::watch()?;
         let mut session = opened.model.session()?;
         let options = GenerateOptions {
-            max_tokens: self.tokens,
+            max_tokens: self.tokens.unwrap_or(most_tokens),
             sampling,
             stop: self.stop,
             stop_at_end: !self.ignore_end,
@@ -124,6 +142,7 @@ impl Arguments {
                 decode_seconds: timings.decode_time.as_secs_f64(),
                 prompt_tokens_per_second: timings.prompt_rate(),
                 decode_tokens_per_second: timings.decode_rate(),
+                memory: self.stats.then(|| Memory::of(&opened.model)),
             })?;
         } else {
             writeln!(out)?;
@@ -133,6 +152,9 @@ impl Arguments {
                 "{dim}{line} | {} | seed {seed}{dim:#}",
                 opened.model.device()
             );
+            if self.stats {
+                anstream::eprintln!("\n{}", tables(&opened.model));
+            }
         }
         if interrupt.is_pressed() {
             return Err(Interrupted.into());

@@ -1,9 +1,9 @@
 //! `bitnet tokenize`: the tokens of a text.
 
 use super::print_json;
-use crate::open::ModelArguments;
+use crate::open::open_file;
 use anyhow::Context;
-use bitnet::tokenizer::EncodeOptions;
+use bitnet::tokenizer::{EncodeOptions, Tokenizer};
 use serde::Serialize;
 use std::io::{Read, Write, stdin};
 
@@ -16,8 +16,9 @@ Examples:
   bitnet tokenize -m 2b4t --special \"<|eot_id|>\"     as one token
   bitnet tokenize - < text.txt")]
 pub(crate) struct Arguments {
-    #[command(flatten)]
-    model: ModelArguments,
+    /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
+    #[arg(short, long, value_name = "MODEL")]
+    model: Option<String>,
 
     /// The text; - reads it from stdin
     text: String,
@@ -52,8 +53,7 @@ impl Arguments {
         } else {
             self.text
         };
-        let model = self.model.open(Some(1))?.model;
-        let tokenizer = model.tokenizer();
+        let tokenizer = Tokenizer::from_file(&open_file(self.model.as_deref())?)?;
         let ids = tokenizer.encode(
             &text,
             EncodeOptions {

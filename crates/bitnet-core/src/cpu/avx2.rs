@@ -1,14 +1,16 @@
 //! AVX2 and F16C kernels.
 //!
-//! Float kernels are `portable`, compiled for 256-bit registers (and without FMA, which would change bits).
+//! Float kernels are those of `simd` on 256-bit registers (which use no FMA: it would change bits).
 //! Ternary codes c = t + 1 ∈ {0, 1, 2} (3 on bad data) are unsigned bytes, activations signed bytes:
 //! `maddubs` gives exact i16 pair sums of at most 3·128·2 = 768, so 32 of them fit an i16 lane.
 
-use super::kernels::{Kernels, KeysValues};
-use super::portable;
+use super::kernels::{FloatIsa, Kernels, TILE};
+use super::scalar::widen_f16;
+use crate::Result;
 use crate::math::tree_sum;
-use crate::{Gate, Result};
 use bitnet_quant::{Format, I2sLayout};
+use rten_simd::SimdOp;
+use rten_simd::isa::{Avx2Isa, GenericIsa};
 use std::arch::x86_64::*;
 
 /// Vectors whose `maddubs` sums may be added in i16 before they are widened.
@@ -16,73 +18,41 @@ const I16_STEPS: usize = 32;
 
 /// Wraps a function of the same name in `enabled` so that it can stand in the table.
 macro_rules! entry {
-    ($name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?) => {
-        fn $name($($arg: $type),*) $(-> $result)? {
-            // SAFETY: `kernels::of` hands this table out only where AVX2 and F16C were detected.
+    ($visibility:vis $name:ident($($arg:ident: $type:ty),*) $(-> $result:ty)?) => {
+        $visibility fn $name($($arg: $type),*) $(-> $result)? {
+            // SAFETY: `kernels::of` hands out this table, and the one of AVX-512 that borrows from it, only where AVX2
+            // and F16C were detected.
             unsafe { enabled::$name($($arg),*) }
         }
     };
 }
 
-entry!(dot(a: &[f32], b: &[f32]) -> f32);
 entry!(dot_f16(a: &[f32], b: &[u8]) -> f32);
-entry!(rms_norm(x: &mut [f32], gain: &[f32], eps: f32));
-entry!(quantize(x: &[f32], q: &mut [i8]) -> f32);
-entry!(gate(g: &mut [f32], u: &[f32], function: Gate));
-entry!(attend(q: &[f32], kv: KeysValues<'_>, place: (usize, usize), scores: &mut [f32], out: &mut [f32]));
-entry!(add(x: &mut [f32], y: &[f32]));
 entry!(packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()>);
-entry!(code_sums(codes: [&[u8]; 4], q: &[i8], group: usize, out: &mut [i32]));
+entry!(pub(super) i2_s_a_sum(row: &[u8], q: &[i8]) -> i32);
+entry!(tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]));
 
-pub(super) static KERNELS: Kernels = Kernels {
-    dot,
-    dot_f16,
-    rms_norm,
-    quantize,
-    gate,
-    attend,
-    add,
-    packed_sums,
-    code_sums,
-};
+struct Avx2;
+
+impl FloatIsa for Avx2 {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        match Avx2Isa::new() {
+            // SAFETY: `Avx2Isa::new` found AVX2, FMA and F16C.
+            Some(isa) => unsafe { enabled::run(isa, op) },
+            // The table is not handed out then; the bits would be the same.
+            None => op.eval(GenericIsa::new()),
+        }
+    }
+}
+
+pub(super) static KERNELS: Kernels = Kernels::new::<Avx2>(dot_f16, packed_sums, tile_sums);
 
 mod enabled {
     use super::*;
 
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
-        portable::dot(a, b)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn rms_norm(x: &mut [f32], gain: &[f32], eps: f32) {
-        portable::rms_norm(x, gain, eps);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn quantize(x: &[f32], q: &mut [i8]) -> f32 {
-        portable::quantize(x, q)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn gate(g: &mut [f32], u: &[f32], function: Gate) {
-        portable::gate(g, u, function);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn attend(
-        q: &[f32],
-        kv: KeysValues<'_>,
-        place: (usize, usize),
-        scores: &mut [f32],
-        out: &mut [f32],
-    ) {
-        portable::attend(q, kv, place, scores, out);
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn add(x: &mut [f32], y: &[f32]) {
-        portable::add(x, y);
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn run<Op: SimdOp>(isa: Avx2Isa, op: Op) -> Op::Output {
+        op.eval(isa)
     }
 
     #[target_feature(enable = "avx2,f16c")]
@@ -116,7 +86,7 @@ mod enabled {
         }
         let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
         for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * portable::widen_f16(u16::from_le_bytes(*b));
+            *lane += a * widen_f16(u16::from_le_bytes(*b));
         }
         tree_sum(lanes)
     }
@@ -124,7 +94,7 @@ mod enabled {
     #[target_feature(enable = "avx2,f16c")]
     pub(super) fn packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()> {
         match format {
-            Format::I2s(I2sLayout::A) if out.len() == 1 => out[0] = i2_s_a(row, q),
+            Format::I2s(I2sLayout::A) if out.len() == 1 => out[0] = i2_s_a_sum(row, q),
             Format::I2s(I2sLayout::B) if out.len() == 1 => out[0] = i2_s_b(row, q),
             Format::Tq2_0 => blocks::<66, 256>(row, q, out, |block, q| tq2_0(block, q)),
             Format::Tq1_0 => blocks::<54, 256>(row, q, out, |block, q| tq1_0(block, q)),
@@ -203,7 +173,7 @@ mod enabled {
     /// Blocks of 32 bytes, 128 elements, the first 32 in bits 7:6.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn i2_s_a(row: &[u8], q: &[i8]) -> i32 {
+    pub(super) fn i2_s_a_sum(row: &[u8], q: &[i8]) -> i32 {
         let mask = _mm256_set1_epi8(3);
         let mut total = _mm256_setzero_si256();
         let rows = row.as_chunks::<32>().0.chunks(I16_STEPS / 4);
@@ -361,46 +331,75 @@ mod enabled {
     }
 
     #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn code_sums(codes: [&[u8]; 4], q: &[i8], group: usize, out: &mut [i32]) {
-        for (index, (q, out)) in q.chunks(group).zip(out.as_chunks_mut::<4>().0).enumerate() {
-            let span = index * group..index * group + q.len();
-            let rows = codes.map(|row| row.get(span.clone()).unwrap_or_default());
-            *out = group_sums(rows, q);
+    pub(super) fn tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]) {
+        let rows = codes.map(|row| row.as_chunks::<32>().0);
+        let q = q.map(|q| bytes_of(q).as_chunks::<32>().0);
+        let steps = group / 32;
+        for (index, out) in out
+            .as_chunks_mut::<{ TILE * TILE }>()
+            .0
+            .iter_mut()
+            .enumerate()
+        {
+            let rows = rows.map(|row| &row[index * steps..][..steps]);
+            // Two tokens at a time: eight sums, a row of codes and two activations fit the sixteen registers.
+            for pair in [0, 2] {
+                let sums = pair_sums(
+                    rows,
+                    [q[pair], q[pair + 1]].map(|q| &q[index * steps..][..steps]),
+                );
+                for row in 0..TILE {
+                    out[TILE * row + pair] = sums[0][row];
+                    out[TILE * row + pair + 1] = sums[1][row];
+                }
+            }
         }
     }
 
-    /// Four rows of codes against one row of activations.
+    /// Four rows of codes against two rows of activations, all of one length: `[token, row]`.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn group_sums(rows: [&[u8]; 4], q: &[i8]) -> [i32; 4] {
-        let q = bytes_of(q);
-        let n = rows.iter().map(|row| row.len()).fold(q.len(), usize::min);
-        let whole = n / 32 * 32;
-        let chunks = rows.map(|row| row[..whole].as_chunks::<32>().0);
-        let q_chunks = q[..whole].as_chunks::<32>().0;
-        let mut totals = [_mm256_setzero_si256(); 4];
+    fn pair_sums(rows: [&[[u8; 32]]; TILE], q: [&[[u8; 32]]; 2]) -> [[i32; TILE]; 2] {
+        let steps = q[0].len();
+        let (rows, q) = (rows.map(|row| &row[..steps]), q.map(|q| &q[..steps]));
+        let mut totals = [[_mm256_setzero_si256(); TILE]; 2];
         let mut start = 0;
-        while start < q_chunks.len() {
-            let end = (start + I16_STEPS).min(q_chunks.len());
-            let mut sums = [_mm256_setzero_si256(); 4];
+        while start < steps {
+            let end = (start + I16_STEPS).min(steps);
+            let mut sums = [[_mm256_setzero_si256(); TILE]; 2];
             for i in start..end {
-                let q = load32(&q_chunks[i]);
-                for row in 0..4 {
-                    let products = _mm256_maddubs_epi16(load32(&chunks[row][i]), q);
-                    sums[row] = _mm256_add_epi16(sums[row], products);
+                let q = [load32(&q[0][i]), load32(&q[1][i])];
+                for row in 0..TILE {
+                    let codes = load32(&rows[row][i]);
+                    for token in 0..2 {
+                        let products = _mm256_maddubs_epi16(codes, q[token]);
+                        sums[token][row] = _mm256_add_epi16(sums[token][row], products);
+                    }
                 }
             }
-            for row in 0..4 {
-                totals[row] = _mm256_add_epi32(totals[row], widen(sums[row]));
+            for token in 0..2 {
+                for row in 0..TILE {
+                    totals[token][row] =
+                        _mm256_add_epi32(totals[token][row], widen(sums[token][row]));
+                }
             }
             start = end;
         }
-        let mut result = [0; 4];
-        for row in 0..4 {
-            let rest = rows[row][whole..n].iter().zip(&q[whole..n]);
-            let rest: i32 = rest.map(|(c, q)| i32::from(*c) * i32::from(*q as i8)).sum();
-            result[row] = sum_i32(totals[row]) + rest;
-        }
-        result
+        totals.map(|totals| sum_each(totals))
+    }
+
+    /// The sums of four registers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn sum_each([a, b, c, d]: [__m256i; 4]) -> [i32; 4] {
+        let lanes = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
+        let (low, high) = (
+            _mm256_castsi256_si128(lanes),
+            _mm256_extracti128_si256::<1>(lanes),
+        );
+        let mut sums = [0; 4];
+        // SAFETY: the array holds four i32.
+        unsafe { _mm_storeu_si128(sums.as_mut_ptr().cast(), _mm_add_epi32(low, high)) };
+        sums
     }
 }

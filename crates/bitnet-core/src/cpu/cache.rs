@@ -1,14 +1,20 @@
 //! Keys and values of one session: f32, `[position, kv heads · dim]` for each layer, grown as positions come.
+//!
+//! A layer's keys (and its values) are one buffer, so that attention reads a contiguous run. A full buffer is replaced by one
+//! of twice the size, up to the capacity: each position is copied at most twice on average, and the pool reuses what
+//! was outgrown.
 
-use super::{out_of_memory, shape_error};
+use super::shape_error;
+use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::{Error, Heads, Result};
 
-/// Positions that memory is reserved for at a time.
-const GROWTH: usize = 256;
+/// Positions that a layer's first buffers have room for.
+const FIRST: usize = 256;
 
 /// The KV cache of the CPU backend.
 #[derive(Debug)]
 pub struct CpuCache {
+    pool: HybridMemoryPool,
     heads: Heads,
     capacity: usize,
     layers: Vec<Layer>,
@@ -16,12 +22,63 @@ pub struct CpuCache {
 
 #[derive(Debug, Default)]
 struct Layer {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+    keys: Floats,
+    values: Floats,
+}
+
+/// Floats that come one position after the other.
+#[derive(Debug, Default)]
+struct Floats {
+    /// Nothing until the first position.
+    buffer: Option<Buffer<f32>>,
+    len: usize,
+}
+
+impl Floats {
+    fn room(&self) -> usize {
+        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+    }
+
+    fn as_slice(&self) -> &[f32] {
+        self.buffer
+            .as_ref()
+            .map_or(&[], |buffer| &buffer[..self.len])
+    }
+
+    /// Makes room for `len` floats: that many or twice what there was, at most `capacity`.
+    fn reserve(
+        &mut self,
+        pool: &HybridMemoryPool,
+        first: usize,
+        len: usize,
+        capacity: usize,
+    ) -> Result<()> {
+        if len <= self.room() {
+            return Ok(());
+        }
+        let target = len.max(2 * self.room()).max(first).min(capacity);
+        let mut buffer = pool.buffer_uninit(target, Tag::KvCache)?;
+        buffer[..self.len].copy_from_slice(self.as_slice());
+        self.buffer = Some(buffer);
+        Ok(())
+    }
+
+    /// Appends to room that is there.
+    fn extend(&mut self, new: &[f32]) {
+        if let Some(buffer) = &mut self.buffer {
+            buffer[self.len..][..new.len()].copy_from_slice(new);
+            self.len += new.len();
+        }
+    }
 }
 
 impl CpuCache {
-    pub(super) fn new(layers: usize, heads: Heads, capacity: usize) -> Result<Self> {
+    pub(super) fn new(
+        pool: &HybridMemoryPool,
+        layers: usize,
+        heads: Heads,
+        capacity: usize,
+    ) -> Result<Self> {
         if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
             return Err(Error::Shape {
                 what: "attention heads".into(),
@@ -31,9 +88,15 @@ impl CpuCache {
         }
         let mut list = Vec::new();
         list.try_reserve_exact(layers)
-            .map_err(|_| out_of_memory("KV cache", layers))?;
+            .map_err(|_| Error::OutOfMemory {
+                what: "the layers of a KV cache".into(),
+                bytes: layers.saturating_mul(size_of::<Layer>()),
+                in_use: 0,
+                limit: None,
+            })?;
         list.resize_with(layers, Layer::default);
         Ok(Self {
+            pool: pool.clone(),
             heads,
             capacity,
             layers: list,
@@ -51,15 +114,15 @@ impl CpuCache {
     pub(super) fn truncate(&mut self, len: usize) {
         let floats = len.saturating_mul(self.stride());
         for layer in &mut self.layers {
-            layer.keys.truncate(floats);
-            layer.values.truncate(floats);
+            layer.keys.len = layer.keys.len.min(floats);
+            layer.values.len = layer.values.len.min(floats);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.layers
             .iter()
-            .map(|l| 4 * (l.keys.capacity() + l.values.capacity()))
+            .map(|l| 4 * (l.keys.room() + l.values.room()))
             .sum()
     }
 
@@ -70,7 +133,7 @@ impl CpuCache {
         if keys.len() != values.len() || !keys.len().is_multiple_of(stride) {
             return Err(shape_error("keys and values", keys.len(), values.len()));
         }
-        let positions = (layer.keys.len() + keys.len()) / stride;
+        let positions = (layer.keys.len + keys.len()) / stride;
         if positions > capacity {
             return Err(Error::Shape {
                 what: "KV cache".into(),
@@ -78,21 +141,19 @@ impl CpuCache {
                 found: format!("{positions} positions"),
             });
         }
-        let target = positions.next_multiple_of(GROWTH).min(capacity) * stride;
+        let (first, most) = (FIRST * stride, capacity.saturating_mul(stride));
         for (store, new) in [(&mut layer.keys, keys), (&mut layer.values, values)] {
-            if store.capacity() < store.len() + new.len() {
-                store
-                    .try_reserve_exact(target - store.len())
-                    .map_err(|_| out_of_memory("KV cache", 4 * target))?;
-            }
-            store.extend_from_slice(new);
+            store.reserve(&self.pool, first, store.len + new.len(), most)?;
         }
+        // Both or neither.
+        layer.keys.extend(keys);
+        layer.values.extend(values);
         Ok(())
     }
 
     pub(super) fn layer(&self, layer: usize) -> Result<(&[f32], &[f32])> {
         let layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
-        Ok((&layer.keys, &layer.values))
+        Ok((layer.keys.as_slice(), layer.values.as_slice()))
     }
 }
 

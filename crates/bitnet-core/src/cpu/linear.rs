@@ -4,13 +4,17 @@
 //! scale: the inner sum exact in i32, the outer one in f32 from the first group to the last (one group, and d = 1,
 //! where the scale belongs to the tensor).
 
+use super::kernels::TILE;
 use super::{CpuActivation, CpuBackend, Int8Rows, Rows, shape_error};
 use crate::device::Operation;
-use crate::{Result, WeightMatrix};
+use crate::zero_copy::Movement;
+use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 
-/// Weight rows that share a pass over the activations.
-const TILE: usize = 4;
+/// Weight rows that are unpacked together: their codes, and the activations of one tile, stay near the core.
+const PANEL: usize = 4 * TILE;
+/// Tokens whose products are transposed together: a cache line of them.
+const STRIP: usize = 16;
 
 impl CpuBackend {
     /// `[tokens, rows]`: in int8 where the weights are ternary and activations are quantized, else in f32.
@@ -29,42 +33,54 @@ impl CpuBackend {
         let job = TernaryJob::new(a, weights);
         // Few tokens are multiplied straight from the packed row; more share one unpacking.
         let direct = tokens <= self.crossovers.direct_up_to(weights.format());
-        self.by_weight_row(Operation::TernaryMatmul, tokens, weights, |first, out| {
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+        }
+        let work = |first: usize, out: &mut [f32]| {
             if direct {
                 self.ternary_direct(&job, first, out)
             } else {
                 self.ternary_tiled(&job, first, out)
             }
-        })
+        };
+        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
+        let operation = Operation::TernaryMatmul;
+        self.by_weight_row(operation, tokens, weights, &mut product.values, work)?;
+        Ok(product)
     }
 
     /// Few tokens: every packed row is read once for each of them.
     fn ternary_direct(&self, job: &TernaryJob<'_>, first: usize, out: &mut [f32]) -> Result<()> {
         let tokens = job.a.scales.len();
-        let mut sums = vec![0; job.groups];
-        let mut scales = vec![1.0; job.groups];
+        let mut sums = self.pool.buffer_uninit(job.groups, Tag::Scratch)?;
+        let mut scales = self.pool.buffer_uninit(job.groups, Tag::Scratch)?;
+        scales.fill(1.0);
         let rows = job.weights.row_range(first, out.len() / tokens);
         for (row, out) in rows.zip(out.chunks_exact_mut(tokens)) {
             job.row_scales(row, &mut scales)?;
             for (token, out) in out.iter_mut().enumerate() {
                 let format = job.weights.format();
                 (self.kernels.packed_sums)(format, row, job.q(token), &mut sums)?;
-                *out = job.finish(token, sums.iter().copied(), &scales);
+                *out = job.finish(token, &sums, &scales);
             }
         }
         Ok(())
     }
 
-    /// Many tokens: [`TILE`] rows are unpacked to bytes once, then meet every token.
+    /// Many tokens: a panel of rows is unpacked to bytes once, then meets [`TILE`] tokens at a time.
     fn ternary_tiled(&self, job: &TernaryJob<'_>, first: usize, out: &mut [f32]) -> Result<()> {
         let tokens = job.a.scales.len();
         let cols = job.weights.stored_cols();
-        let mut codes = vec![0i8; TILE * cols];
-        let mut scales = vec![1.0; TILE * job.groups];
-        let mut sums = vec![0; TILE * job.groups];
-        for (tile, out) in out.chunks_mut(TILE * tokens).enumerate() {
-            let count = out.len() / tokens;
-            let rows = job.weights.row_range(first + tile * TILE, count);
+        let mut codes = self.pool.buffer::<i8>(PANEL * cols, Tag::Scratch)?;
+        let mut scales = self.pool.buffer_uninit(PANEL * job.groups, Tag::Scratch)?;
+        scales.fill(1.0);
+        let mut sums = self.pool.buffer(TILE * TILE * job.groups, Tag::Scratch)?;
+        for (panel, out) in out.chunks_mut(PANEL * tokens).enumerate() {
+            let rows = job
+                .weights
+                .row_range(first + panel * PANEL, out.len() / tokens);
             let unpacked = codes
                 .chunks_exact_mut(cols)
                 .zip(scales.chunks_exact_mut(job.groups));
@@ -73,18 +89,19 @@ impl CpuBackend {
                 codes.iter_mut().for_each(|t| *t += 1);
                 job.row_scales(row, scales)?;
             }
-            let codes: &[u8] = bytemuck::cast_slice(&codes);
-            // A tile at the end of the matrix repeats its first row in place of the missing ones.
-            let rows = [0, 1, 2, 3].map(|row| {
-                let row = if row < count { row } else { 0 };
-                &codes[row * cols..][..cols]
-            });
-            for token in 0..tokens {
-                (self.kernels.code_sums)(rows, job.q(token), cols / job.groups, &mut sums);
-                for row in 0..count {
-                    let sums = sums.iter().skip(row).step_by(TILE).copied();
-                    let scales = &scales[row * job.groups..][..job.groups];
-                    out[row * tokens + token] = job.finish(token, sums, scales);
+            for start in (0..tokens).step_by(TILE) {
+                let tile = job.tile(start);
+                let panel = codes.chunks_exact(TILE * cols);
+                let panel = panel.zip(scales.chunks_exact(TILE * job.groups));
+                for ((codes, scales), out) in panel.zip(out.chunks_mut(TILE * tokens)) {
+                    let codes: &[u8] = bytemuck::cast_slice(codes);
+                    let rows = [0, 1, 2, 3].map(|row| &codes[row * cols..][..cols]);
+                    (self.kernels.tile_sums)(rows, tile.q, cols / job.groups, &mut sums);
+                    let products = job.finish_tile(&tile, &sums, scales);
+                    for (out, products) in out.chunks_mut(tokens).zip(products.chunks(TILE)) {
+                        let out = out[start..].iter_mut().zip(products);
+                        out.for_each(|(out, product)| *out = *product);
+                    }
                 }
             }
         }
@@ -93,14 +110,34 @@ impl CpuBackend {
 
     /// f32 rows times any matrix, each weight decoded to f32.
     pub(super) fn dense(&self, x: &Rows, weights: &WeightMatrix) -> Result<Rows> {
+        let mut product = Rows::new(&self.pool, x.tokens, weights.rows())?;
+        self.dense_into(x, weights, &mut product.values)?;
+        Ok(product)
+    }
+
+    /// [`dense`](Self::dense) into `[tokens, rows]` floats.
+    pub(super) fn dense_into(
+        &self,
+        x: &Rows,
+        weights: &WeightMatrix,
+        product: &mut [f32],
+    ) -> Result<()> {
         if weights.cols() != x.width {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let factor = weights.output_scale();
         let format = weights.format();
         let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
-        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, |first, out| {
-            let mut decoded = vec![0.0; weights.stored_cols()];
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            let decoded = weights.rows() * weights.stored_cols();
+            self.moved(Movement::Copy, decoded * size_of::<f32>());
+        }
+        let work = |first: usize, out: &mut [f32]| {
+            let mut decoded = self
+                .pool
+                .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
             let rows = weights.row_range(first, out.len() / x.tokens);
             for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
                 if !direct {
@@ -116,47 +153,46 @@ impl CpuBackend {
                 }
             }
             Ok(())
-        })
+        };
+        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, product, work)
     }
 
     /// Splits the rows of `weights` over the threads. `work` gets a first row and fills `[rows, tokens]`; the
-    /// result is `[tokens, rows]`.
+    /// product is `[tokens, rows]`.
     fn by_weight_row(
         &self,
         operation: Operation,
         tokens: usize,
         weights: &WeightMatrix,
+        product: &mut [f32],
         work: impl Fn(usize, &mut [f32]) -> Result<()> + Sync + Send,
-    ) -> Result<Rows> {
-        let mut product = Rows::zeros(tokens, weights.rows())?;
+    ) -> Result<()> {
         if tokens == 0 {
-            return Ok(product);
+            return Ok(());
         }
-        let macs = product.values.len().saturating_mul(weights.cols());
+        let macs = product.len().saturating_mul(weights.cols());
         let chunk = self.chunk(operation, weights.rows(), TILE, macs);
-        self.threads
-            .chunks(&mut product.values, chunk * tokens, |index, out| {
+        let fill = |columns: &mut [f32]| {
+            self.threads.chunks(columns, chunk * tokens, |index, out| {
                 work(index * chunk, out)
-            })?;
+            })
+        };
         if tokens == 1 {
-            return Ok(product);
+            return fill(product);
         }
-        let mut transposed = Rows::zeros(tokens, weights.rows())?;
-        let elements = transposed.values.len();
-        let chunk = self.chunk(Operation::Elementwise, tokens, 1, elements);
-        self.threads.chunks(
-            &mut transposed.values,
-            chunk * weights.rows(),
-            |index, out| {
-                let first = index * chunk;
-                for (token, out) in (first..).zip(out.chunks_exact_mut(weights.rows())) {
-                    let column = product.values[token..].iter().step_by(tokens);
-                    out.iter_mut().zip(column).for_each(|(out, x)| *out = *x);
-                }
-                Ok(())
-            },
-        )?;
-        Ok(transposed)
+        let mut columns = self.pool.buffer_uninit(product.len(), Tag::Scratch)?;
+        fill(&mut columns)?;
+        let strip = STRIP * weights.rows();
+        self.threads.chunks(product, strip, |index, out| {
+            for (row, product) in columns.chunks_exact(tokens).enumerate() {
+                let column = out[row..].iter_mut().step_by(weights.rows());
+                let product = &product[index * STRIP..];
+                column
+                    .zip(product)
+                    .for_each(|(out, product)| *out = *product);
+            }
+            Ok(())
+        })
     }
 }
 
@@ -166,8 +202,8 @@ struct TernaryJob<'a> {
     weights: &'a WeightMatrix,
     /// Groups of columns with a scale of their own.
     groups: usize,
-    /// Runs of [`Int8Rows::RUN`] columns in a group; the last group may be shorter.
-    runs: usize,
+    /// Σ q over each group: `tokens × groups`.
+    q_sums: Vec<i32>,
     factor: f32,
 }
 
@@ -178,13 +214,20 @@ impl<'a> TernaryJob<'a> {
             Format::I2s(_) => 1,
             format => cols / format.block_len(),
         };
+        // The last run of a row may reach into the padding, which adds nothing.
         let runs = (cols / groups).div_ceil(Int8Rows::RUN);
+        let tokens = a.sums.chunks_exact(a.stride / Int8Rows::RUN);
+        let q_sums = tokens
+            .flat_map(|sums| sums.chunks(runs).take(groups))
+            .map(|runs| runs.iter().sum())
+            .collect();
+        let factor = weights.scale() * weights.output_scale();
         Self {
             a,
             weights,
             groups,
-            runs,
-            factor: weights.scale() * weights.output_scale(),
+            q_sums,
+            factor,
         }
     }
 
@@ -201,14 +244,53 @@ impl<'a> TernaryJob<'a> {
     }
 
     /// From Σ c·q of each group to the product.
-    fn finish(&self, token: usize, sums: impl Iterator<Item = i32>, scales: &[f32]) -> f32 {
-        let per_token = self.a.stride / Int8Rows::RUN;
-        let q_sums = self.a.sums[token * per_token..][..per_token].chunks(self.runs);
+    fn finish(&self, token: usize, sums: &[i32], scales: &[f32]) -> f32 {
+        let q_sums = &self.q_sums[token * self.groups..][..self.groups];
         let mut total = 0.0;
-        for ((sum, q_sums), scale) in sums.zip(q_sums).zip(scales) {
-            let q_sum: i32 = q_sums.iter().sum();
+        for ((sum, q_sum), scale) in sums.iter().zip(q_sums).zip(scales) {
             total += (sum - q_sum) as f32 * scale;
         }
         total / self.a.scales[token] * self.factor
     }
+
+    /// The activations of [`TILE`] tokens from `start`. Past the last token the first of them stands in.
+    fn tile(&self, start: usize) -> TokenTile<'a> {
+        let tokens = self.a.scales.len();
+        let tokens = [0, 1, 2, 3].map(|i| if start + i < tokens { start + i } else { start });
+        TokenTile {
+            tokens,
+            q: tokens.map(|token| self.q(token)),
+        }
+    }
+
+    /// [`finish`](Self::finish) for a tile: `sums` as the kernel lays them out, `scales` of four rows; the result is
+    /// `[row, token]`.
+    fn finish_tile(
+        &self,
+        tile: &TokenTile<'_>,
+        sums: &[i32],
+        scales: &[f32],
+    ) -> [f32; TILE * TILE] {
+        let mut totals = [0.0; TILE * TILE];
+        for (group, sums) in sums.as_chunks::<{ TILE * TILE }>().0.iter().enumerate() {
+            let q_sums = tile
+                .tokens
+                .map(|token| self.q_sums[token * self.groups + group]);
+            let scales = [0, 1, 2, 3].map(|row| scales[row * self.groups + group]);
+            for i in 0..TILE * TILE {
+                totals[i] += (sums[i] - q_sums[i % TILE]) as f32 * scales[i / TILE];
+            }
+        }
+        let token_scales = tile.tokens.map(|token| self.a.scales[token]);
+        for (i, total) in totals.iter_mut().enumerate() {
+            *total = *total / token_scales[i % TILE] * self.factor;
+        }
+        totals
+    }
+}
+
+/// Some tokens and their activations.
+struct TokenTile<'a> {
+    tokens: [usize; TILE],
+    q: [&'a [i8]; TILE],
 }

@@ -5,11 +5,12 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod cache;
 mod isa;
 mod kernels;
 mod linear;
-mod portable;
 mod product;
 mod rope;
 mod scalar;
@@ -20,55 +21,57 @@ pub use isa::{ISA_VARIABLE, Isa};
 pub use rope::Rotations;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
+use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::zero_copy::Movement;
 use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
 use kernels::Kernels;
 use threads::Threads;
 
 /// f32 rows: `tokens × width`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Rows {
-    values: Vec<f32>,
+    values: Buffer<f32>,
     tokens: usize,
     width: usize,
 }
 
 impl Rows {
-    fn zeros(tokens: usize, width: usize) -> Result<Self> {
-        let bytes = || tokens.saturating_mul(width).saturating_mul(4);
-        let len = tokens
-            .checked_mul(width)
-            .ok_or_else(|| out_of_memory("activations", bytes()))?;
-        let mut values = Vec::new();
-        values
-            .try_reserve_exact(len)
-            .map_err(|_| out_of_memory("activations", bytes()))?;
-        values.resize(len, 0.0);
+    /// Rows to be written: they hold what an earlier owner of their memory left.
+    fn new(pool: &HybridMemoryPool, tokens: usize, width: usize) -> Result<Self> {
+        let len = tokens.saturating_mul(width);
         Ok(Self {
-            values,
+            values: pool.buffer_uninit(len, Tag::Activation)?,
             tokens,
             width,
+        })
+    }
+
+    pub(crate) fn copy(&self, pool: &HybridMemoryPool) -> Result<Self> {
+        Ok(Self {
+            values: pool.buffer_copy(&self.values, Tag::Activation)?,
+            ..*self
         })
     }
 }
 
 /// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct CpuActivation {
     rows: Rows,
     int8: Option<Int8Rows>,
 }
 
 /// Rows rounded to int8, padded with zeros to whole blocks of any ternary format.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Int8Rows {
     /// `tokens × stride`.
-    q: Vec<i8>,
+    q: Buffer<i8>,
     /// Width rounded up to [`Int8Rows::BLOCK`].
     stride: usize,
     /// s of each token: q ≈ x·s.
-    scales: Vec<f32>,
+    scales: Buffer<f32>,
     /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
-    sums: Vec<i32>,
+    sums: Buffer<i32>,
 }
 
 impl Int8Rows {
@@ -76,15 +79,6 @@ impl Int8Rows {
     const BLOCK: usize = 256;
     /// The shortest group of columns that shares a weight scale.
     const RUN: usize = 64;
-}
-
-fn out_of_memory(what: &str, bytes: usize) -> Error {
-    Error::OutOfMemory {
-        what: what.into(),
-        bytes,
-        in_use: 0,
-        limit: None,
-    }
 }
 
 fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error {
@@ -101,15 +95,28 @@ pub struct CpuBackend {
     kernels: &'static Kernels,
     threads: Threads,
     crossovers: Crossovers,
+    pool: HybridMemoryPool,
 }
 
 impl CpuBackend {
     /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
-    /// says, else the ones that the machine's [`RoutingTable`] prefers).
+    /// says, else the ones that the machine's [`RoutingTable`] prefers), and a memory pool of its own.
     ///
     /// # Errors
     /// If the instruction set is missing or the threads cannot be started.
     pub fn new(threads: Option<usize>, isa: Option<Isa>) -> Result<Self> {
+        Self::with_pool(threads, isa, HybridMemoryPool::default())
+    }
+
+    /// A backend whose activations, scratch and caches come from `pool`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_pool(
+        threads: Option<usize>,
+        isa: Option<Isa>,
+        pool: HybridMemoryPool,
+    ) -> Result<Self> {
         let isa = match isa {
             Some(isa) => isa.name().parse()?,
             None => Isa::from_environment()?,
@@ -119,6 +126,7 @@ impl CpuBackend {
             kernels: kernels::of(isa),
             threads: Threads::new(threads)?,
             crossovers: RoutingTable::current().crossovers(isa),
+            pool,
         })
     }
 
@@ -153,6 +161,11 @@ impl CpuBackend {
         self.threads.count()
     }
 
+    /// Accounts for `bytes` of data handed to their next user.
+    fn moved(&self, movement: Movement, bytes: usize) {
+        self.pool.zero_copy().record(movement, bytes);
+    }
+
     /// RMSNorm of every row.
     fn norm(&self, rows: &mut Rows, norm: Norm<'_, Vec<f32>>) -> Result<()> {
         if norm.gain.len() != rows.width {
@@ -176,10 +189,14 @@ impl CpuBackend {
         let stride = rows.width.next_multiple_of(Int8Rows::BLOCK);
         let runs = stride / Int8Rows::RUN;
         let mut int8 = Int8Rows {
-            q: vec![0; rows.tokens * stride],
+            q: self
+                .pool
+                .buffer_uninit(rows.tokens.saturating_mul(stride), Tag::Activation)?,
             stride,
-            scales: vec![0.0; rows.tokens],
-            sums: vec![0; rows.tokens * runs],
+            scales: self.pool.buffer_uninit(rows.tokens, Tag::Activation)?,
+            sums: self
+                .pool
+                .buffer_uninit(rows.tokens.saturating_mul(runs), Tag::Activation)?,
         };
         let quantized = int8
             .q
@@ -188,11 +205,14 @@ impl CpuBackend {
         for ((q, x), (scale, sums)) in
             quantized.zip(int8.scales.iter_mut().zip(int8.sums.chunks_exact_mut(runs)))
         {
-            *scale = (self.kernels.quantize)(x, &mut q[..rows.width]);
+            let (q_row, padding) = q.split_at_mut(rows.width);
+            *scale = (self.kernels.quantize)(x, q_row);
+            padding.fill(0);
             for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
                 *sum = q.iter().map(|q| i32::from(*q)).sum();
             }
         }
+        self.moved(Movement::Copy, int8.q.len());
         Ok(CpuActivation {
             rows,
             int8: Some(int8),
@@ -216,6 +236,10 @@ impl Backend for CpuBackend {
             self.isa,
             if threads == 1 { "" } else { "s" }
         )
+    }
+
+    fn pool(&self) -> &HybridMemoryPool {
+        &self.pool
     }
 
     fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
@@ -244,7 +268,7 @@ impl Backend for CpuBackend {
     }
 
     fn cache(&self, layers: usize, heads: Heads, capacity: usize) -> Result<CpuCache> {
-        CpuCache::new(layers, heads, capacity)
+        CpuCache::new(&self.pool, layers, heads, capacity)
     }
 
     fn truncate(&self, cache: &mut CpuCache, len: usize) {
@@ -260,8 +284,8 @@ impl Backend for CpuBackend {
     }
 
     fn embed(&self, table: &WeightMatrix, tokens: &[u32]) -> Result<Rows> {
-        let mut rows = Rows::zeros(tokens.len(), table.cols())?;
-        let mut stored = vec![0.0; table.stored_cols()];
+        let mut rows = Rows::new(&self.pool, tokens.len(), table.cols())?;
+        let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
         for (out, &token) in rows.values.chunks_exact_mut(table.cols()).zip(tokens) {
             if token as usize >= table.rows() {
                 return Err(Error::Value {
@@ -274,6 +298,7 @@ impl Backend for CpuBackend {
             table.format().decode_row(row, table.scale(), &mut stored)?;
             out.copy_from_slice(&stored[..table.cols()]);
         }
+        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
         Ok(rows)
     }
 
@@ -283,7 +308,7 @@ impl Backend for CpuBackend {
         norm: Option<Norm<'_, Vec<f32>>>,
         activations: Activations,
     ) -> Result<CpuActivation> {
-        let mut rows = x.clone();
+        let mut rows = x.copy(&self.pool)?;
         if let Some(norm) = norm {
             self.norm(&mut rows, norm)?;
         }
@@ -348,6 +373,7 @@ impl Backend for CpuBackend {
                 }
             }
         }
+        self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
         cache.append(layer, &k.values, &v.values)
     }
 
@@ -366,13 +392,14 @@ impl Backend for CpuBackend {
                 expected: format!("at least {} positions", q.tokens),
                 found: format!("{positions} positions"),
             })?;
-        let mut out = Rows::zeros(q.tokens, q.width)?;
+        self.moved(Movement::ZeroCopy, 2 * size_of_val(keys));
+        let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
         // One item is one head of one token.
         let (items, work) = (q.tokens * heads.query, q.values.len() * positions);
         let chunk = self.chunk(Operation::Attention, items, 1, work) * heads.dim;
         self.threads
             .chunks(&mut out.values, chunk, |index, piece| {
-                let mut scores = vec![0.0; positions];
+                let mut scores = self.pool.buffer_uninit(positions, Tag::Scratch)?;
                 for (i, out) in piece.chunks_exact_mut(heads.dim).enumerate() {
                     let item = index * (chunk / heads.dim) + i;
                     let (token, head) = (item / heads.query, item % heads.query);
@@ -418,10 +445,23 @@ impl Backend for CpuBackend {
         norm: Norm<'_, Vec<f32>>,
         table: &WeightMatrix,
     ) -> Result<Vec<f32>> {
-        let mut rows = Rows::zeros(x.tokens.saturating_sub(first), x.width)?;
+        let mut rows = Rows::new(&self.pool, x.tokens.saturating_sub(first), x.width)?;
         let start = first.min(x.tokens) * x.width;
         rows.values.copy_from_slice(&x.values[start..]);
         self.norm(&mut rows, norm)?;
-        Ok(self.dense(&rows, table)?.values)
+        // Logits are the caller's, not the pool's.
+        let len = rows.tokens.saturating_mul(table.rows());
+        let mut logits = Vec::new();
+        logits
+            .try_reserve_exact(len)
+            .map_err(|_| Error::OutOfMemory {
+                what: "logits".into(),
+                bytes: len.saturating_mul(4),
+                in_use: self.pool.stats().in_use,
+                limit: None,
+            })?;
+        logits.resize(len, 0.0);
+        self.dense_into(&rows, table, &mut logits)?;
+        Ok(logits)
     }
 }

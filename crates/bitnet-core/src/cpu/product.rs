@@ -1,14 +1,14 @@
 //! The matrix product by itself, for callers that keep their rows elsewhere.
 
 use super::{CpuBackend, Rows};
-use crate::{Activations, Error, Result, WeightMatrix};
+use crate::{Activations, Error, Result, Tag, WeightMatrix};
 
 impl CpuBackend {
     /// Multiplies f32 rows by a packed matrix: `x` is `tokens × cols`, `out` is `tokens × rows`. The result has the bits
     /// that [`Backend::matmul`](crate::Backend::matmul) gives.
     ///
     /// # Errors
-    /// If the lengths do not fit, memory is short, or a weight is no ternary code.
+    /// If the lengths do not fit, memory is short, or the weights cannot be decoded.
     pub fn multiply(
         &self,
         x: &[f32],
@@ -28,8 +28,11 @@ impl CpuBackend {
         if tokens == 0 {
             return Ok(());
         }
-        let mut rows = Rows::zeros(tokens, weights.cols())?;
-        rows.values.copy_from_slice(x);
+        let rows = Rows {
+            values: self.pool.buffer_copy(x, Tag::Activation)?,
+            tokens,
+            width: weights.cols(),
+        };
         let product = self.linear(&self.activation(rows, activations)?, weights)?;
         out.copy_from_slice(&product.values);
         Ok(())

@@ -32,7 +32,8 @@ pub struct Curve {
 pub struct Cut {
     /// That size.
     pub from: u64,
-    /// Whether a size was measured from which it pays. If not, it is tried from twice the largest measured size on.
+    /// Whether it was measured to pay from there on, by a twentieth of the time at the least. If not, `from` is twice the
+    /// largest measured size.
     pub reached: bool,
 }
 
@@ -41,6 +42,8 @@ impl Curve {
     const MOST_POINTS: usize = 64;
     /// A time no single product takes: ten minutes.
     const LONGEST_NS: f64 = 6e11;
+    /// The share of the time that the way for large sizes may take, in the geometric mean over the sizes it is used for.
+    const WORTH: f64 = 0.95;
     /// Sizes stay below this, so that twice a size is a number.
     const LARGEST: u64 = 1 << 48;
 
@@ -78,24 +81,27 @@ impl Curve {
     }
 
     /// The cut that loses least: the one with the smallest product, over all measured sizes, of chosen time by best time.
-    /// One disturbed measurement therefore moves it little. `None` for a curve without points.
+    /// One disturbed measurement therefore moves it little, and on a machine too busy to tell the ways apart there is none
+    /// within the curve. `None` for a curve without points.
     pub fn cut(&self) -> Option<Cut> {
         let last = self.points.last()?;
         // Cost of "large from point k on", relative to "always small", in logarithms.
-        let mut cost: f64 = self.points.iter().map(Point::gain).sum();
+        let mut cost: f64 = self.points.iter().map(Point::cost).sum();
         let mut best = (cost, 0);
         for (k, point) in self.points.iter().enumerate() {
-            cost -= point.gain();
+            cost -= point.cost();
             if cost <= best.0 {
                 best = (cost, k + 1);
             }
         }
-        Some(match self.points.get(best.1) {
-            Some(point) => Cut {
+        let (cost, k) = best;
+        let beyond = (self.points.len() - k) as f64;
+        Some(match self.points.get(k) {
+            Some(point) if cost < beyond * Self::WORTH.ln() => Cut {
                 from: point.size,
                 reached: true,
             },
-            None => Cut {
+            _ => Cut {
                 from: last.size.saturating_mul(2),
                 reached: false,
             },
@@ -113,7 +119,7 @@ impl Curve {
 
 impl Point {
     /// ln(large / small): below zero where the way for large sizes is faster.
-    fn gain(&self) -> f64 {
+    fn cost(&self) -> f64 {
         (self.large_ns / self.small_ns).ln()
     }
 }
@@ -160,6 +166,8 @@ mod tests {
             reached: false,
         };
         assert_eq!(never.cut(), Some(expected));
+        let indifferent = curve(&[(3, 1.0, 1.01), (5, 1.0, 0.98)]);
+        assert_eq!(indifferent.cut(), Some(expected));
         assert_eq!(Curve::default().cut(), None);
     }
 
@@ -190,7 +198,7 @@ mod tests {
     }
 
     proptest! {
-        /// No other cut loses less, and a valid curve always has one within twice its range.
+        /// No other cut loses much less, and a valid curve always has one within twice its range.
         #[test]
         fn no_cut_is_better(times in prop::collection::vec((0.1f64..1e6, 0.1f64..1e6), 1..20)) {
             let points: Vec<_> = times.iter().enumerate().map(|(i, t)| (1 << i, t.0, t.1)).collect();
@@ -201,8 +209,9 @@ mod tests {
             };
             let cut = curve.cut().unwrap();
             prop_assert!(cut.from >= 1 && cut.from <= 1 << points.len());
+            let slack = if cut.reached { 0.0 } else { points.len() as f64 * 0.052 };
             for other in 0..=points.len() {
-                prop_assert!(cost(cut.from) <= cost(1 << other) + 1e-6);
+                prop_assert!(cost(cut.from) <= cost(1 << other) + slack + 1e-6);
             }
         }
     }

@@ -27,21 +27,28 @@ pub struct Crossovers {
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        let split_from = match isa {
-            Isa::Scalar => [16_384, 16_384, 8_192, 16_384, 16_384],
-            _ => [131_072, 32_768, 16_384, 65_536, 65_536],
+        let (split_from, direct_up_to) = match isa {
+            Isa::Scalar => (
+                [65_536, 32_768, 16_384, 262_144, 65_536],
+                [4, 4, 4, 4, 4, 4, 1],
+            ),
+            _ => (
+                [131_072, 65_536, 65_536, 524_288, 65_536],
+                [8, 8, 8, 8, 8, 8, 3],
+            ),
         };
         Self {
             split_from,
-            direct_up_to: [3; DIRECT_FORMATS.len()],
+            direct_up_to,
         }
     }
 
-    /// What the measured curves say; the built-in numbers where there is no curve.
+    /// What the measured curves say. The built-in number stays where there is no curve, and where all threads were not
+    /// measured to pay at any size: a machine busy with something else looks like that.
     pub fn measured(isa: Isa, times: &KernelTimes) -> Self {
         let mut crossovers = Self::built_in(isa);
         for (operation, curve) in &times.split {
-            if let Some(cut) = curve.cut() {
+            if let Some(cut) = curve.cut().filter(|cut| cut.reached) {
                 crossovers = crossovers.with_split(*operation, cut.from);
             }
         }
@@ -58,6 +65,13 @@ impl Crossovers {
     #[must_use]
     pub const fn with_split(mut self, operation: Operation, from: u64) -> Self {
         self.split_from[operation as usize] = from;
+        self
+    }
+
+    /// [`with_split`](Self::with_split) for every operation.
+    #[must_use]
+    pub const fn with_every_split(mut self, from: u64) -> Self {
+        self.split_from = [from; Operation::ALL.len()];
         self
     }
 

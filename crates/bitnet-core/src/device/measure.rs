@@ -21,22 +21,24 @@ const HEADS: Heads = Heads {
     dim: 64,
 };
 /// Turns of each way at each size, unless they take too long.
-const TURNS: usize = 9;
+const TURNS: usize = 7;
 /// A turn repeats the operation until it takes about so long.
-const TURN: Duration = Duration::from_micros(40);
+const TURN: Duration = Duration::from_micros(30);
 /// The sizes end where one operation on one thread takes longer.
 const LONG: Duration = Duration::from_micros(1500);
-/// Turns end, if there were three, when a size has taken so long.
-const PATIENCE: Duration = Duration::from_millis(25);
+/// Turns end, if there were three, when a size has taken so long, or when all sizes together took [`BUDGET`].
+const PATIENCE: Duration = Duration::from_millis(12);
+/// What measuring should take.
+const BUDGET: Duration = Duration::from_secs(2);
 
 /// Tokens at which packed rows and tiles are compared.
-const TOKENS: [usize; 8] = [1, 2, 3, 4, 6, 8, 12, 16];
+const TOKENS: [usize; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96];
 /// Rows of the matrix for that comparison.
 const TOKENS_ROWS: usize = 128;
 
 type Hidden = <CpuBackend as Backend>::Hidden;
 
-/// Measures every kernel set of this machine; one or two seconds. `progress` is told the steps done and their number.
+/// Measures every kernel set of this machine; about two seconds. `progress` is told the steps done and their number.
 ///
 /// # Errors
 /// If memory is short or threads cannot be started.
@@ -53,7 +55,7 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
     };
     let mut kernel_sets = Vec::new();
     for isa in sets {
-        let mut bench = Bench::new(isa)?;
+        let mut bench = Bench::new(isa, begin)?;
         let mut times = KernelTimes {
             kernels: isa.name().to_owned(),
             split: BTreeMap::new(),
@@ -85,48 +87,55 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
     })
 }
 
+/// How many tasks want to run on this machine, if they keep most of its threads busy: no time to measure. `None` too
+/// where the system does not tell.
+pub fn foreign_load() -> Option<f64> {
+    let load = sysinfo::System::load_average().one;
+    (load > 0.75 * super::machine::threads() as f64).then_some(load)
+}
+
 struct Bench {
     backend: CpuBackend,
     isa: Isa,
     gain: Vec<f32>,
+    /// When measuring began, all kernel sets together.
+    begin: Instant,
 }
 
 impl Bench {
-    fn new(isa: Isa) -> Result<Self> {
+    fn new(isa: Isa, begin: Instant) -> Result<Self> {
         Ok(Self {
             backend: CpuBackend::new(None, Some(isa))?,
             isa,
             gain: vec![1.0; WIDTH],
+            begin,
         })
     }
 
     /// The operation on one thread and on all, at growing work.
     fn split(&mut self, operation: Operation) -> Result<Curve> {
         let built_in = Crossovers::built_in(self.isa);
-        let ways = [u64::MAX, 0].map(|from| {
-            Operation::ALL
-                .into_iter()
-                .fold(built_in, |all, operation| all.with_split(operation, from))
-        });
+        let ways = [u64::MAX, 0].map(|from| built_in.with_every_split(from));
         let mut points = Vec::new();
         for step in 0..10 {
+            let (unit, count) = match operation {
+                Operation::TernaryMatmul | Operation::DenseMatmul => (WIDTH, 4 << step),
+                Operation::Attention => (HEADS.query * HEADS.dim, 8 << step),
+                Operation::Norm | Operation::Elementwise => (WIDTH, 2 << step),
+            };
             let [small, large] = match operation {
                 Operation::TernaryMatmul => {
                     let format = Format::I2s(bitnet_quant::I2sLayout::A);
-                    self.product(ways, format, Activations::Int8, 4 << step, 1)?
+                    self.product(ways, format, Activations::Int8, count, 1)?
                 }
                 Operation::DenseMatmul => {
-                    self.product(ways, Format::F16, Activations::F32, 4 << step, 1)?
+                    self.product(ways, Format::F16, Activations::F32, count, 1)?
                 }
-                Operation::Attention => self.attention(ways, 8 << step)?,
-                Operation::Norm => self.norm(ways, 2 << step)?,
-                Operation::Elementwise => self.gate(ways, 2 << step)?,
+                Operation::Attention => self.attention(ways, count)?,
+                Operation::Norm => self.norm(ways, count)?,
+                Operation::Elementwise => self.gate(ways, count)?,
             };
-            let size = match operation {
-                Operation::TernaryMatmul | Operation::DenseMatmul => (4 << step) * WIDTH,
-                Operation::Attention => (8 << step) * HEADS.query * HEADS.dim,
-                Operation::Norm | Operation::Elementwise => (2 << step) * WIDTH,
-            };
+            let size = unit * count;
             points.push(point(size, small, large));
             if small > LONG {
                 break;
@@ -137,11 +146,7 @@ impl Bench {
 
     /// Packed rows and tiles on one thread, at growing numbers of tokens.
     fn direct(&mut self, format: Format) -> Result<Curve> {
-        let alone = Operation::ALL
-            .into_iter()
-            .fold(Crossovers::built_in(self.isa), |all, operation| {
-                all.with_split(operation, u64::MAX)
-            });
+        let alone = Crossovers::built_in(self.isa).with_every_split(u64::MAX);
         let ways = [alone.with_direct(usize::MAX), alone.with_direct(0)];
         let activations = if format.is_ternary() {
             Activations::Int8
@@ -152,6 +157,9 @@ impl Bench {
         for tokens in TOKENS {
             let [small, large] = self.product(ways, format, activations, TOKENS_ROWS, tokens)?;
             points.push(point(tokens, small, large));
+            if small > LONG {
+                break;
+            }
         }
         Ok(Curve { points })
     }
@@ -212,7 +220,8 @@ impl Bench {
     fn gate(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
         let (gate, up) = (self.rows(tokens, WIDTH)?, self.rows(tokens, WIDTH)?);
         self.compare(ways, |backend| {
-            let (gate, up) = (gate.clone(), up.clone());
+            let pool = backend.pool();
+            let (gate, up) = (gate.copy(pool)?, up.copy(pool)?);
             let result = backend.gate_norm_quantize(gate, up, Gate::Silu, None, Activations::F32);
             black_box(result?);
             Ok(())
@@ -256,7 +265,8 @@ impl Bench {
                 let way = (way + turn) % 2;
                 turns[way].push(run(&mut self.backend, way, repeat[way])?);
             }
-            if turn >= 2 && begin.elapsed() > PATIENCE {
+            let hurry = begin.elapsed() > PATIENCE || self.begin.elapsed() > BUDGET;
+            if turn >= 2 && hurry {
                 break;
             }
         }

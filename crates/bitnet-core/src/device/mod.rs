@@ -18,8 +18,8 @@ pub use crossover::{Curve, Cut, Point};
 pub use crossovers::Crossovers;
 pub use machine::{Caches, Feature, Machine, Memory, Processor};
 #[cfg(not(target_arch = "wasm32"))]
-pub use measure::calibrate;
-pub use routing::{Operation, Origin, Request, Route, RoutingTable};
+pub use measure::{calibrate, foreign_load};
+pub use routing::{Operation, Origin, Reasons, Request, Route, RoutingTable, grouped};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

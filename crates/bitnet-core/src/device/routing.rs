@@ -97,8 +97,21 @@ pub struct Route {
     pub threads: usize,
     /// By which of its kernels.
     pub kernel: &'static str,
-    /// Why the device, the kernels, the threads and the kernel, one sentence each.
-    pub reasons: Vec<String>,
+    /// Why.
+    pub because: Reasons,
+}
+
+/// Why a route is what it is, a sentence for each choice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Reasons {
+    /// Why this device.
+    pub device: String,
+    /// Why this kernel set.
+    pub kernels: String,
+    /// Why so many threads: the work, the crossover point, and where that comes from.
+    pub threads: String,
+    /// Why this kernel.
+    pub kernel: String,
 }
 
 /// Where a table's numbers come from.
@@ -221,12 +234,12 @@ impl RoutingTable {
             kernels: isa.name(),
             threads: if splits { threads } else { 1 },
             kernel,
-            reasons: vec![
-                device_reason(),
-                self.kernels_reason(isa),
-                self.threads_reason(isa, threads, &crossovers, request),
-                kernel_reason,
-            ],
+            because: Reasons {
+                device: device_reason(),
+                kernels: self.kernels_reason(isa),
+                threads: self.threads_reason(isa, threads, &crossovers, request),
+                kernel: kernel_reason,
+            },
         }
     }
 
@@ -236,7 +249,10 @@ impl RoutingTable {
             .filter(|other| *other != isa)
             .filter_map(|other| {
                 let (ns, other_ns) = self.calibration()?.compare(isa, other)?;
-                Some(format!("measured {:.1}× as fast as {other}", other_ns / ns))
+                let ratio = other_ns / ns;
+                Some(format!(
+                    "measured {ratio:.1}× as fast as {other} on a ternary product"
+                ))
             });
         let compared: Vec<_> = compared.collect();
         if isa != self.kernels() {
@@ -273,14 +289,12 @@ impl RoutingTable {
             .and_then(|c| c.of(isa)?.split.get(&operation));
         let evidence = match (curve, self.calibration()) {
             (Some(curve), Some(calibration)) => {
-                let all = calibration.identity.threads;
-                evidence(
-                    curve,
-                    work as u64,
-                    unit,
-                    "on 1 thread",
-                    &format!("on {all}"),
-                )
+                let all = format!("on {}", calibration.identity.threads);
+                let mut text = evidence(curve, work as u64, unit, "on 1 thread", &all);
+                if curve.cut().is_some_and(|cut| !cut.reached) {
+                    text.push_str("; more threads paid at no size, so the built-in number stays");
+                }
+                text
             }
             _ => "built in, not measured here".into(),
         };
@@ -319,12 +333,21 @@ impl RoutingTable {
             .calibration()
             .and_then(|c| c.of(isa)?.direct_curve(format));
         let evidence = match curve {
-            Some(curve) => evidence(curve, tokens as u64, "tokens", "direct", "unpacked"),
+            Some(curve) => {
+                let mut text = evidence(curve, tokens as u64, "tokens", "packed", "unpacked");
+                if curve.cut().is_some_and(|cut| !cut.reached) {
+                    text.push_str("; unpacking paid at no size, so it is tried beyond the largest");
+                }
+                text
+            }
             None => "built in, not measured here".into(),
         };
         (
             kernel,
-            format!("{kernel} kernel: {tokens} tokens {relation} {most} for {format} ({evidence})"),
+            format!(
+                "{kernel} kernel: {tokens} token{} {relation} {most} for {format} ({evidence})",
+                if tokens == 1 { "" } else { "s" }
+            ),
         )
     }
 }
@@ -341,29 +364,25 @@ fn device_reason() -> String {
     )
 }
 
-/// The measurement nearest to `size`, and what the whole curve says where the cut was not reached.
+/// The measurement nearest to `size`.
 fn evidence(curve: &Curve, size: u64, unit: &str, small: &str, large: &str) -> String {
     let Some(point) = curve.nearest(size) else {
         return "no measurement".into();
     };
-    let mut text = format!(
+    format!(
         "measured at {} {unit}: {} {small}, {} {large}",
         grouped(point.size),
         microseconds(point.small_ns),
         microseconds(point.large_ns)
-    );
-    if curve.cut().is_some_and(|cut| !cut.reached) {
-        text.push_str("; no crossover was measured, so one is assumed beyond the largest size");
-    }
-    text
+    )
 }
 
 fn microseconds(ns: f64) -> String {
     format!("{:.1} µs", ns / 1e3)
 }
 
-/// `1,234,567`.
-fn grouped(number: u64) -> String {
+/// A number with its thousands apart, as reports write it: `1,234,567`.
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

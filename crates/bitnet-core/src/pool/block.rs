@@ -34,6 +34,7 @@ impl Block {
     /// # Safety
     /// `address` must begin at least `len` initialised bytes of a block that `pool` has just handed out and counted:
     /// a small one of `class`, or else a large one.
+    #[inline]
     pub(super) unsafe fn new(
         pool: &Inner,
         address: Address,
@@ -118,9 +119,16 @@ impl Drop for Block {
             // SAFETY: the pool lives until this block is counted as freed, which comes below.
             unsafe { self.pool.as_ref() }.leave(self.address, self.watched, self.class.is_none());
         }
-        let block = self.class.map(|class| (usize::from(class), self.address));
         // SAFETY: the pool is valid as above; class and address came together from it, and the block ends here.
-        unsafe { local::free(self.pool.as_ptr(), block, self.tag, self.len) }
+        unsafe {
+            local::free(
+                self.pool.as_ptr(),
+                self.class,
+                self.address,
+                self.tag,
+                self.len,
+            );
+        }
     }
 }
 

@@ -19,6 +19,7 @@ impl<T: Pod> Buffer<T> {
     ///
     /// # Safety
     /// `block` must hold at least `len` elements and be aligned to them.
+    #[inline]
     pub(super) unsafe fn new(block: Block, len: usize) -> Self {
         Self {
             block,

@@ -5,14 +5,15 @@
 
 use super::central::Central;
 use super::counters::{CLOSED, Counters, FLUSH, Peak, totals};
-use super::leak::Leaks;
-use super::regions::{Regions, Shortage};
+use super::leak::{Leak, Leaks};
+use super::regions::Regions;
 use super::source::{Address, HostMemory, HostRegion};
 use super::stats::{PoolStats, TagStats};
-use super::{PoolOptions, Tag, classes, local};
+use super::{Alignment, PoolOptions, Tag, classes, local};
 use crate::Error;
 use crate::zero_copy::ZeroCopyTracker;
 use std::collections::HashMap;
+use std::panic::Location;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -112,17 +113,43 @@ impl Inner {
         registry.retain(|other| !Arc::ptr_eq(other, counters));
     }
 
-    /// A large block of `bytes`, and whether it is zeroed.
-    pub(super) fn take_large(&self, bytes: usize, tag: Tag) -> Result<(Address, bool), Shortage> {
+    /// The class of a block that is large or aligned to more than a line; `None` if there is no class for it.
+    pub(super) fn unusual_class(&self, bytes: usize, alignment: Alignment) -> Option<usize> {
+        if bytes > self.options.small_limit {
+            return None;
+        }
+        classes::aligned(bytes, alignment.bytes())
+    }
+
+    /// Remembers where a block was taken.
+    #[cold]
+    pub(super) fn watch(
+        &self,
+        address: Address,
+        tag: Tag,
+        bytes: usize,
+        location: &'static Location<'static>,
+    ) {
+        let leak = Leak {
+            location,
+            tag,
+            bytes,
+        };
+        lock(&self.leaks).add(address.number(), leak);
+    }
+
+    /// A large block of `bytes`, and whether it is zeroed; `None` if memory is short.
+    pub(super) fn take_large(&self, bytes: usize, tag: Tag) -> Option<(Address, bool)> {
         let taken = self.regions.take(bytes).or_else(|_| {
             local::flush(Some(self));
             self.relieve();
             self.regions.take(bytes)
-        })?;
+        });
+        let taken = taken.ok()?;
         let address = taken.region.start();
         lock(&self.large).insert(address.number(), taken.region);
         local::count_large(self, tag, bytes);
-        Ok((address, taken.fresh))
+        Some((address, taken.fresh))
     }
 
     /// Takes a large block back, uncounted.
@@ -157,6 +184,7 @@ impl Inner {
         }
     }
 
+    #[cold]
     pub(super) fn out_of_memory(&self, bytes: usize, tag: Tag) -> Error {
         Error::OutOfMemory {
             what: tag.name().into(),

@@ -59,14 +59,9 @@ impl Bin {
     }
 }
 
-/// A block of `class`, counted.
-#[inline]
-pub(super) fn take(
-    inner: &Inner,
-    class: usize,
-    tag: Tag,
-    bytes: usize,
-) -> Result<Address, Shortage> {
+/// A block of `class`, counted; `None` if memory is short. Scalars in, a scalar out: what callers make of it need not
+/// go through memory.
+pub(super) fn take(inner: &Inner, class: usize, tag: Tag, bytes: usize) -> Option<Address> {
     let work = |cache: &mut Cache| {
         let bin = &mut cache.bins[class];
         let block = match bin.blocks.pop() {
@@ -74,19 +69,27 @@ pub(super) fn take(
                 cache.held -= bin.size;
                 block
             }
-            None => cache.refill(inner, class)?,
+            None => cache.refill(inner, class).ok()?,
         };
         cache.counters.take(tag, bytes, &inner.peak);
-        Ok(block)
+        Some(block)
     };
     // SAFETY: a reference is valid.
-    unsafe { with_cache(inner, work) }.unwrap_or_else(|| {
-        let block = inner
-            .central
-            .take(class, 0, &mut Vec::new(), &inner.regions)?;
-        inner.take_shared(tag, bytes);
-        Ok(block)
-    })
+    match unsafe { with_cache(inner, work) } {
+        Some(block) => block,
+        None => take_without_cache(inner, class, tag, bytes),
+    }
+}
+
+/// [`take`] for a thread that is ending.
+#[cold]
+fn take_without_cache(inner: &Inner, class: usize, tag: Tag, bytes: usize) -> Option<Address> {
+    let block = inner
+        .central
+        .take(class, 0, &mut Vec::new(), &inner.regions);
+    let block = block.ok()?;
+    inner.take_shared(tag, bytes);
+    Some(block)
 }
 
 /// Counts a large block taken.
@@ -102,27 +105,30 @@ pub(super) fn count_large(inner: &Inner, tag: Tag, bytes: usize) {
     }
 }
 
-/// Takes a block back (for a large one, which is back already, `block` is `None`) and counts it.
+/// Takes a block back (a large one, which has no class, is back already) and counts it.
 ///
 /// # Safety
-/// `inner` must be valid until the block is counted, and `block` a class with an address that [`take`] of the same
-/// pool gave for it, nobody's any more.
-#[inline]
+/// `inner` must be valid until the block is counted, and `address` one that [`take`] of the same pool gave for the
+/// class, nobody's any more.
 pub(super) unsafe fn free(
     inner: *const Inner,
-    block: Option<(usize, Address)>,
+    class: Option<u8>,
+    address: Address,
     tag: Tag,
     bytes: usize,
 ) {
     let work = |cache: &mut Cache| {
         // SAFETY: valid, for the block is not counted yet.
         let pool = unsafe { &*inner };
-        if let Some((class, block)) = block {
-            cache.put(pool, class, block);
-        }
-        cache.counters.before_free(bytes, &pool.peak);
-        if block.is_none() {
-            pool.peak.flush(&cache.counters);
+        match class {
+            Some(class) => {
+                cache.put(pool, usize::from(class), address);
+                cache.counters.before_free(bytes, &pool.peak);
+            }
+            None => {
+                cache.counters.before_free(bytes, &pool.peak);
+                pool.peak.flush(&cache.counters);
+            }
         }
         // From here on the pool may be gone.
         cache.counters.free(tag, bytes);
@@ -133,7 +139,7 @@ pub(super) unsafe fn free(
         Some(0) => {}
         Some(signal) => obey(signal),
         // SAFETY: as the caller promises; nothing was counted or put.
-        None => unsafe { free_without_cache(inner, block, tag, bytes) },
+        None => unsafe { free_without_cache(inner, class, address, tag, bytes) },
     }
 }
 
@@ -144,15 +150,17 @@ pub(super) unsafe fn free(
 #[cold]
 unsafe fn free_without_cache(
     inner: *const Inner,
-    block: Option<(usize, Address)>,
+    class: Option<u8>,
+    address: Address,
     tag: Tag,
     bytes: usize,
 ) {
     let closed = {
         // SAFETY: valid, for the block is not counted yet.
         let pool = unsafe { &*inner };
-        if let Some((class, block)) = block {
-            pool.central.put(class, std::iter::once(block));
+        if let Some(class) = class {
+            pool.central
+                .put(usize::from(class), std::iter::once(address));
         }
         pool.peak.add(-(bytes as i64));
         pool.is_closed()
@@ -219,16 +227,13 @@ unsafe fn with_cache<R>(inner: *const Inner, work: impl FnOnce(&mut Cache) -> R)
             let local = &mut *local;
             // SAFETY: valid, as the caller promises.
             let id = unsafe { (*inner).id };
-            let last = local.last;
-            if let Some(cache) = local.caches.get_mut(last)
-                && cache.pool_id == id
-            {
-                return Some(work(cache));
+            let is_last = |cache: &Cache| cache.pool_id == id;
+            if !local.caches.get(local.last).is_some_and(is_last) {
+                // SAFETY: as above.
+                local.last = local.find(unsafe { &*inner });
             }
-            // SAFETY: as above.
-            let index = local.find(unsafe { &*inner });
-            local.last = index;
-            Some(work(&mut local.caches[index]))
+            let cache = local.caches.get_mut(local.last)?;
+            Some(work(cache))
         })
         .ok()
         .flatten()

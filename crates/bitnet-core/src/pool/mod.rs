@@ -133,6 +133,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit or the system leaves no room, after unused memory was given back.
     #[track_caller]
+    #[inline]
     pub fn allocate(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
         let (mut block, zeroed) = self.take(bytes, alignment, tag)?;
         if !zeroed {
@@ -146,6 +147,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
+    #[inline]
     pub fn allocate_uninit(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
         Ok(self.take(bytes, alignment, tag)?.0)
     }
@@ -155,6 +157,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
+    #[inline]
     pub fn buffer<T: Pod>(&self, len: usize, tag: Tag) -> Result<Buffer<T>> {
         let (bytes, alignment) = self.layout::<T>(len, tag)?;
         let block = self.allocate(bytes, alignment, tag)?;
@@ -167,6 +170,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
+    #[inline]
     pub fn buffer_uninit<T: Pod>(&self, len: usize, tag: Tag) -> Result<Buffer<T>> {
         let (bytes, alignment) = self.layout::<T>(len, tag)?;
         let block = self.allocate_uninit(bytes, alignment, tag)?;
@@ -179,6 +183,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
+    #[inline]
     pub fn buffer_from_fn<T: Pod>(
         &self,
         len: usize,
@@ -197,6 +202,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
+    #[inline]
     pub fn buffer_copy<T: Pod>(&self, elements: &[T], tag: Tag) -> Result<Buffer<T>> {
         let mut buffer = self.buffer_uninit(elements.len(), tag)?;
         buffer.copy_from_slice(elements);
@@ -226,10 +232,12 @@ impl HybridMemoryPool {
         &self.inner().zero_copy
     }
 
+    #[inline]
     fn inner(&self) -> &Inner {
         &self.0.inner
     }
 
+    #[inline]
     fn layout<T>(&self, len: usize, tag: Tag) -> Result<(usize, Alignment)> {
         let bytes = len
             .checked_mul(size_of::<T>())
@@ -247,39 +255,26 @@ impl HybridMemoryPool {
     #[inline]
     fn take(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<(Block, bool)> {
         let inner = self.inner();
-        let class = if bytes > inner.options.small_limit {
-            None
-        } else if alignment <= Alignment::LINE {
+        let usual = bytes <= inner.options.small_limit && alignment <= Alignment::LINE;
+        let class = if usual {
             Some(classes::of(bytes))
         } else {
-            classes::aligned(bytes, alignment.bytes())
+            inner.unusual_class(bytes, alignment)
         };
         let taken = match class {
             Some(class) => local::take(inner, class, tag, bytes).map(|address| (address, false)),
             None => inner.take_large(bytes, tag),
         };
-        let (address, zeroed) = taken.map_err(|_| inner.out_of_memory(bytes, tag))?;
+        let Some((address, zeroed)) = taken else {
+            return Err(inner.out_of_memory(bytes, tag));
+        };
         let watched = inner.watching.load(Ordering::Relaxed) != 0;
         if watched {
-            let location = Location::caller();
-            let leak = Leak {
-                location,
-                tag,
-                bytes,
-            };
-            inner::lock(&inner.leaks).add(address.number(), leak);
+            inner.watch(address, tag, bytes, Location::caller());
         }
+        let class = class.map(|class| class as u8);
         // SAFETY: just handed out and counted, for `bytes`, of this class.
-        let block = unsafe {
-            Block::new(
-                inner,
-                address,
-                bytes,
-                class.map(|class| class as u8),
-                tag,
-                watched,
-            )
-        };
+        let block = unsafe { Block::new(inner, address, bytes, class, tag, watched) };
         Ok((block, zeroed))
     }
 }

@@ -11,7 +11,12 @@ pub(super) trait Function2: Copy {
     fn apply<I: Isa>(self, isa: I, a: I::F32, b: I::F32) -> I::F32;
 }
 
-struct Zip<'a, F>(F, &'a [f32], &'a [f32], &'a mut [f32]);
+pub(super) struct Zip<'a, F>(
+    pub(super) F,
+    pub(super) &'a [f32],
+    pub(super) &'a [f32],
+    pub(super) &'a mut [f32],
+);
 
 impl<F: Function2> SimdOp for Zip<'_, F> {
     type Output = ();

@@ -46,12 +46,17 @@ pub fn compare_scalar(comparison: Comparison, a: &[f32], b: f32, out: &mut [u8])
 }
 
 #[derive(Clone, Copy)]
-enum Other<'a> {
+pub(super) enum Other<'a> {
     Slice(&'a [f32]),
     Number(f32),
 }
 
-struct Compare<'a>(Comparison, &'a [f32], Other<'a>, &'a mut [u8]);
+pub(super) struct Compare<'a>(
+    pub(super) Comparison,
+    pub(super) &'a [f32],
+    pub(super) Other<'a>,
+    pub(super) &'a mut [u8],
+);
 
 impl SimdOp for Compare<'_> {
     type Output = ();
@@ -153,7 +158,7 @@ fn to_bytes<I: Isa>(
     b: Other<'_>,
     out: &mut [u8],
     yes: i32,
-    test: impl Fn(I::F32, I::F32) -> I::M32,
+    test: impl Fn(I::F32, I::F32) -> I::M32 + Copy,
 ) {
     let step = isa.u8().len();
     let n = match b {
@@ -170,7 +175,7 @@ fn to_bytes<I: Isa>(
             b.part(start, step),
             out,
             yes,
-            &test,
+            test,
         );
     }
     if whole < n {
@@ -183,7 +188,7 @@ fn to_bytes<I: Isa>(
             }
             number => number,
         };
-        register(isa, &a_last, b, &mut last, yes, &test);
+        register(isa, &a_last, b, &mut last, yes, test);
         out[whole..n].copy_from_slice(&last[..n - whole]);
     }
 }
@@ -196,7 +201,7 @@ fn register<I: Isa>(
     b: Other<'_>,
     out: &mut [u8],
     yes: i32,
-    test: impl Fn(I::F32, I::F32) -> I::M32,
+    test: impl Fn(I::F32, I::F32) -> I::M32 + Copy,
 ) {
     let (ops, int, width) = (isa.f32(), isa.i32(), isa.f32().len());
     let mut parts = [int.splat(0); 4];

@@ -25,7 +25,7 @@ pub fn bf16_to_f32(x: &[bf16], out: &mut [f32]) {
 }
 
 #[derive(Clone, Copy)]
-enum Half {
+pub(super) enum Half {
     F16,
     Bf16,
 }
@@ -33,7 +33,11 @@ enum Half {
 /// The most 16-bit elements in a register.
 const WIDEST: usize = 32;
 
-struct Narrow<'a>(&'a [f32], &'a mut [u16], Half);
+pub(super) struct Narrow<'a>(
+    pub(super) &'a [f32],
+    pub(super) &'a mut [u16],
+    pub(super) Half,
+);
 
 impl SimdOp for Narrow<'_> {
     type Output = ();
@@ -78,18 +82,18 @@ fn round_to_bf16<I: Isa>(isa: I, x: I::F32) -> I::I32 {
 }
 
 #[inline(always)]
-fn narrow<I: Isa>(isa: I, x: &[f32], out: &mut [u16], f: impl Fn(I::F32, I::F32) -> I::U16) {
+fn narrow<I: Isa>(isa: I, x: &[f32], out: &mut [u16], f: impl Fn(I::F32, I::F32) -> I::U16 + Copy) {
     let step = isa.u16().len();
     let n = x.len().min(out.len());
     let (x, x_rest) = x[..n].split_at(n - n % step);
     let (out, out_rest) = out[..n].split_at_mut(x.len());
     for (x, out) in x.chunks_exact(step).zip(out.chunks_exact_mut(step)) {
-        narrow_register(isa, x, out, &f);
+        narrow_register(isa, x, out, f);
     }
     if !x_rest.is_empty() {
         let (mut x, mut last) = ([0.0; WIDEST], [0; WIDEST]);
         x[..x_rest.len()].copy_from_slice(x_rest);
-        narrow_register(isa, &x[..step], &mut last, &f);
+        narrow_register(isa, &x[..step], &mut last, f);
         out_rest.copy_from_slice(&last[..out_rest.len()]);
     }
 }
@@ -100,14 +104,18 @@ fn narrow_register<I: Isa>(
     isa: I,
     x: &[f32],
     out: &mut [u16],
-    f: impl Fn(I::F32, I::F32) -> I::U16,
+    f: impl Fn(I::F32, I::F32) -> I::U16 + Copy,
 ) {
     let ops = isa.f32();
     let (low, high) = x.split_at(ops.len());
     isa.u16().store(f(ops.load(low), ops.load(high)), out);
 }
 
-struct Widen<'a>(&'a [u16], &'a mut [f32], Half);
+pub(super) struct Widen<'a>(
+    pub(super) &'a [u16],
+    pub(super) &'a mut [f32],
+    pub(super) Half,
+);
 
 impl SimdOp for Widen<'_> {
     type Output = ();
@@ -133,10 +141,9 @@ impl SimdOp for Widen<'_> {
                 #[inline(always)]
                 |x| {
                     let (int, half, x) = (isa.i32(), isa.i16(), x.reinterpret_cast());
-                    [half.extend_low(x), half.extend_high(x)].map(
-                        #[inline(always)]
-                        |x| int.shift_left::<16>(x).reinterpret_cast(),
-                    )
+                    let low = int.shift_left::<16>(half.extend_low(x));
+                    let high = int.shift_left::<16>(half.extend_high(x));
+                    [low.reinterpret_cast(), high.reinterpret_cast()]
                 },
             ),
         }
@@ -144,25 +151,30 @@ impl SimdOp for Widen<'_> {
 }
 
 #[inline(always)]
-fn widen<I: Isa>(isa: I, x: &[u16], out: &mut [f32], f: impl Fn(I::U16) -> [I::F32; 2]) {
+fn widen<I: Isa>(isa: I, x: &[u16], out: &mut [f32], f: impl Fn(I::U16) -> [I::F32; 2] + Copy) {
     let step = isa.u16().len();
     let n = x.len().min(out.len());
     let (x, x_rest) = x[..n].split_at(n - n % step);
     let (out, out_rest) = out[..n].split_at_mut(x.len());
     for (x, out) in x.chunks_exact(step).zip(out.chunks_exact_mut(step)) {
-        widen_register(isa, x, out, &f);
+        widen_register(isa, x, out, f);
     }
     if !x_rest.is_empty() {
         let (mut x, mut last) = ([0; WIDEST], [0.0; WIDEST]);
         x[..x_rest.len()].copy_from_slice(x_rest);
-        widen_register(isa, &x[..step], &mut last[..step], &f);
+        widen_register(isa, &x[..step], &mut last[..step], f);
         out_rest.copy_from_slice(&last[..out_rest.len()]);
     }
 }
 
 /// One register of 16-bit elements.
 #[inline(always)]
-fn widen_register<I: Isa>(isa: I, x: &[u16], out: &mut [f32], f: impl Fn(I::U16) -> [I::F32; 2]) {
+fn widen_register<I: Isa>(
+    isa: I,
+    x: &[u16],
+    out: &mut [f32],
+    f: impl Fn(I::U16) -> [I::F32; 2] + Copy,
+) {
     let ops = isa.f32();
     let [low, high] = f(isa.u16().load(x));
     let (out_low, out_high) = out.split_at_mut(ops.len());

@@ -58,11 +58,11 @@ macro_rules! functions {
         )*
 
         /// The functions as types.
-        mod apply {
+        pub(super) mod apply {
             $(
                 #[derive(Clone, Copy)]
                 #[expect(non_camel_case_types, reason = "named after its function")]
-                pub(super) struct $name;
+                pub(in super::super) struct $name;
             )*
         }
 

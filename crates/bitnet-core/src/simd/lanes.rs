@@ -20,7 +20,7 @@ fn store_front<V: Simd<Elem = f32>>(x: V, out: &mut [f32]) {
 
 /// outᵢ = f(xᵢ) over the shorter length.
 #[inline(always)]
-pub(super) fn map<I: Isa>(isa: I, x: &[f32], out: &mut [f32], f: impl Fn(I::F32) -> I::F32) {
+pub(super) fn map<I: Isa>(isa: I, x: &[f32], out: &mut [f32], f: impl Fn(I::F32) -> I::F32 + Copy) {
     let ops = isa.f32();
     let n = x.len().min(out.len());
     let (x, x_rest) = x[..n].split_at(n - n % ops.len());
@@ -38,7 +38,7 @@ pub(super) fn map<I: Isa>(isa: I, x: &[f32], out: &mut [f32], f: impl Fn(I::F32)
 
 /// xᵢ = f(xᵢ).
 #[inline(always)]
-pub(super) fn map_in_place<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(I::F32) -> I::F32) {
+pub(super) fn map_in_place<I: Isa>(isa: I, x: &mut [f32], f: impl Fn(I::F32) -> I::F32 + Copy) {
     let ops = isa.f32();
     let (x, rest) = x.split_at_mut(x.len() - x.len() % ops.len());
     for x in x.chunks_exact_mut(ops.len()) {
@@ -56,7 +56,7 @@ pub(super) fn zip<I: Isa>(
     a: &[f32],
     b: &[f32],
     out: &mut [f32],
-    f: impl Fn(I::F32, I::F32) -> I::F32,
+    f: impl Fn(I::F32, I::F32) -> I::F32 + Copy,
 ) {
     let ops = isa.f32();
     let n = a.len().min(b.len()).min(out.len());
@@ -82,7 +82,7 @@ pub(super) fn zip_in_place<I: Isa>(
     isa: I,
     a: &mut [f32],
     b: &[f32],
-    f: impl Fn(I::F32, I::F32) -> I::F32,
+    f: impl Fn(I::F32, I::F32) -> I::F32 + Copy,
 ) {
     let ops = isa.f32();
     let n = a.len().min(b.len());
@@ -109,7 +109,7 @@ impl<I: Isa> Lanes<I> {
 
     /// laneᵢ = f(laneᵢ, xᵢ).
     #[inline(always)]
-    fn update(&mut self, isa: I, x: &[f32; LANES], f: impl Fn(I::F32, I::F32) -> I::F32) {
+    fn update(&mut self, isa: I, x: &[f32; LANES], f: impl Fn(I::F32, I::F32) -> I::F32 + Copy) {
         let ops = isa.f32();
         for (lane, x) in self.0.iter_mut().zip(x.chunks_exact(ops.len())) {
             *lane = f(*lane, ops.load(x));
@@ -122,13 +122,26 @@ impl<I: Isa> Lanes<I> {
         &mut self,
         isa: I,
         (x, y): (&[f32; LANES], &[f32; LANES]),
-        f: impl Fn(I::F32, I::F32, I::F32) -> I::F32,
+        f: impl Fn(I::F32, I::F32, I::F32) -> I::F32 + Copy,
     ) {
         let ops = isa.f32();
         let values = x.chunks_exact(ops.len()).zip(y.chunks_exact(ops.len()));
         for (lane, (x, y)) in self.0.iter_mut().zip(values) {
             *lane = f(*lane, ops.load(x), ops.load(y));
         }
+    }
+
+    /// Adds the first `len` of the last elements. The others add 0, which changes no lane: none is ever −0.
+    #[inline(always)]
+    fn add_last(&mut self, isa: I, mut x: [f32; LANES], len: usize) {
+        x[len..].fill(0.0);
+        let ops = isa.f32();
+        self.update(
+            isa,
+            &x,
+            #[inline(always)]
+            |lane, x| ops.add(lane, x),
+        );
     }
 
     #[inline(always)]
@@ -150,9 +163,9 @@ pub(super) fn padded(rest: &[f32], pad: f32) -> [f32; LANES] {
     x
 }
 
-/// Σ f(xᵢ) in sixteen lanes and their tree; f(`pad`) is 0, which changes no lane (none is ever −0).
+/// Σ f(xᵢ) in sixteen lanes and their tree.
 #[inline(always)]
-pub(super) fn sum_of<I: Isa>(isa: I, x: &[f32], pad: f32, f: impl Fn(I::F32) -> I::F32) -> f32 {
+pub(super) fn sum_of<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32 + Copy) -> f32 {
     let ops = isa.f32();
     let (x, rest) = x.as_chunks::<LANES>();
     let mut lanes = Lanes::splat(isa, 0.0);
@@ -165,29 +178,25 @@ pub(super) fn sum_of<I: Isa>(isa: I, x: &[f32], pad: f32, f: impl Fn(I::F32) -> 
         );
     }
     if !rest.is_empty() {
-        lanes.update(
-            isa,
-            &padded(rest, pad),
-            #[inline(always)]
-            |lane, x| ops.add(lane, f(x)),
-        );
+        let mut last = padded(rest, 0.0);
+        map_in_place(isa, &mut last, f);
+        lanes.add_last(isa, last, rest.len());
     }
     tree_sum(lanes.to_array(isa))
 }
 
-/// Writes xᵢ = f(xᵢ) and returns Σ xᵢ in the order of [`sum_of`]; f(`pad`) is 0.
+/// Writes xᵢ = f(xᵢ) and returns Σ xᵢ in the order of [`sum_of`].
 #[inline(always)]
 pub(super) fn map_and_sum<I: Isa>(
     isa: I,
     x: &mut [f32],
-    pad: f32,
-    f: impl Fn(I::F32) -> I::F32,
+    f: impl Fn(I::F32) -> I::F32 + Copy,
 ) -> f32 {
     let ops = isa.f32();
     let (x, rest) = x.as_chunks_mut::<LANES>();
     let mut lanes = Lanes::splat(isa, 0.0);
     for x in x {
-        map_in_place(isa, x, &f);
+        map_in_place(isa, x, f);
         lanes.update(
             isa,
             x,
@@ -196,15 +205,10 @@ pub(super) fn map_and_sum<I: Isa>(
         );
     }
     if !rest.is_empty() {
-        let mut last = padded(rest, pad);
-        map_in_place(isa, &mut last, &f);
-        lanes.update(
-            isa,
-            &last,
-            #[inline(always)]
-            |lane, x| ops.add(lane, x),
-        );
+        let mut last = padded(rest, 0.0);
+        map_in_place(isa, &mut last, f);
         rest.copy_from_slice(&last[..rest.len()]);
+        lanes.add_last(isa, last, rest.len());
     }
     tree_sum(lanes.to_array(isa))
 }
@@ -240,7 +244,7 @@ pub(super) fn greatest_of<I: Isa>(
     isa: I,
     x: &[f32],
     start: f32,
-    f: impl Fn(I::F32) -> I::F32,
+    f: impl Fn(I::F32) -> I::F32 + Copy,
 ) -> f32 {
     let (x, rest) = x.as_chunks::<LANES>();
     let (x, last) = x.as_chunks::<4>();

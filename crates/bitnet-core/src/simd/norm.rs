@@ -32,7 +32,6 @@ impl SimdOp for Softmax<'_> {
         let sum = lanes::map_and_sum(
             isa,
             self.0,
-            f32::NEG_INFINITY,
             #[inline(always)]
             |x| vector::exp(isa, ops.sub(x, largest)),
         );
@@ -46,7 +45,12 @@ impl SimdOp for Softmax<'_> {
     }
 }
 
-struct LayerNorm<'a>(&'a mut [f32], Option<&'a [f32]>, Option<&'a [f32]>, f32);
+pub(super) struct LayerNorm<'a>(
+    pub(super) &'a mut [f32],
+    pub(super) Option<&'a [f32]>,
+    pub(super) Option<&'a [f32]>,
+    pub(super) f32,
+);
 
 impl SimdOp for LayerNorm<'_> {
     type Output = ();

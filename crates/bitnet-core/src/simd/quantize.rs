@@ -69,7 +69,11 @@ fn round_to_bytes<I: Isa>(isa: I, x: &[f32], scale: f32, q: &mut [i8]) {
     isa.i8().store(bytes.reinterpret_cast(), q);
 }
 
-struct Dequantize<'a>(&'a [i8], f32, &'a mut [f32]);
+pub(super) struct Dequantize<'a>(
+    pub(super) &'a [i8],
+    pub(super) f32,
+    pub(super) &'a mut [f32],
+);
 
 impl SimdOp for Dequantize<'_> {
     type Output = ();

@@ -55,7 +55,6 @@ fn sum_of<I: Isa>(isa: I, x: &[f32]) -> f32 {
     lanes::sum_of(
         isa,
         x,
-        0.0,
         #[inline(always)]
         |x| x,
     )
@@ -73,7 +72,6 @@ pub(super) fn variance_of<I: Isa>(isa: I, x: &[f32], mean: f32) -> f32 {
     let squares = lanes::sum_of(
         isa,
         x,
-        mean,
         #[inline(always)]
         |x| {
             let x = ops.sub(x, center);

@@ -348,6 +348,9 @@ impl BitNetTensor {
         if self.dtype != other.dtype {
             return Err(refusal::dtypes(op, self.dtype, other.dtype));
         }
+        if a == b {
+            return Ok((*a, self.layout, other.layout));
+        }
         let shape = a.broadcast(b).ok_or_else(shapes)?;
         let wide = |layout: &Layout| layout.broadcast_to(&shape).ok_or_else(shapes);
         Ok((shape, wide(&self.layout)?, wide(&other.layout)?))

@@ -146,7 +146,8 @@ impl BitLinear {
         self.bias.as_ref()
     }
 
-    /// `[…, in] → […, out]`, in the type of `x`. Memory, scratch included, comes from the pool of `x`.
+    /// `[…, in] → […, out]`, in the type of `x`. The result comes from the pool of `x`; scratch comes from the backend's pool, whose
+    /// thread caches keep it for the next call.
     ///
     /// With int8 activations a NaN counts as 0.
     ///

@@ -135,10 +135,11 @@ impl BitNetTensor {
     ) -> Result<Self> {
         let count = ((end - start) / step).ceil().max(0.0);
         // 2⁵³: beyond it, indices are no longer exact.
-        if !(start.is_finite() && step.is_finite() && count < 9_007_199_254_740_992.0) {
+        let sound = [start, end, step].iter().all(|x| x.is_finite()) && step != 0.0;
+        if !sound || count >= 9_007_199_254_740_992.0 {
             return Err(refusal::argument(
                 "arange".into(),
-                "finite ends and a step that reaches the end",
+                "finite ends and a step that gets from one to the other",
                 format!("{start}..{end} by {step}"),
             ));
         }
@@ -159,6 +160,7 @@ impl BitNetTensor {
         Self::from_slice(&[value], &[], device, pool)
     }
 
+    #[inline]
     pub(super) fn of(storage: Storage, shape: Dims, dtype: BitNetDType) -> Self {
         Self {
             storage: storage.into(),

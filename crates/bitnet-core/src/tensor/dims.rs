@@ -4,7 +4,7 @@ use crate::{Error, Result};
 use std::ops::{Deref, DerefMut};
 
 /// Up to [`Dims::MAX_RANK`] sizes (or strides), outermost axis first. Rank 0 is a scalar.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Dims {
     rank: u8,
     sizes: [usize; Self::MAX_RANK],
@@ -12,26 +12,29 @@ pub struct Dims {
 
 impl Dims {
     /// The most axes a tensor can have.
-    pub const MAX_RANK: usize = 8;
+    pub const MAX_RANK: usize = 6;
 
     /// # Errors
     /// [`Error::Shape`] if there are more than [`MAX_RANK`](Self::MAX_RANK) sizes.
+    #[inline]
     pub fn new(sizes: &[usize]) -> Result<Self> {
-        let mut dims = Self {
-            rank: sizes.len() as u8,
-            sizes: [0; Self::MAX_RANK],
-        };
-        match dims.sizes.get_mut(..sizes.len()) {
-            Some(inline) => inline.copy_from_slice(sizes),
-            None => {
-                return Err(Error::Shape {
-                    what: "shape".into(),
-                    expected: format!("at most {} axes", Self::MAX_RANK),
-                    found: format!("{sizes:?}"),
-                });
-            }
+        if sizes.len() > Self::MAX_RANK {
+            return Err(Self::too_many(sizes));
         }
-        Ok(dims)
+        Ok(Self {
+            rank: sizes.len() as u8,
+            // Every place by itself: a call to copy so few costs more.
+            sizes: std::array::from_fn(|axis| sizes.get(axis).copied().unwrap_or(0)),
+        })
+    }
+
+    #[cold]
+    fn too_many(sizes: &[usize]) -> Error {
+        Error::Shape {
+            what: "shape".into(),
+            expected: format!("at most {} axes", Self::MAX_RANK),
+            found: format!("{sizes:?}"),
+        }
     }
 
     /// As many zeros as `other` has sizes.
@@ -42,12 +45,27 @@ impl Dims {
         }
     }
 
-    /// The number of elements of a tensor of this shape, `None` if it overflows. Any size of 0 makes it 0.
-    pub fn elements(&self) -> Option<usize> {
-        if self.contains(&0) {
-            return Some(0);
+    /// `f` of each size, the last first.
+    #[inline]
+    pub(super) fn rev_map(&self, mut f: impl FnMut(usize) -> usize) -> Self {
+        let mut out = *self;
+        for axis in (0..Self::MAX_RANK).rev() {
+            if axis < usize::from(self.rank) {
+                out.sizes[axis] = f(self.sizes[axis]);
+            }
         }
-        self.iter().try_fold(1usize, |n, size| n.checked_mul(*size))
+        out
+    }
+
+    /// The number of elements of a tensor of this shape, `None` if it overflows. Any size of 0 makes it 0.
+    #[inline]
+    pub fn elements(&self) -> Option<usize> {
+        let product = self.iter().try_fold(1usize, |n, size| n.checked_mul(*size));
+        match product {
+            // A size of 0 may come after sizes whose product is too large.
+            None if self.contains(&0) => Some(0),
+            product => product,
+        }
     }
 
     /// With `size` inserted before axis `axis` (at most the rank).
@@ -95,6 +113,7 @@ impl Dims {
 
 impl Deref for Dims {
     type Target = [usize];
+    #[inline]
     fn deref(&self) -> &[usize] {
         // The rank is at most the array's length.
         &self.sizes[..usize::from(self.rank).min(Self::MAX_RANK)]
@@ -102,6 +121,7 @@ impl Deref for Dims {
 }
 
 impl DerefMut for Dims {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [usize] {
         &mut self.sizes[..usize::from(self.rank).min(Self::MAX_RANK)]
     }

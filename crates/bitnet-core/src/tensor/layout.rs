@@ -15,14 +15,14 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Row after row from offset 0.
+    #[inline]
     pub(super) fn contiguous(shape: Dims) -> Self {
-        let mut strides = Dims::zeros_like(&shape);
         let mut stride = 1usize;
-        for (out, &size) in strides.iter_mut().zip(shape.iter()).rev() {
-            *out = stride;
+        let strides = shape.rev_map(|size| {
             // Wraps only where a size of 0 makes strides meaningless: the caller has checked the element count.
-            stride = stride.wrapping_mul(size.max(1));
-        }
+            let next = stride.wrapping_mul(size.max(1));
+            std::mem::replace(&mut stride, next)
+        });
         Self {
             shape,
             strides,
@@ -31,21 +31,22 @@ impl Layout {
     }
 
     /// Number of elements. The product cannot overflow: a layout is made only of shapes that were checked.
+    #[inline]
     pub(super) fn len(&self) -> usize {
         self.shape.elements().unwrap_or(0)
     }
 
+    #[inline]
     pub(super) fn is_contiguous(&self) -> bool {
-        let mut expected = 1;
+        let mut expected = 1usize;
         for (&size, &stride) in self.shape.iter().zip(self.strides.iter()).rev() {
-            if size == 0 {
-                return true;
-            }
             if size != 1 {
                 if stride != expected {
-                    return false;
+                    // Of no elements, none is out of place.
+                    return self.shape.contains(&0);
                 }
-                expected *= size;
+                // Wraps only where a size is 0.
+                expected = expected.wrapping_mul(size);
             }
         }
         true
@@ -172,6 +173,9 @@ impl<const N: usize> Runs<N> {
     pub(super) fn new(layouts: [&Layout; N]) -> Self {
         let shape = layouts[0].shape;
         let total = layouts[0].len();
+        if layouts.iter().all(|layout| layout.is_contiguous()) {
+            return Self::whole(layouts, total);
+        }
         // Axes that are not 1, neighbours merged where every layout allows it.
         let mut merged = Dims::zeros_like(&shape);
         let mut strides = [Dims::zeros_like(&shape); N];
@@ -194,7 +198,7 @@ impl<const N: usize> Runs<N> {
                 strides[n][rank - 1] = layouts[n].strides[axis];
             }
         }
-        while merged.len() > rank.max(1) {
+        while merged.len() > rank {
             let last = merged.len() - 1;
             merged = merged.remove(last);
             strides = strides.map(|s| s.remove(last));
@@ -216,6 +220,20 @@ impl<const N: usize> Runs<N> {
             run_len,
             run_strides,
             left: outer,
+        }
+    }
+
+    /// One run of everything.
+    fn whole(layouts: [&Layout; N], total: usize) -> Self {
+        let none = Dims::default();
+        Self {
+            shape: none,
+            strides: [none; N],
+            index: none,
+            offsets: layouts.map(|layout| layout.offset),
+            run_len: total,
+            run_strides: [1; N],
+            left: usize::from(total > 0),
         }
     }
 

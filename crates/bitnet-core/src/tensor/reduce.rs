@@ -236,7 +236,7 @@ impl Rows {
         let data = self.tensor.as_slice::<A>()?;
         let tensor = &self.tensor;
         fill(self.shape, dtype, tensor.device(), tensor.pool(), |out| {
-            if self.len == 0 {
+            if self.len == 0 && !out.is_empty() {
                 out.fill(f(&[]));
             }
             for (out, row) in out.iter_mut().zip(data.chunks_exact(self.len.max(1))) {

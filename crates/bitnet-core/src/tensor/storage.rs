@@ -20,6 +20,7 @@ enum Data {
 
 impl Storage {
     /// Zeros of `dtype` for `shape`.
+    #[inline]
     pub(super) fn zeroed(
         shape: &Dims,
         dtype: BitNetDType,
@@ -43,6 +44,7 @@ impl Storage {
         Ok(Self::of_block(block, device, pool))
     }
 
+    #[inline]
     fn of_block(block: Block, device: Device, pool: &HybridMemoryPool) -> Self {
         Self {
             data: Data::Block(block),
@@ -75,6 +77,7 @@ impl Storage {
         })
     }
 
+    #[inline]
     pub(super) fn device(&self) -> Device {
         self.device
     }
@@ -121,6 +124,7 @@ fn misfit<T: Element>(bytes: usize) -> Error {
     }
 }
 
+#[inline]
 fn byte_count(shape: &Dims, dtype: BitNetDType) -> Result<usize> {
     let bytes = shape
         .elements()

@@ -8,14 +8,19 @@ mod named;
 
 pub mod convert;
 mod create;
+mod data;
 pub mod gguf;
 pub mod map;
+pub(crate) mod names;
+pub(crate) mod quantization;
 pub mod safetensors;
 pub mod synth;
+pub(crate) mod ternary;
 
 use std::path::Path;
 
 pub use bytes::Bytes;
+pub use data::TensorData;
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};

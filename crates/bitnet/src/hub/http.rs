@@ -72,10 +72,10 @@ pub(super) fn persist<T>(
 pub(super) fn text(
     model: &str,
     address: &str,
-    token: Option<&str>,
     agent: &Agent,
     options: &HubOptions,
 ) -> Result<String> {
+    let token = options.token.as_deref();
     const LIMIT: u64 = 16 << 20;
     let give_up = |reason: &str| refused(model, format!("{address}: {reason}"));
     persist(options, give_up, || {
@@ -98,10 +98,10 @@ pub(super) fn text(
 pub(super) fn headers(
     model: &str,
     address: &str,
-    token: Option<&str>,
     agent: &Agent,
     options: &HubOptions,
 ) -> Result<Vec<HeaderMap>> {
+    let token = options.token.as_deref();
     const REDIRECTS: usize = 5;
     let give_up = |reason: &str| refused(model, format!("{address}: {reason}"));
     persist(options, give_up, || {

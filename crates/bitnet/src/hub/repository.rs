@@ -135,13 +135,7 @@ impl Repository<'_> {
             self.place.repository,
             encode(&self.place.revision, false)
         );
-        let text = http::text(
-            self.model,
-            &address,
-            self.options.token.as_deref(),
-            &self.agent,
-            self.options,
-        )?;
+        let text = http::text(self.model, &address, &self.agent, self.options)?;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             refused(
                 self.model,
@@ -245,13 +239,7 @@ impl Repository<'_> {
 
     fn metadata(&self, revision: &str, file: &str) -> Result<Metadata> {
         let address = self.address(revision, file);
-        let answers = http::headers(
-            self.model,
-            &address,
-            self.options.token.as_deref(),
-            &self.agent,
-            self.options,
-        )?;
+        let answers = http::headers(self.model, &address, &self.agent, self.options)?;
         // The nearest answer that says it: a redirect to a storage host says it before that host does.
         let find = |name: &str| {
             answers

@@ -50,7 +50,22 @@ struct Raw {
     gate: Gate,
 }
 
+/// Positions a session holds unless asked otherwise: what the model was trained for, but at most this many.
+const DEFAULT_CONTEXT: usize = 4096;
+
 impl Architecture {
+    /// Positions a session holds unless [`ModelOptions::context`](crate::ModelOptions::context) says otherwise: those the
+    /// model was trained for, but at most 4096.
+    pub fn default_context(&self) -> usize {
+        self.context.min(DEFAULT_CONTEXT)
+    }
+
+    /// Bytes of keys and values that a session holds for one position: f32, in every layer.
+    pub fn kv_bytes_per_position(&self) -> u64 {
+        let floats = 2 * self.heads.kv as u64 * self.heads.dim as u64;
+        self.layers as u64 * floats * size_of::<f32>() as u64
+    }
+
     /// Reads the metadata of a GGUF file.
     ///
     /// # Errors

@@ -1,8 +1,11 @@
-//! Tensors and tokenizer of a GGUF file. Matrices stay where the file is mapped.
+//! Tensors of a GGUF file. Matrices stay where the file is mapped, but for projections whose floats are ternary: those
+//! become I2_S rows in memory, and run as such.
 
+use super::pack::pack;
 use super::weights::Source;
+use crate::file::names::is_projection;
+use crate::file::ternary::Ternary;
 use crate::file::{Gguf, GgufTensor};
-use crate::tokenizer::{Tokenizer, TokenizerSpec};
 use crate::{Error, Result};
 use bitnet_core::WeightMatrix;
 use bitnet_quant::{Format, I2sLayout};
@@ -87,8 +90,19 @@ impl Source for GgufSource<'_> {
             Format::I2s(_) => tensor.i2s_scale(file)?,
             _ => 1.0,
         };
-        let shape = (rows, cols, cols);
-        let matrix = WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?;
+        let ternary = match format {
+            Format::F32 | Format::F16 | Format::Bf16 if is_projection(&tensor.name) => {
+                Ternary::of_floats(format, tensor.row_data(), cols, 1.0, false)?
+            }
+            _ => None,
+        };
+        let matrix = match ternary {
+            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols))?,
+            None => {
+                let shape = (rows, cols, cols);
+                WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?
+            }
+        };
         match self.take(&format!("{role}.scale")) {
             None => Ok(Some(matrix)),
             Some(tensor) => {
@@ -108,6 +122,10 @@ impl Source for GgufSource<'_> {
         }
     }
 
+    fn is_borrowed(&self, _: &WeightMatrix) -> bool {
+        true
+    }
+
     fn tensor_name(&self, role: &str) -> String {
         format!("{role}.weight")
     }
@@ -119,40 +137,4 @@ impl Source for GgufSource<'_> {
             .cloned()
             .collect()
     }
-}
-
-/// Builds the tokenizer that the metadata describes.
-///
-/// # Errors
-/// If a key has the wrong type or the description is no tokenizer.
-pub(crate) fn tokenizer(file: &Gguf) -> Result<Tokenizer> {
-    let key = |name: &str| format!("tokenizer.ggml.{name}");
-    let none = || Error::malformed(file.name(), key("model"), "a tokenizer", "no such key");
-    let model = file.string(&key("model"))?.ok_or_else(none)?;
-    let tokens = file.strings(&key("tokens"))?.ok_or_else(none)?;
-    let merges = file.strings(&key("merges"))?;
-    // An id that is negative or no integer counts as absent.
-    let id = |name: &str| {
-        file.get(&key(name))
-            .and_then(|value| value.integer())
-            .and_then(|id| u32::try_from(id).ok())
-    };
-    Tokenizer::from_spec(TokenizerSpec {
-        file: file.name(),
-        model,
-        pre: file.string(&key("pre"))?,
-        architecture: file.string("general.architecture")?.unwrap_or_default(),
-        tokens: tokens.iter().collect(),
-        scores: file.f32s(&key("scores"))?,
-        token_types: file.i32s(&key("token_type"))?,
-        merges: merges.iter().flat_map(|merges| merges.iter()).collect(),
-        bos: id("bos_token_id"),
-        eos: id("eos_token_id"),
-        eot: id("eot_token_id"),
-        pad: id("padding_token_id"),
-        unk: id("unknown_token_id"),
-        add_bos: file.bool(&key("add_bos_token"))?,
-        add_eos: file.bool(&key("add_eos_token"))?,
-        add_space_prefix: file.bool(&key("add_space_prefix"))?,
-    })
 }

@@ -1,8 +1,9 @@
 //! A model ready to run: weights on a backend, tokenizer, chat template.
 
 mod architecture;
-pub(crate) mod gguf;
-pub(crate) mod huggingface;
+mod gguf;
+mod huggingface;
+mod pack;
 mod transformer;
 mod weights;
 
@@ -11,20 +12,19 @@ pub(crate) use transformer::State;
 pub use transformer::Want;
 
 use crate::chat::ChatTemplate;
-use crate::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
+use crate::file::{Bytes, ModelFile};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::pool::PoolStats;
+use bitnet_core::zero_copy::ZeroCopyStats;
 use bitnet_core::{Activations, Device};
 use bitnet_quant::I2sLayout;
 use std::path::Path;
 use std::sync::Arc;
 use transformer::{Run, Transformer};
 use weights::{Source, Summary};
-
-/// Positions a session holds unless asked otherwise: what the model was trained for, but at most this many.
-const DEFAULT_CONTEXT: usize = 4096;
 
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
@@ -41,6 +41,9 @@ pub struct ModelOptions {
     pub i2s_layout: I2sLayout,
     /// Positions a session can hold; if `None`, the model's own context, at most 4096.
     pub context: Option<usize>,
+    /// The time in seconds since 1970 (UTC), for chat templates that put a date into the prompt. Without it they put
+    /// in one of their own, and the prompt depends on nothing but the messages.
+    pub unix_time: Option<i64>,
 }
 
 /// A model ready to run. Cheap to clone; clones share the weights.
@@ -126,44 +129,23 @@ impl Model {
         options: &ModelOptions,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        match file {
-            ModelFile::Gguf(file) => Self::from_gguf(file, options, progress),
-            ModelFile::SafeTensors(file) => Self::from_checkpoint(file, options, progress),
+        let (architecture, mut source): (_, Box<dyn Source>) = match file {
+            ModelFile::Gguf(file) => (
+                Architecture::from_gguf(file)?,
+                Box::new(gguf::GgufSource::new(file, options.i2s_layout)),
+            ),
+            ModelFile::SafeTensors(file) => (
+                Architecture::from_config(file)?,
+                Box::new(huggingface::CheckpointSource::new(file)?),
+            ),
+        };
+        let tokenizer = Tokenizer::from_file(file)?;
+        let mut template = ChatTemplate::from_file(file, &tokenizer)?;
+        if let Some(seconds) = options.unix_time {
+            template = template.map(|template| template.with_unix_time(seconds));
         }
-    }
-
-    fn from_gguf(
-        file: &Gguf,
-        options: &ModelOptions,
-        progress: impl FnMut(usize, usize),
-    ) -> Result<Self> {
-        let architecture = Architecture::from_gguf(file)?;
-        let tokenizer = gguf::tokenizer(file)?;
-        let embedded = file.string("tokenizer.chat_template")?;
-        let template = ChatTemplate::for_model(embedded, &architecture.name, &tokenizer)?;
-        let mut source = gguf::GgufSource::new(file, options.i2s_layout);
         Self::assemble(
-            &mut source,
-            architecture,
-            tokenizer,
-            template,
-            options,
-            progress,
-        )
-    }
-
-    fn from_checkpoint(
-        file: &SafeTensorsModel,
-        options: &ModelOptions,
-        progress: impl FnMut(usize, usize),
-    ) -> Result<Self> {
-        let architecture = Architecture::from_config(file)?;
-        let (tokenizer, embedded) = huggingface::tokenizer(file)?;
-        let template =
-            ChatTemplate::for_model(embedded.as_deref(), &architecture.name, &tokenizer)?;
-        let mut source = huggingface::CheckpointSource::new(file)?;
-        Self::assemble(
-            &mut source,
+            source.as_mut(),
             architecture,
             tokenizer,
             template,
@@ -182,7 +164,7 @@ impl Model {
     ) -> Result<Self> {
         let capacity = options
             .context
-            .unwrap_or(architecture.context.min(DEFAULT_CONTEXT));
+            .unwrap_or_else(|| architecture.default_context());
         if capacity == 0 || capacity > u32::MAX as usize {
             return Err(Error::Argument {
                 what: "context",
@@ -272,6 +254,16 @@ impl Model {
     /// Bytes of its matrices, in the file or in memory.
     pub fn weight_bytes(&self) -> u64 {
         self.0.summary.bytes
+    }
+
+    /// The host memory of its sessions: what their activations, scratch, keys and values come from.
+    pub fn pool_stats(&self) -> PoolStats {
+        self.0.run.pool().stats()
+    }
+
+    /// How much of its data was used where it lies since the model was opened, and how much was converted or copied.
+    pub fn zero_copy_stats(&self) -> ZeroCopyStats {
+        self.0.run.pool().zero_copy().stats()
     }
 
     /// The backend it really runs on, in one line.

@@ -5,7 +5,7 @@
 
 use super::architecture::Architecture;
 use crate::{Error, Result};
-use bitnet_core::{Activations, Backend, Norm};
+use bitnet_core::{Activations, Backend, HybridMemoryPool, Norm};
 use std::sync::Arc;
 
 /// The weights of one block, resident on a backend.
@@ -116,6 +116,8 @@ pub(crate) trait Run: Send + Sync {
     fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn State>>;
     /// One line about the backend.
     fn describe(&self) -> String;
+    /// The backend's memory.
+    fn pool(&self) -> &HybridMemoryPool;
 }
 
 /// The positions that one session has run.
@@ -152,6 +154,10 @@ impl<B: Backend> Run for Transformer<B> {
 
     fn describe(&self) -> String {
         self.backend.describe()
+    }
+
+    fn pool(&self) -> &HybridMemoryPool {
+        self.backend.pool()
     }
 }
 

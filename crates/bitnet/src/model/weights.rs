@@ -6,6 +6,7 @@
 use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
+use bitnet_core::zero_copy::Movement;
 use bitnet_core::{Activations, Backend, WeightMatrix};
 
 /// A file that holds the tensors of one model.
@@ -21,6 +22,8 @@ pub(crate) trait Source {
     ) -> Result<Option<WeightMatrix>>;
     /// The vector of a role, if the file has it.
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>>;
+    /// Whether a matrix that this source gave lies where the file does, and is no repacked copy.
+    fn is_borrowed(&self, matrix: &WeightMatrix) -> bool;
     /// What the file calls the tensor of a role.
     fn tensor_name(&self, role: &str) -> String;
     /// Tensors nobody asked for, which a complete forward pass may not leave aside.
@@ -51,13 +54,13 @@ pub(crate) fn load<B: Backend>(
     let (attention, kv) = (heads.query * heads.dim, heads.kv * heads.dim);
 
     let half = architecture.rope.dims / 2;
-    if let Some(divisors) = loader.source.vector("rope_freqs", half)? {
+    if let Some(divisors) = loader.vector("rope_freqs", half)? {
         architecture.rope.divisors = divisors;
     }
     let embedding = loader.matrix("token_embd", None, hidden)?;
     loader.summary.vocabulary = embedding.rows();
     let vocabulary = Some(embedding.rows());
-    let head = match loader.source.matrix("output", vocabulary, hidden)? {
+    let head = match loader.optional_matrix("output", vocabulary, hidden)? {
         Some(head) => Some(loader.resident("output", head, B::table)?),
         None => None,
     };
@@ -133,7 +136,7 @@ pub(crate) struct Summary {
     pub(crate) vocabulary: usize,
     /// Weights in all matrices.
     pub(crate) parameters: u64,
-    /// Bytes of all matrices but an embedding that is not also the head.
+    /// Bytes of all matrices.
     pub(crate) bytes: u64,
 }
 
@@ -150,8 +153,37 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     fn matrix(&mut self, role: &str, rows: Option<usize>, cols: usize) -> Result<WeightMatrix> {
-        let matrix = self.source.matrix(role, rows, cols)?;
+        let matrix = self.optional_matrix(role, rows, cols)?;
         matrix.ok_or_else(|| self.missing(role))
+    }
+
+    fn optional_matrix(
+        &mut self,
+        role: &str,
+        rows: Option<usize>,
+        cols: usize,
+    ) -> Result<Option<WeightMatrix>> {
+        let matrix = self.source.matrix(role, rows, cols)?;
+        if let Some(matrix) = &matrix {
+            let movement = if self.source.is_borrowed(matrix) {
+                Movement::ZeroCopy
+            } else {
+                Movement::Copy
+            };
+            let tracker = self.backend.pool().zero_copy();
+            tracker.record(movement, matrix.data().len());
+        }
+        Ok(matrix)
+    }
+
+    /// The numbers of a vector, which are few enough to be copied to f32.
+    fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>> {
+        let values = self.source.vector(role, len)?;
+        if let Some(values) = &values {
+            let tracker = self.backend.pool().zero_copy();
+            tracker.record(Movement::Copy, size_of_val(&values[..]));
+        }
+        Ok(values)
     }
 
     fn projection(&mut self, role: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
@@ -182,7 +214,7 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     fn optional_gain(&mut self, role: &str, len: usize) -> Result<Option<B::Gain>> {
-        match self.source.vector(role, len)? {
+        match self.vector(role, len)? {
             None => Ok(None),
             Some(values) => {
                 let gain = self.backend.gain(values).map_err(|error| {

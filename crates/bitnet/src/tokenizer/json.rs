@@ -12,10 +12,10 @@ use tokenizers::normalizers::NormalizerWrapper;
 
 use super::ranks::{self, RankOptions};
 use super::rules::Rules;
-use super::special::SpecialToken;
+use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
-use super::{Cut, MAX_TOKENS, Marks, Merger, Parts};
+use super::{Cut, Inner, MAX_TOKENS, Marks, Merger};
 use crate::{Error, Result};
 
 /// The regular expressions that have a scanner.
@@ -86,7 +86,7 @@ enum Merge {
     Pair(String, String),
 }
 
-pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Parts> {
+pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Inner> {
     let fail = |error: serde_json::Error| Error::tokenizer(file, error);
     let outline: Outline = serde_json::from_slice(json).map_err(fail)?;
     let unsupported = |what: String| Error::Unsupported {
@@ -142,6 +142,7 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Pa
             single_word: token.single_word,
         })
         .collect();
+    let special = SpecialTokens::new(file, special)?;
     let marks = marks(
         &vocabulary,
         &model.vocab,
@@ -184,10 +185,9 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Pa
             fuse_unknown: model.fuse_unk,
         },
     )?;
-    Ok(Parts {
+    Ok(Inner {
         file: file.into(),
         vocabulary,
-        special,
         normalizer,
         cut,
         merger: Merger::Ranks(Box::new(model)),
@@ -195,6 +195,8 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Pa
         scores: Vec::new(),
         space_prefix: false,
         strip_space: decoding.strip_space,
+        stops: special.stops(&marks),
+        special,
         marks,
     })
 }

@@ -1,7 +1,7 @@
 //! Text to token ids and back.
 //!
-//! A [`Tokenizer`] is built from what a GGUF file says ([`Tokenizer::from_spec`]) or from a `tokenizer.json`
-//! ([`Tokenizer::from_json`]). Encoding goes in four steps:
+//! A [`Tokenizer`] comes with a model file ([`Tokenizer::from_file`]): it is built from what a GGUF file says
+//! ([`Tokenizer::from_spec`]) or from a `tokenizer.json` ([`Tokenizer::from_json`]). Encoding goes in four steps:
 //!
 //! 1. control and user-defined tokens are cut out by their exact text;
 //! 2. every stretch between them is normalized and cut into pieces (words, numbers, marks);
@@ -12,6 +12,7 @@
 
 mod byte_alphabet;
 mod export;
+mod from_file;
 mod json;
 mod ranks;
 mod rules;
@@ -34,7 +35,7 @@ pub use export::GgufTokenizer;
 use rules::Rules;
 use sentencepiece::Sentencepiece;
 pub use spec::TokenizerSpec;
-use special::{Segment, SpecialToken, SpecialTokens};
+use special::{Segment, SpecialTokens};
 use splitter::Splitter;
 pub use stream::Detokenizer;
 pub use vocabulary::TokenKind;
@@ -117,19 +118,24 @@ enum Merger {
     Scores(Box<Sentencepiece>),
 }
 
-/// Everything that the two readers find out, before the derived tables are built.
-struct Parts {
-    file: String,
-    vocabulary: Vocabulary,
-    special: Vec<SpecialToken>,
-    normalizer: Option<NormalizerWrapper>,
-    cut: Cut,
-    merger: Merger,
-    merges: Vec<(u32, u32)>,
-    scores: Vec<f32>,
-    space_prefix: bool,
-    strip_space: bool,
-    marks: Marks,
+impl SpecialTokens {
+    /// The ids that end an answer: those with that role among `marks`, and those known by their text.
+    fn stops(&self, marks: &Marks) -> Vec<u32> {
+        let known = self
+            .tokens()
+            .iter()
+            .filter(|token| STOP_TEXTS.contains(&token.text.as_str()))
+            .map(|token| token.id);
+        let mut stops: Vec<u32> = marks
+            .eos
+            .into_iter()
+            .chain(marks.eot)
+            .chain(known)
+            .collect();
+        stops.sort_unstable();
+        stops.dedup();
+        stops
+    }
 }
 
 impl Tokenizer {
@@ -139,7 +145,7 @@ impl Tokenizer {
     /// If the description contradicts itself, or names a model or pre-tokenizer that is not known: guessing
     /// would give ids that look right and are not.
     pub fn from_spec(spec: TokenizerSpec<'_>) -> Result<Self> {
-        spec::read(spec).and_then(Self::from_parts)
+        Ok(Self(Arc::new(spec::read(spec)?)))
     }
 
     /// A tokenizer from the bytes of a `tokenizer.json` and, for the tokens with a role, the
@@ -148,40 +154,7 @@ impl Tokenizer {
     /// # Errors
     /// If it is not byte-pair encoding or its parts are not understood.
     pub fn from_json(file: &str, json: &[u8], config: Option<&serde_json::Value>) -> Result<Self> {
-        json::read(file, json, config).and_then(Self::from_parts)
-    }
-
-    fn from_parts(parts: Parts) -> Result<Self> {
-        let special = SpecialTokens::new(&parts.file, parts.special)?;
-        let mut stops: Vec<u32> = parts
-            .marks
-            .eos
-            .into_iter()
-            .chain(parts.marks.eot)
-            .chain(
-                special
-                    .tokens()
-                    .iter()
-                    .filter(|token| STOP_TEXTS.contains(&token.text.as_str()))
-                    .map(|token| token.id),
-            )
-            .collect();
-        stops.sort_unstable();
-        stops.dedup();
-        Ok(Self(Arc::new(Inner {
-            file: parts.file,
-            vocabulary: parts.vocabulary,
-            special,
-            normalizer: parts.normalizer,
-            cut: parts.cut,
-            merger: parts.merger,
-            merges: parts.merges,
-            scores: parts.scores,
-            space_prefix: parts.space_prefix,
-            strip_space: parts.strip_space,
-            marks: parts.marks,
-            stops,
-        })))
+        Ok(Self(Arc::new(json::read(file, json, config)?)))
     }
 
     /// The ids of `text`.

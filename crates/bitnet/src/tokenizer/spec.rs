@@ -5,10 +5,10 @@ use tokenizers::normalizers::{NFC, NormalizerWrapper};
 
 use super::ranks::{self, RankOptions};
 use super::sentencepiece::Sentencepiece;
-use super::special::SpecialToken;
+use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
-use super::{Cut, MAX_TOKENS, Marks, Merger, Parts, STOP_TEXTS};
+use super::{Cut, Inner, MAX_TOKENS, Marks, Merger, STOP_TEXTS};
 use crate::{Error, Result};
 
 /// More merges than this are refused; real files have about two for each token.
@@ -64,7 +64,7 @@ pub struct TokenizerSpec<'a> {
     pub add_space_prefix: Option<bool>,
 }
 
-pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Parts> {
+pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Inner> {
     let file = spec.file;
     let spelling = match spec.model {
         "gpt2" => Spelling::ByteLevel,
@@ -128,6 +128,7 @@ pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Parts> {
             Some(SpecialToken::new(id, text, control))
         })
         .collect();
+    let special = SpecialTokens::new(spec.file, special)?;
     match spelling {
         Spelling::ByteLevel => byte_level(&spec, vocabulary, special, marks),
         Spelling::Sentencepiece => by_scores(spec, vocabulary, special, marks),
@@ -244,9 +245,9 @@ fn cut(spec: &TokenizerSpec<'_>) -> Result<(Splitter, bool)> {
 fn byte_level(
     spec: &TokenizerSpec<'_>,
     vocabulary: Vocabulary,
-    special: Vec<SpecialToken>,
+    special: SpecialTokens,
     mut marks: Marks,
-) -> Result<Parts> {
+) -> Result<Inner> {
     let (splitter, ignore_merges) = cut(spec)?;
     let mut by_text = Vocab::with_capacity(vocabulary.len());
     let mut twice = 0usize;
@@ -289,10 +290,9 @@ fn byte_level(
     )?;
     marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(splitter == Splitter::LLAMA3);
     let normalizer = (splitter == Splitter::QWEN2).then_some(NormalizerWrapper::NFC(NFC));
-    Ok(Parts {
+    Ok(Inner {
         file: spec.file.into(),
         vocabulary,
-        special,
         normalizer,
         cut: Cut::Scanner(splitter),
         merger: Merger::Ranks(Box::new(model)),
@@ -300,6 +300,8 @@ fn byte_level(
         scores: Vec::new(),
         space_prefix: false,
         strip_space: false,
+        stops: special.stops(&marks),
+        special,
         marks,
     })
 }
@@ -307,9 +309,9 @@ fn byte_level(
 fn by_scores(
     spec: TokenizerSpec<'_>,
     vocabulary: Vocabulary,
-    special: Vec<SpecialToken>,
+    special: SpecialTokens,
     mut marks: Marks,
-) -> Result<Parts> {
+) -> Result<Inner> {
     let Some(scores) = spec.scores else {
         return Err(Error::malformed(
             spec.file,
@@ -335,10 +337,9 @@ fn by_scores(
     marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(true);
     let space_prefix = spec.add_space_prefix.unwrap_or(true);
     let model = Sentencepiece::new(&vocabulary, &scores, unknown);
-    Ok(Parts {
+    Ok(Inner {
         file: spec.file.into(),
         vocabulary,
-        special,
         normalizer: None,
         cut: Cut::Whole,
         merger: Merger::Scores(Box::new(model)),
@@ -346,6 +347,8 @@ fn by_scores(
         scores,
         space_prefix,
         strip_space: space_prefix,
+        stops: special.stops(&marks),
+        special,
         marks,
     })
 }

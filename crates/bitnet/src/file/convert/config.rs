@@ -3,9 +3,9 @@
 use bitnet_core::Gate;
 use serde_json::{Map, Value as Json, json};
 
-use super::names::to_gguf;
 use super::weights::{RowOrder, Tensor};
 use crate::file::gguf::GgufWriter;
+use crate::file::names::to_gguf;
 use crate::file::synth::TernaryType;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::model::Architecture;
@@ -105,19 +105,15 @@ impl Numbers {
 
     /// Rows and columns that a tensor of a layer, named as in GGUF, must have.
     pub(super) fn shape(&self, name: &str) -> Option<(usize, usize)> {
-        let Architecture {
-            hidden,
-            feed_forward,
-            heads,
-            ..
-        } = &self.architecture;
+        let shape = &self.architecture;
+        let (heads, hidden, ffn) = (shape.heads, shape.hidden, shape.feed_forward);
         let (_, part) = name.strip_prefix("blk.")?.split_once('.')?;
         Some(match part {
-            "attn_q.weight" => (heads.query * heads.dim, *hidden),
-            "attn_k.weight" | "attn_v.weight" => (heads.kv * heads.dim, *hidden),
-            "attn_output.weight" => (*hidden, heads.query * heads.dim),
-            "ffn_gate.weight" | "ffn_up.weight" => (*feed_forward, *hidden),
-            "ffn_down.weight" => (*hidden, *feed_forward),
+            "attn_q.weight" => (heads.query * heads.dim, hidden),
+            "attn_k.weight" | "attn_v.weight" => (heads.kv * heads.dim, hidden),
+            "attn_output.weight" => (hidden, heads.query * heads.dim),
+            "ffn_gate.weight" | "ffn_up.weight" => (ffn, hidden),
+            "ffn_down.weight" => (hidden, ffn),
             _ => return None,
         })
     }
@@ -129,16 +125,8 @@ impl Numbers {
         ternary: TernaryType,
         writer: &mut GgufWriter,
     ) {
-        let Architecture {
-            layers,
-            hidden,
-            feed_forward,
-            context,
-            heads,
-            rope,
-            eps,
-            ..
-        } = &self.architecture;
+        let shape = &self.architecture;
+        let (heads, rope) = (shape.heads, &shape.rope);
         let key = |name: &str| format!("{}.{name}", self.gguf);
         writer.entry("general.architecture", self.gguf.as_str());
         if !self.title.is_empty() {
@@ -146,20 +134,20 @@ impl Numbers {
         }
         writer
             .entry(key("vocab_size"), Self::vocabulary(tensors) as u32)
-            .entry(key("context_length"), *context as u32)
-            .entry(key("embedding_length"), *hidden as u32)
-            .entry(key("block_count"), *layers as u32)
-            .entry(key("feed_forward_length"), *feed_forward as u32)
+            .entry(key("context_length"), shape.context as u32)
+            .entry(key("embedding_length"), shape.hidden as u32)
+            .entry(key("block_count"), shape.layers as u32)
+            .entry(key("feed_forward_length"), shape.feed_forward as u32)
             .entry(key("rope.dimension_count"), rope.dims as u32)
             .entry(key("attention.head_count"), heads.query as u32)
             .entry(key("attention.head_count_kv"), heads.kv as u32);
-        if self.gguf == "qwen3" || heads.dim * heads.query != *hidden {
+        if self.gguf == "qwen3" || heads.dim * heads.query != shape.hidden {
             writer
                 .entry(key("attention.key_length"), heads.dim as u32)
                 .entry(key("attention.value_length"), heads.dim as u32);
         }
         writer
-            .entry(key("attention.layer_norm_rms_epsilon"), *eps)
+            .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
             .entry(key("rope.freq_base"), rope.base)
             .entry("general.file_type", ternary.file_type());
     }
@@ -169,18 +157,9 @@ impl Numbers {
     /// # Errors
     /// If a special token's id has the wrong type.
     pub(super) fn to_config(&self, tensors: &[Tensor], file: &Gguf) -> Result<Json> {
-        let Architecture {
-            layers,
-            hidden,
-            feed_forward,
-            context,
-            heads,
-            rope,
-            eps,
-            gate,
-            ..
-        } = &self.architecture;
-        let (model_type, act) = match (self.class.as_str(), gate) {
+        let shape = &self.architecture;
+        let (heads, rope) = (shape.heads, &shape.rope);
+        let (model_type, act) = match (self.class.as_str(), shape.gate) {
             ("LlamaForCausalLM", _) => ("llama", "silu"),
             ("Qwen3ForCausalLM", _) => ("qwen3", "silu"),
             (_, Gate::Relu2) => ("bitnet", "relu2"),
@@ -190,16 +169,16 @@ impl Numbers {
         let mut config = json!({
             "architectures": [self.class],
             "model_type": model_type,
-            "hidden_size": hidden,
-            "intermediate_size": feed_forward,
-            "num_hidden_layers": layers,
+            "hidden_size": shape.hidden,
+            "intermediate_size": shape.feed_forward,
+            "num_hidden_layers": shape.layers,
             "num_attention_heads": heads.query,
             "num_key_value_heads": heads.kv,
             "head_dim": heads.dim,
             "vocab_size": Self::vocabulary(tensors),
-            "max_position_embeddings": context,
+            "max_position_embeddings": shape.context,
             "hidden_act": act,
-            "rms_norm_eps": decimal(*eps),
+            "rms_norm_eps": decimal(shape.eps),
             "rope_theta": decimal(rope.base),
             "tie_word_embeddings": tied,
             "attention_bias": false,

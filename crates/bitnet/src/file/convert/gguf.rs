@@ -1,15 +1,14 @@
 //! GGUF files as input and output of a conversion.
 
-use std::path::Path;
-
 use bitnet_quant::{Format, I2sLayout};
 
-use super::names::is_projection;
-use super::weights::{Content, RowOrder, Tensor, Ternary};
-use super::{ConvertReport, refuse_row_length, refuse_without_ternary};
+use super::weights::{Content, RowOrder, Tensor};
+use super::{ConvertReport, Job, refuse_row_length, refuse_without_ternary};
 use crate::file::create::NewFile;
 use crate::file::gguf::GgufWriter;
+use crate::file::names::is_projection;
 use crate::file::synth::TernaryType;
+use crate::file::ternary::Ternary;
 use crate::file::{GgmlType, Gguf, GgufTensor};
 use crate::{Error, Result};
 
@@ -98,20 +97,23 @@ pub(super) fn copy_metadata(file: &Gguf, ternary: TernaryType, writer: &mut Gguf
     }
 }
 
-/// Writes a GGUF file of `tensors`, which come from the file that errors call `file`. `writer` has the metadata.
+/// Writes a GGUF file of `tensors`. `writer` has the metadata.
 pub(super) fn write(
-    file: &str,
-    tensors: Vec<Tensor>,
+    job: &mut Job<'_>,
+    tensors: &[Tensor],
     mut writer: GgufWriter,
     ternary: TernaryType,
-    output: &Path,
-    progress: &mut dyn FnMut(u64, u64),
-    report: &mut ConvertReport,
 ) -> Result<()> {
+    let Job {
+        file,
+        output,
+        progress,
+        report,
+    } = job;
     let target = ternary.format();
     let single = matches!(target, Format::I2s(_));
     let mut scales = Vec::with_capacity(tensors.len());
-    for tensor in &tensors {
+    for tensor in tensors {
         let mut scale = 0.0;
         match &tensor.content {
             Content::Ternary(source) => {

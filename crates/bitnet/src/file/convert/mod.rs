@@ -12,7 +12,6 @@
 mod checkpoint;
 mod config;
 mod gguf;
-mod names;
 mod tokens;
 mod weights;
 
@@ -24,7 +23,7 @@ use bitnet_quant::{Format, I2sLayout};
 use super::ModelFile;
 use super::synth::TernaryType;
 use crate::{Error, Result};
-use weights::{Content, Tensor};
+use weights::{Content, RowOrder, Tensor};
 
 named! {
     /// What to convert to.
@@ -150,73 +149,54 @@ pub fn convert_file(
     layout: I2sLayout,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ConvertReport> {
-    let mut report = ConvertReport::default();
+    let mut job = Job {
+        file: model.name(),
+        output,
+        progress,
+        report: ConvertReport::default(),
+    };
+    let report = &mut job.report;
+    let new_writer = || super::GgufWriter::new(output.display().to_string());
     match (model, to.ternary()) {
         (ModelFile::Gguf(file), Some(ternary)) => {
-            let tensors = gguf::read(file, layout, weights::RowOrder::Same, &mut report)?;
-            let mut writer = super::GgufWriter::new(output.display().to_string());
+            let tensors = gguf::read(file, layout, RowOrder::Same, report)?;
+            let mut writer = new_writer();
             gguf::copy_metadata(file, ternary, &mut writer);
-            gguf::write(
-                file.name(),
-                tensors,
-                writer,
-                ternary,
-                output,
-                progress,
-                &mut report,
-            )?;
+            gguf::write(&mut job, &tensors, writer, ternary)?;
         }
         (ModelFile::Gguf(file), None) => {
             let numbers = config::Numbers::from_gguf(file)?;
-            let order = numbers.order_to_checkpoint();
-            let tensors = gguf::read(file, layout, order, &mut report)?;
+            let tensors = gguf::read(file, layout, numbers.order_to_checkpoint(), report)?;
             let config = numbers.to_config(&tensors, file)?;
-            let files = tokens::checkpoint_files(file, &mut report)?;
-            checkpoint::write(
-                file.name(),
-                tensors,
-                config,
-                files,
-                output,
-                progress,
-                &mut report,
-            )?;
+            let files = tokens::checkpoint_files(file, report)?;
+            checkpoint::write(&mut job, &tensors, config, files)?;
         }
         (ModelFile::SafeTensors(file), Some(ternary)) => {
             let numbers = config::Numbers::from_checkpoint(file)?;
-            let order = numbers.order_to_gguf();
-            let tensors = checkpoint::read(file, &numbers, order, &mut report)?;
-            let mut writer = super::GgufWriter::new(output.display().to_string());
+            let tensors = checkpoint::read(file, &numbers, numbers.order_to_gguf(), report)?;
+            let mut writer = new_writer();
             numbers.to_metadata(&tensors, ternary, &mut writer);
             tokens::metadata(file, config::Numbers::vocabulary(&tensors), &mut writer)?;
             writer.entry("general.quantization_version", 2u32);
-            gguf::write(
-                file.name(),
-                tensors,
-                writer,
-                ternary,
-                output,
-                progress,
-                &mut report,
-            )?;
+            gguf::write(&mut job, &tensors, writer, ternary)?;
         }
         (ModelFile::SafeTensors(file), None) => {
             let numbers = config::Numbers::from_checkpoint(file)?;
-            let tensors = checkpoint::read(file, &numbers, weights::RowOrder::Same, &mut report)?;
-            let config = file.config().clone();
+            let tensors = checkpoint::read(file, &numbers, RowOrder::Same, report)?;
             let files = tokens::copied_files(file)?;
-            checkpoint::write(
-                file.name(),
-                tensors,
-                config,
-                files,
-                output,
-                progress,
-                &mut report,
-            )?;
+            checkpoint::write(&mut job, &tensors, file.config().clone(), files)?;
         }
     }
-    Ok(report)
+    Ok(job.report)
+}
+
+/// A conversion under way.
+struct Job<'a> {
+    /// What errors call the input.
+    file: &'a str,
+    output: &'a Path,
+    progress: &'a mut dyn FnMut(u64, u64),
+    report: ConvertReport,
 }
 
 /// Refuses a model in which no matrix is ternary.

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::ConvertReport;
+use crate::chat::ChatTemplate;
 use crate::file::gguf::{Array, GgufWriter};
 use crate::file::{Gguf, SafeTensorsModel};
-use crate::model;
-use crate::tokenizer::TokenKind;
+use crate::tokenizer::{TokenKind, Tokenizer};
 use crate::{Error, Result};
 
 /// Files beside a checkpoint that belong to its tokenizer.
@@ -33,7 +33,7 @@ pub(super) fn checkpoint_files(
             .push("The input has no tokenizer, so the output has none.".to_owned());
         return Ok(Vec::new());
     }
-    let tokenizer = model::gguf::tokenizer(file)?;
+    let tokenizer = Tokenizer::from_gguf(file)?;
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -99,8 +99,7 @@ pub(super) fn metadata(
     rows: usize,
     writer: &mut GgufWriter,
 ) -> Result<()> {
-    let (tokenizer, template) = model::huggingface::tokenizer(file)?;
-    let mut parts = tokenizer.to_gguf()?;
+    let mut parts = Tokenizer::from_checkpoint(file)?.to_gguf()?;
     if parts.tokens.len() > rows {
         return Err(Error::malformed(
             file.name(),
@@ -146,7 +145,7 @@ pub(super) fn metadata(
     if let Some(prefix) = parts.add_space_prefix {
         writer.entry(key("add_space_prefix"), prefix);
     }
-    if let Some(template) = template {
+    if let Some(template) = ChatTemplate::source_beside(file)? {
         writer.entry("tokenizer.chat_template", template);
     }
     Ok(())

@@ -28,7 +28,7 @@ use cursor::Cursor;
 
 pub use tensor::{GgmlType, GgufTensor};
 pub use value::{Array, StringArray, Value, ValueType};
-pub use writer::{GgufData, GgufWriter};
+pub use writer::GgufWriter;
 
 /// The alignment of tensor data where the file states none.
 pub const DEFAULT_ALIGNMENT: usize = 32;

@@ -3,21 +3,20 @@
 
 use std::collections::HashSet;
 use std::io::Write;
-use std::path::PathBuf;
 
 use bitnet_quant::Format;
 
 use super::{
     Array, DEFAULT_ALIGNMENT, GgmlType, LONGEST_KEY, LONGEST_NAME, MAGIC, Value, ValueType,
 };
-use crate::file::Bytes;
+use crate::file::{Bytes, TensorData};
 use crate::{Error, Result};
 
 const VERSION: u32 = 3;
 
 /// The description of a file to be written: metadata and tensors, without the tensors' data.
 ///
-/// [`GgufWriter::begin`] writes the description and gives a [`GgufData`] that takes the data.
+/// [`GgufWriter::begin`] writes the description and gives a [`TensorData`] that takes the data.
 #[derive(Debug)]
 pub struct GgufWriter {
     name: String,
@@ -121,7 +120,7 @@ impl GgufWriter {
         Ok(())
     }
 
-    /// Bytes of data that [`GgufData`] will expect in all.
+    /// Bytes of data that [`TensorData`] will expect in all.
     pub fn data_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.size).sum()
     }
@@ -131,17 +130,11 @@ impl GgufWriter {
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Tensor`] if a key or name is empty, too long or used twice, or a file would be
     /// too large; [`Error::Io`] if `out` fails.
-    pub fn begin<W: Write>(self, out: W) -> Result<GgufData<W>> {
+    pub fn begin<W: Write>(self, out: W) -> Result<TensorData<W>> {
         let header = self.header()?;
-        let mut data = GgufData {
-            name: self.name,
-            out,
-            tensors: self.tensors,
-            current: 0,
-            pushed: 0,
-        };
-        data.write(&header)?;
-        Ok(data)
+        let sizes = self.tensors.into_iter();
+        let sizes = sizes.map(|tensor| (tensor.name, tensor.size)).collect();
+        TensorData::begin(self.name, out, &header, sizes, DEFAULT_ALIGNMENT)
     }
 
     fn header(&self) -> Result<Vec<u8>> {
@@ -198,85 +191,6 @@ impl GgufWriter {
         }
         header.resize(header.len().next_multiple_of(DEFAULT_ALIGNMENT), 0);
         Ok(header)
-    }
-}
-
-/// A file whose description is written and whose data are being written.
-#[derive(Debug)]
-pub struct GgufData<W> {
-    name: String,
-    out: W,
-    tensors: Vec<Declared>,
-    current: usize,
-    pushed: u64,
-}
-
-impl<W: Write> GgufData<W> {
-    /// Appends to the data of the tensor called `name`. Tensors come in the order in which they were described, and
-    /// each must be complete before the next begins.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] if it is another tensor's turn or the data are too long; [`Error::Io`] if the output fails.
-    pub fn push(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let Some(tensor) = self.tensors.get(self.current) else {
-            return Err(Error::tensor(
-                &self.name,
-                name,
-                "no more data",
-                "data for it",
-            ));
-        };
-        let (turn, size) = (tensor.name.clone(), tensor.size);
-        if turn != name {
-            return Err(Error::tensor(
-                &self.name,
-                name,
-                format_args!("{turn} to come first"),
-                "data for it",
-            ));
-        }
-        let end = self.pushed + bytes.len() as u64;
-        if end > size {
-            return Err(Error::tensor(
-                &self.name,
-                name,
-                format_args!("{size} bytes of data"),
-                format_args!("{end} or more"),
-            ));
-        }
-        self.write(bytes)?;
-        self.pushed = end;
-        if end == size {
-            let alignment = DEFAULT_ALIGNMENT as u64;
-            let padding = size.next_multiple_of(alignment) - size;
-            self.write(&[0; DEFAULT_ALIGNMENT][..padding as usize])?;
-            self.current += 1;
-            self.pushed = 0;
-        }
-        Ok(())
-    }
-
-    /// Ends the file and gives the output back.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] if data are missing; [`Error::Io`] if the output cannot be flushed.
-    pub fn finish(mut self) -> Result<W> {
-        if let Some(tensor) = self.tensors.get(self.current) {
-            return Err(Error::tensor(
-                &self.name,
-                &tensor.name,
-                format_args!("{} bytes of data", tensor.size),
-                self.pushed,
-            ));
-        }
-        self.out.flush().map_err(|e| Error::io(&self.name, e))?;
-        Ok(self.out)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(bytes)
-            .map_err(|e| Error::io(PathBuf::from(&self.name), e))
     }
 }
 

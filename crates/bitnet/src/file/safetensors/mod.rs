@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use ::safetensors::Dtype;
+use bitnet_quant::Format;
 use serde::Deserialize;
-pub use writer::{SafeTensorsData, SafeTensorsWriter};
+pub use writer::SafeTensorsWriter;
 
 use super::{Bytes, map};
 use crate::{Error, Result};
@@ -21,6 +22,8 @@ const INDEX: &str = "model.safetensors.index.json";
 const LONGEST_CONFIG: u64 = 1 << 20;
 /// The most bytes of an index that are read.
 const LONGEST_INDEX: u64 = 4 << 20;
+/// The most bytes of another JSON file that are read. A tokenizer_config.json can list every token.
+const LONGEST_SIBLING: u64 = 64 << 20;
 /// More parts than any model has.
 const MOST_SHARDS: usize = 1024;
 
@@ -35,6 +38,51 @@ pub struct RawTensor {
     pub shape: Vec<usize>,
     /// Exactly the tensor's bytes, little-endian, with no promise of alignment.
     pub data: Bytes,
+}
+
+impl RawTensor {
+    /// The format of floating-point elements.
+    ///
+    /// # Errors
+    /// [`Error::Tensor`], about `file`, if they are of another type.
+    pub(crate) fn float_format(&self, file: &str) -> Result<Format> {
+        match self.dtype {
+            Dtype::F32 => Ok(Format::F32),
+            Dtype::F16 => Ok(Format::F16),
+            Dtype::BF16 => Ok(Format::Bf16),
+            other => Err(Error::tensor(
+                file,
+                &self.name,
+                "F32, F16 or BF16 (or U8 for packed projections)",
+                other,
+            )),
+        }
+    }
+
+    /// All elements of a floating-point tensor, row after row.
+    ///
+    /// # Errors
+    /// As [`RawTensor::float_format`].
+    pub(crate) fn floats(&self, file: &str) -> Result<Vec<f32>> {
+        let format = self.float_format(file)?;
+        let mut values = vec![0.0; self.data.len() / format.block_bytes()];
+        format.decode_row(&self.data, 1.0, &mut values)?;
+        Ok(values)
+    }
+
+    /// # Errors
+    /// [`Error::Tensor`], about `file`, if the shape is another.
+    pub(crate) fn expect_shape(&self, file: &str, expected: &[usize]) -> Result<()> {
+        if self.shape == expected {
+            return Ok(());
+        }
+        Err(Error::tensor(
+            file,
+            &self.name,
+            format_args!("shape {expected:?}"),
+            format_args!("{:?}", self.shape),
+        ))
+    }
 }
 
 /// A safetensors model: its tensors and its configuration.
@@ -157,6 +205,16 @@ impl SafeTensorsModel {
     pub fn sibling(&self, file_name: &str) -> Option<PathBuf> {
         let path = self.directory.as_ref()?.join(file_name);
         path.is_file().then_some(path)
+    }
+
+    /// The content of a JSON file that stands beside the model, if it exists.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Malformed`] if it is no JSON or too long.
+    pub(crate) fn sibling_json(&self, file_name: &str) -> Result<Option<serde_json::Value>> {
+        let path = self.sibling(file_name);
+        path.map(|path| read_json(&path, LONGEST_SIBLING))
+            .transpose()
     }
 }
 

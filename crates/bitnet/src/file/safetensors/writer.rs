@@ -5,6 +5,7 @@ use std::io::Write;
 
 use super::Dtype;
 use super::header::{LONGEST_NAME, size_of};
+use crate::file::TensorData;
 use crate::{Error, Result};
 
 /// The description of a file to be written.
@@ -56,7 +57,7 @@ impl SafeTensorsWriter {
         }
     }
 
-    /// Bytes of data that [`SafeTensorsData`] will expect in all.
+    /// Bytes of data that [`TensorData`] will expect in all.
     pub fn data_bytes(&self) -> u64 {
         self.tensors.iter().map(|tensor| tensor.size as u64).sum()
     }
@@ -65,7 +66,7 @@ impl SafeTensorsWriter {
     ///
     /// # Errors
     /// [`Error::Tensor`] if a name is used twice or the size overflows; [`Error::Io`] if `out` fails.
-    pub fn begin<W: Write>(self, out: W) -> Result<SafeTensorsData<W>> {
+    pub fn begin<W: Write>(self, out: W) -> Result<TensorData<W>> {
         let mut table = serde_json::Map::new();
         table.insert(
             "__metadata__".to_owned(),
@@ -91,87 +92,14 @@ impl SafeTensorsWriter {
             table.insert(tensor.name.clone(), entry);
             offset = end;
         }
-        let mut header = serde_json::Value::Object(table).to_string().into_bytes();
+        let table = serde_json::Value::Object(table).to_string();
         // Data begin at a multiple of 8, so that readers may borrow them as numbers.
-        header.resize(header.len().next_multiple_of(8), b' ');
-        let mut data = SafeTensorsData {
-            name: self.name,
-            out,
-            tensors: self.tensors,
-            current: 0,
-            pushed: 0,
-        };
-        data.write(&(header.len() as u64).to_le_bytes())?;
-        data.write(&header)?;
-        Ok(data)
-    }
-}
-
-/// A file whose header is written and whose data are being written.
-#[derive(Debug)]
-pub struct SafeTensorsData<W> {
-    name: String,
-    out: W,
-    tensors: Vec<Declared>,
-    current: usize,
-    pushed: usize,
-}
-
-impl<W: Write> SafeTensorsData<W> {
-    /// Appends to the data of the tensor called `name`. Tensors come in the order in which they were described, and
-    /// each must be complete before the next begins.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] if it is another tensor's turn or the data are too long; [`Error::Io`] if the output fails.
-    pub fn push(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
-        let turn = self.tensors.get(self.current);
-        let end = self.pushed + bytes.len();
-        match turn {
-            Some(tensor) if tensor.name == name && end <= tensor.size => {
-                let complete = end == tensor.size;
-                self.write(bytes)?;
-                self.pushed = end;
-                if complete {
-                    self.current += 1;
-                    self.pushed = 0;
-                }
-                Ok(())
-            }
-            Some(tensor) => Err(Error::tensor(
-                &self.name,
-                name,
-                format_args!("{} bytes for {}", tensor.size - self.pushed, tensor.name),
-                format_args!("{} bytes", bytes.len()),
-            )),
-            None => Err(Error::tensor(
-                &self.name,
-                name,
-                "no more data",
-                "data for it",
-            )),
-        }
-    }
-
-    /// Ends the file and gives the output back.
-    ///
-    /// # Errors
-    /// [`Error::Tensor`] if data are missing; [`Error::Io`] if the output cannot be flushed.
-    pub fn finish(mut self) -> Result<W> {
-        if let Some(tensor) = self.tensors.get(self.current) {
-            return Err(Error::tensor(
-                &self.name,
-                &tensor.name,
-                format_args!("{} bytes of data", tensor.size),
-                self.pushed,
-            ));
-        }
-        self.out.flush().map_err(|e| Error::io(&self.name, e))?;
-        Ok(self.out)
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out
-            .write_all(bytes)
-            .map_err(|e| Error::io(&self.name, e))
+        let length = table.len().next_multiple_of(8);
+        let mut header = (length as u64).to_le_bytes().to_vec();
+        header.extend_from_slice(table.as_bytes());
+        header.resize(8 + length, b' ');
+        let sizes = self.tensors.into_iter();
+        let sizes = sizes.map(|tensor| (tensor.name, tensor.size as u64));
+        TensorData::begin(self.name, out, &header, sizes.collect(), 1)
     }
 }

@@ -1,0 +1,54 @@
+//! Ternary matrices that take another form in memory than in their file: I2_S rows, whatever the file holds.
+
+use crate::file::ternary::{BLOCK, Ternary};
+use crate::{Error, Result};
+use bitnet_core::WeightMatrix;
+use bitnet_quant::{Format, I2sLayout};
+use rayon::prelude::*;
+
+const FORMAT: Format = Format::I2s(I2sLayout::A);
+
+/// The matrix of `rows × cols` of `tensor` in `file` as I2_S rows, padded with zeros to whole blocks.
+///
+/// # Errors
+/// [`Error::Tensor`] if a code is invalid or blocks have scales of their own; [`Error::Backend`] if memory is short.
+pub(super) fn pack(
+    (file, tensor): (&str, &str),
+    ternary: &Ternary,
+    (rows, cols): (usize, usize),
+) -> Result<WeightMatrix> {
+    let scale = ternary.whole_scale().ok_or_else(|| {
+        let expected = "one scale for the whole matrix";
+        Error::tensor(file, tensor, expected, "one for each block")
+    })?;
+    let stored = cols.next_multiple_of(FORMAT.block_len());
+    let row_bytes = FORMAT.row_bytes(stored)?;
+    let bytes = rows.saturating_mul(row_bytes);
+    let mut data = Vec::new();
+    data.try_reserve_exact(bytes)
+        .map_err(|_| bitnet_core::Error::OutOfMemory {
+            what: tensor.to_owned(),
+            bytes,
+            in_use: 0,
+            limit: None,
+        })?;
+    data.resize(bytes, 0);
+    data.par_chunks_mut(row_bytes)
+        .enumerate()
+        .try_for_each_init(
+            || (vec![0; stored], vec![0.0; cols.div_ceil(BLOCK)]),
+            |(codes, scales), (row, out)| {
+                ternary.codes((rows, cols), row, &mut codes[..cols], scales)?;
+                FORMAT.encode_codes(codes, &[], out)
+            },
+        )
+        .map_err(|error| Error::tensor(file, tensor, "ternary weights", error))?;
+    let shape = (rows, cols, stored);
+    Ok(WeightMatrix::new(
+        tensor,
+        FORMAT,
+        shape,
+        scale,
+        data.into(),
+    )?)
+}
