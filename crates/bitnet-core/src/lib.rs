@@ -3,6 +3,8 @@
 //! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target.
 
 pub mod backend;
+#[cfg(feature = "candle")]
+mod candle;
 pub mod cpu;
 pub mod device;
 mod error;

@@ -1,9 +1,11 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
-//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order.
+//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`
+//! measures the project's targets and writes a report.
 
 mod requirement;
 mod suite;
+mod validate;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -26,12 +28,15 @@ enum Chore {
     Setup,
     /// Run the test suite: every part, or only those named
     Test(suite::Selection),
+    /// Measure the project's targets: prints a table and writes benches/report
+    Validate(validate::Measurement),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Setup => requirement::install(&suite::Part::ALL),
         Chore::Test(selection) => test(&selection),
+        Chore::Validate(measurement) => validate::run(&measurement),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -186,14 +186,14 @@ pub(crate) fn cargo() -> OsString {
 }
 
 /// A cargo command in the workspace root.
-fn cargo_with(arguments: &[&str]) -> Command {
+pub(crate) fn cargo_with(arguments: &[&str]) -> Command {
     let mut command = Command::new(cargo());
     command.current_dir(workspace()).args(arguments);
     command
 }
 
 /// The workspace root: where cargo finds this package now, or else where it was built.
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let package = std::env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
     package.join("../..")

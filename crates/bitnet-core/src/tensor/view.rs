@@ -172,6 +172,38 @@ impl BitNetTensor {
         }
     }
 
+    /// A view of any shape and strides, in elements from the first of this contiguous tensor.
+    ///
+    /// # Errors
+    /// If the view would reach past the last element, or there are too many axes.
+    #[cfg(feature = "candle")]
+    pub(crate) fn strided(&self, shape: &[usize], strides: &[usize]) -> Result<Self> {
+        let (shape, steps) = (Dims::new(shape)?, Dims::new(strides)?);
+        let reach = shape
+            .iter()
+            .zip(strides)
+            .try_fold(0usize, |reach, (size, stride)| {
+                reach.checked_add(size.saturating_sub(1).checked_mul(*stride)?)
+            });
+        let exists = match shape.elements() {
+            Some(0) => true,
+            Some(_) => reach.is_some_and(|reach| reach < self.len()),
+            None => false,
+        };
+        if !(exists && self.is_contiguous() && shape.len() == steps.len()) {
+            return Err(refusal::shape(
+                &format!("view of shape {shape:?} with strides {strides:?}"),
+                "elements that exist",
+                self.shape(),
+            ));
+        }
+        Ok(self.view(super::Layout {
+            shape,
+            strides: steps,
+            offset: self.layout.offset,
+        }))
+    }
+
     /// Removes an axis of size 1.
     ///
     /// # Errors

@@ -1,0 +1,102 @@
+//! Measures every target of the project in one run and says which are met: `cargo xtask validate`.
+//!
+//! Prints one table (target, measured, met) and writes it with plots to a folder: `index.html` to look at,
+//! `validate.md` and `validate.json` to keep. A target that is not met stays so, with a word of why.
+
+mod chart;
+mod kernels;
+mod machine;
+mod memory;
+mod report;
+mod target;
+
+use anyhow::{Context, Result};
+use bitnet_benchmarks::comparison::Effort;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+use target::Validation;
+
+/// Measure the project's targets and write a report.
+#[derive(Parser)]
+struct Arguments {
+    /// The folder that the report is written to
+    #[arg(long, default_value = "benches/report")]
+    report: PathBuf,
+
+    /// The bitnet command to measure; without it, the one beside this program
+    #[arg(long)]
+    bitnet: Option<PathBuf>,
+
+    /// The folder for the model file that is measured, which is kept; without it, one beside this program
+    #[arg(long)]
+    work: Option<PathBuf>,
+
+    /// Fewer and shorter measurements: a look, not a result
+    #[arg(long)]
+    quick: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let beside = own.parent().context("this program is in no folder")?;
+    let bitnet = arguments
+        .bitnet
+        .clone()
+        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
+    let work = arguments
+        .work
+        .clone()
+        .unwrap_or_else(|| beside.join("validate"));
+    let effort = if arguments.quick {
+        Effort {
+            rounds: 5,
+            turn: Duration::from_millis(1),
+        }
+    } else {
+        Effort {
+            rounds: 31,
+            turn: Duration::from_millis(5),
+        }
+    };
+
+    let mut validation = Validation::new(machine::describe());
+    let bandwidth = machine::read_bandwidth();
+    validation.note(format!(
+        "Memory is read at {:.1} GB/s on all cores (a buffer of {} MiB, the best of {} passes).",
+        bandwidth / 1e9,
+        machine::BUFFER >> 20,
+        machine::PASSES,
+    ));
+    for missing in bitnet_benchmarks::matmul::missing_backends() {
+        validation.note(format!("Not measured: {missing}."));
+    }
+    step("tensor creation and the pool");
+    kernels::creation(&mut validation, effort)?;
+    step("elementwise kernels");
+    kernels::elementwise(&mut validation, effort)?;
+    step("matrix products");
+    kernels::matmul(&mut validation, effort, bandwidth)?;
+    step("loading and running models");
+    memory::models(&mut validation, &bitnet, &work);
+
+    println!("{}", report::table(&validation));
+    report::write(&validation, &arguments.report)?;
+    println!("report: {}", arguments.report.join("index.html").display());
+    Ok(())
+}
+
+fn step(what: &str) {
+    eprintln!("validate: {what}");
+}
