@@ -13,6 +13,11 @@ use proptest::prelude::*;
 use rten_simd::SimdOp;
 use rten_simd::isa::GenericIsa;
 
+/// A kernel into another slice.
+type Out = fn(&[f32], &mut [f32]);
+/// A kernel in place.
+type InPlace = fn(&mut [f32]);
+
 /// A block's value on every instruction set. What is compiled here without the target's features is slow, but runs
 /// the same instructions.
 macro_rules! on_each {
@@ -105,7 +110,7 @@ fn finite_row() -> impl Strategy<Value = Vec<f32>> {
 fn check_function(
     x: &[f32],
     function: impl Function,
-    (public, public_in_place): (fn(&[f32], &mut [f32]), fn(&mut [f32])),
+    (public, public_in_place): (Out, InPlace),
     definition: impl Fn(f32) -> f32,
 ) -> Result<(), TestCaseError> {
     let expected = bits(&x.iter().map(|x| definition(*x)).collect::<Vec<_>>());

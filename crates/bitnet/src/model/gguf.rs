@@ -2,7 +2,7 @@
 //! become I2_S rows in memory, and run as such.
 
 use super::pack::pack;
-use super::weights::Source;
+use super::weights::{Source, lies_in};
 use crate::file::names::is_projection;
 use crate::file::ternary::Ternary;
 use crate::file::{Gguf, GgufTensor};
@@ -122,8 +122,9 @@ impl Source for GgufSource<'_> {
         }
     }
 
-    fn is_borrowed(&self, _: &WeightMatrix) -> bool {
-        true
+    fn is_borrowed(&self, matrix: &WeightMatrix) -> bool {
+        let tensor = self.file.tensor(matrix.name());
+        tensor.is_some_and(|tensor| lies_in(matrix, &tensor.data))
     }
 
     fn tensor_name(&self, role: &str) -> String {

@@ -4,13 +4,12 @@
 //! are made so by absmean; all become I2_S rows in memory. Embedding, head and norms stay where the file is mapped.
 
 use super::pack::pack;
-use super::weights::Source;
+use super::weights::{Source, lies_in};
 use crate::Result;
 use crate::file::names;
 use crate::file::quantization::{Projection, Quantization, scale_name};
 use crate::file::{RawTensor, SafeTensorsModel};
 use bitnet_core::WeightMatrix;
-use bitnet_quant::Format;
 use std::collections::HashSet;
 
 /// A checkpoint as a source of tensors.
@@ -83,8 +82,8 @@ impl Source for CheckpointSource<'_> {
     }
 
     fn is_borrowed(&self, matrix: &WeightMatrix) -> bool {
-        // Ternary rows are always packed here; checkpoints have no such format.
-        !matches!(matrix.format(), Format::I2s(_))
+        let tensor = self.file.tensor(matrix.name());
+        tensor.is_some_and(|tensor| lies_in(matrix, &tensor.data))
     }
 
     fn tensor_name(&self, role: &str) -> String {

@@ -30,6 +30,11 @@ pub(crate) trait Source {
     fn unused(&self) -> Vec<String>;
 }
 
+/// Whether the rows of `matrix` are bytes of `tensor`, and not a copy.
+pub(super) fn lies_in(matrix: &WeightMatrix, tensor: &[u8]) -> bool {
+    tensor.as_ptr_range().contains(&matrix.data().as_ptr())
+}
+
 /// Makes every tensor that `architecture` needs resident on `backend`. Optional parts are those the file has.
 /// `progress` is told the layers done and their number.
 ///
