@@ -109,6 +109,16 @@ pub fn of_two() -> Vec<Comparison> {
     functions.map(comparison).into()
 }
 
+/// The elements of one slice copied to another: as fast as this cache allows two slices to be moved.
+pub fn copy() -> Comparison {
+    Comparison::new("copy")
+        .elements(LEN)
+        .with(Contender::new("copy", || {
+            let (x, mut out) = (inputs::floats(LEN), vec![0.0; LEN]);
+            Ok(move || out.copy_from_slice(&x))
+        }))
+}
+
 /// Functions of one operand.
 pub fn of_one() -> Vec<Comparison> {
     let functions: [(&str, OfOne, OfOne, TensorOfOne, CandleOfOne); 10] = [

@@ -106,11 +106,21 @@ pub(crate) fn elementwise(validation: &mut Validation, effort: Effort) -> Result
     let mut beside = Chart::new("candle", "Tensor operations against candle", "× faster");
     beside.line = Some((1.0, "candle".into()));
     let (mut plain, mut demanding, mut against) = (Vec::new(), Vec::new(), Vec::new());
+    let slice = (elementwise::LEN * size_of::<f32>()) as f64;
+    let copy = elementwise::copy().interleave(effort)?;
+    let copied = 2.0 * slice / of(&copy, "copy")?.median();
+    let mut moved = Vec::new();
     for comparison in elementwise::all() {
         let name = &comparison.name;
         let times = comparison.interleave(effort)?;
         let ours = of(&times, elementwise::SIMD)?;
         let ratio = ours.faster_than(of(&times, elementwise::SCALAR)?);
+        // Bytes in a nanosecond are GB/s.
+        match name.as_str() {
+            "add" | "sub" => moved.push((name.clone(), 3.0 * slice / ours.median())),
+            "sqr" | "relu" => moved.push((name.clone(), 2.0 * slice / ours.median())),
+            _ => {}
+        }
         speedups.bar(name, "SIMD against scalar", ratio);
         if elementwise::DEMANDING.contains(&name.as_str()) {
             demanding.push((name.clone(), ratio));
@@ -132,7 +142,14 @@ pub(crate) fn elementwise(validation: &mut Validation, effort: Effort) -> Result
         "elementwise and reduction kernels in L2 against scalar code",
         ("≥ 5×", 5.0),
         plain,
-        "kernels with little arithmetic are bound by the cache: loads and stores take as long as the scalar sum",
+        &format!(
+            "roofline: a copy in the same cache moves {copied:.0} GB/s, {}",
+            moved
+                .iter()
+                .map(|(name, rate)| format!("{name} {rate:.0}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     );
     least(
         validation,
@@ -167,7 +184,7 @@ fn least(
     let below: Vec<String> = ratios
         .iter()
         .filter(|(_, ratio)| *ratio < bound)
-        .map(|(name, ratio)| format!("{name} {ratio:.1}×"))
+        .map(|(name, ratio)| format!("{name} {ratio:.2}×"))
         .collect();
     let measured = format!(
         "{worst:.2}× at worst ({name}); {} of {} reach it",

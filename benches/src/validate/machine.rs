@@ -31,6 +31,12 @@ fn cpu_name() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
+/// Processes that ran or waited in the last minute, where the system says.
+pub(crate) fn load() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/loadavg").ok()?;
+    text.split_whitespace().next()?.parse().ok()
+}
+
 /// Bytes per second that all cores together read from memory.
 pub(crate) fn read_bandwidth() -> f64 {
     let cores = thread::available_parallelism().map_or(1, usize::from);

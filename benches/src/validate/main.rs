@@ -58,7 +58,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let work = arguments
         .work
         .clone()
-        .unwrap_or_else(|| beside.join("validate"));
+        .unwrap_or_else(|| beside.join("validate-models"));
     let effort = if arguments.quick {
         Effort {
             rounds: 5,
@@ -72,6 +72,22 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
 
     let mut validation = Validation::new(machine::describe());
+    validation.note(format!(
+        "{} rounds of about {} ms a turn{}.",
+        effort.rounds,
+        effort.turn.as_millis(),
+        if arguments.quick {
+            ": a quick look, not a result"
+        } else {
+            ""
+        },
+    ));
+    if let Some(load) = machine::load() {
+        validation.note(format!(
+            "Load of the machine before the run: {load:.1} (1 for each core that others keep busy). With other work \
+             beside it, times are longer and ratios less certain."
+        ));
+    }
     let bandwidth = machine::read_bandwidth();
     validation.note(format!(
         "Memory is read at {:.1} GB/s on all cores (a buffer of {} MiB, the best of {} passes).",
