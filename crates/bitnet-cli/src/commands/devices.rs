@@ -114,7 +114,7 @@ impl Arguments {
                     name: isa.name(),
                     available: isa.is_available(),
                     in_use: isa == chosen,
-                    note: needs(isa),
+                    note: isa.description(),
                 })
                 .collect(),
             kernels_in_use: chosen.name(),
@@ -127,15 +127,6 @@ impl Arguments {
         } else {
             print(&report)
         }
-    }
-}
-
-/// What a kernel set needs of the CPU.
-fn needs(isa: Isa) -> &'static str {
-    match isa {
-        Isa::Scalar => "portable; the reference for all others",
-        Isa::Avx2 => "x86-64 with AVX2 and F16C",
-        Isa::Avx512Vnni => "x86-64 with AVX-512 F, BW, VL and VNNI",
     }
 }
 

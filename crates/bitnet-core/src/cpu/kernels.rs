@@ -1,16 +1,12 @@
 //! What an instruction set must provide: one table of functions, chosen once when a backend starts.
 
-use super::isa::Isa;
+use super::integer::IntegerKernels;
+use crate::Gate;
 use crate::simd::{Add, Attend, Dot, Gated, Quantize, RmsNorm, ZipInPlace};
-use crate::{Gate, Result};
-use bitnet_quant::Format;
 use rten_simd::SimdOp;
 
 /// Keys and values, `[position, stride]` each.
 pub(super) type KeysValues<'a> = (&'a [f32], &'a [f32]);
-
-/// Rows of weights, and of activations, that one call of `tile_sums` multiplies.
-pub(super) const TILE: usize = 4;
 
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
 pub(super) trait FloatIsa {
@@ -33,19 +29,15 @@ pub(super) struct Kernels {
     pub(super) attend: fn(&[f32], KeysValues<'_>, (usize, usize), &mut [f32], &mut [f32]),
     /// x += y.
     pub(super) add: fn(&mut [f32], &[f32]),
-    /// Straight from a packed ternary row: Σ (tᵢ + 1)·qᵢ over each of `out.len()` equal groups of columns.
-    pub(super) packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
-    /// A tile of four unpacked rows of codes tᵢ + 1 and four rows of activations: Σ code·q over each group of `group`
-    /// columns (a multiple of 64), as `out[16·group index + 4·code row + activation row]`.
-    pub(super) tile_sums: fn([&[u8]; TILE], [&[i8]; TILE], usize, &mut [i32]),
+    /// Ternary × int8.
+    pub(super) integer: IntegerKernels,
 }
 
 impl Kernels {
     /// The float kernels run by `F`, and the kernels that each instruction set has of its own.
     pub(super) const fn new<F: FloatIsa>(
         dot_f16: fn(&[f32], &[u8]) -> f32,
-        packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
-        tile_sums: fn([&[u8]; TILE], [&[i8]; TILE], usize, &mut [i32]),
+        integer: IntegerKernels,
     ) -> Self {
         Self {
             dot: |a, b| F::run(Dot(a, b)),
@@ -63,19 +55,7 @@ impl Kernels {
                 });
             },
             add: |x, y| F::run(ZipInPlace(Add, x, y)),
-            packed_sums,
-            tile_sums,
+            integer,
         }
-    }
-}
-
-/// The kernels of `isa`, which the caller knows to be available.
-pub(super) fn of(isa: Isa) -> &'static Kernels {
-    match isa {
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 if isa.is_available() => &super::avx2::KERNELS,
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512Vnni if isa.is_available() => &super::avx512::KERNELS,
-        _ => &super::scalar::KERNELS,
     }
 }

@@ -3,18 +3,19 @@
 //! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
 //! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
 
-#[cfg(target_arch = "x86_64")]
-mod avx2;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
 mod cache;
+mod columns;
 mod dense;
+mod gemm;
+mod gemv;
+mod integer;
 mod isa;
 mod kernels;
+mod layout;
 mod linear;
 mod product;
 mod rope;
-mod scalar;
+mod ternary;
 mod threads;
 
 pub use cache::CpuCache;
@@ -124,7 +125,7 @@ impl CpuBackend {
         };
         Ok(Self {
             isa,
-            kernels: kernels::of(isa),
+            kernels: isa.kernels(),
             threads: Threads::new(threads)?,
             crossovers: RoutingTable::current().crossovers(isa),
             pool,

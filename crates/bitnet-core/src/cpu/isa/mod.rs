@@ -1,5 +1,20 @@
 //! Which instruction sets there are kernels for, and which this machine can run.
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod ssse3;
+
+pub(super) use scalar::widen_f16;
+
+use super::kernels::Kernels;
 use crate::device::RoutingTable;
 use crate::{Error, Result};
 
@@ -11,22 +26,50 @@ pub const ISA_VARIABLE: &str = "BITNET_ISA";
 pub enum Isa {
     /// Portable Rust: the reference.
     Scalar,
+    /// x86-64 with SSSE3 and SSE4.1.
+    Ssse3,
     /// x86-64 with AVX2, FMA and F16C (every CPU with AVX2 has the others).
     Avx2,
+    /// x86-64 with AVX2 and AVX-VNNI.
+    AvxVnni,
+    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    Avx512,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni,
 }
 
 impl Isa {
     /// Every kernel set, slowest first.
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512Vnni];
+    pub const ALL: [Self; 6] = [
+        Self::Scalar,
+        Self::Ssse3,
+        Self::Avx2,
+        Self::AvxVnni,
+        Self::Avx512,
+        Self::Avx512Vnni,
+    ];
 
     /// The name used by `BITNET_ISA` and in reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
+            Self::Ssse3 => "ssse3",
             Self::Avx2 => "avx2",
+            Self::AvxVnni => "avxvnni",
+            Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
+        }
+    }
+
+    /// What it takes, in words.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::Scalar => "portable; the reference for all others",
+            Self::Ssse3 => "x86-64 with SSSE3 and SSE4.1",
+            Self::Avx2 => "x86-64 with AVX2 and F16C",
+            Self::AvxVnni => "x86-64 with AVX2 and AVX-VNNI",
+            Self::Avx512 => "x86-64 with AVX-512 F, BW, DQ and VL",
+            Self::Avx512Vnni => "x86-64 with AVX-512 F, BW, DQ, VL and VNNI",
         }
     }
 
@@ -35,22 +78,46 @@ impl Isa {
         match self {
             Self::Scalar => true,
             #[cfg(target_arch = "x86_64")]
+            Self::Ssse3 => is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1"),
+            #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 is_x86_feature_detected!("avx2")
                     && is_x86_feature_detected!("fma")
                     && is_x86_feature_detected!("f16c")
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => {
+            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
                 Self::Avx2.is_available()
                     && is_x86_feature_detected!("avx512f")
                     && is_x86_feature_detected!("avx512bw")
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512vnni")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => {
+                Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512Vnni => false,
+            Self::Ssse3 | Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => false,
+        }
+    }
+
+    /// Its kernels; the scalar ones if this machine cannot run them.
+    pub(super) fn kernels(self) -> &'static Kernels {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Ssse3 if self.is_available() => &ssse3::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 if self.is_available() => &avx2::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni if self.is_available() => &avx_vnni::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 if self.is_available() => &avx512::KERNELS,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni if self.is_available() => &avx512_vnni::KERNELS,
+            _ => &scalar::KERNELS,
         }
     }
 

@@ -1,0 +1,260 @@
+//! Many tokens against packed rows.
+//!
+//! A panel of rows is unpacked once, to a byte for each code, so that the i32 lanes of a register hold different rows:
+//! four neighbouring codes of one row to a lane. Activations are broadcast four at a time, sums never have to be
+//! added across a register, and a group's scales are applied to all rows of the panel at once.
+//!
+//! | what | order |
+//! |---|---|
+//! | panel | `[step, row, 4]`: a step is four columns, in the order of activations arranged for a width of 4 |
+//! | activations of a tile | `[step, token, 4]` |
+
+use super::gemv::row_scale;
+use super::integer::{BASE3_PLANES, IntegerIsa};
+use super::layout::{Planes, RowLayout};
+
+/// The width that activations are arranged for.
+pub(super) const WIDTH: usize = 4;
+/// Rows of the largest panel.
+pub(super) const MOST_ROWS: usize = 64;
+/// Sums of a register at most.
+const LANES: usize = 16;
+/// Registers of rows in the largest panel.
+const MOST_VECTORS: usize = 4;
+
+/// Rows of tiles of at most `tile` tokens: full ones, then halves of what is left.
+pub(super) fn tiles(tokens: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut first = 0;
+    std::iter::from_fn(move || {
+        let left = tokens - first;
+        let mut size = tile;
+        while size > left {
+            size /= 2;
+        }
+        let start = first;
+        first += size;
+        (size > 0).then_some((start, size))
+    })
+}
+
+/// Activations of many tokens, tile after tile.
+pub(super) struct Tiles<'a> {
+    /// Bytes of one token.
+    pub(super) token_bytes: usize,
+    /// `[tile][step, token, 4]`.
+    pub(super) q: &'a [i8],
+    /// Σ q of each group: `tokens × groups`.
+    pub(super) q_sums: &'a [i32],
+    /// s of each token: q ≈ x·s.
+    pub(super) scales: &'a [f32],
+}
+
+/// Where products go: columns of a matrix `[token, row]` that nobody else writes at the time.
+pub(super) trait Products {
+    /// The products of neighbouring rows with one token.
+    fn put(&mut self, token: usize, row: usize, products: &[f32]);
+}
+
+/// Packed rows times many rows of activations.
+pub(super) struct Gemm<'a> {
+    pub(super) layout: &'a RowLayout,
+    /// The rows to multiply.
+    pub(super) rows: &'a [u8],
+    pub(super) row_bytes: usize,
+    pub(super) tiles: Tiles<'a>,
+    /// What every product is multiplied by in the end.
+    pub(super) factor: f32,
+    /// `panel rows × arranged length`.
+    pub(super) codes: &'a mut [u8],
+    /// `groups × panel rows`.
+    pub(super) scales: &'a mut [f32],
+    pub(super) products: &'a mut dyn Products,
+}
+
+/// Multiplies with panels of `VECTORS` registers of rows and tiles of `TOKENS` tokens.
+#[inline(always)]
+pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+    isa: I,
+    job: &mut Gemm<'_>,
+) {
+    let panel_rows = VECTORS * I::WIDTH / 4;
+    let row_bytes = job.row_bytes;
+    for (index, rows) in job.rows.chunks(panel_rows * row_bytes).enumerate() {
+        let count = rows.len() / row_bytes;
+        // Past the last row, that row stands in.
+        let row = |i: usize| &rows[i.min(count - 1) * row_bytes..][..row_bytes];
+        unpack::<I, VECTORS>(isa, job.layout, row, job.codes);
+        for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
+            for (i, scale) in scales.iter_mut().enumerate() {
+                *scale = row_scale(job.layout, row(i), group);
+            }
+        }
+        let mut panel = Panel {
+            layout: job.layout,
+            codes: job.codes,
+            scales: job.scales,
+            first_row: index * panel_rows,
+            count: count.min(panel_rows),
+            factor: job.factor,
+            tiles: &job.tiles,
+            products: &mut *job.products,
+        };
+        for (first, size) in tiles(job.tiles.scales.len(), TOKENS) {
+            match size {
+                8 => tile::<I, VECTORS, 8>(isa, &mut panel, first),
+                4 => tile::<I, VECTORS, 4>(isa, &mut panel, first),
+                2 => tile::<I, VECTORS, 2>(isa, &mut panel, first),
+                _ => tile::<I, VECTORS, 1>(isa, &mut panel, first),
+            }
+        }
+    }
+}
+
+/// Four code bytes of every row go side by side into registers, and the planes of those are steps.
+#[inline(always)]
+fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
+    isa: I,
+    layout: &RowLayout,
+    row: impl Fn(usize) -> &'a [u8],
+    panel: &mut [u8],
+) {
+    /// Steps' worth of code bytes that are put side by side before they are read as registers.
+    const BATCH: usize = 16;
+    let panel_rows = VECTORS * I::WIDTH / 4;
+    let step = 4 * panel_rows;
+    let planes = layout.planes_per_byte();
+    let mut words = [[0u8; 4]; BATCH * MOST_ROWS];
+    let batches = panel.chunks_mut(BATCH * planes * step);
+    for (batch, panel) in batches.enumerate() {
+        let count = panel.len() / (planes * step);
+        let first = 4 * BATCH * batch;
+        for i in 0..panel_rows {
+            let row = row(i);
+            let column = words[i..].iter_mut().step_by(panel_rows).take(count);
+            for (k, word) in column.enumerate() {
+                let byte = first + 4 * k;
+                let (group, within) = (byte / layout.code_bytes, byte % layout.code_bytes);
+                let at = group * layout.stride + layout.codes_at + within;
+                *word = row
+                    .get(at..)
+                    .and_then(<[u8]>::first_chunk)
+                    .copied()
+                    .unwrap_or([0; 4]);
+            }
+        }
+        let words = words[..count * panel_rows]
+            .as_flattened()
+            .chunks_exact(step);
+        for (words, panel) in words.zip(panel.chunks_exact_mut(planes * step)) {
+            for (vector, words) in words.chunks_exact(I::WIDTH).enumerate() {
+                let mut bytes = isa.load(words);
+                let mut put = |plane: usize, codes| {
+                    isa.store(codes, &mut panel[plane * step + vector * I::WIDTH..]);
+                };
+                if layout.planes == Planes::Base3 {
+                    for plane in 0..BASE3_PLANES {
+                        put(plane, isa.digit(bytes));
+                        bytes = isa.triple(bytes);
+                    }
+                } else {
+                    put(0, isa.pair::<0>(bytes));
+                    put(1, isa.pair::<2>(bytes));
+                    put(2, isa.pair::<4>(bytes));
+                    put(3, isa.pair::<6>(bytes));
+                }
+            }
+        }
+    }
+}
+
+/// Unpacked rows, and all they are to be multiplied by.
+struct Panel<'a> {
+    layout: &'a RowLayout,
+    codes: &'a [u8],
+    scales: &'a [f32],
+    first_row: usize,
+    /// Rows that are wanted.
+    count: usize,
+    factor: f32,
+    tiles: &'a Tiles<'a>,
+    products: &'a mut dyn Products,
+}
+
+/// `TOKENS` tokens from `first` against a panel.
+#[inline(always)]
+fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+    isa: I,
+    panel: &mut Panel<'_>,
+    first: usize,
+) {
+    let lanes = I::WIDTH / 4;
+    let panel_rows = VECTORS * lanes;
+    let groups = panel.layout.groups;
+    let tiles = panel.tiles;
+    let q = &tiles.q[first * tiles.token_bytes..][..TOKENS * tiles.token_bytes];
+    let mut totals = [[[0.0f32; LANES]; MOST_VECTORS]; TOKENS];
+    let group_codes = panel.codes.chunks_exact(panel.codes.len() / groups);
+    let group_q = q.chunks_exact(q.len() / groups);
+    let group_scales = panel.scales.chunks_exact(panel_rows);
+    for (group, ((codes, q), scales)) in group_codes.zip(group_q).zip(group_scales).enumerate() {
+        let sums = group_sums::<I, VECTORS, TOKENS>(isa, codes, q);
+        for token in 0..TOKENS {
+            let q_sum = tiles.q_sums[(first + token) * groups + group];
+            for vector in 0..VECTORS {
+                let mut sum = [0; LANES];
+                isa.store_sums(sums[token][vector], &mut sum);
+                let scales = &scales[vector * lanes..][..lanes];
+                let total = &mut totals[token][vector][..lanes];
+                for i in 0..lanes {
+                    total[i] += (sum[i] - q_sum) as f32 * scales[i];
+                }
+            }
+        }
+    }
+    for (token, totals) in totals.iter_mut().enumerate() {
+        let token_scale = tiles.scales[first + token];
+        let vectors = panel.count.div_ceil(lanes);
+        for (vector, total) in totals[..vectors].iter_mut().enumerate() {
+            let total = &mut total[..lanes];
+            for value in total.iter_mut() {
+                *value = *value / token_scale * panel.factor;
+            }
+            let wanted = lanes.min(panel.count - vector * lanes);
+            let row = panel.first_row + vector * lanes;
+            panel.products.put(first + token, row, &total[..wanted]);
+        }
+    }
+}
+
+/// Σ code·q of one group, `[token][register of rows]`.
+#[inline(always)]
+fn group_sums<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+    isa: I,
+    codes: &[u8],
+    q: &[i8],
+) -> [[I::Sums; VECTORS]; TOKENS] {
+    let step = VECTORS * I::WIDTH;
+    let mut sums = [[isa.zero(); VECTORS]; TOKENS];
+    let q = q.as_chunks::<4>().0;
+    // Where dots go straight to i32 there is one run.
+    let run = I::RUN.min(codes.len() / step).max(1);
+    for (codes, q) in codes.chunks(run * step).zip(q.chunks(run * TOKENS)) {
+        let mut open = sums.map(|sums| sums.map(|sum| isa.open(sum)));
+        for (codes, q) in codes.chunks_exact(step).zip(q.as_chunks::<TOKENS>().0) {
+            let codes: [I::Bytes; VECTORS] =
+                std::array::from_fn(|vector| isa.load(&codes[vector * I::WIDTH..]));
+            for (open, q) in open.iter_mut().zip(q) {
+                let q = isa.splat(q);
+                for (open, codes) in open.iter_mut().zip(codes) {
+                    *open = isa.dot(*open, codes, q);
+                }
+            }
+        }
+        for (sums, open) in sums.iter_mut().zip(open) {
+            for (sum, open) in sums.iter_mut().zip(open) {
+                *sum = isa.close(*sum, open);
+            }
+        }
+    }
+    sums
+}

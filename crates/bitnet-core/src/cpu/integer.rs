@@ -1,0 +1,216 @@
+//! Integer registers: what a ternary kernel asks of an instruction set.
+//!
+//! Kernels are written once over [`IntegerIsa`]; each instruction set implements it in a file of its own, and a
+//! function compiled for that set instantiates them. All arithmetic is exact, so every set gives the same sums.
+
+/// Base-3 digits in a byte.
+pub(super) const BASE3_PLANES: usize = 5;
+
+/// Registers of one instruction set. A value of the type is the proof that the set is there.
+///
+/// Codes are unsigned bytes of at most 3, activations signed bytes. A *dot* multiplies bytes and adds the products of
+/// each four neighbours to one i32.
+pub(super) trait IntegerIsa: Copy {
+    /// [`WIDTH`](Self::WIDTH) bytes.
+    type Bytes: Copy;
+    /// [`WIDTH`](Self::WIDTH) / 4 sums in i32.
+    type Sums: Copy;
+    /// Sums on their way: dots that are not yet widened to i32.
+    type Open: Copy;
+
+    /// Bytes in a register: 16, 32 or 64.
+    const WIDTH: usize;
+    /// Dots with codes of at most 3 that may be added before [`close`](Self::close); at least 5.
+    const RUN: usize;
+    /// The sums of [`base3_dots`](Self::base3_dots) are this power of two too large.
+    const BASE3_SHIFT: u32 = 0;
+
+    /// The first [`WIDTH`](Self::WIDTH) bytes; there must be as many.
+    fn load(self, bytes: &[u8]) -> Self::Bytes;
+    /// Sixteen bytes from each of [`WIDTH`](Self::WIDTH) / 16 places.
+    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> Self::Bytes;
+    /// Stores to the first [`WIDTH`](Self::WIDTH) bytes; there must be as many.
+    fn store(self, bytes: Self::Bytes, out: &mut [u8]);
+    /// The same four bytes in every i32.
+    fn splat(self, four: &[i8; 4]) -> Self::Bytes;
+    /// Two bits of every byte, from bit `SHIFT`.
+    fn pair<const SHIFT: i32>(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// ⌊3·b / 256⌋ of every byte b: the leading base-3 digit.
+    fn digit(self, bytes: Self::Bytes) -> Self::Bytes;
+    /// 3·b modulo 256 of every byte b: the next base-3 digit moves to the front.
+    fn triple(self, bytes: Self::Bytes) -> Self::Bytes;
+
+    /// Zeros.
+    fn zero(self) -> Self::Sums;
+    /// Begins a run of dots whose end is [`close`](Self::close) with the same `sums`.
+    fn open(self, sums: Self::Sums) -> Self::Open;
+    /// Adds a dot.
+    fn dot(self, open: Self::Open, codes: Self::Bytes, q: Self::Bytes) -> Self::Open;
+    /// `sums` and the dots of the run.
+    fn close(self, sums: Self::Sums, open: Self::Open) -> Self::Sums;
+    /// In every 128 bits: the sums of these 128 bits of each of the four registers, side by side.
+    fn sum_lanes(self, four: [Self::Sums; 4]) -> Self::Sums;
+    /// Stores to the first [`WIDTH`](Self::WIDTH) / 4 numbers; there must be as many.
+    fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
+
+    /// Adds the dots of five base-3 planes, times 2 to the [`BASE3_SHIFT`](Self::BASE3_SHIFT).
+    #[inline(always)]
+    fn base3_dots(
+        self,
+        sums: Self::Sums,
+        bytes: Self::Bytes,
+        q: impl Fn(usize) -> Self::Bytes,
+    ) -> Self::Sums {
+        let mut open = self.open(sums);
+        let mut fractions = bytes;
+        for plane in 0..BASE3_PLANES {
+            open = self.dot(open, self.digit(fractions), q(plane));
+            fractions = self.triple(fractions);
+        }
+        self.close(sums, open)
+    }
+}
+
+/// What the kernels of one instruction set are called with: functions compiled for it.
+pub(super) struct IntegerKernels {
+    /// Bytes in a register, as activations of [`gemv`](Self::gemv) must be arranged for.
+    pub(super) width: usize,
+    /// Rows in a panel of [`gemm`](Self::gemm).
+    pub(super) panel: usize,
+    /// Tokens in a full tile of [`gemm`](Self::gemm).
+    pub(super) tile: usize,
+    /// One token.
+    pub(super) gemv: fn(&mut super::gemv::Gemv<'_>),
+    /// Many tokens.
+    pub(super) gemm: fn(&mut super::gemm::Gemm<'_>),
+}
+
+/// The [`IntegerKernels`] of an instruction set whose proof is `$isa`, from panels of `$vectors` registers of rows and
+/// tiles of `$tokens` tokens. With features, those are enabled; `$isa` is then made inside.
+macro_rules! integer_kernels {
+    ($type:ty, $isa:expr, $vectors:literal, $tokens:literal $(, $features:literal)?) => {{
+        fn gemv(job: &mut $crate::cpu::gemv::Gemv<'_>) {
+            $(#[target_feature(enable = $features)])?
+            fn enabled(job: &mut $crate::cpu::gemv::Gemv<'_>) {
+                $crate::cpu::gemv::run($isa, job);
+            }
+            $crate::cpu::integer::call!(enabled(job) $(, $features)?)
+        }
+        fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
+            $(#[target_feature(enable = $features)])?
+            fn enabled(job: &mut $crate::cpu::gemm::Gemm<'_>) {
+                $crate::cpu::gemm::run::<_, $vectors, $tokens>($isa, job);
+            }
+            $crate::cpu::integer::call!(enabled(job) $(, $features)?)
+        }
+        $crate::cpu::integer::IntegerKernels {
+            width: <$type as $crate::cpu::integer::IntegerIsa>::WIDTH,
+            panel: $vectors * <$type as $crate::cpu::integer::IntegerIsa>::WIDTH / 4,
+            tile: $tokens,
+            gemv,
+            gemm,
+        }
+    }};
+}
+
+/// Calls a function that needs features.
+macro_rules! call {
+    ($name:ident($job:ident)) => {
+        $name($job)
+    };
+    ($name:ident($job:ident), $features:literal) => {
+        // SAFETY: `Isa::kernels` hands this table out only where the features were detected.
+        unsafe { $name($job) }
+    };
+}
+
+pub(super) use {call, integer_kernels};
+
+/// The methods of [`IntegerIsa`] that a set with better dots takes from the set `self.0`, which it extends.
+macro_rules! inherit {
+    ($bytes:ty, $width:literal) => {
+        type Bytes = $bytes;
+        type Sums = $bytes;
+        const WIDTH: usize = $width;
+
+        #[inline(always)]
+        fn load(self, bytes: &[u8]) -> $bytes {
+            self.0.load(bytes)
+        }
+        #[inline(always)]
+        fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> $bytes {
+            self.0.load_parts(part)
+        }
+        #[inline(always)]
+        fn store(self, bytes: $bytes, out: &mut [u8]) {
+            self.0.store(bytes, out);
+        }
+        #[inline(always)]
+        fn splat(self, four: &[i8; 4]) -> $bytes {
+            self.0.splat(four)
+        }
+        #[inline(always)]
+        fn pair<const SHIFT: i32>(self, bytes: $bytes) -> $bytes {
+            self.0.pair::<SHIFT>(bytes)
+        }
+        #[inline(always)]
+        fn digit(self, bytes: $bytes) -> $bytes {
+            self.0.digit(bytes)
+        }
+        #[inline(always)]
+        fn triple(self, bytes: $bytes) -> $bytes {
+            self.0.triple(bytes)
+        }
+        #[inline(always)]
+        fn zero(self) -> $bytes {
+            self.0.zero()
+        }
+        #[inline(always)]
+        fn sum_lanes(self, four: [$bytes; 4]) -> $bytes {
+            self.0.sum_lanes(four)
+        }
+        #[inline(always)]
+        fn store_sums(self, sums: $bytes, out: &mut [i32]) {
+            self.0.store_sums(sums, out);
+        }
+    };
+}
+
+/// The methods of [`IntegerIsa`] that follow from `dot4`, an instruction that multiplies unsigned bytes of any size by
+/// signed ones and adds four neighbours to an i32, and from `thrice_less`, 3·a − b + c in every i32.
+macro_rules! whole_dots {
+    ($bytes:ty) => {
+        type Open = $bytes;
+        const RUN: usize = usize::MAX;
+        const BASE3_SHIFT: u32 = 8;
+
+        #[inline(always)]
+        fn open(self, sums: $bytes) -> $bytes {
+            sums
+        }
+        #[inline(always)]
+        fn dot(self, open: $bytes, codes: $bytes, q: $bytes) -> $bytes {
+            self.dot4(open, codes, q)
+        }
+        #[inline(always)]
+        fn close(self, _: $bytes, open: $bytes) -> $bytes {
+            open
+        }
+        /// A digit is ⌊3·f / 256⌋ of a fraction f, and 3·f modulo 256 is the next fraction g: 256 times the digit is
+        /// 3·f − g. So dots with the fractions themselves do, and no digit has to be found.
+        #[inline(always)]
+        fn base3_dots(self, sums: $bytes, bytes: $bytes, q: impl Fn(usize) -> $bytes) -> $bytes {
+            let (mut now, mut next) = (self.zero(), self.zero());
+            let mut fractions = bytes;
+            for plane in 0..$crate::cpu::integer::BASE3_PLANES {
+                let q = q(plane);
+                now = self.dot4(now, fractions, q);
+                fractions = self.triple(fractions);
+                next = self.dot4(next, fractions, q);
+            }
+            self.thrice_less(now, next, sums)
+        }
+    };
+}
+
+pub(super) use {inherit, whole_dots};

@@ -1,0 +1,177 @@
+//! x86-64 with AVX2, FMA and F16C: 32 bytes at a time.
+//!
+//! Float kernels are those of `simd` on 256-bit registers (which use no FMA: it would change bits). `vpmaddubsw` adds
+//! the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
+
+use super::scalar::widen_f16;
+use crate::cpu::integer::{IntegerIsa, integer_kernels};
+use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::math::tree_sum;
+use rten_simd::SimdOp;
+use rten_simd::isa::{Avx2Isa, GenericIsa};
+use std::arch::x86_64::*;
+
+pub(in crate::cpu) static KERNELS: Kernels =
+    Kernels::new::<Floats>(dot_f16, integer_kernels!(Avx2, Avx2, 2, 4, "avx2,fma,f16c"));
+
+/// Float kernels on 256-bit registers.
+pub(super) struct Floats;
+
+impl FloatIsa for Floats {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        match Avx2Isa::new() {
+            // SAFETY: `Avx2Isa::new` found AVX2, FMA and F16C.
+            Some(isa) => unsafe { enabled::run(isa, op) },
+            // The table is not handed out then; the bits would be the same.
+            None => op.eval(GenericIsa::new()),
+        }
+    }
+}
+
+pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
+    // SAFETY: `Isa::kernels` hands out this table, and those that borrow from it, only where AVX2 and F16C were detected.
+    unsafe { enabled::dot_f16(a, b) }
+}
+
+mod enabled {
+    use super::*;
+
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn run<Op: SimdOp>(isa: Avx2Isa, op: Op) -> Op::Output {
+        op.eval(isa)
+    }
+
+    #[target_feature(enable = "avx2,f16c")]
+    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
+        let n = a.len().min(b.len() / 2);
+        let whole = n / 16 * 16;
+        let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
+        for (a, b) in a[..whole]
+            .as_chunks::<16>()
+            .0
+            .iter()
+            .zip(b.as_chunks::<32>().0)
+        {
+            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
+            let (a0, a1, b0, b1) = unsafe {
+                (
+                    _mm256_loadu_ps(a.as_ptr()),
+                    _mm256_loadu_ps(a.as_ptr().add(8)),
+                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().cast())),
+                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().add(16).cast())),
+                )
+            };
+            low = _mm256_add_ps(low, _mm256_mul_ps(a0, b0));
+            high = _mm256_add_ps(high, _mm256_mul_ps(a1, b1));
+        }
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the array holds 16 floats.
+        unsafe {
+            _mm256_storeu_ps(lanes.as_mut_ptr(), low);
+            _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
+        }
+        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
+        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
+            *lane += a * widen_f16(u16::from_le_bytes(*b));
+        }
+        tree_sum(lanes)
+    }
+}
+
+/// Made only in functions that enable AVX2.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2;
+
+impl IntegerIsa for Avx2 {
+    type Bytes = __m256i;
+    type Sums = __m256i;
+    type Open = __m256i;
+
+    const WIDTH: usize = 32;
+    const RUN: usize = 42;
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8]) -> __m256i {
+        let bytes = &bytes[..32];
+        // SAFETY: 32 bytes are there, and AVX2 by the type; the load is unaligned.
+        unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m256i {
+        // SAFETY: each part has 16 bytes, AVX2 is there by the type; the loads are unaligned.
+        unsafe { _mm256_loadu2_m128i(part(1).as_ptr().cast(), part(0).as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store(self, bytes: __m256i, out: &mut [u8]) {
+        let out = &mut out[..32];
+        // SAFETY: there is room for 32 bytes, and AVX2 by the type; the store is unaligned.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), bytes) }
+    }
+
+    #[inline(always)]
+    fn splat(self, four: &[i8; 4]) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_set1_epi32(i32::from_le_bytes(bytemuck::cast(*four))) }
+    }
+
+    #[inline(always)]
+    fn pair<const SHIFT: i32>(self, bytes: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_and_si256(_mm256_srli_epi16::<SHIFT>(bytes), _mm256_set1_epi8(3)) }
+    }
+
+    #[inline(always)]
+    fn digit(self, bytes: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there by the type. A byte is at least t where it is the larger of itself and t.
+        unsafe {
+            let at_least =
+                |t: u8| _mm256_cmpeq_epi8(_mm256_max_epu8(bytes, _mm256_set1_epi8(t as i8)), bytes);
+            let negative = _mm256_add_epi8(at_least(86), at_least(171));
+            _mm256_sub_epi8(_mm256_setzero_si256(), negative)
+        }
+    }
+
+    #[inline(always)]
+    fn triple(self, bytes: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_add_epi8(_mm256_add_epi8(bytes, bytes), bytes) }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_setzero_si256() }
+    }
+
+    #[inline(always)]
+    fn open(self, _: __m256i) -> __m256i {
+        self.zero()
+    }
+
+    #[inline(always)]
+    fn dot(self, open: __m256i, codes: __m256i, q: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_add_epi16(open, _mm256_maddubs_epi16(codes, q)) }
+    }
+
+    #[inline(always)]
+    fn close(self, sums: __m256i, open: __m256i) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_add_epi32(sums, _mm256_madd_epi16(open, _mm256_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self, [a, b, c, d]: [__m256i; 4]) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m256i, out: &mut [i32]) {
+        let out = &mut out[..8];
+        // SAFETY: there is room for eight i32, and AVX2 by the type; the store is unaligned.
+        unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
+    }
+}

@@ -1,0 +1,198 @@
+//! x86-64 with AVX-512 F, BW, DQ and VL: 64 bytes at a time.
+//!
+//! `vpmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
+
+use super::scalar::widen_f16;
+use crate::cpu::integer::{IntegerIsa, integer_kernels};
+use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::math::tree_sum;
+use rten_simd::SimdOp;
+use rten_simd::isa::{Avx512Isa, GenericIsa};
+use std::arch::x86_64::*;
+
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
+    dot_f16,
+    integer_kernels!(
+        Avx512,
+        Avx512,
+        2,
+        8,
+        "avx512f,avx512bw,avx512dq,avx512vl,f16c"
+    ),
+);
+
+/// Float kernels on 512-bit registers.
+pub(super) struct Floats;
+
+impl FloatIsa for Floats {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        match Avx512Isa::new() {
+            // SAFETY: `Avx512Isa::new` found AVX-512 F, BW, DQ, VL and F16C.
+            Some(isa) => unsafe { enabled::run(isa, op) },
+            // The table is not handed out then; the bits would be the same.
+            None => op.eval(GenericIsa::new()),
+        }
+    }
+}
+
+pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
+    // SAFETY: `Isa::kernels` hands out this table, and those that borrow from it, only where AVX-512 F, BW, DQ, VL and
+    // F16C were detected.
+    unsafe { enabled::dot_f16(a, b) }
+}
+
+mod enabled {
+    use super::*;
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    pub(super) fn run<Op: SimdOp>(isa: Avx512Isa, op: Op) -> Op::Output {
+        op.eval(isa)
+    }
+
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
+        let n = a.len().min(b.len() / 2);
+        let whole = n / 16 * 16;
+        let mut sums = _mm512_setzero_ps();
+        for (a, b) in a[..whole]
+            .as_chunks::<16>()
+            .0
+            .iter()
+            .zip(b.as_chunks::<32>().0)
+        {
+            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
+            let (a, b) = unsafe {
+                (
+                    _mm512_loadu_ps(a.as_ptr()),
+                    _mm256_loadu_si256(b.as_ptr().cast()),
+                )
+            };
+            sums = _mm512_add_ps(sums, _mm512_mul_ps(a, _mm512_cvtph_ps(b)));
+        }
+        let mut lanes = [0.0f32; 16];
+        // SAFETY: the array holds 16 floats.
+        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
+        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
+        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
+            *lane += a * widen_f16(u16::from_le_bytes(*b));
+        }
+        tree_sum(lanes)
+    }
+}
+
+/// Made only in functions that enable AVX-512 F and BW.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512;
+
+impl IntegerIsa for Avx512 {
+    type Bytes = __m512i;
+    type Sums = __m512i;
+    type Open = __m512i;
+
+    const WIDTH: usize = 64;
+    const RUN: usize = 42;
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8]) -> __m512i {
+        let bytes = &bytes[..64];
+        // SAFETY: 64 bytes are there, and AVX-512 by the type; the load is unaligned.
+        unsafe { _mm512_loadu_si512(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m512i {
+        // SAFETY: each part has 16 bytes, AVX-512 is there by the type; the loads are unaligned.
+        unsafe {
+            let part = |i| _mm_loadu_si128(part(i).as_ptr().cast());
+            let all = _mm512_castsi128_si512(part(0));
+            let all = _mm512_inserti32x4::<1>(all, part(1));
+            let all = _mm512_inserti32x4::<2>(all, part(2));
+            _mm512_inserti32x4::<3>(all, part(3))
+        }
+    }
+
+    #[inline(always)]
+    fn store(self, bytes: __m512i, out: &mut [u8]) {
+        let out = &mut out[..64];
+        // SAFETY: there is room for 64 bytes, and AVX-512 by the type; the store is unaligned.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), bytes) }
+    }
+
+    #[inline(always)]
+    fn splat(self, four: &[i8; 4]) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe { _mm512_set1_epi32(i32::from_le_bytes(bytemuck::cast(*four))) }
+    }
+
+    #[inline(always)]
+    fn pair<const SHIFT: i32>(self, bytes: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe {
+            let bytes = match SHIFT {
+                0 => bytes,
+                2 => _mm512_srli_epi16::<2>(bytes),
+                4 => _mm512_srli_epi16::<4>(bytes),
+                _ => _mm512_srli_epi16::<6>(bytes),
+            };
+            _mm512_and_si512(bytes, _mm512_set1_epi8(3))
+        }
+    }
+
+    #[inline(always)]
+    fn digit(self, bytes: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe {
+            let at_least = |t: u8| _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(t as i8));
+            let one = _mm512_set1_epi8(1);
+            let first = _mm512_maskz_mov_epi8(at_least(86), one);
+            _mm512_mask_add_epi8(first, at_least(171), first, one)
+        }
+    }
+
+    #[inline(always)]
+    fn triple(self, bytes: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe { _mm512_add_epi8(_mm512_add_epi8(bytes, bytes), bytes) }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe { _mm512_setzero_si512() }
+    }
+
+    #[inline(always)]
+    fn open(self, _: __m512i) -> __m512i {
+        self.zero()
+    }
+
+    #[inline(always)]
+    fn dot(self, open: __m512i, codes: __m512i, q: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe { _mm512_add_epi16(open, _mm512_maddubs_epi16(codes, q)) }
+    }
+
+    #[inline(always)]
+    fn close(self, sums: __m512i, open: __m512i) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(open, _mm512_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe {
+            let pair =
+                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (ab, cd) = (pair(a, b), pair(c, d));
+            _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
+        }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m512i, out: &mut [i32]) {
+        let out = &mut out[..16];
+        // SAFETY: there is room for sixteen i32, and AVX-512 by the type; the store is unaligned.
+        unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
+    }
+}

@@ -1,0 +1,137 @@
+//! The reference: portable Rust, no intrinsics.
+
+use crate::cpu::integer::{IntegerIsa, integer_kernels};
+use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::math::tree_sum;
+use rten_simd::SimdOp;
+use rten_simd::isa::GenericIsa;
+
+/// The fallback of the SIMD library: arrays of four, no intrinsics.
+pub(super) struct Portable;
+
+impl FloatIsa for Portable {
+    fn run<Op: SimdOp>(op: Op) -> Op::Output {
+        op.eval(GenericIsa::new())
+    }
+}
+
+pub(in crate::cpu) static KERNELS: Kernels =
+    Kernels::new::<Portable>(dot_f16, integer_kernels!(Arrays, Arrays, 2, 2));
+
+/// Widens an IEEE binary16.
+#[inline(always)]
+pub(in crate::cpu) fn widen_f16(bits: u16) -> f32 {
+    let magnitude = u32::from(bits & 0x7fff) << 13;
+    // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
+    let finite = (f32::from_bits(magnitude) * f32::from_bits(0x7780_0000)).to_bits();
+    let special = magnitude | 0x7f80_0000;
+    let value = if bits & 0x7c00 == 0x7c00 {
+        special
+    } else {
+        finite
+    };
+    f32::from_bits(value | (u32::from(bits & 0x8000) << 16))
+}
+
+/// Σ aᵢ·bᵢ with `b` in little-endian binary16.
+pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
+    let (pairs, _) = b.as_chunks::<2>();
+    let n = a.len().min(pairs.len());
+    let (a, a_rest) = a[..n].as_chunks::<16>();
+    let (b, b_rest) = pairs[..n].as_chunks::<16>();
+    let mut lanes = [0.0; 16];
+    for (x, y) in a.iter().zip(b) {
+        for i in 0..16 {
+            lanes[i] += x[i] * widen_f16(u16::from_le_bytes(y[i]));
+        }
+    }
+    for (lane, (x, y)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane += x * widen_f16(u16::from_le_bytes(*y));
+    }
+    tree_sum(lanes)
+}
+
+/// Arrays of bytes, which compilers turn into whatever registers the target always has.
+#[derive(Clone, Copy)]
+struct Arrays;
+
+impl IntegerIsa for Arrays {
+    type Bytes = [u8; 16];
+    type Sums = [i32; 4];
+    type Open = [i32; 4];
+
+    const WIDTH: usize = 16;
+    const RUN: usize = usize::MAX;
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8]) -> [u8; 16] {
+        let mut loaded = [0; 16];
+        loaded.copy_from_slice(&bytes[..16]);
+        loaded
+    }
+
+    #[inline(always)]
+    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> [u8; 16] {
+        *part(0)
+    }
+
+    #[inline(always)]
+    fn store(self, bytes: [u8; 16], out: &mut [u8]) {
+        out[..16].copy_from_slice(&bytes);
+    }
+
+    #[inline(always)]
+    fn splat(self, four: &[i8; 4]) -> [u8; 16] {
+        bytemuck::cast([*four; 4])
+    }
+
+    #[inline(always)]
+    fn pair<const SHIFT: i32>(self, bytes: [u8; 16]) -> [u8; 16] {
+        bytes.map(|byte| byte >> SHIFT & 3)
+    }
+
+    #[inline(always)]
+    fn digit(self, bytes: [u8; 16]) -> [u8; 16] {
+        bytes.map(|byte| u8::from(byte >= 86) + u8::from(byte >= 171))
+    }
+
+    #[inline(always)]
+    fn triple(self, bytes: [u8; 16]) -> [u8; 16] {
+        bytes.map(|byte| byte.wrapping_mul(3))
+    }
+
+    #[inline(always)]
+    fn zero(self) -> [i32; 4] {
+        [0; 4]
+    }
+
+    #[inline(always)]
+    fn open(self, sums: [i32; 4]) -> [i32; 4] {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot(self, mut open: [i32; 4], codes: [u8; 16], q: [u8; 16]) -> [i32; 4] {
+        // Products and their sums in i16, two neighbours at a time: at most 3·128·4.
+        for (sum, i) in open.iter_mut().zip([0, 4, 8, 12]) {
+            let product = |k: usize| i16::from(codes[i + k]) * i16::from(q[i + k] as i8);
+            *sum += i32::from(product(0) + product(1)) + i32::from(product(2) + product(3));
+        }
+        open
+    }
+
+    #[inline(always)]
+    fn close(self, _: [i32; 4], open: [i32; 4]) -> [i32; 4] {
+        open
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self, four: [[i32; 4]; 4]) -> [i32; 4] {
+        four.map(|sums| sums.iter().sum())
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: [i32; 4], out: &mut [i32]) {
+        out[..4].copy_from_slice(&sums);
+    }
+}

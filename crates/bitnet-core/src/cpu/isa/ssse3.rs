@@ -1,0 +1,112 @@
+//! x86-64 with SSSE3 and SSE4.1: sixteen bytes at a time.
+//!
+//! `pmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
+
+use super::scalar::{Portable, dot_f16};
+use crate::cpu::integer::{IntegerIsa, integer_kernels};
+use crate::cpu::kernels::Kernels;
+use std::arch::x86_64::*;
+
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Portable>(
+    dot_f16,
+    integer_kernels!(Ssse3, Ssse3, 2, 4, "ssse3,sse4.1"),
+);
+
+/// Made only in functions that enable SSSE3 and SSE4.1.
+#[derive(Clone, Copy)]
+struct Ssse3;
+
+impl IntegerIsa for Ssse3 {
+    type Bytes = __m128i;
+    type Sums = __m128i;
+    type Open = __m128i;
+
+    const WIDTH: usize = 16;
+    const RUN: usize = 42;
+
+    #[inline(always)]
+    fn load(self, bytes: &[u8]) -> __m128i {
+        let bytes = &bytes[..16];
+        // SAFETY: 16 bytes are there; the load is unaligned.
+        unsafe { _mm_loadu_si128(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m128i {
+        self.load(part(0))
+    }
+
+    #[inline(always)]
+    fn store(self, bytes: __m128i, out: &mut [u8]) {
+        let out = &mut out[..16];
+        // SAFETY: there is room for 16 bytes; the store is unaligned.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), bytes) }
+    }
+
+    #[inline(always)]
+    fn splat(self, four: &[i8; 4]) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_set1_epi32(i32::from_le_bytes(bytemuck::cast(*four))) }
+    }
+
+    #[inline(always)]
+    fn pair<const SHIFT: i32>(self, bytes: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_and_si128(_mm_srli_epi16::<SHIFT>(bytes), _mm_set1_epi8(3)) }
+    }
+
+    #[inline(always)]
+    fn digit(self, bytes: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64. A byte is at least t where it is the larger of itself and t.
+        unsafe {
+            let at_least =
+                |t: u8| _mm_cmpeq_epi8(_mm_max_epu8(bytes, _mm_set1_epi8(t as i8)), bytes);
+            _mm_sub_epi8(
+                _mm_setzero_si128(),
+                _mm_add_epi8(at_least(86), at_least(171)),
+            )
+        }
+    }
+
+    #[inline(always)]
+    fn triple(self, bytes: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_add_epi8(_mm_add_epi8(bytes, bytes), bytes) }
+    }
+
+    #[inline(always)]
+    fn zero(self) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_setzero_si128() }
+    }
+
+    #[inline(always)]
+    fn open(self, _: __m128i) -> __m128i {
+        self.zero()
+    }
+
+    #[inline(always)]
+    fn dot(self, open: __m128i, codes: __m128i, q: __m128i) -> __m128i {
+        // SAFETY: a value of this type is made only where SSSE3 is enabled.
+        unsafe { _mm_add_epi16(open, _mm_maddubs_epi16(codes, q)) }
+    }
+
+    #[inline(always)]
+    fn close(self, sums: __m128i, open: __m128i) -> __m128i {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe { _mm_add_epi32(sums, _mm_madd_epi16(open, _mm_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    fn sum_lanes(self, [a, b, c, d]: [__m128i; 4]) -> __m128i {
+        // SAFETY: a value of this type is made only where SSSE3 is enabled.
+        unsafe { _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d)) }
+    }
+
+    #[inline(always)]
+    fn store_sums(self, sums: __m128i, out: &mut [i32]) {
+        let out = &mut out[..4];
+        // SAFETY: there is room for four i32; the store is unaligned.
+        unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) }
+    }
+}

@@ -1,0 +1,172 @@
+//! Where the elements of a packed ternary row lie, and activations put into the same order.
+//!
+//! Kernels take the bytes of a row as they are: a register of code bytes yields one register of codes for each *plane*
+//! (a pair of bits, or a base-3 digit). Whatever order that gives, sums do not mind, as long as the activations come
+//! in it too; so they are rearranged, once for a whole matrix, and the weights never are.
+//!
+//! Arranged activations are runs of `width` bytes: for each run of `width` code bytes, one for every plane. Code bytes
+//! are counted over the row, scales left out. Positions without an element hold 0.
+
+use super::integer::BASE3_PLANES;
+use bitnet_quant::Format;
+use bitnet_quant::I2sLayout;
+
+/// Pairs of bits in a byte.
+pub(super) const PAIRS: usize = 4;
+
+/// Bytes of digits in a base-3 block.
+const BASE3_BYTES: usize = 52;
+
+/// Bytes that are read as a base-3 block where registers have 16 bytes or more.
+pub(super) const BASE3_SPAN: usize = 64;
+
+/// How elements are counted through code bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Planes {
+    /// Runs of code bytes; each pair of bits holds as many consecutive elements as a run has bytes, from the lowest
+    /// bits up or from the highest down.
+    Runs { bytes: usize, descending: bool },
+    /// Four consecutive elements in a byte, the lowest bits first.
+    Interleaved,
+    /// The digits of TQ1_0.
+    Base3,
+}
+
+/// The layout of the rows of one matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowLayout {
+    pub(super) planes: Planes,
+    /// Columns in a row.
+    pub(super) cols: usize,
+    /// Groups of columns with a scale, and a sum, of their own.
+    pub(super) groups: usize,
+    /// Bytes from one group to the next.
+    pub(super) stride: usize,
+    /// Where a group's codes begin.
+    pub(super) codes_at: usize,
+    /// Bytes of codes in a group.
+    pub(super) code_bytes: usize,
+    /// Where a group's binary16 scale lies, if it has one.
+    pub(super) scale_at: Option<usize>,
+}
+
+impl RowLayout {
+    /// The layout of rows of `row_bytes` bytes and `cols` columns; nothing if `format` is not ternary.
+    pub(super) fn new(format: Format, cols: usize, row_bytes: usize) -> Option<Self> {
+        let blocks = |planes, codes_at, code_bytes, scale_at| Self {
+            planes,
+            cols,
+            groups: cols / format.block_len(),
+            stride: format.block_bytes(),
+            codes_at,
+            code_bytes,
+            scale_at: Some(scale_at),
+        };
+        let whole_row = |bytes| Self {
+            planes: Planes::Runs {
+                bytes,
+                descending: true,
+            },
+            cols,
+            groups: 1,
+            stride: row_bytes,
+            codes_at: 0,
+            code_bytes: row_bytes,
+            scale_at: None,
+        };
+        let ascending = Planes::Runs {
+            bytes: 32,
+            descending: false,
+        };
+        Some(match format {
+            Format::I2s(I2sLayout::A) => whole_row(32),
+            Format::I2s(I2sLayout::B) => whole_row(16),
+            Format::Tq2_0 => blocks(ascending, 0, 64, 64),
+            Format::Tq1_0 => blocks(Planes::Base3, 0, BASE3_BYTES, BASE3_BYTES),
+            Format::Q2_0 => blocks(Planes::Interleaved, 2, 16, 0),
+            Format::Q2_0Group128 => blocks(Planes::Interleaved, 2, 32, 0),
+            _ => return None,
+        })
+    }
+
+    pub(super) fn planes_per_byte(&self) -> usize {
+        match self.planes {
+            Planes::Base3 => BASE3_PLANES,
+            _ => PAIRS,
+        }
+    }
+
+    /// Bytes of an arranged row.
+    pub(super) fn arranged_len(&self, width: usize) -> usize {
+        let code_bytes = match self.planes {
+            // The digits of a block end in the middle of a register.
+            Planes::Base3 => self.groups * BASE3_BYTES.next_multiple_of(width),
+            _ => (self.groups * self.code_bytes).next_multiple_of(width),
+        };
+        code_bytes * self.planes_per_byte()
+    }
+
+    /// Puts the activations of one row into the order of registers of `width` bytes (a multiple of 4).
+    pub(super) fn arrange(&self, width: usize, q: &[i8], out: &mut [i8]) {
+        match self.planes {
+            Planes::Runs { bytes, descending } => {
+                self.arrange_runs(width, bytes, descending, q, out)
+            }
+            Planes::Interleaved => self.arrange_interleaved(width, q, out),
+            Planes::Base3 => arrange_base3(width, q, out),
+        }
+    }
+
+    fn arrange_runs(&self, width: usize, run: usize, down: bool, q: &[i8], out: &mut [i8]) {
+        let piece = width.min(run);
+        for (vector, out) in out.chunks_exact_mut(PAIRS * width).enumerate() {
+            for (plane, out) in out.chunks_exact_mut(width).enumerate() {
+                let k = if down { PAIRS - 1 - plane } else { plane };
+                for (i, out) in out.chunks_exact_mut(piece).enumerate() {
+                    let byte = vector * width + i * piece;
+                    let first = byte / run * run * PAIRS + k * run + byte % run;
+                    match q.get(first..first + piece) {
+                        Some(q) if first < self.cols => out.copy_from_slice(q),
+                        _ => out.fill(0),
+                    }
+                }
+            }
+        }
+    }
+
+    fn arrange_interleaved(&self, width: usize, q: &[i8], out: &mut [i8]) {
+        let vectors = out.chunks_exact_mut(PAIRS * width);
+        for (vector, out) in vectors.enumerate() {
+            let first = (PAIRS * width * vector).min(self.cols);
+            let q = &q[first..(first + PAIRS * width).min(self.cols)];
+            let q = q.as_chunks::<PAIRS>().0;
+            for (plane, out) in out.chunks_exact_mut(width).enumerate() {
+                let (filled, empty) = out.split_at_mut(q.len());
+                for (out, q) in filled.iter_mut().zip(q) {
+                    *out = q[plane];
+                }
+                empty.fill(0);
+            }
+        }
+    }
+}
+
+fn arrange_base3(width: usize, q: &[i8], out: &mut [i8]) {
+    let per_block = BASE3_BYTES.div_ceil(width);
+    for (vector, out) in out.chunks_exact_mut(BASE3_PLANES * width).enumerate() {
+        let block = vector / per_block * 256;
+        for (plane, out) in out.chunks_exact_mut(width).enumerate() {
+            for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let byte = vector % per_block * width + 4 * i;
+                let element = match byte {
+                    0..32 => Some(32 * plane + byte),
+                    32..48 => Some(160 + 16 * plane + byte - 32),
+                    48 if plane < 4 => Some(240 + 4 * plane),
+                    _ => None,
+                };
+                let four = element.and_then(|e| q.get(block + e..)?.first_chunk::<4>());
+                *out = four.copied().unwrap_or([0; 4]);
+            }
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Rows rounded to int8 times a ternary matrix.
+//!
+//! A weight row's product with a token is Σ over groups of columns of (Σ (c − 1)·q) · d, divided by the token's
+//! scale: the inner sum exact in i32, the outer one in f32 from the first group to the last (one group, and d = 1,
+//! where the scale belongs to the tensor). Few tokens are multiplied straight from the packed rows ([`gemv`]); more
+//! share the unpacking of a panel of rows ([`gemm`]).
+
+use super::columns::{Piece, split};
+use super::gemm::{self, Gemm, Products, Tiles};
+use super::gemv::{self, Gemv};
+use super::layout::RowLayout;
+use super::{CpuBackend, Int8Rows, Rows};
+use crate::device::Operation;
+use crate::pool::Buffer;
+use crate::zero_copy::Movement;
+use crate::{Result, Tag, WeightMatrix};
+use std::ops::Range;
+
+impl CpuBackend {
+    /// `[tokens, rows]`.
+    pub(super) fn ternary(
+        &self,
+        a: &Int8Rows,
+        weights: &WeightMatrix,
+        layout: &RowLayout,
+    ) -> Result<Rows> {
+        let tokens = a.scales.len();
+        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
+        if tokens == 0 {
+            return Ok(product);
+        }
+        let direct = tokens <= self.crossovers.direct_up_to(weights.format());
+        let job = Job {
+            a,
+            weights,
+            layout,
+            q: self.arranged(a, layout, direct)?,
+            q_sums: group_sums(a, layout),
+            factor: weights.scale() * weights.output_scale(),
+        };
+        let grain = if direct {
+            gemv::ROWS
+        } else {
+            self.kernels.integer.panel
+        };
+        let macs = product.values.len().saturating_mul(weights.cols());
+        let chunk = self.chunk(Operation::TernaryMatmul, weights.rows(), grain, macs);
+        let values = &mut product.values;
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+            split(&self.threads, values, weights.rows(), chunk, |rows, out| {
+                self.few_tokens(&job, rows, out);
+                Ok(())
+            })?;
+        } else {
+            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+            split(&self.threads, values, weights.rows(), chunk, |rows, out| {
+                self.many_tokens(&job, rows, out)
+            })?;
+        }
+        Ok(product)
+    }
+
+    /// Activations in the order in which the kernels unpack codes: token after token, or in tiles.
+    fn arranged(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Buffer<i8>> {
+        let tokens = a.scales.len();
+        let row = |token: usize| &a.q[token * a.stride..][..layout.cols];
+        let width = if direct {
+            self.kernels.integer.width
+        } else {
+            gemm::WIDTH
+        };
+        let token_bytes = layout.arranged_len(width);
+        let len = tokens.saturating_mul(token_bytes);
+        let mut arranged = self.pool.buffer_uninit(len, Tag::Scratch)?;
+        if direct {
+            let outs = arranged.chunks_exact_mut(token_bytes);
+            outs.enumerate()
+                .for_each(|(token, out)| layout.arrange(width, row(token), out));
+            return Ok(arranged);
+        }
+        let tile = self.kernels.integer.tile;
+        let pieces = tile * token_bytes;
+        self.threads.chunks(&mut arranged, pieces, |index, out| {
+            let mut one = self.pool.buffer_uninit(token_bytes, Tag::Scratch)?;
+            for (first, size) in gemm::tiles(out.len() / token_bytes, tile) {
+                let out = &mut out[first * token_bytes..][..size * token_bytes];
+                let out = out.as_chunks_mut::<{ gemm::WIDTH }>().0;
+                for token in 0..size {
+                    layout.arrange(width, row(index * tile + first + token), &mut one);
+                    let steps = one.as_chunks::<{ gemm::WIDTH }>().0;
+                    let column = out[token..].iter_mut().step_by(size);
+                    column.zip(steps).for_each(|(out, step)| *out = *step);
+                }
+            }
+            Ok(())
+        })?;
+        Ok(arranged)
+    }
+
+    fn few_tokens(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) {
+        let groups = job.layout.groups;
+        let tokens = job.q.chunks_exact(job.q.len() / job.a.scales.len());
+        let tokens = tokens.zip(job.q_sums.chunks_exact(groups));
+        for (token, ((q, q_sums), scale)) in tokens.zip(job.a.scales.iter()).enumerate() {
+            let out = out.token(token);
+            (self.kernels.integer.gemv)(&mut Gemv {
+                layout: job.layout,
+                rows: job.rows(&rows),
+                row_bytes: job.row_bytes(),
+                q,
+                q_sums,
+                out,
+            });
+            for out in out {
+                *out = *out / scale * job.factor;
+            }
+        }
+    }
+
+    fn many_tokens(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) -> Result<()> {
+        let panel = self.kernels.integer.panel;
+        let token_bytes = job.layout.arranged_len(gemm::WIDTH);
+        let mut codes = self.pool.buffer_uninit(panel * token_bytes, Tag::Scratch)?;
+        let scales = panel * job.layout.groups;
+        let mut scales = self.pool.buffer_uninit(scales, Tag::Scratch)?;
+        (self.kernels.integer.gemm)(&mut Gemm {
+            layout: job.layout,
+            rows: job.rows(&rows),
+            row_bytes: job.row_bytes(),
+            tiles: Tiles {
+                token_bytes,
+                q: &job.q,
+                q_sums: &job.q_sums,
+                scales: &job.a.scales,
+            },
+            factor: job.factor,
+            codes: &mut codes,
+            scales: &mut scales,
+            products: out,
+        });
+        Ok(())
+    }
+}
+
+impl Products for Piece<'_> {
+    fn put(&mut self, token: usize, row: usize, products: &[f32]) {
+        self.token(token)[row..][..products.len()].copy_from_slice(products);
+    }
+}
+
+/// Σ q of each group of columns: `tokens × groups`.
+fn group_sums(a: &Int8Rows, layout: &RowLayout) -> Vec<i32> {
+    // The last run of a row may reach into the padding, which adds nothing.
+    let runs = (layout.cols / layout.groups).div_ceil(Int8Rows::RUN);
+    let tokens = a.sums.chunks_exact(a.stride / Int8Rows::RUN);
+    tokens
+        .flat_map(|sums| sums.chunks(runs).take(layout.groups))
+        .map(|runs| runs.iter().sum())
+        .collect()
+}
+
+/// One product.
+struct Job<'a> {
+    a: &'a Int8Rows,
+    weights: &'a WeightMatrix,
+    layout: &'a RowLayout,
+    /// Arranged activations.
+    q: Buffer<i8>,
+    q_sums: Vec<i32>,
+    factor: f32,
+}
+
+impl Job<'_> {
+    fn row_bytes(&self) -> usize {
+        self.weights.data().len() / self.weights.rows()
+    }
+
+    fn rows(&self, rows: &Range<usize>) -> &[u8] {
+        let bytes = self.row_bytes();
+        &self.weights.data()[rows.start * bytes..rows.end * bytes]
+    }
+}
