@@ -148,19 +148,17 @@ fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
         for (words, panel) in words.zip(panel.chunks_exact_mut(planes * step)) {
             for (vector, words) in words.chunks_exact(I::WIDTH).enumerate() {
                 let mut bytes = isa.load(words);
-                let mut put = |plane: usize, codes| {
-                    isa.store(codes, &mut panel[plane * step + vector * I::WIDTH..]);
-                };
+                let panel = &mut panel[vector * I::WIDTH..];
                 if layout.planes == Planes::Base3 {
                     for plane in 0..BASE3_PLANES {
-                        put(plane, isa.digit(bytes));
+                        isa.store(isa.digit(bytes), &mut panel[plane * step..]);
                         bytes = isa.triple(bytes);
                     }
                 } else {
-                    put(0, isa.pair::<0>(bytes));
-                    put(1, isa.pair::<2>(bytes));
-                    put(2, isa.pair::<4>(bytes));
-                    put(3, isa.pair::<6>(bytes));
+                    isa.store(isa.pair::<0>(bytes), panel);
+                    isa.store(isa.pair::<2>(bytes), &mut panel[step..]);
+                    isa.store(isa.pair::<4>(bytes), &mut panel[2 * step..]);
+                    isa.store(isa.pair::<6>(bytes), &mut panel[3 * step..]);
                 }
             }
         }
@@ -239,20 +237,27 @@ fn group_sums<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     // Where dots go straight to i32 there is one run.
     let run = I::RUN.min(codes.len() / step).max(1);
     for (codes, q) in codes.chunks(run * step).zip(q.chunks(run * TOKENS)) {
-        let mut open = sums.map(|sums| sums.map(|sum| isa.open(sum)));
+        let mut open = [[isa.open(sums[0][0]); VECTORS]; TOKENS];
+        for token in 0..TOKENS {
+            for vector in 0..VECTORS {
+                open[token][vector] = isa.open(sums[token][vector]);
+            }
+        }
         for (codes, q) in codes.chunks_exact(step).zip(q.as_chunks::<TOKENS>().0) {
-            let codes: [I::Bytes; VECTORS] =
-                std::array::from_fn(|vector| isa.load(&codes[vector * I::WIDTH..]));
-            for (open, q) in open.iter_mut().zip(q) {
-                let q = isa.splat(q);
-                for (open, codes) in open.iter_mut().zip(codes) {
-                    *open = isa.dot(*open, codes, q);
+            let mut registers = [isa.load(codes); VECTORS];
+            for (vector, register) in registers.iter_mut().enumerate().skip(1) {
+                *register = isa.load(&codes[vector * I::WIDTH..]);
+            }
+            for token in 0..TOKENS {
+                let q = isa.splat(&q[token]);
+                for vector in 0..VECTORS {
+                    open[token][vector] = isa.dot(open[token][vector], registers[vector], q);
                 }
             }
         }
-        for (sums, open) in sums.iter_mut().zip(open) {
-            for (sum, open) in sums.iter_mut().zip(open) {
-                *sum = isa.close(*sum, open);
+        for token in 0..TOKENS {
+            for vector in 0..VECTORS {
+                sums[token][vector] = isa.close(sums[token][vector], open[token][vector]);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! One token against packed rows, straight from the bytes of the file.
 //!
-//! Four rows go at a time: they share the activations, and memory is read in four streams.
+//! Four rows go at a time and share the activations. They come from the four quarters of the rows: memory is read in
+//! four long streams, which hardware foresees; four neighbours would be short ones, and half as fast.
 
 use super::integer::{BASE3_PLANES, IntegerIsa};
 use super::isa::widen_f16;
@@ -30,13 +31,16 @@ pub(super) struct Gemv<'a> {
 pub(super) fn run<I: IntegerIsa>(isa: I, job: &mut Gemv<'_>) {
     let (layout, rows, row_bytes) = (job.layout, job.rows, job.row_bytes);
     let count = job.out.len();
-    for (index, out) in job.out.chunks_mut(ROWS).enumerate() {
+    let quarter = count.div_ceil(ROWS);
+    for index in 0..quarter {
         // Past the last row, that row stands in.
-        let rows = [0, 1, 2, 3].map(|i| &rows[(ROWS * index + i).min(count - 1) * row_bytes..]);
+        let row = |i: usize| &rows[(i * quarter + index).min(count - 1) * row_bytes..];
+        let rows = [row(0), row(1), row(2), row(3)];
         let totals = match layout.planes {
-            Planes::Base3 => base3_rows(isa, layout, rows, row_bytes, job.q, job.q_sums),
+            Planes::Base3 => base3_rows(isa, layout, rows, job.q, job.q_sums),
             _ => {
-                let rows = rows.map(|row| &row[..row_bytes]);
+                let row = |i: usize| &rows[i][..row_bytes];
+                let rows = [row(0), row(1), row(2), row(3)];
                 if layout.code_bytes >= I::WIDTH {
                     wide_rows(isa, layout, rows, job.q, job.q_sums)
                 } else {
@@ -44,7 +48,11 @@ pub(super) fn run<I: IntegerIsa>(isa: I, job: &mut Gemv<'_>) {
                 }
             }
         };
-        out.copy_from_slice(&totals[..out.len()]);
+        for (i, total) in totals.into_iter().enumerate() {
+            if let Some(out) = job.out.get_mut(i * quarter + index) {
+                *out = total;
+            }
+        }
     }
 }
 
@@ -71,7 +79,15 @@ pub(super) fn row_scale(layout: &RowLayout, row: &[u8], group: usize) -> f32 {
 /// The scales of one group of four rows.
 #[inline(always)]
 fn group_scales(layout: &RowLayout, rows: [&[u8]; ROWS], group: usize) -> [f32; ROWS] {
-    rows.map(|row| row_scale(layout, row, group))
+    if layout.scale_at.is_none() {
+        return [1.0; ROWS];
+    }
+    [
+        row_scale(layout, rows[0], group),
+        row_scale(layout, rows[1], group),
+        row_scale(layout, rows[2], group),
+        row_scale(layout, rows[3], group),
+    ]
 }
 
 /// Four sums from registers that hold nothing else.
@@ -104,9 +120,22 @@ fn pair_dots<I: IntegerIsa>(
     isa.close(sums, open)
 }
 
+/// The registers of all planes from `at`.
+///
+/// # Safety
+/// `q` must have them.
 #[inline(always)]
-fn load_planes<I: IntegerIsa>(isa: I, q: &[u8]) -> [I::Bytes; PAIRS] {
-    [0, 1, 2, 3].map(|plane| isa.load(&q[plane * I::WIDTH..]))
+unsafe fn load_planes<I: IntegerIsa>(isa: I, q: &[u8], at: usize) -> [I::Bytes; PAIRS] {
+    debug_assert!(at + PAIRS * I::WIDTH <= q.len());
+    // SAFETY: the caller's promise.
+    unsafe {
+        [
+            isa.load_at(q, at),
+            isa.load_at(q, at + I::WIDTH),
+            isa.load_at(q, at + 2 * I::WIDTH),
+            isa.load_at(q, at + 3 * I::WIDTH),
+        ]
+    }
 }
 
 /// Groups that fill registers.
@@ -123,24 +152,31 @@ fn wide_rows<I: IntegerIsa>(
     let whole = layout.code_bytes / I::WIDTH * I::WIDTH;
     let group_q = layout.code_bytes.next_multiple_of(I::WIDTH) * PAIRS;
     for ((group, q), q_sum) in q.chunks_exact(group_q).enumerate().zip(q_sums) {
-        let codes = rows.map(|row| {
-            let codes = &row[group * layout.stride + layout.codes_at..];
-            &codes[..layout.code_bytes]
-        });
+        let first = group * layout.stride + layout.codes_at;
+        let codes: [&[u8]; ROWS] = [
+            &rows[0][first..][..layout.code_bytes],
+            &rows[1][first..][..layout.code_bytes],
+            &rows[2][first..][..layout.code_bytes],
+            &rows[3][first..][..layout.code_bytes],
+        ];
         let mut sums = [isa.zero(); ROWS];
-        let mut planes = q.chunks_exact(PAIRS * I::WIDTH);
-        let [mut a, mut b, mut c, mut d] = codes.map(|codes| codes[..whole].chunks_exact(I::WIDTH));
-        while let (Some(a), Some(b), Some(c), Some(d)) = (a.next(), b.next(), c.next(), d.next()) {
-            let Some(q) = planes.next() else { break };
-            let q = load_planes(isa, q);
-            sums[0] = pair_dots(isa, sums[0], isa.load(a), q);
-            sums[1] = pair_dots(isa, sums[1], isa.load(b), q);
-            sums[2] = pair_dots(isa, sums[2], isa.load(c), q);
-            sums[3] = pair_dots(isa, sums[3], isa.load(d), q);
+        let mut at = 0;
+        while at < whole {
+            // SAFETY: `at` and `whole` are multiples of the width and `at` is less: a register of codes begins there in
+            // every row. `q` has as many bytes as the codes have, rounded up to registers, for each of the planes.
+            unsafe {
+                let q = load_planes(isa, q, PAIRS * at);
+                sums[0] = pair_dots(isa, sums[0], isa.load_at(codes[0], at), q);
+                sums[1] = pair_dots(isa, sums[1], isa.load_at(codes[1], at), q);
+                sums[2] = pair_dots(isa, sums[2], isa.load_at(codes[2], at), q);
+                sums[3] = pair_dots(isa, sums[3], isa.load_at(codes[3], at), q);
+            }
+            at += I::WIDTH;
         }
         // Less than a register is left where the row ends; what fills it up meets activations of 0.
-        if let Some(q) = planes.next() {
-            let q = load_planes(isa, q);
+        if whole < layout.code_bytes {
+            // SAFETY: as above; these are the last planes of `q`.
+            let q = unsafe { load_planes(isa, q, PAIRS * whole) };
             for (sum, codes) in sums.iter_mut().zip(codes) {
                 let mut rest = [0; 64];
                 rest[..codes.len() - whole].copy_from_slice(&codes[whole..]);
@@ -163,6 +199,7 @@ fn narrow_rows<I: IntegerIsa>(
     q_sums: &[i32],
 ) -> [f32; ROWS] {
     const PART: usize = 16;
+    const PARTS: usize = 4;
     static NOTHING: [u8; PART] = [0; PART];
     let q: &[u8] = bytemuck::cast_slice(q);
     let mut totals = [0.0; ROWS];
@@ -170,17 +207,23 @@ fn narrow_rows<I: IntegerIsa>(
     let lanes_per_group = layout.code_bytes / PART;
     for (index, q) in q.chunks_exact(PAIRS * I::WIDTH).enumerate() {
         let first = index * per_register;
-        let q = load_planes(isa, q);
-        let sums = rows.map(|row| {
-            let codes = isa.load_parts(|part| {
-                let group = first + part / lanes_per_group;
-                let at = group * layout.stride + layout.codes_at + part % lanes_per_group * PART;
-                row.get(at..)
-                    .and_then(<[u8]>::first_chunk)
-                    .unwrap_or(&NOTHING)
-            });
-            pair_dots(isa, isa.zero(), codes, q)
-        });
+        // SAFETY: a chunk is the registers of all planes.
+        let q = unsafe { load_planes(isa, q, 0) };
+        let mut at = [0; PARTS];
+        for (part, at) in at.iter_mut().enumerate() {
+            let group = first + part / lanes_per_group;
+            *at = group * layout.stride + layout.codes_at + part % lanes_per_group * PART;
+        }
+        let mut sums = [isa.zero(); ROWS];
+        for (sum, row) in sums.iter_mut().zip(rows) {
+            let mut parts = [&NOTHING; PARTS];
+            for (part, at) in parts.iter_mut().zip(at).take(I::WIDTH / PART) {
+                if let Some(bytes) = row.get(at..).and_then(<[u8]>::first_chunk) {
+                    *part = bytes;
+                }
+            }
+            *sum = pair_dots(isa, *sum, isa.load_parts(parts), q);
+        }
         let mut lanes = [0; MOST_SUMS];
         isa.store_sums(isa.sum_lanes(sums), &mut lanes);
         let lanes = lanes[..I::WIDTH / 4].chunks_exact(ROWS * lanes_per_group);
@@ -203,7 +246,6 @@ fn base3_rows<I: IntegerIsa>(
     isa: I,
     layout: &RowLayout,
     rows: [&[u8]; ROWS],
-    row_bytes: usize,
     q: &[i8],
     q_sums: &[i32],
 ) -> [f32; ROWS] {
@@ -214,24 +256,25 @@ fn base3_rows<I: IntegerIsa>(
         .enumerate()
         .zip(q_sums)
     {
-        let sums = rows.map(|row| {
+        let mut sums = [isa.zero(); ROWS];
+        for (sum, row) in sums.iter_mut().zip(rows) {
             let block = &row[group * layout.stride..];
             let mut last = [0; BASE3_SPAN];
             // What follows a block's digits meets activations of 0; at the end of the matrix nothing may follow.
-            let span = block.first_chunk::<BASE3_SPAN>().unwrap_or_else(|| {
-                last[..block.len()].copy_from_slice(block);
-                &last
-            });
-            let mut sums = isa.zero();
+            let span = match block.first_chunk::<BASE3_SPAN>() {
+                Some(span) => span,
+                None => {
+                    last[..block.len()].copy_from_slice(block);
+                    &last
+                }
+            };
             let vectors = span.chunks_exact(I::WIDTH);
             for (bytes, q) in vectors.zip(q.chunks_exact(BASE3_PLANES * I::WIDTH)) {
-                let bytes = isa.load(bytes);
-                sums = isa.base3_dots(sums, bytes, |plane| isa.load(&q[plane * I::WIDTH..]));
+                *sum = isa.base3_dots(*sum, isa.load(bytes), q);
             }
-            sums
-        });
+        }
         let sums = whole_sums(isa, sums).map(|sum| sum >> I::BASE3_SHIFT);
-        let scales = group_scales(layout, rows.map(|row| &row[..row_bytes]), group);
+        let scales = group_scales(layout, rows, group);
         add_group(&mut totals, sums, *q_sum, scales);
     }
     totals

@@ -2,6 +2,9 @@
 //!
 //! Kernels are written once over [`IntegerIsa`]; each instruction set implements it in a file of its own, and a
 //! function compiled for that set instantiates them. All arithmetic is exact, so every set gives the same sums.
+//!
+//! That works only if everything between the function and an instruction is inlined. `#[inline(always)]` sees to it; a
+//! closure handed to an array's `map` is out of its reach, so registers are never touched in one.
 
 /// Base-3 digits in a byte.
 pub(super) const BASE3_PLANES: usize = 5;
@@ -27,8 +30,18 @@ pub(super) trait IntegerIsa: Copy {
 
     /// The first [`WIDTH`](Self::WIDTH) bytes; there must be as many.
     fn load(self, bytes: &[u8]) -> Self::Bytes;
-    /// Sixteen bytes from each of [`WIDTH`](Self::WIDTH) / 16 places.
-    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> Self::Bytes;
+    /// The [`WIDTH`](Self::WIDTH) bytes from `at`.
+    ///
+    /// # Safety
+    /// There must be as many.
+    #[inline(always)]
+    unsafe fn load_at(self, bytes: &[u8], at: usize) -> Self::Bytes {
+        debug_assert!(at + Self::WIDTH <= bytes.len());
+        // SAFETY: the caller's promise.
+        self.load(unsafe { bytes.get_unchecked(at..at + Self::WIDTH) })
+    }
+    /// Sixteen bytes from each of the first [`WIDTH`](Self::WIDTH) / 16 places.
+    fn load_parts(self, parts: [&[u8; 16]; 4]) -> Self::Bytes;
     /// Stores to the first [`WIDTH`](Self::WIDTH) bytes; there must be as many.
     fn store(self, bytes: Self::Bytes, out: &mut [u8]);
     /// The same four bytes in every i32.
@@ -53,18 +66,18 @@ pub(super) trait IntegerIsa: Copy {
     /// Stores to the first [`WIDTH`](Self::WIDTH) / 4 numbers; there must be as many.
     fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
 
-    /// Adds the dots of five base-3 planes, times 2 to the [`BASE3_SHIFT`](Self::BASE3_SHIFT).
+    /// Adds the dots of five base-3 planes with five registers of `q`, times 2 to the
+    /// [`BASE3_SHIFT`](Self::BASE3_SHIFT).
     #[inline(always)]
-    fn base3_dots(
-        self,
-        sums: Self::Sums,
-        bytes: Self::Bytes,
-        q: impl Fn(usize) -> Self::Bytes,
-    ) -> Self::Sums {
+    fn base3_dots(self, sums: Self::Sums, bytes: Self::Bytes, q: &[u8]) -> Self::Sums {
         let mut open = self.open(sums);
         let mut fractions = bytes;
         for plane in 0..BASE3_PLANES {
-            open = self.dot(open, self.digit(fractions), q(plane));
+            open = self.dot(
+                open,
+                self.digit(fractions),
+                self.load(&q[plane * Self::WIDTH..]),
+            );
             fractions = self.triple(fractions);
         }
         self.close(sums, open)
@@ -138,8 +151,8 @@ macro_rules! inherit {
             self.0.load(bytes)
         }
         #[inline(always)]
-        fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> $bytes {
-            self.0.load_parts(part)
+        fn load_parts(self, parts: [&[u8; 16]; 4]) -> $bytes {
+            self.0.load_parts(parts)
         }
         #[inline(always)]
         fn store(self, bytes: $bytes, out: &mut [u8]) {
@@ -199,11 +212,11 @@ macro_rules! whole_dots {
         /// A digit is ⌊3·f / 256⌋ of a fraction f, and 3·f modulo 256 is the next fraction g: 256 times the digit is
         /// 3·f − g. So dots with the fractions themselves do, and no digit has to be found.
         #[inline(always)]
-        fn base3_dots(self, sums: $bytes, bytes: $bytes, q: impl Fn(usize) -> $bytes) -> $bytes {
+        fn base3_dots(self, sums: $bytes, bytes: $bytes, q: &[u8]) -> $bytes {
             let (mut now, mut next) = (self.zero(), self.zero());
             let mut fractions = bytes;
             for plane in 0..$crate::cpu::integer::BASE3_PLANES {
-                let q = q(plane);
+                let q = self.load(&q[plane * Self::WIDTH..]);
                 now = self.dot4(now, fractions, q);
                 fractions = self.triple(fractions);
                 next = self.dot4(next, fractions, q);

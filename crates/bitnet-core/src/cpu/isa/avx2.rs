@@ -82,6 +82,14 @@ mod enabled {
 #[derive(Clone, Copy)]
 pub(super) struct Avx2;
 
+impl Avx2 {
+    #[inline(always)]
+    fn byte(self, byte: u8) -> __m256i {
+        // SAFETY: AVX2 is there by the type.
+        unsafe { _mm256_set1_epi8(byte as i8) }
+    }
+}
+
 impl IntegerIsa for Avx2 {
     type Bytes = __m256i;
     type Sums = __m256i;
@@ -98,9 +106,9 @@ impl IntegerIsa for Avx2 {
     }
 
     #[inline(always)]
-    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m256i {
+    fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m256i {
         // SAFETY: each part has 16 bytes, AVX2 is there by the type; the loads are unaligned.
-        unsafe { _mm256_loadu2_m128i(part(1).as_ptr().cast(), part(0).as_ptr().cast()) }
+        unsafe { _mm256_loadu2_m128i(parts[1].as_ptr().cast(), parts[0].as_ptr().cast()) }
     }
 
     #[inline(always)]
@@ -126,9 +134,9 @@ impl IntegerIsa for Avx2 {
     fn digit(self, bytes: __m256i) -> __m256i {
         // SAFETY: AVX2 is there by the type. A byte is at least t where it is the larger of itself and t.
         unsafe {
-            let at_least =
-                |t: u8| _mm256_cmpeq_epi8(_mm256_max_epu8(bytes, _mm256_set1_epi8(t as i8)), bytes);
-            let negative = _mm256_add_epi8(at_least(86), at_least(171));
+            let one = _mm256_cmpeq_epi8(_mm256_max_epu8(bytes, self.byte(86)), bytes);
+            let two = _mm256_cmpeq_epi8(_mm256_max_epu8(bytes, self.byte(171)), bytes);
+            let negative = _mm256_add_epi8(one, two);
             _mm256_sub_epi8(_mm256_setzero_si256(), negative)
         }
     }

@@ -100,14 +100,16 @@ impl IntegerIsa for Avx512 {
     }
 
     #[inline(always)]
-    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m512i {
+    fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m512i {
         // SAFETY: each part has 16 bytes, AVX-512 is there by the type; the loads are unaligned.
         unsafe {
-            let part = |i| _mm_loadu_si128(part(i).as_ptr().cast());
-            let all = _mm512_castsi128_si512(part(0));
-            let all = _mm512_inserti32x4::<1>(all, part(1));
-            let all = _mm512_inserti32x4::<2>(all, part(2));
-            _mm512_inserti32x4::<3>(all, part(3))
+            let all = _mm512_castsi128_si512(_mm_loadu_si128(parts[0].as_ptr().cast()));
+            let part = _mm_loadu_si128(parts[1].as_ptr().cast());
+            let all = _mm512_inserti32x4::<1>(all, part);
+            let part = _mm_loadu_si128(parts[2].as_ptr().cast());
+            let all = _mm512_inserti32x4::<2>(all, part);
+            let part = _mm_loadu_si128(parts[3].as_ptr().cast());
+            _mm512_inserti32x4::<3>(all, part)
         }
     }
 
@@ -142,10 +144,11 @@ impl IntegerIsa for Avx512 {
     fn digit(self, bytes: __m512i) -> __m512i {
         // SAFETY: AVX-512 is there by the type.
         unsafe {
-            let at_least = |t: u8| _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(t as i8));
             let one = _mm512_set1_epi8(1);
-            let first = _mm512_maskz_mov_epi8(at_least(86), one);
-            _mm512_mask_add_epi8(first, at_least(171), first, one)
+            let over_85 = _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(86));
+            let over_170 = _mm512_cmpge_epu8_mask(bytes, _mm512_set1_epi8(171u8 as i8));
+            let digit = _mm512_maskz_mov_epi8(over_85, one);
+            _mm512_mask_add_epi8(digit, over_170, digit, one)
         }
     }
 
@@ -182,9 +185,8 @@ impl IntegerIsa for Avx512 {
     fn sum_lanes(self, [a, b, c, d]: [__m512i; 4]) -> __m512i {
         // SAFETY: AVX-512 is there by the type.
         unsafe {
-            let pair =
-                |a, b| _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-            let (ab, cd) = (pair(a, b), pair(c, d));
+            let ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
             _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd))
         }
     }

@@ -71,8 +71,8 @@ impl IntegerIsa for Arrays {
     }
 
     #[inline(always)]
-    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> [u8; 16] {
-        *part(0)
+    fn load_parts(self, parts: [&[u8; 16]; 4]) -> [u8; 16] {
+        *parts[0]
     }
 
     #[inline(always)]

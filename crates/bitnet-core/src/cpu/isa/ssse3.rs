@@ -32,8 +32,8 @@ impl IntegerIsa for Ssse3 {
     }
 
     #[inline(always)]
-    fn load_parts<'a>(self, part: impl Fn(usize) -> &'a [u8; 16]) -> __m128i {
-        self.load(part(0))
+    fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m128i {
+        self.load(parts[0])
     }
 
     #[inline(always)]
@@ -59,12 +59,9 @@ impl IntegerIsa for Ssse3 {
     fn digit(self, bytes: __m128i) -> __m128i {
         // SAFETY: SSE2 is part of x86-64. A byte is at least t where it is the larger of itself and t.
         unsafe {
-            let at_least =
-                |t: u8| _mm_cmpeq_epi8(_mm_max_epu8(bytes, _mm_set1_epi8(t as i8)), bytes);
-            _mm_sub_epi8(
-                _mm_setzero_si128(),
-                _mm_add_epi8(at_least(86), at_least(171)),
-            )
+            let one = _mm_cmpeq_epi8(_mm_max_epu8(bytes, _mm_set1_epi8(86)), bytes);
+            let two = _mm_cmpeq_epi8(_mm_max_epu8(bytes, _mm_set1_epi8(171u8 as i8)), bytes);
+            _mm_sub_epi8(_mm_setzero_si128(), _mm_add_epi8(one, two))
         }
     }
 
