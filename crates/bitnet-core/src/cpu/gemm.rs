@@ -9,7 +9,7 @@
 //! | panel | `[step, row, 4]`: a step is four columns, in the order of activations arranged for a width of 4 |
 //! | activations of a tile | `[step, token, 4]` |
 
-use super::gemv::row_scale;
+use super::gemv::{ROWS, group_scales};
 use super::integer::{BASE3_PLANES, IntegerIsa};
 use super::layout::{Planes, RowLayout};
 
@@ -85,8 +85,14 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
         let row = |i: usize| &rows[i.min(count - 1) * row_bytes..][..row_bytes];
         unpack::<I, VECTORS>(isa, job.layout, row, job.codes);
         for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
-            for (i, scale) in scales.iter_mut().enumerate() {
-                *scale = row_scale(job.layout, row(i), group);
+            for (i, scales) in scales.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                let rows = [
+                    row(ROWS * i),
+                    row(ROWS * i + 1),
+                    row(ROWS * i + 2),
+                    row(ROWS * i + 3),
+                ];
+                *scales = group_scales(isa, job.layout, rows, group);
             }
         }
         let mut panel = Panel {

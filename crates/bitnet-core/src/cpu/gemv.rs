@@ -4,7 +4,6 @@
 //! four long streams, which hardware foresees; four neighbours would be short ones, and half as fast.
 
 use super::integer::{BASE3_PLANES, IntegerIsa};
-use super::isa::widen_f16;
 use super::layout::{BASE3_SPAN, PAIRS, Planes, RowLayout};
 
 /// Rows that are multiplied together.
@@ -64,30 +63,25 @@ fn add_group(totals: &mut [f32; ROWS], sums: [i32; ROWS], q_sum: i32, scales: [f
     }
 }
 
-/// The scale of one group of a row.
+/// The scale of one group of four rows.
 #[inline(always)]
-pub(super) fn row_scale(layout: &RowLayout, row: &[u8], group: usize) -> f32 {
-    match layout.scale_at {
-        None => 1.0,
-        Some(at) => row
-            .get(group * layout.stride + at..)
-            .and_then(<[u8]>::first_chunk)
-            .map_or(0.0, |bytes| widen_f16(u16::from_le_bytes(*bytes))),
-    }
-}
-
-/// The scales of one group of four rows.
-#[inline(always)]
-fn group_scales(layout: &RowLayout, rows: [&[u8]; ROWS], group: usize) -> [f32; ROWS] {
-    if layout.scale_at.is_none() {
+pub(super) fn group_scales<I: IntegerIsa>(
+    isa: I,
+    layout: &RowLayout,
+    rows: [&[u8]; ROWS],
+    group: usize,
+) -> [f32; ROWS] {
+    let Some(at) = layout.scale_at else {
         return [1.0; ROWS];
+    };
+    let at = group * layout.stride + at;
+    let mut scales = [0; ROWS];
+    for (scale, row) in scales.iter_mut().zip(rows) {
+        if let Some(bytes) = row.get(at..at + 2) {
+            *scale = u16::from_le_bytes([bytes[0], bytes[1]]);
+        }
     }
-    [
-        row_scale(layout, rows[0], group),
-        row_scale(layout, rows[1], group),
-        row_scale(layout, rows[2], group),
-        row_scale(layout, rows[3], group),
-    ]
+    isa.widen(scales)
 }
 
 /// Four sums from registers that hold nothing else.
@@ -183,7 +177,7 @@ fn wide_rows<I: IntegerIsa>(
                 *sum = pair_dots(isa, *sum, isa.load(&rest), q);
             }
         }
-        let scales = group_scales(layout, rows, group);
+        let scales = group_scales(isa, layout, rows, group);
         add_group(&mut totals, whole_sums(isa, sums), *q_sum, scales);
     }
     totals
@@ -215,10 +209,14 @@ fn narrow_rows<I: IntegerIsa>(
             *at = group * layout.stride + layout.codes_at + part % lanes_per_group * PART;
         }
         let mut sums = [isa.zero(); ROWS];
+        let all = first + per_register <= layout.groups;
         for (sum, row) in sums.iter_mut().zip(rows) {
             let mut parts = [&NOTHING; PARTS];
             for (part, at) in parts.iter_mut().zip(at).take(I::WIDTH / PART) {
-                if let Some(bytes) = row.get(at..).and_then(<[u8]>::first_chunk) {
+                if all {
+                    // SAFETY: the group is one of the row's, whose codes are whole parts.
+                    *part = unsafe { &*row.as_ptr().add(at).cast() };
+                } else if let Some(bytes) = row.get(at..).and_then(<[u8]>::first_chunk) {
                     *part = bytes;
                 }
             }
@@ -234,7 +232,12 @@ fn narrow_rows<I: IntegerIsa>(
                     sums[i] += lane[i];
                 }
             }
-            add_group(&mut totals, sums, *q_sum, group_scales(layout, rows, group));
+            add_group(
+                &mut totals,
+                sums,
+                *q_sum,
+                group_scales(isa, layout, rows, group),
+            );
         }
     }
     totals
@@ -251,30 +254,41 @@ fn base3_rows<I: IntegerIsa>(
 ) -> [f32; ROWS] {
     let q: &[u8] = bytemuck::cast_slice(q);
     let mut totals = [0.0; ROWS];
-    for ((group, q), q_sum) in q
-        .chunks_exact(BASE3_PLANES * BASE3_SPAN)
-        .enumerate()
-        .zip(q_sums)
-    {
-        let mut sums = [isa.zero(); ROWS];
-        for (sum, row) in sums.iter_mut().zip(rows) {
-            let block = &row[group * layout.stride..];
-            let mut last = [0; BASE3_SPAN];
-            // What follows a block's digits meets activations of 0; at the end of the matrix nothing may follow.
-            let span = match block.first_chunk::<BASE3_SPAN>() {
-                Some(span) => span,
+    let mut ends = [[0; BASE3_SPAN]; ROWS];
+    let groups = q.chunks_exact(BASE3_PLANES * BASE3_SPAN);
+    for ((group, q), q_sum) in groups.enumerate().zip(q_sums) {
+        let at = group * layout.stride;
+        // What follows a block's digits meets activations of 0. At the end of the matrix nothing may follow.
+        let mut blocks = [&[0; BASE3_SPAN]; ROWS];
+        for ((block, end), row) in blocks.iter_mut().zip(&mut ends).zip(rows) {
+            *block = match row[at..].first_chunk() {
+                Some(bytes) => bytes,
                 None => {
-                    last[..block.len()].copy_from_slice(block);
-                    &last
+                    end[..row.len() - at].copy_from_slice(&row[at..]);
+                    end
                 }
             };
-            let vectors = span.chunks_exact(I::WIDTH);
-            for (bytes, q) in vectors.zip(q.chunks_exact(BASE3_PLANES * I::WIDTH)) {
-                *sum = isa.base3_dots(*sum, isa.load(bytes), q);
+        }
+        let mut sums = [isa.zero(); ROWS];
+        for at in (0..BASE3_SPAN).step_by(I::WIDTH) {
+            // SAFETY: `at` is a multiple of the width below `BASE3_SPAN`, so a register begins there in every block, and
+            // five in the planes before it and after, of which `q` has as many as blocks have registers.
+            unsafe {
+                let mut planes = [isa.load_at(q, BASE3_PLANES * at); BASE3_PLANES];
+                for (plane, q_plane) in planes.iter_mut().enumerate().skip(1) {
+                    *q_plane = isa.load_at(q, BASE3_PLANES * at + plane * I::WIDTH);
+                }
+                sums[0] = isa.base3_dots(sums[0], isa.load_at(blocks[0], at), planes);
+                sums[1] = isa.base3_dots(sums[1], isa.load_at(blocks[1], at), planes);
+                sums[2] = isa.base3_dots(sums[2], isa.load_at(blocks[2], at), planes);
+                sums[3] = isa.base3_dots(sums[3], isa.load_at(blocks[3], at), planes);
             }
         }
-        let sums = whole_sums(isa, sums).map(|sum| sum >> I::BASE3_SHIFT);
-        let scales = group_scales(layout, rows, group);
+        let mut sums = whole_sums(isa, sums);
+        for sum in &mut sums {
+            *sum >>= I::BASE3_SHIFT;
+        }
+        let scales = group_scales(isa, layout, rows, group);
         add_group(&mut totals, sums, *q_sum, scales);
     }
     totals

@@ -6,6 +6,8 @@
 //! That works only if everything between the function and an instruction is inlined. `#[inline(always)]` sees to it; a
 //! closure handed to an array's `map` is out of its reach, so registers are never touched in one.
 
+use super::isa::widen_f16;
+
 /// Base-3 digits in a byte.
 pub(super) const BASE3_PLANES: usize = 5;
 
@@ -53,6 +55,11 @@ pub(super) trait IntegerIsa: Copy {
     /// 3·b modulo 256 of every byte b: the next base-3 digit moves to the front.
     fn triple(self, bytes: Self::Bytes) -> Self::Bytes;
 
+    /// Four numbers of binary16.
+    #[inline(always)]
+    fn widen(self, [a, b, c, d]: [u16; 4]) -> [f32; 4] {
+        [widen_f16(a), widen_f16(b), widen_f16(c), widen_f16(d)]
+    }
     /// Zeros.
     fn zero(self) -> Self::Sums;
     /// Begins a run of dots whose end is [`close`](Self::close) with the same `sums`.
@@ -69,15 +76,16 @@ pub(super) trait IntegerIsa: Copy {
     /// Adds the dots of five base-3 planes with five registers of `q`, times 2 to the
     /// [`BASE3_SHIFT`](Self::BASE3_SHIFT).
     #[inline(always)]
-    fn base3_dots(self, sums: Self::Sums, bytes: Self::Bytes, q: &[u8]) -> Self::Sums {
+    fn base3_dots(
+        self,
+        sums: Self::Sums,
+        bytes: Self::Bytes,
+        q: [Self::Bytes; BASE3_PLANES],
+    ) -> Self::Sums {
         let mut open = self.open(sums);
         let mut fractions = bytes;
-        for plane in 0..BASE3_PLANES {
-            open = self.dot(
-                open,
-                self.digit(fractions),
-                self.load(&q[plane * Self::WIDTH..]),
-            );
+        for q in q {
+            open = self.dot(open, self.digit(fractions), q);
             fractions = self.triple(fractions);
         }
         self.close(sums, open)
@@ -175,6 +183,10 @@ macro_rules! inherit {
             self.0.triple(bytes)
         }
         #[inline(always)]
+        fn widen(self, four: [u16; 4]) -> [f32; 4] {
+            self.0.widen(four)
+        }
+        #[inline(always)]
         fn zero(self) -> $bytes {
             self.0.zero()
         }
@@ -212,11 +224,15 @@ macro_rules! whole_dots {
         /// A digit is ⌊3·f / 256⌋ of a fraction f, and 3·f modulo 256 is the next fraction g: 256 times the digit is
         /// 3·f − g. So dots with the fractions themselves do, and no digit has to be found.
         #[inline(always)]
-        fn base3_dots(self, sums: $bytes, bytes: $bytes, q: &[u8]) -> $bytes {
+        fn base3_dots(
+            self,
+            sums: $bytes,
+            bytes: $bytes,
+            q: [$bytes; $crate::cpu::integer::BASE3_PLANES],
+        ) -> $bytes {
             let (mut now, mut next) = (self.zero(), self.zero());
             let mut fractions = bytes;
-            for plane in 0..$crate::cpu::integer::BASE3_PLANES {
-                let q = self.load(&q[plane * Self::WIDTH..]);
+            for q in q {
                 now = self.dot4(now, fractions, q);
                 fractions = self.triple(fractions);
                 next = self.dot4(next, fractions, q);
