@@ -17,10 +17,6 @@ use super::layout::{Planes, RowLayout};
 pub(super) const WIDTH: usize = 4;
 /// Rows of the largest panel.
 pub(super) const MOST_ROWS: usize = 64;
-/// Sums of a register at most.
-const LANES: usize = 16;
-/// Registers of rows in the largest panel.
-const MOST_VECTORS: usize = 4;
 
 /// Rows of tiles of at most `tile` tokens: full ones, then halves of what is left.
 pub(super) fn tiles(tokens: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -196,7 +192,7 @@ fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     let groups = panel.layout.groups;
     let tiles = panel.tiles;
     let q = &tiles.q[first * tiles.token_bytes..][..TOKENS * tiles.token_bytes];
-    let mut totals = [[[0.0f32; LANES]; MOST_VECTORS]; TOKENS];
+    let mut totals = [[0.0f32; MOST_ROWS]; TOKENS];
     let group_codes = panel.codes.chunks_exact(panel.codes.len() / groups);
     let group_q = q.chunks_exact(q.len() / groups);
     let group_scales = panel.scales.chunks_exact(panel_rows);
@@ -205,28 +201,20 @@ fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
         for token in 0..TOKENS {
             let q_sum = tiles.q_sums[(first + token) * groups + group];
             for vector in 0..VECTORS {
-                let mut sum = [0; LANES];
-                isa.store_sums(sums[token][vector], &mut sum);
                 let scales = &scales[vector * lanes..][..lanes];
-                let total = &mut totals[token][vector][..lanes];
-                for i in 0..lanes {
-                    total[i] += (sum[i] - q_sum) as f32 * scales[i];
-                }
+                let total = &mut totals[token][vector * lanes..];
+                isa.add_scaled(total, sums[token][vector], q_sum, scales);
             }
         }
     }
     for (token, totals) in totals.iter_mut().enumerate() {
         let token_scale = tiles.scales[first + token];
-        let vectors = panel.count.div_ceil(lanes);
-        for (vector, total) in totals[..vectors].iter_mut().enumerate() {
-            let total = &mut total[..lanes];
-            for value in total.iter_mut() {
-                *value = *value / token_scale * panel.factor;
-            }
-            let wanted = lanes.min(panel.count - vector * lanes);
-            let row = panel.first_row + vector * lanes;
-            panel.products.put(first + token, row, &total[..wanted]);
+        let totals = &mut totals[..panel_rows];
+        for total in totals.iter_mut() {
+            *total = *total / token_scale * panel.factor;
         }
+        let wanted = &totals[..panel.count];
+        panel.products.put(first + token, panel.first_row, wanted);
     }
 }
 

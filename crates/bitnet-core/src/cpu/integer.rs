@@ -73,6 +73,18 @@ pub(super) trait IntegerIsa: Copy {
     /// Stores to the first [`WIDTH`](Self::WIDTH) / 4 numbers; there must be as many.
     fn store_sums(self, sums: Self::Sums, out: &mut [i32]);
 
+    /// Adds (sum − `q_sum`)·scale to each of [`WIDTH`](Self::WIDTH) / 4 totals; there must be as many, and scales.
+    #[inline(always)]
+    fn add_scaled(self, totals: &mut [f32], sums: Self::Sums, q_sum: i32, scales: &[f32]) {
+        let mut numbers = [0; 16];
+        self.store_sums(sums, &mut numbers);
+        let lanes = Self::WIDTH / 4;
+        let totals = totals[..lanes].iter_mut().zip(&scales[..lanes]);
+        for ((total, scale), sum) in totals.zip(numbers) {
+            *total += (sum - q_sum) as f32 * scale;
+        }
+    }
+
     /// Adds the dots of five base-3 planes with five registers of `q`, times 2 to the
     /// [`BASE3_SHIFT`](Self::BASE3_SHIFT).
     #[inline(always)]
@@ -189,6 +201,10 @@ macro_rules! inherit {
         #[inline(always)]
         fn zero(self) -> $bytes {
             self.0.zero()
+        }
+        #[inline(always)]
+        fn add_scaled(self, totals: &mut [f32], sums: $bytes, q_sum: i32, scales: &[f32]) {
+            self.0.add_scaled(totals, sums, q_sum, scales);
         }
         #[inline(always)]
         fn sum_lanes(self, four: [$bytes; 4]) -> $bytes {

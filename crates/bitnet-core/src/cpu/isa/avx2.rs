@@ -210,4 +210,16 @@ impl IntegerIsa for Avx2 {
         // SAFETY: there is room for eight i32, and AVX2 by the type; the store is unaligned.
         unsafe { _mm256_storeu_si256(out.as_mut_ptr().cast(), sums) }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, totals: &mut [f32], sums: __m256i, q_sum: i32, scales: &[f32]) {
+        let (totals, scales) = (&mut totals[..8], &scales[..8]);
+        // SAFETY: there are eight totals and scales, and AVX2 by the type; loads and stores are unaligned.
+        unsafe {
+            let sums = _mm256_cvtepi32_ps(_mm256_sub_epi32(sums, _mm256_set1_epi32(q_sum)));
+            let scaled = _mm256_mul_ps(sums, _mm256_loadu_ps(scales.as_ptr()));
+            let total = _mm256_add_ps(_mm256_loadu_ps(totals.as_ptr()), scaled);
+            _mm256_storeu_ps(totals.as_mut_ptr(), total);
+        }
+    }
 }

@@ -225,4 +225,16 @@ impl IntegerIsa for Avx512 {
         // SAFETY: there is room for sixteen i32, and AVX-512 by the type; the store is unaligned.
         unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), sums) }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, totals: &mut [f32], sums: __m512i, q_sum: i32, scales: &[f32]) {
+        let (totals, scales) = (&mut totals[..16], &scales[..16]);
+        // SAFETY: there are sixteen totals and scales, and AVX-512 by the type; loads and stores are unaligned.
+        unsafe {
+            let sums = _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_set1_epi32(q_sum)));
+            let scaled = _mm512_mul_ps(sums, _mm512_loadu_ps(scales.as_ptr()));
+            let total = _mm512_add_ps(_mm512_loadu_ps(totals.as_ptr()), scaled);
+            _mm512_storeu_ps(totals.as_mut_ptr(), total);
+        }
+    }
 }

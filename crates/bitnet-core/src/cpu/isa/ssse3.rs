@@ -106,4 +106,16 @@ impl IntegerIsa for Ssse3 {
         // SAFETY: there is room for four i32; the store is unaligned.
         unsafe { _mm_storeu_si128(out.as_mut_ptr().cast(), sums) }
     }
+
+    #[inline(always)]
+    fn add_scaled(self, totals: &mut [f32], sums: __m128i, q_sum: i32, scales: &[f32]) {
+        let (totals, scales) = (&mut totals[..4], &scales[..4]);
+        // SAFETY: there are four totals and scales, and SSE2 by the type; loads and stores are unaligned.
+        unsafe {
+            let sums = _mm_cvtepi32_ps(_mm_sub_epi32(sums, _mm_set1_epi32(q_sum)));
+            let scaled = _mm_mul_ps(sums, _mm_loadu_ps(scales.as_ptr()));
+            let total = _mm_add_ps(_mm_loadu_ps(totals.as_ptr()), scaled);
+            _mm_storeu_ps(totals.as_mut_ptr(), total);
+        }
+    }
 }
