@@ -160,10 +160,15 @@ macro_rules! call {
 pub(super) use {call, integer_kernels};
 
 /// The methods of [`IntegerIsa`] that a set with better dots takes from the set `self.0`, which it extends.
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "relaxed-simd")
+))]
 macro_rules! inherit {
-    ($bytes:ty, $width:literal) => {
+    ($bytes:ty, $sums:ty, $width:literal) => {
         type Bytes = $bytes;
-        type Sums = $bytes;
+        type Sums = $sums;
         const WIDTH: usize = $width;
 
         #[inline(always)]
@@ -199,19 +204,19 @@ macro_rules! inherit {
             self.0.widen(four)
         }
         #[inline(always)]
-        fn zero(self) -> $bytes {
+        fn zero(self) -> $sums {
             self.0.zero()
         }
         #[inline(always)]
-        fn add_scaled(self, totals: &mut [f32], sums: $bytes, q_sum: i32, scales: &[f32]) {
+        fn add_scaled(self, totals: &mut [f32], sums: $sums, q_sum: i32, scales: &[f32]) {
             self.0.add_scaled(totals, sums, q_sum, scales);
         }
         #[inline(always)]
-        fn sum_lanes(self, four: [$bytes; 4]) -> $bytes {
+        fn sum_lanes(self, four: [$sums; 4]) -> $sums {
             self.0.sum_lanes(four)
         }
         #[inline(always)]
-        fn store_sums(self, sums: $bytes, out: &mut [i32]) {
+        fn store_sums(self, sums: $sums, out: &mut [i32]) {
             self.0.store_sums(sums, out);
         }
     };
@@ -219,22 +224,23 @@ macro_rules! inherit {
 
 /// The methods of [`IntegerIsa`] that follow from `dot4`, an instruction that multiplies unsigned bytes of any size by
 /// signed ones and adds four neighbours to an i32, and from `thrice_less`, 3·a − b + c in every i32.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 macro_rules! whole_dots {
-    ($bytes:ty) => {
-        type Open = $bytes;
+    ($bytes:ty, $sums:ty) => {
+        type Open = $sums;
         const RUN: usize = usize::MAX;
         const BASE3_SHIFT: u32 = 8;
 
         #[inline(always)]
-        fn open(self, sums: $bytes) -> $bytes {
+        fn open(self, sums: $sums) -> $sums {
             sums
         }
         #[inline(always)]
-        fn dot(self, open: $bytes, codes: $bytes, q: $bytes) -> $bytes {
+        fn dot(self, open: $sums, codes: $bytes, q: $bytes) -> $sums {
             self.dot4(open, codes, q)
         }
         #[inline(always)]
-        fn close(self, _: $bytes, open: $bytes) -> $bytes {
+        fn close(self, _: $sums, open: $sums) -> $sums {
             open
         }
         /// A digit is ⌊3·f / 256⌋ of a fraction f, and 3·f modulo 256 is the next fraction g: 256 times the digit is
@@ -242,10 +248,10 @@ macro_rules! whole_dots {
         #[inline(always)]
         fn base3_dots(
             self,
-            sums: $bytes,
+            sums: $sums,
             bytes: $bytes,
             q: [$bytes; $crate::cpu::integer::BASE3_PLANES],
-        ) -> $bytes {
+        ) -> $sums {
             let (mut now, mut next) = (self.zero(), self.zero());
             let mut fractions = bytes;
             for q in q {
@@ -258,4 +264,11 @@ macro_rules! whole_dots {
     };
 }
 
-pub(super) use {inherit, whole_dots};
+#[cfg(any(
+    target_arch = "x86_64",
+    target_arch = "aarch64",
+    all(target_arch = "wasm32", target_feature = "relaxed-simd")
+))]
+pub(super) use inherit;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(super) use whole_dots;

@@ -38,6 +38,6 @@ impl Avx512Vnni {
 }
 
 impl IntegerIsa for Avx512Vnni {
-    inherit!(__m512i, 64);
-    whole_dots!(__m512i);
+    inherit!(__m512i, __m512i, 64);
+    whole_dots!(__m512i, __m512i);
 }

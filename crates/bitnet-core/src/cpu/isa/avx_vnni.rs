@@ -32,6 +32,6 @@ impl AvxVnni {
 }
 
 impl IntegerIsa for AvxVnni {
-    inherit!(__m256i, 32);
-    whole_dots!(__m256i);
+    inherit!(__m256i, __m256i, 32);
+    whole_dots!(__m256i, __m256i);
 }

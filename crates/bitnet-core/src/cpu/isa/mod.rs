@@ -8,7 +8,17 @@ mod avx512;
 mod avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+#[cfg(target_arch = "aarch64")]
+mod neon_dotprod;
+#[cfg(target_arch = "aarch64")]
+mod neon_i8mm;
+#[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+mod relaxed_simd;
 mod scalar;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod ssse3;
 
@@ -36,17 +46,32 @@ pub enum Isa {
     Avx512,
     /// x86-64 with AVX-512 F, BW, DQ, VL and VNNI.
     Avx512Vnni,
+    /// aarch64: NEON.
+    Neon,
+    /// aarch64: NEON with the dot product instructions.
+    NeonDotprod,
+    /// aarch64: NEON with the 8-bit matrix instructions.
+    NeonI8mm,
+    /// WebAssembly compiled with SIMD128.
+    Simd128,
+    /// WebAssembly compiled with relaxed SIMD.
+    RelaxedSimd,
 }
 
 impl Isa {
     /// Every kernel set, slowest first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 11] = [
         Self::Scalar,
         Self::Ssse3,
         Self::Avx2,
         Self::AvxVnni,
         Self::Avx512,
         Self::Avx512Vnni,
+        Self::Neon,
+        Self::NeonDotprod,
+        Self::NeonI8mm,
+        Self::Simd128,
+        Self::RelaxedSimd,
     ];
 
     /// The name used by `BITNET_ISA` and in reports.
@@ -58,6 +83,11 @@ impl Isa {
             Self::AvxVnni => "avxvnni",
             Self::Avx512 => "avx512",
             Self::Avx512Vnni => "avx512vnni",
+            Self::Neon => "neon",
+            Self::NeonDotprod => "dotprod",
+            Self::NeonI8mm => "i8mm",
+            Self::Simd128 => "simd128",
+            Self::RelaxedSimd => "relaxed",
         }
     }
 
@@ -70,6 +100,11 @@ impl Isa {
             Self::AvxVnni => "x86-64 with AVX2 and AVX-VNNI",
             Self::Avx512 => "x86-64 with AVX-512 F, BW, DQ and VL",
             Self::Avx512Vnni => "x86-64 with AVX-512 F, BW, DQ, VL and VNNI",
+            Self::Neon => "aarch64 with NEON",
+            Self::NeonDotprod => "aarch64 with NEON and dot products",
+            Self::NeonI8mm => "aarch64 with NEON, dot products and 8-bit matrix products",
+            Self::Simd128 => "WebAssembly compiled with SIMD128",
+            Self::RelaxedSimd => "WebAssembly compiled with relaxed SIMD",
         }
     }
 
@@ -99,8 +134,19 @@ impl Isa {
             Self::Avx512Vnni => {
                 Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
             }
-            #[cfg(not(target_arch = "x86_64"))]
-            Self::Ssse3 | Self::Avx2 | Self::AvxVnni | Self::Avx512 | Self::Avx512Vnni => false,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => true,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => {
+                Self::NeonDotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
+            }
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => true,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::RelaxedSimd => true,
+            _ => false,
         }
     }
 
@@ -117,6 +163,16 @@ impl Isa {
             Self::Avx512 if self.is_available() => &avx512::KERNELS,
             #[cfg(target_arch = "x86_64")]
             Self::Avx512Vnni if self.is_available() => &avx512_vnni::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon if self.is_available() => &neon::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod if self.is_available() => &neon_dotprod::KERNELS,
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm if self.is_available() => &neon_i8mm::KERNELS,
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => &simd128::KERNELS,
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::RelaxedSimd => &relaxed_simd::KERNELS,
             _ => &scalar::KERNELS,
         }
     }

@@ -1,0 +1,37 @@
+//! WebAssembly compiled with relaxed SIMD: an instruction for dots, whose result is the same on every machine as long
+//! as the codes have at most seven bits.
+
+use super::scalar::dot_f16;
+use super::simd128::{Floats, Simd128};
+use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels};
+use crate::cpu::kernels::Kernels;
+use std::arch::wasm32::*;
+
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
+    dot_f16,
+    integer_kernels!(RelaxedSimd, RelaxedSimd(Simd128), 2, 4),
+);
+
+#[derive(Clone, Copy)]
+struct RelaxedSimd(Simd128);
+
+impl IntegerIsa for RelaxedSimd {
+    inherit!(v128, v128, 16);
+    type Open = v128;
+    const RUN: usize = usize::MAX;
+
+    #[inline(always)]
+    fn open(self, sums: v128) -> v128 {
+        sums
+    }
+
+    #[inline(always)]
+    fn dot(self, open: v128, codes: v128, q: v128) -> v128 {
+        i32x4_relaxed_dot_i8x16_i7x16_add(q, codes, open)
+    }
+
+    #[inline(always)]
+    fn close(self, _: v128, open: v128) -> v128 {
+        open
+    }
+}
