@@ -1,11 +1,13 @@
-//! Keys and values of one session: f32, `[position, kv heads · dim]` for each layer, grown as positions come.
+//! Keys and values of one session, in f32, grown as positions come.
 //!
-//! A layer's keys (and its values) are one buffer, so that attention reads a contiguous run. A full buffer is replaced by one
-//! of twice the size, up to the capacity: each position is copied at most twice on average, and the pool reuses what
-//! was outgrown.
+//! A layer's values are rows, `[position][head][dim]`; its keys are transposed in blocks of [`POSITIONS`],
+//! `[block][head][dim][POSITIONS]`, so that attention reads both in the order in which it adds them up. Full buffers are
+//! replaced by ones of twice the size, up to the capacity: each position is copied at most twice on average, and the
+//! pool reuses what was outgrown.
 
 use super::shape_error;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::simd::{KeysValues, POSITIONS};
 use crate::{Error, Heads, Result};
 
 /// Positions that a layer's first buffers have room for.
@@ -22,52 +24,61 @@ pub struct CpuCache {
 
 #[derive(Debug, Default)]
 struct Layer {
-    keys: Floats,
-    values: Floats,
+    /// Keys and values with room for as many positions; nothing until the first.
+    buffers: Option<[Buffer<f32>; 2]>,
+    positions: usize,
 }
 
-/// Floats that come one position after the other.
-#[derive(Debug, Default)]
-struct Floats {
-    /// Nothing until the first position.
-    buffer: Option<Buffer<f32>>,
-    len: usize,
-}
-
-impl Floats {
-    fn room(&self) -> usize {
-        self.buffer.as_ref().map_or(0, |buffer| buffer.len())
+impl Layer {
+    fn bytes(&self) -> usize {
+        let buffers = self.buffers.iter().flatten();
+        buffers.map(|buffer| size_of_val(&buffer[..])).sum()
     }
 
-    fn as_slice(&self) -> &[f32] {
-        self.buffer
-            .as_ref()
-            .map_or(&[], |buffer| &buffer[..self.len])
-    }
-
-    /// Makes room for `len` floats: that many or twice what there was, at most `capacity`.
+    /// Makes room for `positions`: that many or twice what there was, at most `capacity`, in whole blocks.
     fn reserve(
         &mut self,
         pool: &HybridMemoryPool,
-        first: usize,
-        len: usize,
+        stride: usize,
+        positions: usize,
         capacity: usize,
     ) -> Result<()> {
-        if len <= self.room() {
+        let room = self.buffers.as_ref().map_or(0, |[_, v]| v.len() / stride);
+        if positions <= room {
             return Ok(());
         }
-        let target = len.max(2 * self.room()).max(first).min(capacity);
-        let mut buffer = pool.buffer_uninit(target, Tag::KvCache)?;
-        buffer[..self.len].copy_from_slice(self.as_slice());
-        self.buffer = Some(buffer);
+        let target = positions.max(2 * room).max(FIRST).min(capacity);
+        let floats = target.next_multiple_of(POSITIONS).saturating_mul(stride);
+        let mut keys = pool.buffer_uninit(floats, Tag::KvCache)?;
+        let mut values = pool.buffer_uninit(floats, Tag::KvCache)?;
+        if let Some([old_keys, old_values]) = &self.buffers {
+            let used = self.positions.next_multiple_of(POSITIONS) * stride;
+            keys[..used].copy_from_slice(&old_keys[..used]);
+            values[..used].copy_from_slice(&old_values[..used]);
+        }
+        self.buffers = Some([keys, values]);
         Ok(())
     }
 
-    /// Appends to room that is there.
-    fn extend(&mut self, new: &[f32]) {
-        if let Some(buffer) = &mut self.buffer {
-            buffer[self.len..][..new.len()].copy_from_slice(new);
-            self.len += new.len();
+    /// Appends whole rows to room that is there.
+    fn extend(&mut self, stride: usize, new_keys: &[f32], new_values: &[f32]) {
+        let Some([keys, values]) = &mut self.buffers else {
+            return;
+        };
+        values[self.positions * stride..][..new_values.len()].copy_from_slice(new_values);
+        let mut rows = new_keys;
+        while !rows.is_empty() {
+            let (block, first) = (self.positions / POSITIONS, self.positions % POSITIONS);
+            let count = (rows.len() / stride).min(POSITIONS - first);
+            let (now, rest) = rows.split_at(count * stride);
+            let keys = &mut keys[block * stride * POSITIONS..][..stride * POSITIONS];
+            for (column, keys) in keys.chunks_exact_mut(POSITIONS).enumerate() {
+                let column = now[column..].iter().step_by(stride);
+                let keys = keys[first..first + count].iter_mut();
+                keys.zip(column).for_each(|(key, new)| *key = *new);
+            }
+            self.positions += count;
+            rows = rest;
         }
     }
 }
@@ -112,18 +123,13 @@ impl CpuCache {
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
-        let floats = len.saturating_mul(self.stride());
         for layer in &mut self.layers {
-            layer.keys.len = layer.keys.len.min(floats);
-            layer.values.len = layer.values.len.min(floats);
+            layer.positions = layer.positions.min(len);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.layers
-            .iter()
-            .map(|l| 4 * (l.keys.room() + l.values.room()))
-            .sum()
+        self.layers.iter().map(Layer::bytes).sum()
     }
 
     /// Adds whole positions to `layer`.
@@ -133,7 +139,7 @@ impl CpuCache {
         if keys.len() != values.len() || !keys.len().is_multiple_of(stride) {
             return Err(shape_error("keys and values", keys.len(), values.len()));
         }
-        let positions = (layer.keys.len + keys.len()) / stride;
+        let positions = layer.positions + keys.len() / stride;
         if positions > capacity {
             return Err(Error::Shape {
                 what: "KV cache".into(),
@@ -141,19 +147,26 @@ impl CpuCache {
                 found: format!("{positions} positions"),
             });
         }
-        let (first, most) = (FIRST * stride, capacity.saturating_mul(stride));
-        for (store, new) in [(&mut layer.keys, keys), (&mut layer.values, values)] {
-            store.reserve(&self.pool, first, store.len + new.len(), most)?;
-        }
-        // Both or neither.
-        layer.keys.extend(keys);
-        layer.values.extend(values);
+        layer.reserve(&self.pool, stride, positions, capacity)?;
+        layer.extend(stride, keys, values);
         Ok(())
     }
 
-    pub(super) fn layer(&self, layer: usize) -> Result<(&[f32], &[f32])> {
+    /// Keys and values of `layer`, for its first head.
+    pub(super) fn layer(&self, layer: usize) -> Result<KeysValues<'_>> {
         let layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
-        Ok((layer.keys.as_slice(), layer.values.as_slice()))
+        let (keys, values) = match &layer.buffers {
+            Some([keys, values]) => (&keys[..], &values[..]),
+            None => (&[][..], &[][..]),
+        };
+        Ok(KeysValues {
+            keys,
+            values,
+            heads: self.heads.kv,
+            head: 0,
+            dim: self.heads.dim,
+            positions: layer.positions,
+        })
     }
 }
 

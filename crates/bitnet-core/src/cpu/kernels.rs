@@ -2,11 +2,8 @@
 
 use super::integer::IntegerKernels;
 use crate::Gate;
-use crate::simd::{Add, Attend, Dot, Gated, Quantize, RmsNorm, ZipInPlace};
+use crate::simd::{Add, Attend, Dot, Gated, KeysValues, Quantize, RmsNorm, ZipInPlace};
 use rten_simd::SimdOp;
-
-/// Keys and values, `[position, stride]` each.
-pub(super) type KeysValues<'a> = (&'a [f32], &'a [f32]);
 
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
 pub(super) trait FloatIsa {
@@ -25,8 +22,8 @@ pub(super) struct Kernels {
     pub(super) quantize: fn(&[f32], &mut [i8]) -> f32,
     /// gate(g)·u into g.
     pub(super) gate: fn(&mut [f32], &[f32], Gate),
-    /// One query head over all positions of `scores`.
-    pub(super) attend: fn(&[f32], KeysValues<'_>, (usize, usize), &mut [f32], &mut [f32]),
+    /// Query heads that share a head of keys and values.
+    pub(super) attend: fn(&[f32], KeysValues<'_>, &mut [f32]),
     /// x += y.
     pub(super) add: fn(&mut [f32], &[f32]),
     /// Ternary × int8.
@@ -45,12 +42,10 @@ impl Kernels {
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             quantize: |x, q| F::run(Quantize(x, q)),
             gate: |g, u, function| F::run(Gated(g, u, function)),
-            attend: |q, keys_values, place, scores, out| {
+            attend: |queries, keys_values, out| {
                 F::run(Attend {
-                    q,
+                    queries,
                     keys_values,
-                    place,
-                    scores,
                     out,
                 });
             },

@@ -24,6 +24,7 @@ pub use rope::Rotations;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::simd::KeysValues;
 use crate::zero_copy::Movement;
 use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
 use kernels::Kernels;
@@ -384,9 +385,8 @@ impl Backend for CpuBackend {
         if q.width != heads.query * heads.dim {
             return Err(shape_error("queries", heads.query * heads.dim, q.width));
         }
-        let (keys, values) = cache.layer(layer)?;
-        let stride = heads.kv * heads.dim;
-        let positions = keys.len() / stride;
+        let keys_values = cache.layer(layer)?;
+        let positions = keys_values.positions;
         let first = positions
             .checked_sub(q.tokens)
             .ok_or_else(|| Error::Shape {
@@ -394,21 +394,24 @@ impl Backend for CpuBackend {
                 expected: format!("at least {} positions", q.tokens),
                 found: format!("{positions} positions"),
             })?;
-        self.moved(Movement::ZeroCopy, 2 * size_of_val(keys));
+        let row_bytes = size_of::<f32>() * heads.kv * heads.dim;
+        self.moved(Movement::ZeroCopy, 2 * positions * row_bytes);
         let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
-        // One item is one head of one token.
-        let (items, work) = (q.tokens * heads.query, q.values.len() * positions);
-        let chunk = self.chunk(Operation::Attention, items, 1, work) * heads.dim;
+        // One item is the query heads of one token that share a head of keys and values.
+        let width = q.width / heads.kv;
+        let (items, work) = (q.tokens * heads.kv, q.values.len() * positions);
+        let chunk = self.chunk(Operation::Attention, items, 1, work);
         self.threads
-            .chunks(&mut out.values, chunk, |index, piece| {
-                let mut scores = self.pool.buffer_uninit(positions, Tag::Scratch)?;
-                for (i, out) in piece.chunks_exact_mut(heads.dim).enumerate() {
-                    let item = index * (chunk / heads.dim) + i;
-                    let (token, head) = (item / heads.query, item % heads.query);
-                    let query = &q.values[item * heads.dim..][..heads.dim];
-                    let offset = head / (heads.query / heads.kv) * heads.dim;
-                    let seen = &mut scores[..first + token + 1];
-                    (self.kernels.attend)(query, (keys, values), (stride, offset), seen, out);
+            .chunks(&mut out.values, chunk * width, |index, piece| {
+                for (i, out) in piece.chunks_exact_mut(width).enumerate() {
+                    let item = index * chunk + i;
+                    let (token, head) = (item / heads.kv, item % heads.kv);
+                    let keys_values = KeysValues {
+                        head,
+                        positions: first + token + 1,
+                        ..keys_values
+                    };
+                    (self.kernels.attend)(&q.values[item * width..][..width], keys_values, out);
                 }
                 Ok(())
             })?;

@@ -1,80 +1,243 @@
-//! Attention of one query head: softmax(q·kⱼ / √dim) over the positions, then the values by those weights.
+//! Attention of the query heads that share a head of keys and values: softmax(q·kⱼ / √dim), then the values by those
+//! weights, in one pass over blocks of positions.
+//!
+//! Keys come transposed: in a block of [`POSITIONS`] positions a head's keys are `[dim, POSITIONS]`, so that the lanes
+//! of a register are positions and a score is summed from the first column to the last. Values are rows, summed from
+//! the first position to the last. Each query keeps the largest score so far, the sum of weights and the weighted sum
+//! of values; where a block has a larger score, both sums are scaled down before it is added. All of that is one order
+//! for a query, whatever other queries are at work.
 
 use super::lanes;
-use super::norm::Softmax;
+use super::reduce::max_of;
+use super::vector;
+use crate::math;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
-/// One query head over the first `scores.len()` positions.
-pub(crate) struct Attend<'a> {
-    /// The query, `[dim]`.
-    pub(crate) q: &'a [f32],
-    /// Keys and values, rows of `stride` floats.
-    pub(crate) keys_values: (&'a [f32], &'a [f32]),
-    /// `(stride, offset)`: where in a row the head's own `dim` floats are.
-    pub(crate) place: (usize, usize),
-    /// Becomes the weights, one for each position.
-    pub(crate) scores: &'a mut [f32],
-    /// Becomes the sum of values, `[dim]`.
-    pub(crate) out: &'a mut [f32],
+/// Positions in a block of keys.
+pub(crate) const POSITIONS: usize = 64;
+/// Queries that are multiplied together.
+const QUERIES: usize = 4;
+/// Registers of positions or of columns that are summed at once for each query.
+const REGISTERS: usize = 2;
+
+/// Keys and values of a layer, and whose turn it is.
+#[derive(Clone, Copy)]
+pub(crate) struct KeysValues<'a> {
+    /// `[block][head][dim][POSITIONS]`.
+    pub(crate) keys: &'a [f32],
+    /// `[position][head][dim]`.
+    pub(crate) values: &'a [f32],
+    /// Heads of keys and values.
+    pub(crate) heads: usize,
+    /// The head.
+    pub(crate) head: usize,
+    /// Columns of a head.
+    pub(crate) dim: usize,
+    /// The first positions, which take part.
+    pub(crate) positions: usize,
 }
 
-/// Registers of the output that are summed at once.
-const WIDE: usize = 4;
+/// Some query heads of one token that share a head of keys and values.
+pub(crate) struct Attend<'a> {
+    /// `[query, dim]`.
+    pub(crate) queries: &'a [f32],
+    pub(crate) keys_values: KeysValues<'a>,
+    /// Becomes the sums of values, `[query, dim]`.
+    pub(crate) out: &'a mut [f32],
+}
 
 impl SimdOp for Attend<'_> {
     type Output = ();
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        let (keys, values) = self.keys_values;
-        let (stride, offset) = self.place;
-        let dim = self.q.len();
-        let scale = 1.0 / (dim as f32).sqrt();
-        for (score, row) in self.scores.iter_mut().zip(keys.chunks_exact(stride)) {
-            *score = lanes::dot(isa, self.q, &row[offset..offset + dim]) * scale;
+        let dim = self.keys_values.dim;
+        let mut queries = self.queries;
+        let mut out = self.out;
+        while !queries.is_empty() {
+            let count = match queries.len() / dim {
+                QUERIES.. => QUERIES,
+                2.. => 2,
+                _ => 1,
+            };
+            let (now, rest) = queries.split_at(count * dim);
+            let (out_now, out_rest) = std::mem::take(&mut out).split_at_mut(count * dim);
+            match count {
+                QUERIES => attend::<I, QUERIES>(isa, now, self.keys_values, out_now),
+                2 => attend::<I, 2>(isa, now, self.keys_values, out_now),
+                _ => attend::<I, 1>(isa, now, self.keys_values, out_now),
+            }
+            (queries, out) = (rest, out_rest);
         }
-        Softmax(self.scores).eval(isa);
-        let (weights, width) = (&*self.scores, isa.f32().len());
-        let (wide, rest) = self.out.split_at_mut(dim - dim % (WIDE * width));
-        let mut column = offset;
-        for out in wide.chunks_exact_mut(WIDE * width) {
-            weighted_sum::<I, WIDE>(isa, weights, values, (stride, column), out);
-            column += out.len();
+    }
+}
+
+/// What a query knows of the blocks before.
+#[derive(Clone, Copy)]
+struct Running {
+    largest: f32,
+    sum: f32,
+}
+
+#[inline(always)]
+fn attend<I: Isa, const Q: usize>(
+    isa: I,
+    queries: &[f32],
+    keys_values: KeysValues<'_>,
+    out: &mut [f32],
+) {
+    let KeysValues {
+        dim,
+        heads,
+        head,
+        positions,
+        ..
+    } = keys_values;
+    let scale = 1.0 / (dim as f32).sqrt();
+    let mut running = [Running {
+        largest: f32::NEG_INFINITY,
+        sum: 0.0,
+    }; Q];
+    let mut weights = [[0.0f32; POSITIONS]; Q];
+    out.fill(0.0);
+    let blocks = keys_values.keys.chunks_exact(heads * dim * POSITIONS);
+    for (block, keys) in blocks.enumerate().take(positions.div_ceil(POSITIONS)) {
+        let first = block * POSITIONS;
+        let count = POSITIONS.min(positions - first);
+        let keys = &keys[head * dim * POSITIONS..][..dim * POSITIONS];
+        scores::<I, Q>(isa, queries, keys, &mut weights);
+        for (query, weights) in weights.iter_mut().enumerate() {
+            let (weights, running) = (&mut weights[..count], &mut running[query]);
+            lanes::map_in_place(
+                isa,
+                weights,
+                #[inline(always)]
+                |x| isa.f32().mul(x, isa.f32().splat(scale)),
+            );
+            let largest = max_of(isa, weights).max(running.largest);
+            // Nothing came before the first block: 0 times 0 stays 0.
+            let shrink = match block {
+                0 => 0.0,
+                _ => math::exp(running.largest - largest),
+            };
+            let sum = lanes::map_and_sum(
+                isa,
+                weights,
+                #[inline(always)]
+                |x| vector::exp(isa, isa.f32().sub(x, isa.f32().splat(largest))),
+            );
+            running.sum = running.sum * shrink + sum;
+            running.largest = largest;
+            if block > 0 {
+                lanes::map_in_place(
+                    isa,
+                    &mut out[query * dim..][..dim],
+                    #[inline(always)]
+                    |x| isa.f32().mul(x, isa.f32().splat(shrink)),
+                );
+            }
         }
-        let (narrow, rest) = rest.split_at_mut(rest.len() - rest.len() % width);
-        for out in narrow.chunks_exact_mut(width) {
-            weighted_sum::<I, 1>(isa, weights, values, (stride, column), out);
-            column += out.len();
+        let stride = heads * dim;
+        let values = &keys_values.values[first * stride..];
+        add_values::<I, Q>(isa, &weights, values, (stride, head * dim), count, out);
+    }
+    for (out, running) in out.chunks_exact_mut(dim).zip(running) {
+        let inverse = 1.0 / running.sum;
+        lanes::map_in_place(
+            isa,
+            out,
+            #[inline(always)]
+            |x| isa.f32().mul(x, isa.f32().splat(inverse)),
+        );
+    }
+}
+
+/// q·k for each query and position of a block.
+#[inline(always)]
+fn scores<I: Isa, const Q: usize>(
+    isa: I,
+    queries: &[f32],
+    keys: &[f32],
+    scores: &mut [[f32; POSITIONS]; Q],
+) {
+    let ops = isa.f32();
+    let dim = queries.len() / Q;
+    let width = ops.len();
+    for start in (0..POSITIONS).step_by(REGISTERS * width) {
+        let mut sums = [[ops.zero(); REGISTERS]; Q];
+        for (d, keys) in keys.chunks_exact(POSITIONS).enumerate() {
+            let keys = &keys[start..start + REGISTERS * width];
+            let mut registers = [ops.zero(); REGISTERS];
+            for (register, keys) in registers.iter_mut().zip(keys.chunks_exact(width)) {
+                *register = ops.load(keys);
+            }
+            for query in 0..Q {
+                let q = ops.splat(queries[query * dim + d]);
+                for register in 0..REGISTERS {
+                    let product = ops.mul(q, registers[register]);
+                    sums[query][register] = ops.add(sums[query][register], product);
+                }
+            }
         }
-        rest.fill(0.0);
-        for (weight, row) in weights.iter().zip(values.chunks_exact(stride)) {
-            for (out, v) in rest.iter_mut().zip(&row[column..]) {
-                *out += weight * v;
+        for (scores, sums) in scores.iter_mut().zip(sums) {
+            let scores = scores[start..].chunks_exact_mut(width);
+            for (scores, sum) in scores.zip(sums) {
+                ops.store(sum, scores);
             }
         }
     }
 }
 
-/// Σ weightⱼ·vⱼ over the positions for `REGISTERS` registers of columns, kept in registers.
+/// Adds the values of `count` positions, each by its weight.
 #[inline(always)]
-fn weighted_sum<I: Isa, const REGISTERS: usize>(
+fn add_values<I: Isa, const Q: usize>(
     isa: I,
-    weights: &[f32],
+    weights: &[[f32; POSITIONS]; Q],
     values: &[f32],
-    (stride, column): (usize, usize),
+    (stride, offset): (usize, usize),
+    count: usize,
     out: &mut [f32],
 ) {
     let ops = isa.f32();
-    let mut sums = [ops.zero(); REGISTERS];
-    for (weight, row) in weights.iter().zip(values.chunks_exact(stride)) {
-        let weight = ops.splat(*weight);
-        let row = &row[column..column + REGISTERS * ops.len()];
-        for (sum, v) in sums.iter_mut().zip(row.chunks_exact(ops.len())) {
-            *sum = ops.add(*sum, ops.mul(weight, ops.load(v)));
+    let dim = out.len() / Q;
+    let step = REGISTERS * ops.len();
+    let whole = dim - dim % step;
+    for column in (0..whole).step_by(step) {
+        let mut sums = [[ops.zero(); REGISTERS]; Q];
+        for query in 0..Q {
+            for register in 0..REGISTERS {
+                let at = query * dim + column + register * ops.len();
+                sums[query][register] = ops.load(&out[at..at + ops.len()]);
+            }
+        }
+        for (position, values) in values.chunks(stride).take(count).enumerate() {
+            let values = &values[offset + column..][..step];
+            let mut registers = [ops.zero(); REGISTERS];
+            for (register, values) in registers.iter_mut().zip(values.chunks_exact(ops.len())) {
+                *register = ops.load(values);
+            }
+            for query in 0..Q {
+                let weight = ops.splat(weights[query][position]);
+                for register in 0..REGISTERS {
+                    let product = ops.mul(weight, registers[register]);
+                    sums[query][register] = ops.add(sums[query][register], product);
+                }
+            }
+        }
+        for query in 0..Q {
+            for register in 0..REGISTERS {
+                let at = query * dim + column + register * ops.len();
+                ops.store(sums[query][register], &mut out[at..at + ops.len()]);
+            }
         }
     }
-    for (sum, out) in sums.iter().zip(out.chunks_exact_mut(ops.len())) {
-        ops.store(*sum, out);
+    for query in 0..Q {
+        let out = &mut out[query * dim + whole..(query + 1) * dim];
+        for (weight, values) in weights[query][..count].iter().zip(values.chunks(stride)) {
+            for (out, value) in out.iter_mut().zip(&values[offset + whole..]) {
+                *out += weight * value;
+            }
+        }
     }
 }

@@ -49,7 +49,7 @@ pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
 pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
-pub(crate) use attention::Attend;
+pub(crate) use attention::{Attend, KeysValues, POSITIONS};
 pub(crate) use norm::RmsNorm;
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
