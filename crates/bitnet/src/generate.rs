@@ -3,6 +3,7 @@
 use crate::model::Want;
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::Session;
+use crate::speculate::{Drafter, Speculation};
 use crate::stop::StopStrings;
 use crate::tokenizer::Detokenizer;
 use crate::{Error, Result};
@@ -43,6 +44,8 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// Whether the model's own end tokens end the generation.
     pub stop_at_end: bool,
+    /// Whether several tokens are tried at once. The text is the same either way.
+    pub speculation: Speculation,
     /// Stops the generation from outside.
     pub cancel: Cancel,
 }
@@ -54,6 +57,7 @@ impl Default for GenerateOptions {
             sampling: SamplingOptions::default(),
             stop: Vec::new(),
             stop_at_end: true,
+            speculation: Speculation::default(),
             cancel: Cancel::default(),
         }
     }
@@ -98,6 +102,10 @@ pub struct Timings {
     pub generated_tokens: usize,
     /// Time from the first generated token to the last.
     pub decode_time: Duration,
+    /// Tokens that were drafted to be tried at once.
+    pub drafted_tokens: usize,
+    /// Of these, the ones that were generated.
+    pub accepted_tokens: usize,
 }
 
 impl Timings {
@@ -133,6 +141,9 @@ pub struct Generation<'s> {
     ready: VecDeque<String>,
     prompt_logits: Option<Vec<f32>>,
     first_token: Option<Instant>,
+    drafter: Drafter,
+    /// Tokens that were chosen and are not part of the text yet.
+    ahead: VecDeque<u32>,
 }
 
 impl<'s> Generation<'s> {
@@ -160,6 +171,12 @@ impl<'s> Generation<'s> {
             ready: VecDeque::new(),
             prompt_logits: None,
             first_token: None,
+            drafter: Drafter::new(match options.speculation {
+                Speculation::Auto => options.sampling.is_greedy(),
+                Speculation::Off => false,
+                Speculation::Ngram => true,
+            }),
+            ahead: VecDeque::new(),
         })
     }
 
@@ -223,12 +240,14 @@ impl<'s> Generation<'s> {
                 return Ok(());
             }
         }
-        let logits = match self.prompt_logits.take() {
-            Some(logits) => logits,
+        let token = match self.prompt_logits.take() {
+            Some(logits) => self.sampler.sample(&logits, self.session.tokens())?,
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
-            None => self.session.run_pending(&mut |_, _| true, Want::Last)?,
+            None => match self.ahead.pop_front() {
+                Some(token) => token,
+                None => self.next_token()?,
+            },
         };
-        let token = self.sampler.sample(&logits, self.session.tokens())?;
         self.timings.generated_tokens += 1;
         let first = *self.first_token.get_or_insert_with(Instant::now);
         self.timings.decode_time = first.elapsed();
@@ -242,6 +261,39 @@ impl<'s> Generation<'s> {
         let text = self.detokenizer.push(token);
         self.emit(&text);
         Ok(())
+    }
+
+    /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
+    fn next_token(&mut self) -> Result<u32> {
+        let start = Instant::now();
+        let tokens = self.session.tokens();
+        let room = self.session.model().context() - tokens.len();
+        let wanted = self.options.max_tokens - self.timings.generated_tokens;
+        // The token after the draft comes for nothing.
+        let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
+        if draft.is_empty() {
+            let logits = self.session.run_pending(&mut |_, _| true, Want::Last)?;
+            let token = self.sampler.sample(&logits, self.session.tokens())?;
+            self.drafter.took(start.elapsed());
+            return Ok(token);
+        }
+        let logits = self.session.run_ahead(&draft)?;
+        let mut tokens = self.session.tokens().to_vec();
+        let first = self.sampler.sample(&logits[0], &tokens)?;
+        let mut last = first;
+        for (draft, logits) in draft.iter().zip(&logits[1..]) {
+            if last != *draft {
+                break;
+            }
+            tokens.push(last);
+            last = self.sampler.sample(logits, &tokens)?;
+            self.ahead.push_back(last);
+        }
+        self.session.keep_ahead(self.ahead.len());
+        self.timings.drafted_tokens += draft.len();
+        self.timings.accepted_tokens += self.ahead.len();
+        self.drafter.brought(1 + self.ahead.len(), start.elapsed());
+        Ok(first)
     }
 
     fn emit(&mut self, text: &str) {

@@ -29,6 +29,7 @@ mod model;
 mod perplexity;
 pub mod sampler;
 mod session;
+mod speculate;
 pub mod stop;
 pub mod tokenizer;
 
@@ -44,6 +45,7 @@ pub use model::{Architecture, Model, ModelOptions, Want};
 pub use perplexity::{Perplexity, perplexity};
 pub use sampler::SamplingOptions;
 pub use session::Session;
+pub use speculate::Speculation;
 
 /// The examples of the README, compiled and run as tests.
 #[cfg(all(doctest, feature = "demo"))]

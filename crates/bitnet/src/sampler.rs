@@ -52,6 +52,11 @@ impl SamplingOptions {
         }
     }
 
+    /// Whether the most likely token is always taken.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0
+    }
+
     /// # Errors
     /// If an option is outside its range; the message names it.
     pub fn validate(&self) -> Result<()> {

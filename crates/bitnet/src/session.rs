@@ -124,6 +124,8 @@ impl Session {
 
     /// Adds tokens that have yet to run.
     fn push(&mut self, tokens: &[u32]) -> Result<()> {
+        // What an earlier generation had run ahead never became part of the text.
+        self.keep_ahead(0);
         let vocabulary = self.model.vocabulary();
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             return Err(Error::Argument {
@@ -151,7 +153,24 @@ impl Session {
 
     /// Tokens that have yet to run.
     pub(crate) fn pending(&self) -> usize {
-        self.tokens.len() - self.state.len()
+        self.tokens.len().saturating_sub(self.state.len())
+    }
+
+    /// Runs what has yet to run and `draft` behind it, which does not become part of the tokens; returns the logits of
+    /// the last token and of each of the draft.
+    pub(crate) fn run_ahead(&mut self, draft: &[u32]) -> Result<Vec<Vec<f32>>> {
+        let pending = self.pending();
+        let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
+        batch.extend_from_slice(draft);
+        let logits = self.state.forward(&batch, Want::All)?;
+        let vocabulary = (logits.len() / batch.len()).max(1);
+        let rows = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec);
+        Ok(rows.skip(pending - 1).collect())
+    }
+
+    /// Forgets what ran behind the tokens, but for the first `count`.
+    pub(crate) fn keep_ahead(&mut self, count: usize) {
+        self.state.truncate(self.tokens.len() + count);
     }
 
     /// Whether another token would fit.

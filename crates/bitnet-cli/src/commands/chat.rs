@@ -72,6 +72,7 @@ enum Next {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (sampling, _) = self.sampling.options();
+        let speculation = self.sampling.speculation();
         let opened = self.model.open(self.threads.threads)?;
         if opened.model.chat_template().is_none() {
             let name = opened.model.name();
@@ -88,6 +89,7 @@ impl Arguments {
             options: GenerateOptions {
                 max_tokens: self.tokens,
                 sampling,
+                speculation,
                 cancel: interrupt.cancel(),
                 ..GenerateOptions::default()
             },

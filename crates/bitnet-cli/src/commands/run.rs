@@ -82,6 +82,8 @@ struct Report<'a> {
     decode_seconds: f64,
     prompt_tokens_per_second: f64,
     decode_tokens_per_second: f64,
+    drafted_tokens: usize,
+    accepted_tokens: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     memory: Option<Memory>,
 }
@@ -95,6 +97,7 @@ impl Arguments {
             STORY_TOKENS
         };
         let (sampling, seed) = self.sampling.options();
+        let speculation = self.sampling.speculation();
         let opened = self.model.open(self.threads.threads)?;
         let interrupt = Interrupt::watch()?;
         let mut session = opened.model.session()?;
@@ -103,6 +106,7 @@ impl Arguments {
             sampling,
             stop: self.stop,
             stop_at_end: !self.ignore_end,
+            speculation,
             cancel: interrupt.cancel(),
         };
         let mut generation = session.generate(&prompt, &options)?;
@@ -142,6 +146,8 @@ impl Arguments {
                 decode_seconds: timings.decode_time.as_secs_f64(),
                 prompt_tokens_per_second: timings.prompt_rate(),
                 decode_tokens_per_second: timings.decode_rate(),
+                drafted_tokens: timings.drafted_tokens,
+                accepted_tokens: timings.accepted_tokens,
                 memory: self.stats.then(|| Memory::of(&opened.model)),
             })?;
         } else {
@@ -194,12 +200,17 @@ impl Default for Arguments {
 
 /// Load, prompt and decode in one line.
 pub(super) fn timings_line(load: Duration, timings: &Timings) -> String {
-    format!(
+    let mut line = format!(
         "load {} | prompt {} tokens, {:.1} tok/s | generated {} tokens, {:.1} tok/s",
         crate::units::seconds(load.as_secs_f64()),
         timings.prompt_tokens,
         timings.prompt_rate(),
         timings.generated_tokens,
         timings.decode_rate(),
-    )
+    );
+    if timings.drafted_tokens > 0 {
+        let (accepted, drafted) = (timings.accepted_tokens, timings.drafted_tokens);
+        line += &format!(", {accepted} of {drafted} drafted");
+    }
+    line
 }

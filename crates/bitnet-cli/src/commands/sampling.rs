@@ -1,6 +1,6 @@
 //! The arguments that say how each token is chosen, shared by `run` and `chat`.
 
-use bitnet::SamplingOptions;
+use bitnet::{SamplingOptions, Speculation};
 use std::hash::{BuildHasher, RandomState};
 
 /// How each token is chosen.
@@ -29,9 +29,34 @@ pub(super) struct SamplingArguments {
     /// Where the random numbers begin: the same seed gives the same text; without it, another each time
     #[arg(long)]
     seed: Option<u64>,
+
+    /// Try several tokens at once where the text repeats itself; the text is the same either way
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    speculate: Speculate,
+}
+
+/// [`Speculation`] as an argument.
+#[derive(Clone, Copy, Default, clap::ValueEnum)]
+enum Speculate {
+    /// With --temp 0, while it pays
+    #[default]
+    Auto,
+    /// Never
+    Off,
+    /// With any temperature, while it pays
+    Ngram,
 }
 
 impl SamplingArguments {
+    /// Whether tokens are drafted.
+    pub(super) fn speculation(&self) -> Speculation {
+        match self.speculate {
+            Speculate::Auto => Speculation::Auto,
+            Speculate::Off => Speculation::Off,
+            Speculate::Ngram => Speculation::Ngram,
+        }
+    }
+
     /// The options, and the seed in them.
     pub(super) fn options(&self) -> (SamplingOptions, u64) {
         // A fresh hasher's keys are random; 32 bits are easy to type again.
