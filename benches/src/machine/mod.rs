@@ -29,6 +29,18 @@ pub fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The numbers of threads to measure: one, and all cores.
+pub fn thread_counts() -> Vec<usize> {
+    let mut counts = vec![1, cores()];
+    counts.dedup();
+    counts
+}
+
+/// "2 threads".
+pub fn with(threads: usize) -> String {
+    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
+}
+
 fn cpu_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("model name"))?;

@@ -14,6 +14,8 @@ pub(crate) enum Test {
     BytesPerToken,
     /// Seconds from starting the program to its first token and its end.
     FirstToken,
+    /// Seconds from opening the file to the first token, as the program itself saw it.
+    OpenToFirst,
     /// Bytes of resident memory at most.
     Peak,
     /// Bytes per second that the machine reads.

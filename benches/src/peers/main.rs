@@ -12,7 +12,7 @@ mod tables;
 mod targets;
 
 use anyhow::{Context, Result, bail};
-use bitnet_benchmarks::machine;
+use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::{Parser, Subcommand};
@@ -139,7 +139,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     };
     report.note(format!("llama.cpp: {}.", arguments.llama_note));
     session.measure(&files, &work, &mut report)?;
-    let threads = thread_counts();
+    let threads = machine::thread_counts();
     if candle {
         products::tell(&own, &plan, &threads, &mut report)?;
     }
@@ -196,11 +196,11 @@ impl Session<'_> {
             paths.push((recipe.name, path, *llama));
         }
         for round in 1..=self.plan.rounds {
-            for threads in thread_counts() {
+            for threads in machine::thread_counts() {
                 step(
                     round,
                     self.plan.rounds,
-                    &format!("the machine, {threads} threads"),
+                    &format!("the machine, {}", with(threads)),
                 );
                 let bandwidth = machine::read_bandwidth(threads);
                 self.figures
@@ -227,7 +227,7 @@ impl Session<'_> {
         report: &mut Report,
     ) -> Result<()> {
         for variant in VARIANTS.iter().filter(|it| it.applies(file, threads)) {
-            let what = format!("{}, {file}, {threads} threads", variant.name);
+            let what = format!("{}, {file}, {}", variant.name, with(threads));
             step(round, self.plan.rounds, &what);
             let results = variant
                 .run(self.bitnet, path, threads, &self.plan)
@@ -235,7 +235,7 @@ impl Session<'_> {
             self.figures.add_all(file, variant.name, threads, results);
         }
         if let Some(llama) = self.llama.as_ref().filter(|_| llama_knows) {
-            let what = format!("{}, {file}, {threads} threads", LlamaBench::NAME);
+            let what = format!("{}, {file}, {}", LlamaBench::NAME, with(threads));
             step(round, self.plan.rounds, &what);
             match llama.run(path, threads, &self.plan) {
                 Ok(results) => self
@@ -251,13 +251,6 @@ impl Session<'_> {
         }
         Ok(())
     }
-}
-
-/// One thread, and all cores.
-fn thread_counts() -> Vec<usize> {
-    let mut counts = vec![1, machine::cores()];
-    counts.dedup();
-    counts
 }
 
 fn step(round: usize, rounds: usize, what: &str) {

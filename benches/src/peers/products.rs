@@ -6,6 +6,7 @@
 use crate::programs::Plan;
 use anyhow::{Context, Result};
 use bitnet_benchmarks::comparison::Effort;
+use bitnet_benchmarks::machine::with;
 use bitnet_benchmarks::matmul::{self, Product};
 use bitnet_benchmarks::process;
 use bitnet_benchmarks::report::{Chart, Report, Table};
@@ -96,7 +97,10 @@ impl Arguments {
 pub(crate) fn tell(own: &Path, plan: &Plan, threads: &[usize], report: &mut Report) -> Result<()> {
     let mut rows = Vec::new();
     for threads in threads {
-        eprintln!("bench-peers: matrix products beside candle's, {threads} threads");
+        eprintln!(
+            "bench-peers: matrix products beside candle's, {}",
+            with(*threads)
+        );
         let mut command = Command::new(own);
         let tokens = plan.longest().to_string();
         let rounds = (plan.rounds * 3).to_string();

@@ -133,8 +133,13 @@ impl Variant {
         };
         let speeds = bench(&["-p", &plan.prompts(), "-n", &plan.decode.to_string()])?;
         let first = bench(&["-p", &FIRST.to_string(), "-n", "0", "--no-warmup"])?;
-        let (mut tests, bytes) = parse_bitnet(&speeds.stdout)?;
-        tests.push((Test::BytesPerToken, bytes as f64));
+        let mut report = parse_bitnet(&speeds.stdout)?;
+        let mut tests = report.tests();
+        tests.push((Test::BytesPerToken, report.bytes_per_token as f64));
+        report = parse_bitnet(&first.stdout)?;
+        if let Some(seconds) = report.open_to_first() {
+            tests.push((Test::OpenToFirst, seconds));
+        }
         Ok(together(tests, &speeds, &first))
     }
 }
@@ -212,22 +217,34 @@ struct BitnetReport {
 struct BitnetTest {
     test: String,
     tokens: usize,
+    load_seconds: f64,
     tokens_per_second: f64,
 }
 
-/// Tokens per second of each test that `bitnet bench --json` reports, and the bytes that decode reads.
-fn parse_bitnet(json: &[u8]) -> Result<(Vec<(Test, f64)>, u64)> {
-    let report: BitnetReport =
-        serde_json::from_slice(json).context("bitnet bench --json printed something else")?;
-    let tests = report.results.into_iter().map(|result| {
-        let test = if result.test.starts_with("pp") {
-            Test::Prefill(result.tokens)
-        } else {
-            Test::Decode(result.tokens)
-        };
-        (test, result.tokens_per_second)
-    });
-    Ok((tests.collect(), report.bytes_per_token))
+impl BitnetReport {
+    /// Tokens per second of each test.
+    fn tests(&self) -> Vec<(Test, f64)> {
+        let tests = self.results.iter().map(|result| {
+            let test = if result.test.starts_with("pp") {
+                Test::Prefill(result.tokens)
+            } else {
+                Test::Decode(result.tokens)
+            };
+            (test, result.tokens_per_second)
+        });
+        tests.collect()
+    }
+
+    /// Seconds of opening the file and of the one prompt that followed.
+    fn open_to_first(&self) -> Option<f64> {
+        let prompt = self.results.first()?;
+        Some(prompt.load_seconds + prompt.tokens as f64 / prompt.tokens_per_second)
+    }
+}
+
+/// What `bitnet bench --json` reports.
+fn parse_bitnet(json: &[u8]) -> Result<BitnetReport> {
+    serde_json::from_slice(json).context("bitnet bench --json printed something else")
 }
 
 #[cfg(test)]
@@ -259,12 +276,15 @@ mod tests {
     #[test]
     fn bitnet_bench_is_read() {
         let json = br#"{"model": "m", "weight_bytes": 90, "bytes_per_token": 100, "results": [
-          {"device": "cpu", "test": "pp8", "tokens": 8, "load_seconds": 0.1, "tokens_per_second": 66.0, "samples": [66.0]},
+          {"device": "cpu", "test": "pp8", "tokens": 8, "load_seconds": 0.1, "tokens_per_second": 80.0, "samples": [80.0]},
           {"device": "cpu", "test": "tg4", "tokens": 4, "load_seconds": 0.1, "tokens_per_second": 15.0, "samples": [15.0]}
         ]}"#;
-        let (tests, bytes) = parse_bitnet(json).unwrap();
-        assert_eq!(tests, [(Test::Prefill(8), 66.0), (Test::Decode(4), 15.0)]);
-        assert_eq!(bytes, 100);
+        let report = parse_bitnet(json).unwrap();
+        let tests = report.tests();
+        assert_eq!(tests, [(Test::Prefill(8), 80.0), (Test::Decode(4), 15.0)]);
+        assert_eq!(report.bytes_per_token, 100);
+        assert_eq!(report.open_to_first(), Some(0.2));
+        assert!(parse_bitnet(b"no").is_err());
     }
 
     #[test]

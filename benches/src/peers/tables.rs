@@ -104,7 +104,7 @@ fn machine(figures: &Figures, threads: &[usize], report: &Report) -> Table {
     let mut table = Table::new(
         "The machine in the same run",
         format!(
-            "{}: memory read in four sequential streams for each thread; int8 multiply-accumulates out of registers.",
+            "{}: memory read sequentially, in the fastest of a few ways; int8 multiply-accumulates out of registers.",
             report.machine.join(", ")
         ),
         &["threads", "read GB/s", "int8 GMAC/s"],

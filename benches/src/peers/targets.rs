@@ -8,6 +8,7 @@ use crate::figures::{Figures, Key, Test};
 use crate::programs::{AVX2, FIRST, FULL, LlamaBench, Plan, SCREENED};
 use crate::reference::{BITNET_CPP, OF, Reference, pair};
 use crate::tables::{bytes, of_bandwidth, of_peak};
+use bitnet_benchmarks::machine::with;
 use bitnet_benchmarks::report::{Report, Verdict};
 
 /// Bytes that a program may hold beside weights, keys and values.
@@ -66,11 +67,6 @@ struct Targets<'a> {
     plan: &'a Plan,
     threads: &'a [usize],
     report: &'a mut Report,
-}
-
-/// "2 threads".
-fn with(threads: usize) -> String {
-    format!("{threads} thread{}", if threads == 1 { "" } else { "s" })
 }
 
 fn what(test: Test) -> String {
@@ -158,6 +154,11 @@ impl Targets<'_> {
                 .target(name, target, "", Verdict::Unmeasured, note);
             return;
         };
+        // The tests of that run, whatever the lengths of this one are.
+        let measure = match test {
+            Test::Decode(_) => "decode 64",
+            _ => "prefill 512",
+        };
         let quoted = BITNET_CPP
             .iter()
             .find(|it| it.file == file)
@@ -166,7 +167,7 @@ impl Targets<'_> {
                 _ => it.prefill,
             });
         let quoted = quoted.map_or(String::new(), |both| {
-            format!(": {} tokens/s with 1 / 2 threads", pair(both))
+            format!(": {measure} {} tokens/s with 1 / 2 threads", pair(both))
         });
         let note = format!("bitnet.cpp is in no registry and was not run; {OF}{quoted}");
         let measured = format!("{speed:.2} tokens/s");
@@ -324,10 +325,10 @@ impl Targets<'_> {
         let target = format!("≤ {most} s");
         match self
             .figures
-            .median(&Key::new(file, FULL, threads, Test::FirstToken))
+            .median(&Key::new(file, FULL, threads, Test::OpenToFirst))
         {
             Some(seconds) => {
-                let note = "the whole process, its start and end included";
+                let note = "as the program itself saw it; the table has the whole process";
                 self.report.target(
                     name,
                     target,
@@ -406,7 +407,7 @@ mod tests {
             figures.add(Key::new(file, FULL, 1, Test::Decode(64)), 12.0);
             figures.add(Key::new(file, FULL, 1, Test::Prefill(512)), 60.0);
             figures.add(Key::new(file, FULL, 1, Test::Peak), 1.2e9);
-            figures.add(Key::new(file, FULL, 1, Test::FirstToken), 0.4);
+            figures.add(Key::new(file, FULL, 1, Test::OpenToFirst), 0.4);
         }
         figures.add(
             Key::new("TQ2_0-F16", LlamaBench::NAME, 1, Test::Decode(64)),

@@ -81,11 +81,12 @@ impl Report {
         line(
             &mut out,
             &format!(
-                "Written by `{}` on {}.\n",
+                "Written by `{}` on {}.",
                 self.command,
                 self.machine.join(", ")
             ),
         );
+        out.push('\n');
         if !self.targets.is_empty() {
             out.push_str(
                 "| what | target | measured | met | note |\n| --- | --- | --- | --- | --- |\n",
@@ -102,7 +103,8 @@ impl Report {
         for table in &self.tables {
             out.push_str(&format!("\n## {}\n\n", table.title));
             if !table.note.is_empty() {
-                line(&mut out, &format!("{}\n", table.note));
+                line(&mut out, &table.note);
+                out.push('\n');
             }
             markdown_row(&mut out, table.head.iter().map(String::as_str));
             let rule = (0..table.head.len()).map(|column| if column == 0 { "---" } else { "---:" });
@@ -331,6 +333,7 @@ mod tests {
         );
         assert!(text.contains("file  tokens/s\nm         12.3\n"), "{text}");
         let text = report.markdown();
+        assert!(text.contains(".\n\n| what | target |"), "{text}");
         assert!(
             text.contains("| b\\|c | ≥ 2× | 1× | no | roofline |"),
             "{text}"
