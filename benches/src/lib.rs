@@ -1,4 +1,5 @@
-//! What the benchmarks of BitNet-Rust share: their inputs, candle's side of the comparison, and how time is taken.
+//! What the benchmarks and measuring programs of BitNet-Rust share: their inputs, candle's side of the comparison, how
+//! time is taken, what the machine can do at most, and the report.
 //!
 //! All of it needs the feature `measure`, which the benches and tests of this package turn on by themselves; without
 //! it the package is empty and costs a build of the workspace nothing.
@@ -10,9 +11,14 @@ pub mod comparison;
 pub mod creation;
 pub mod elementwise;
 pub mod inputs;
+pub mod machine;
 pub mod matmul;
 pub mod operations;
+pub mod process;
 pub mod quantization;
 mod register;
+pub mod report;
+pub mod synthetic;
+pub mod timed;
 
 pub use register::{register, settings};

@@ -6,7 +6,8 @@ use anyhow::{Context, Result};
 use bitnet_core::cpu::{CpuActivation, CpuBackend, Isa};
 use bitnet_core::{Activations, Backend, BitNetTensor, Bytes, HybridMemoryPool, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
-use candle_core::{Device, Tensor};
+use candle_core::quantized::{GgmlDType, QMatMul, QTensor};
+use candle_core::{Device, Module, Tensor};
 
 /// A product `[tokens, cols] × [cols, rows]`.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +54,42 @@ pub fn ternary(product: Product) -> Comparison {
     }
     for (label, transposed) in [("candle_f32", false), ("candle_f32_transposed", true)] {
         comparison = comparison.with(Contender::new(label, move || candle(product, transposed)));
+    }
+    comparison
+}
+
+/// Ternary weights on `threads` threads, then candle's quantized products, on as many as its environment says. Every
+/// contender begins with f32 rows and quantizes them.
+pub fn quantized(product: Product, threads: usize) -> Comparison {
+    let mut comparison = Comparison::new(product.to_string())
+        .elements(product.multiplications())
+        .with(Contender::timed("bitnet", move || {
+            let backend = CpuBackend::new(Some(threads), None)?;
+            let weights = backend.matrix(ternary_matrix(product.rows, product.cols)?)?;
+            let rows = rows(&backend, product)?;
+            Ok(Box::new(move |times| {
+                backend.scope(|| {
+                    let begin = std::time::Instant::now();
+                    for _ in 0..times {
+                        let x = backend.norm_quantize(&rows, None, Activations::Int8);
+                        let y = x.and_then(|x| backend.matmul(&x, &[&weights]));
+                        std::hint::black_box(y).ok();
+                    }
+                    begin.elapsed()
+                })
+            }))
+        }));
+    for (label, dtype) in [
+        ("candle Q4_0", GgmlDType::Q4_0),
+        ("candle Q8_0", GgmlDType::Q8_0),
+    ] {
+        comparison = comparison.with(Contender::new(label, move || {
+            let Product { tokens, cols, rows } = product;
+            let x = Tensor::from_vec(inputs::floats(tokens * cols), (tokens, cols), &Device::Cpu)?;
+            let w = Tensor::from_vec(inputs::floats(rows * cols), (rows, cols), &Device::Cpu)?;
+            let w = QMatMul::from_qtensor(QTensor::quantize(&w, dtype)?)?;
+            Ok(move || w.forward(&x))
+        }));
     }
     comparison
 }
@@ -131,8 +168,14 @@ pub fn ternary_matrix(rows: usize, cols: usize) -> Result<WeightMatrix> {
     )?)
 }
 
-/// Rows of activations, rounded to int8: the backend makes rows of an embedding alone, so they are one.
+/// Rows of activations, rounded to int8.
 fn activation(backend: &CpuBackend, product: Product) -> Result<CpuActivation> {
+    let rows = rows(backend, product)?;
+    Ok(backend.norm_quantize(&rows, None, Activations::Int8)?)
+}
+
+/// f32 rows: the backend makes them of an embedding alone, so they are one.
+fn rows(backend: &CpuBackend, product: Product) -> Result<<CpuBackend as Backend>::Hidden> {
     let Product { tokens, cols, .. } = product;
     let values = inputs::floats(tokens * cols);
     let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
@@ -140,8 +183,7 @@ fn activation(backend: &CpuBackend, product: Product) -> Result<CpuActivation> {
     let table = WeightMatrix::new("activations", Format::F32, shape, 1.0, Bytes::from(bytes))?;
     let table = backend.table(table)?;
     let count = u32::try_from(tokens).context("more tokens than a model can number")?;
-    let rows = backend.embed(&table, &(0..count).collect::<Vec<_>>())?;
-    Ok(backend.norm_quantize(&rows, None, Activations::Int8)?)
+    Ok(backend.embed(&table, &(0..count).collect::<Vec<_>>())?)
 }
 
 /// Backends that this build or machine does not have, each with why.

@@ -1,9 +1,9 @@
 //! Targets that a loop can measure: creation, the pool, elementwise kernels, matrix products.
 
-use crate::target::{Chart, Validation, Verdict};
 use anyhow::{Context, Result};
 use bitnet_benchmarks::comparison::{Effort, Times};
 use bitnet_benchmarks::matmul::{self, Product};
+use bitnet_benchmarks::report::{Chart, Report, Verdict};
 use bitnet_benchmarks::{creation, elementwise};
 
 /// The times of the contender with this label.
@@ -23,7 +23,7 @@ fn nanoseconds(ns: f64) -> String {
 }
 
 /// `BitNetTensor::zeros`, and taking and giving back blocks.
-pub(crate) fn creation(validation: &mut Validation, effort: Effort) -> Result<()> {
+pub(crate) fn creation(validation: &mut Report, effort: Effort) -> Result<()> {
     let mut chart = Chart::new("creation", "Making f32 zeros", "ns");
     for side in [32, 256, 1024] {
         let times = creation::zeros_of(side).interleave(effort)?;
@@ -100,7 +100,7 @@ fn size(bytes: usize) -> String {
 }
 
 /// Kernels against scalar code and candle.
-pub(crate) fn elementwise(validation: &mut Validation, effort: Effort) -> Result<()> {
+pub(crate) fn elementwise(validation: &mut Report, effort: Effort) -> Result<()> {
     let mut speedups = Chart::new("simd", "SIMD kernels against scalar code", "× faster");
     speedups.line = Some((5.0, "5×".into()));
     let mut beside = Chart::new("candle", "Tensor operations against candle", "× faster");
@@ -170,7 +170,7 @@ pub(crate) fn elementwise(validation: &mut Validation, effort: Effort) -> Result
 
 /// A row about the least of several ratios.
 fn least(
-    validation: &mut Validation,
+    validation: &mut Report,
     what: &str,
     (target, bound): (&str, f64),
     mut ratios: Vec<(String, f64)>,
@@ -200,7 +200,7 @@ fn least(
 }
 
 /// Products of every backend against candle's.
-pub(crate) fn matmul(validation: &mut Validation, effort: Effort, bandwidth: f64) -> Result<()> {
+pub(crate) fn matmul(validation: &mut Report, effort: Effort, bandwidth: f64) -> Result<()> {
     // A product takes milliseconds: fewer rounds do.
     let effort = Effort {
         rounds: effort.rounds.div_ceil(3),

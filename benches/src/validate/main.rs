@@ -3,20 +3,17 @@
 //! Prints one table (target, measured, met) and writes it with plots to a folder: `index.html` to look at,
 //! `validate.md` and `validate.json` to keep. A target that is not met stays so, with a word of why.
 
-mod chart;
 mod kernels;
-mod machine;
 mod memory;
-mod report;
-mod target;
 
 use anyhow::{Context, Result};
 use bitnet_benchmarks::comparison::Effort;
+use bitnet_benchmarks::machine;
+use bitnet_benchmarks::report::Report;
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
-use target::Validation;
 
 /// Measure the project's targets and write a report.
 #[derive(Parser)]
@@ -71,7 +68,11 @@ fn run(arguments: &Arguments) -> Result<()> {
         }
     };
 
-    let mut validation = Validation::new(machine::describe());
+    let mut validation = Report::new(
+        "validate",
+        "Targets and measurements",
+        "cargo xtask validate".into(),
+    );
     validation.note(format!(
         "{} rounds of about {} ms a turn{}.",
         effort.rounds,
@@ -82,13 +83,8 @@ fn run(arguments: &Arguments) -> Result<()> {
             ""
         },
     ));
-    if let Some(load) = machine::load() {
-        validation.note(format!(
-            "Load of the machine before the run: {load:.1} (1 for each core that others keep busy). With other work \
-             beside it, times are longer and ratios less certain."
-        ));
-    }
-    let bandwidth = machine::read_bandwidth();
+    validation.note_load();
+    let bandwidth = machine::read_bandwidth(machine::cores());
     validation.note(format!(
         "Memory is read at {:.1} GB/s on all cores (a buffer of {} MiB, the best of {} passes).",
         bandwidth / 1e9,
@@ -107,8 +103,8 @@ fn run(arguments: &Arguments) -> Result<()> {
     step("loading and running models");
     memory::models(&mut validation, &bitnet, &work);
 
-    println!("{}", report::table(&validation));
-    report::write(&validation, &arguments.report)?;
+    println!("{}", validation.terminal());
+    validation.write(&arguments.report)?;
     println!("report: {}", arguments.report.join("index.html").display());
     Ok(())
 }

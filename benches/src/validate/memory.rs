@@ -2,13 +2,13 @@
 //!
 //! `bitnet run` is started as a process of its own, as a user would, and watched.
 
-use crate::target::{Chart, Validation, Verdict};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use bitnet_benchmarks::process;
+use bitnet_benchmarks::report::{Chart, Report, Verdict};
+use bitnet_benchmarks::synthetic::Recipe;
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
+use std::process::Command;
 
 /// What the model is given, and how much it writes.
 const PROMPT: &str = "Once upon a time there was a machine that";
@@ -16,13 +16,11 @@ const TOKENS: &str = "24";
 /// The two models.
 const DEMO: &str = "demo model";
 const LARGE: &str = "2b4t-shaped file";
-/// Between two looks at the memory of a running process.
-const LOOK: Duration = Duration::from_millis(2);
 
 /// Runs the demo model and one in the shape of a real one. What fails is a row that says so: the other rows stand.
-pub(crate) fn models(validation: &mut Validation, bitnet: &Path, work: &Path) {
+pub(crate) fn models(validation: &mut Report, bitnet: &Path, work: &Path) {
     let mut chart = Chart::new("memory", "Peak resident memory of bitnet run", "MiB");
-    let large = synthesize(bitnet, work);
+    let large = Recipe::I2S_F16.file(bitnet, work);
     let models = [(DEMO, Ok(None)), (LARGE, large.map(Some))];
     for (name, path) in models {
         let measured =
@@ -38,7 +36,7 @@ pub(crate) fn models(validation: &mut Validation, bitnet: &Path, work: &Path) {
 }
 
 fn model(
-    validation: &mut Validation,
+    validation: &mut Report,
     chart: &mut Chart,
     bitnet: &Path,
     name: &str,
@@ -50,49 +48,11 @@ fn model(
     resident(validation, chart, name, &shape, &run)
 }
 
-/// A file with the shapes of microsoft/bitnet-b1.58-2B-4T, written once.
-fn synthesize(bitnet: &Path, work: &Path) -> Result<std::path::PathBuf> {
-    if !bitnet.is_file() {
-        bail!(
-            "no bitnet command at {}: build it, or name it with --bitnet",
-            bitnet.display()
-        );
-    }
-    let path = work.join("2b4t-i2_s.gguf");
-    if path.is_file() {
-        return Ok(path);
-    }
-    std::fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
-    let unfinished = work.join("2b4t-i2_s.gguf.part");
-    eprintln!("validate: writing {}", path.display());
-    let mut command = Command::new(bitnet);
-    command.args(["synth", "--shape", "2b4t", "--type", "i2_s", "--seed", "1"]);
-    let status = command
-        .arg(&unfinished)
-        .stdout(Stdio::null())
-        .status()
-        .with_context(|| format!("cannot run {}", bitnet.display()))?;
-    if !status.success() {
-        bail!("bitnet synth failed ({status})");
-    }
-    std::fs::rename(&unfinished, &path)
-        .with_context(|| format!("cannot rename {}", unfinished.display()))?;
-    Ok(path)
-}
-
 fn inspect(bitnet: &Path, model: Option<&Path>) -> Result<Value> {
     let mut command = Command::new(bitnet);
     command.args(["inspect", "--json"]).args(model);
-    let output = command
-        .output()
-        .with_context(|| format!("cannot run {}", bitnet.display()))?;
-    if !output.status.success() {
-        bail!(
-            "bitnet inspect failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
-    serde_json::from_slice(&output.stdout).context("bitnet inspect --json printed no JSON")
+    let finished = process::run(&mut command, "bitnet inspect")?;
+    serde_json::from_slice(&finished.stdout).context("bitnet inspect --json printed no JSON")
 }
 
 /// What a run said of itself, and the most memory it was seen with.
@@ -116,49 +76,17 @@ fn run(bitnet: &Path, model: Option<&Path>) -> Result<Run> {
     if let Some(model) = model {
         command.arg("-m").arg(model);
     }
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("cannot run {}", bitnet.display()))?;
-    let peak = watch(&mut child)?;
-    // The report is smaller than a pipe holds, so the process never waited for this.
-    let output = child
-        .wait_with_output()
-        .context("cannot wait for bitnet run")?;
-    if !output.status.success() {
-        bail!(
-            "bitnet run failed: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+    let finished = process::run(&mut command, "bitnet run")?;
     let report =
-        serde_json::from_slice(&output.stdout).context("bitnet run --json printed no JSON")?;
-    Ok(Run { report, peak })
-}
-
-/// The high-water mark of a process's resident memory, looked at until it ends. `None` where the system has no
-/// /proc.
-fn watch(child: &mut Child) -> Result<Option<u64>> {
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = None;
-    while child
-        .try_wait()
-        .context("cannot wait for bitnet run")?
-        .is_none()
-    {
-        let seen = std::fs::read_to_string(&status).ok().and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-            line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-        });
-        peak = peak.max(seen.map(|kilobytes| kilobytes * 1024));
-        thread::sleep(LOOK);
-    }
-    Ok(peak)
+        serde_json::from_slice(&finished.stdout).context("bitnet run --json printed no JSON")?;
+    Ok(Run {
+        report,
+        peak: finished.peak,
+    })
 }
 
 /// "Share" may mean bytes, which is what a copy costs, or operations: each is a row.
-fn zero_copy(validation: &mut Validation, name: &str, report: &Value) {
+fn zero_copy(validation: &mut Report, name: &str, report: &Value) {
     for (unit, key) in [
         ("bytes", "share_of_bytes"),
         ("operations", "share_of_operations"),
@@ -181,7 +109,7 @@ fn zero_copy(validation: &mut Validation, name: &str, report: &Value) {
 }
 
 fn resident(
-    validation: &mut Validation,
+    validation: &mut Report,
     chart: &mut Chart,
     name: &str,
     shape: &Value,

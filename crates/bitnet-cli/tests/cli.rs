@@ -471,8 +471,12 @@ fn bench_reports_every_test() {
     );
     let (weights, per_token) = (&report["weight_bytes"], &report["bytes_per_token"]);
     assert!(per_token.as_u64().unwrap() > weights.as_u64().unwrap());
-    let table = stdout(&bench("-p 8 -n 0 -t 1 -r 1"));
-    assert!(table.contains("| pp8 |"), "{table}");
+    let table = stdout(&bench("-p 8,0,3 -n 0 -t 1 -r 1 --no-warmup"));
+    assert!(
+        table.contains("| pp8 |") && table.contains("| pp3 |"),
+        "{table}"
+    );
+    assert!(!table.contains("| pp0 |"), "{table}");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
-//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`
-//! measures the project's targets and writes a report.
+//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`,
+//! `bench-peers` and `profile` measure and write a report.
 
+mod llama_cpp;
+mod peers;
+mod profile;
+mod program;
 mod requirement;
 mod suite;
 mod validate;
@@ -30,6 +34,10 @@ enum Chore {
     Test(suite::Selection),
     /// Measure the project's targets: prints a table and writes benches/report
     Validate(validate::Measurement),
+    /// Measure llama.cpp and candle beside ours on the same models: prints tables and writes benches/report
+    BenchPeers(peers::Measurement),
+    /// Show where the time of decode and prefill goes: prints tables and writes benches/report
+    Profile(profile::Measurement),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +45,8 @@ fn main() -> ExitCode {
         Chore::Setup => requirement::install(&suite::Part::ALL),
         Chore::Test(selection) => test(&selection),
         Chore::Validate(measurement) => validate::run(&measurement),
+        Chore::BenchPeers(measurement) => peers::run(&measurement),
+        Chore::Profile(measurement) => profile::run(&measurement),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

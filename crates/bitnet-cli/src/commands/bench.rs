@@ -1,7 +1,7 @@
 //! `bitnet bench`: prefill and decode speed, load time and memory, in the manner of llama-bench.
 //!
 //! A test is a number of tokens run from an empty context, prefill in batches (`pp512`) or decode one by one (`tg64`),
-//! once for warming up and then as often as asked. Reported are mean and standard deviation of the tokens per second.
+//! once for warming up (unless told otherwise) and then as often as asked. Reported are mean and standard deviation of the tokens per second.
 
 use super::print_json;
 use crate::failure::Usage;
@@ -22,14 +22,22 @@ Examples:
   bitnet bench                                     the built-in demo model
   bitnet bench -m model.gguf -p 512 -n 64 -t 1,2,4
   bitnet bench -m model.gguf -p 0 -n 128 -r 10     decode alone
-  bitnet bench -m model.gguf --json")]
+  bitnet bench -m model.gguf -p 128,512 --json     two prefill tests, as JSON
+  bitnet bench -m model.gguf -p 8 -n 0 -r 1 --no-warmup
+                                                   from opening the file to the first token")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
 
-    /// Tokens of the prefill test; 0 leaves it out
-    #[arg(short, long, value_name = "TOKENS", default_value_t = 512)]
-    prompt: usize,
+    /// Tokens of the prefill tests, separated by commas; 0 leaves them out
+    #[arg(
+        short,
+        long,
+        value_name = "TOKENS",
+        value_delimiter = ',',
+        default_value = "512"
+    )]
+    prompt: Vec<usize>,
 
     /// Tokens of the decode test; 0 leaves it out
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
@@ -43,7 +51,12 @@ pub(crate) struct Arguments {
     #[arg(short, long, value_name = "COUNT", default_value_t = 5)]
     repetitions: usize,
 
-    /// Print JSON
+    /// Measure from the first run on, with nothing warmed up before
+    #[arg(long)]
+    no_warmup: bool,
+
+    /// Print JSON: model, architecture, parameters, weight_bytes, bytes_per_token, peak_rss_bytes, and results, each with
+    /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples
     #[arg(long)]
     json: bool,
 }
@@ -78,7 +91,9 @@ impl Arguments {
         if self.repetitions == 0 {
             return Err(Usage("-r must be at least 1".to_owned()).into());
         }
-        if self.prompt == 0 && self.tokens == 0 {
+        let mut prompts = self.prompt.clone();
+        prompts.retain(|tokens| *tokens > 0);
+        if prompts.is_empty() && self.tokens == 0 {
             return Err(
                 Usage("-p and -n are both 0: there is nothing to measure".to_owned()).into(),
             );
@@ -92,7 +107,8 @@ impl Arguments {
             let opened = self.model.open(threads)?;
             let model = &opened.model;
             let mut measure = |test: String, tokens: usize, batch: usize| -> anyhow::Result<u64> {
-                let (samples, cache) = time(model, tokens, batch, self.repetitions)?;
+                let runs = (self.repetitions, !self.no_warmup);
+                let (samples, cache) = time(model, tokens, batch, runs)?;
                 let (mean, deviation) = mean_and_deviation(&samples);
                 let result = TestResult {
                     device: model.device(),
@@ -118,8 +134,8 @@ impl Arguments {
                     .push(result);
                 Ok(cache)
             };
-            if self.prompt > 0 {
-                measure(format!("pp{}", self.prompt), self.prompt, BATCH)?;
+            for tokens in &prompts {
+                measure(format!("pp{tokens}"), *tokens, BATCH)?;
             }
             if self.tokens > 0 {
                 let cache = measure(format!("tg{}", self.tokens), self.tokens, 1)?;
@@ -140,12 +156,13 @@ impl Arguments {
     }
 }
 
-/// Tokens per second of each repetition, and the bytes of keys and values at the end of one.
+/// Tokens per second of each repetition, and the bytes of keys and values at the end of one. Before the repetitions a
+/// run that does not count, if `warm_up`.
 fn time(
     model: &Model,
     tokens: usize,
     batch: usize,
-    repetitions: usize,
+    (repetitions, warm_up): (usize, bool),
 ) -> anyhow::Result<(Vec<f64>, u64)> {
     let vocabulary = model.vocabulary().max(1);
     // Any tokens do; a fixed walk through the vocabulary makes runs comparable.
@@ -154,7 +171,7 @@ fn time(
         .collect();
     let mut session = model.session()?;
     let mut samples = Vec::with_capacity(repetitions);
-    for repetition in 0..=repetitions {
+    for run in 0..repetitions + usize::from(warm_up) {
         session.reset();
         let begin = Instant::now();
         for piece in ids.chunks(batch) {
@@ -167,7 +184,7 @@ fn time(
             };
             session.forward(piece, want)?;
         }
-        if repetition > 0 {
+        if run > 0 || !warm_up {
             samples.push(tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9));
         }
     }

@@ -19,7 +19,7 @@ use crate::{Error, Result};
 use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::pool::PoolStats;
 use bitnet_core::zero_copy::ZeroCopyStats;
-use bitnet_core::{Activations, Device};
+use bitnet_core::{Activations, Backend, Device};
 use bitnet_quant::I2sLayout;
 use std::path::Path;
 use std::sync::Arc;
@@ -129,6 +129,21 @@ impl Model {
         options: &ModelOptions,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        let Device::Cpu = options.device;
+        let backend = CpuBackend::new(options.threads, options.isa)?;
+        Self::from_file_on(file, backend, options, progress)
+    }
+
+    /// Loads an opened file on a backend of the caller's own: the options that choose one are not looked at.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn from_file_on<B: Backend>(
+        file: &ModelFile,
+        backend: B,
+        options: &ModelOptions,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
         let (architecture, mut source): (_, Box<dyn Source>) = match file {
             ModelFile::Gguf(file) => (
                 Architecture::from_gguf(file)?,
@@ -147,18 +162,18 @@ impl Model {
         Self::assemble(
             source.as_mut(),
             architecture,
-            tokenizer,
-            template,
+            backend,
+            (tokenizer, template),
             options,
             progress,
         )
     }
 
-    fn assemble(
+    fn assemble<B: Backend>(
         source: &mut dyn Source,
         architecture: Architecture,
-        tokenizer: Tokenizer,
-        template: Option<ChatTemplate>,
+        backend: B,
+        (tokenizer, template): (Tokenizer, Option<ChatTemplate>),
         options: &ModelOptions,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
@@ -179,9 +194,7 @@ impl Model {
             );
         }
         let name = source.file().to_owned();
-        let Device::Cpu = options.device;
-        let backend = CpuBackend::new(options.threads, options.isa)?;
-        let (transformer, summary): (Transformer<CpuBackend>, _) = weights::load(
+        let (transformer, summary): (Transformer<B>, _) = weights::load(
             source,
             architecture,
             backend,

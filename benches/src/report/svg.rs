@@ -1,7 +1,7 @@
 //! Bar charts as SVG, light and dark: one row per bar, grouped by place, on a logarithmic axis where values differ
 //! by more than a factor of 30.
 
-use crate::target::Chart;
+use super::Chart;
 use std::fmt::Write;
 
 const WIDTH: f64 = 760.0;
@@ -22,7 +22,7 @@ const SERIES: [[&str; 2]; 6] = [
 
 /// Which colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Theme {
+pub(super) enum Theme {
     /// Dark on white.
     Light,
     /// Light on black.
@@ -69,7 +69,7 @@ impl Scale {
 }
 
 /// The chart as an SVG document.
-pub(crate) fn svg(chart: &Chart, theme: Theme) -> String {
+pub(super) fn svg(chart: &Chart, theme: Theme) -> String {
     let mut series: Vec<&str> = Vec::new();
     let mut places: Vec<&str> = Vec::new();
     for bar in &chart.bars {
@@ -223,7 +223,7 @@ fn number(value: f64) -> String {
 }
 
 /// Text for XML and HTML.
-pub(crate) fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -1,0 +1,258 @@
+//! Runs other programs beside ours on the same files, in turns, and says how they compare: `cargo xtask bench-peers`.
+//!
+//! Peers are llama.cpp (`llama-bench` on the same GGUF files) and candle (its quantized products on the shapes of the
+//! model). In the same run the machine's read bandwidth and int8 peak are measured, the roofs over decode and prefill.
+
+mod facts;
+mod figures;
+mod products;
+mod programs;
+mod reference;
+mod tables;
+mod targets;
+
+use anyhow::{Context, Result, bail};
+use bitnet_benchmarks::machine::{self, with};
+use bitnet_benchmarks::report::Report;
+use bitnet_benchmarks::synthetic::Recipe;
+use clap::{Parser, Subcommand};
+use facts::Facts;
+use figures::{Figures, Key, Test};
+use programs::{LlamaBench, Plan, VARIANTS};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The model files. llama.cpp does not know I2_S.
+const FILES: [(Recipe, bool); 5] = [
+    (Recipe::TQ2_F16, true),
+    (Recipe::TQ1_F16, true),
+    (Recipe::TQ2_Q6K, true),
+    (Recipe::I2S_F16, false),
+    (Recipe::I2S_Q6K, false),
+];
+
+/// Measure other programs beside BitNet-Rust and write a report.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
+
+    /// The folder that the report is written to
+    #[arg(long, default_value = "benches/report")]
+    report: PathBuf,
+
+    /// The bitnet command to measure; without it, the one beside this program
+    #[arg(long)]
+    bitnet: Option<PathBuf>,
+
+    /// llama.cpp's llama-bench; without it, llama.cpp is left out
+    #[arg(long, value_name = "PROGRAM")]
+    llama_bench: Option<PathBuf>,
+
+    /// What is to be said of llama.cpp: how it was built, or why it is missing
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "no --llama-bench was named"
+    )]
+    llama_note: String,
+
+    /// The folder for the model files that are measured, which are kept; without it, one beside this program
+    #[arg(long)]
+    work: Option<PathBuf>,
+
+    /// Turns of every program on every file
+    #[arg(long)]
+    rounds: Option<usize>,
+
+    /// One turn and shorter tests: a look, not a result
+    #[arg(long)]
+    quick: bool,
+
+    /// Only the files whose name has this in it (TQ2_0-F16, Q6_K, I2_S, …), or `candle`
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Time matrix products beside candle's in this process alone and print JSON
+    #[command(hide = true)]
+    Products(products::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.part {
+        Some(Part::Products(part)) => part.run(),
+        None => run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let beside = own.parent().context("this program is in no folder")?;
+    let bitnet = arguments
+        .bitnet
+        .clone()
+        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
+    let work = arguments
+        .work
+        .clone()
+        .unwrap_or_else(|| beside.join("models"));
+    let asked = arguments.only.as_deref().unwrap_or("").to_lowercase();
+    let files: Vec<(Recipe, bool)> = FILES
+        .into_iter()
+        .filter(|(recipe, _)| recipe.name.to_lowercase().contains(&asked))
+        .collect();
+    let candle = "candle".contains(&asked);
+    if files.is_empty() && !candle {
+        let names: Vec<&str> = FILES.iter().map(|(recipe, _)| recipe.name).collect();
+        bail!(
+            "--only {asked}: nothing is called that; there are {} and candle",
+            names.join(", ")
+        );
+    }
+    let plan = Plan::new(arguments.quick, arguments.rounds);
+
+    let mut report = Report::new(
+        "peers",
+        "BitNet-Rust beside other programs",
+        command(arguments),
+    );
+    report.note(plan.describe());
+    report.note_load();
+    let mut session = Session {
+        plan,
+        bitnet: &bitnet,
+        llama: arguments.llama_bench.as_deref().map(LlamaBench::new),
+        figures: Figures::default(),
+        facts: Vec::new(),
+    };
+    report.note(format!("llama.cpp: {}.", arguments.llama_note));
+    session.measure(&files, &work, &mut report)?;
+    let threads = machine::thread_counts();
+    if candle {
+        products::tell(&own, &plan, &threads, &mut report)?;
+    }
+    if !files.is_empty() {
+        let (figures, facts) = (&session.figures, &session.facts);
+        tables::tell(figures, facts, &plan, &threads, &mut report);
+        targets::tell(figures, facts, &plan, &threads, &mut report);
+        report.tables.push(reference::table());
+    }
+    println!("{}", report.terminal());
+    report.write(&arguments.report)?;
+    println!("again: {}", report.command);
+    println!("report: {}", arguments.report.join("peers.md").display());
+    Ok(())
+}
+
+/// The command that does this again.
+fn command(arguments: &Arguments) -> String {
+    let mut words = vec!["cargo xtask bench-peers".to_owned()];
+    if arguments.quick {
+        words.push("--quick".to_owned());
+    }
+    if let Some(rounds) = arguments.rounds {
+        words.push(format!("--rounds {rounds}"));
+    }
+    if let Some(only) = &arguments.only {
+        words.push(format!("--only {only}"));
+    }
+    words.join(" ")
+}
+
+/// What is measured, with what, and what came out so far.
+struct Session<'a> {
+    plan: Plan,
+    bitnet: &'a Path,
+    /// Until it fails.
+    llama: Option<LlamaBench<'a>>,
+    figures: Figures,
+    facts: Vec<Facts>,
+}
+
+impl Session<'_> {
+    /// Everything in turns: in each round the machine, then every program on every file with every number of threads.
+    fn measure(
+        &mut self,
+        files: &[(Recipe, bool)],
+        work: &Path,
+        report: &mut Report,
+    ) -> Result<()> {
+        let mut paths = Vec::new();
+        for (recipe, llama) in files {
+            let path = recipe.file(self.bitnet, work)?;
+            self.facts.push(Facts::read(recipe.name, &path)?);
+            paths.push((recipe.name, path, *llama));
+        }
+        for round in 1..=self.plan.rounds {
+            for threads in machine::thread_counts() {
+                step(
+                    round,
+                    self.plan.rounds,
+                    &format!("the machine, {}", with(threads)),
+                );
+                let bandwidth = machine::read_bandwidth(threads);
+                self.figures
+                    .add(Key::machine(threads, Test::Bandwidth), bandwidth);
+                if let Some(peak) = machine::int8_peak(threads) {
+                    self.figures
+                        .add(Key::machine(threads, Test::Int8Peak), peak.rate);
+                }
+                for (name, path, llama) in &paths {
+                    self.turn(round, (name, path), threads, *llama, report)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Every program once on one file. A peer that fails is named and left out from then on; ours may not fail.
+    fn turn(
+        &mut self,
+        round: usize,
+        (file, path): (&'static str, &Path),
+        threads: usize,
+        llama_knows: bool,
+        report: &mut Report,
+    ) -> Result<()> {
+        for variant in VARIANTS.iter().filter(|it| it.applies(file, threads)) {
+            let what = format!("{}, {file}, {}", variant.name, with(threads));
+            step(round, self.plan.rounds, &what);
+            let results = variant
+                .run(self.bitnet, path, threads, &self.plan)
+                .with_context(|| what)?;
+            self.figures.add_all(file, variant.name, threads, results);
+        }
+        if let Some(llama) = self.llama.as_ref().filter(|_| llama_knows) {
+            let what = format!("{}, {file}, {}", LlamaBench::NAME, with(threads));
+            step(round, self.plan.rounds, &what);
+            match llama.run(path, threads, &self.plan) {
+                Ok(results) => self
+                    .figures
+                    .add_all(file, LlamaBench::NAME, threads, results),
+                Err(error) => {
+                    let why = format!("llama.cpp is left out from here on: {what}: {error:#}");
+                    eprintln!("bench-peers: {why}");
+                    report.note(why);
+                    self.llama = None;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn step(round: usize, rounds: usize, what: &str) {
+    eprintln!("bench-peers: round {round} of {rounds}: {what}");
+}

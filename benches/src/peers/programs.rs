@@ -1,0 +1,302 @@
+//! The programs that run whole models: ours in its variants, and llama.cpp's llama-bench. Each is started as a process
+//! of its own, once for the speeds and once for the way from opening the file to the first token.
+
+use crate::figures::Test;
+use anyhow::{Context, Result, bail};
+use bitnet_benchmarks::process::{self, Finished};
+use serde::Deserialize;
+use std::path::Path;
+use std::process::Command;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Turns.
+    pub(crate) rounds: usize,
+    /// Tokens of the prefill tests, the longest last.
+    pub(crate) prompts: &'static [usize],
+    /// Tokens of the decode test.
+    pub(crate) decode: usize,
+    /// Whether this is a look only.
+    pub(crate) quick: bool,
+}
+
+/// Tokens of the prompt before the first token.
+pub(crate) const FIRST: usize = 8;
+
+impl Plan {
+    pub(crate) fn new(quick: bool, rounds: Option<usize>) -> Self {
+        Self {
+            rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
+            prompts: if quick { &[64] } else { &[128, 512] },
+            decode: if quick { 8 } else { 64 },
+            quick,
+        }
+    }
+
+    /// The longest prompt.
+    pub(crate) fn longest(&self) -> usize {
+        self.prompts.last().copied().unwrap_or(0)
+    }
+
+    pub(crate) fn describe(&self) -> String {
+        let rounds = self.rounds;
+        format!(
+            "{rounds} round{}, each program in turn on each file in a process of its own; medians, ratios of the same \
+             round.{}",
+            if rounds == 1 { "" } else { "s" },
+            if self.quick {
+                " A quick look, not a result."
+            } else {
+                ""
+            }
+        )
+    }
+
+    fn prompts(&self) -> String {
+        let words: Vec<String> = self.prompts.iter().map(usize::to_string).collect();
+        words.join(",")
+    }
+}
+
+/// A way of running the `bitnet` command.
+pub(crate) struct Variant {
+    /// What reports call it.
+    pub(crate) name: &'static str,
+    /// More arguments of `bitnet bench`.
+    arguments: &'static [&'static str],
+    /// The kernel set, if it is not the best there is.
+    isa: Option<&'static str>,
+    /// The files it is measured on; all if empty.
+    files: &'static [&'static str],
+    /// Whether it is measured with one thread alone.
+    one_thread: bool,
+}
+
+/// Ours with every logit computed.
+pub(crate) const FULL: &str = "bitnet";
+/// Ours with the head that screens the vocabulary first; measured where [`VARIANTS`] has it.
+pub(crate) const SCREENED: &str = "bitnet, screened head";
+/// Ours on AVX2 kernels.
+pub(crate) const AVX2: &str = "bitnet, AVX2";
+
+/// The ways in which ours is measured. A variant of the head is a line here.
+pub(crate) const VARIANTS: &[Variant] = &[
+    Variant::new(FULL, &[]),
+    Variant {
+        isa: Some("avx2"),
+        files: &["I2_S-F16", "TQ2_0-F16"],
+        one_thread: true,
+        ..Variant::new(AVX2, &[])
+    },
+];
+
+impl Variant {
+    const fn new(name: &'static str, arguments: &'static [&'static str]) -> Self {
+        Self {
+            name,
+            arguments,
+            isa: None,
+            files: &[],
+            one_thread: false,
+        }
+    }
+
+    /// Whether it is measured there.
+    pub(crate) fn applies(&self, file: &str, threads: usize) -> bool {
+        let available = self.isa.is_none_or(|name| {
+            let mut sets = bitnet_core::cpu::Isa::ALL.into_iter();
+            sets.any(|isa| isa.name() == name && isa.is_available())
+        });
+        available
+            && (self.files.is_empty() || self.files.contains(&file))
+            && (threads == 1 || !self.one_thread)
+    }
+
+    /// All figures of one turn.
+    pub(crate) fn run(
+        &self,
+        bitnet: &Path,
+        file: &Path,
+        threads: usize,
+        plan: &Plan,
+    ) -> Result<Vec<(Test, f64)>> {
+        let bench = |options: &[&str]| {
+            let mut command = Command::new(bitnet);
+            command.arg("bench").arg("-m").arg(file).args(options);
+            command.args(["-t", &threads.to_string(), "-r", "1", "--json"]);
+            command.args(self.arguments);
+            if let Some(isa) = self.isa {
+                command.env("BITNET_ISA", isa);
+            }
+            process::run(&mut command, "bitnet bench")
+        };
+        let speeds = bench(&["-p", &plan.prompts(), "-n", &plan.decode.to_string()])?;
+        let first = bench(&["-p", &FIRST.to_string(), "-n", "0", "--no-warmup"])?;
+        let mut report = parse_bitnet(&speeds.stdout)?;
+        let mut tests = report.tests();
+        tests.push((Test::BytesPerToken, report.bytes_per_token as f64));
+        report = parse_bitnet(&first.stdout)?;
+        if let Some(seconds) = report.open_to_first() {
+            tests.push((Test::OpenToFirst, seconds));
+        }
+        Ok(together(tests, &speeds, &first))
+    }
+}
+
+/// llama.cpp's own benchmark.
+pub(crate) struct LlamaBench<'a> {
+    program: &'a Path,
+}
+
+impl<'a> LlamaBench<'a> {
+    /// What reports call it.
+    pub(crate) const NAME: &'static str = "llama.cpp";
+
+    pub(crate) fn new(program: &'a Path) -> Self {
+        Self { program }
+    }
+
+    /// All figures of one turn.
+    pub(crate) fn run(&self, file: &Path, threads: usize, plan: &Plan) -> Result<Vec<(Test, f64)>> {
+        let bench = |options: &[&str]| {
+            let mut command = Command::new(self.program);
+            command.arg("-m").arg(file).args(options);
+            command.args(["-t", &threads.to_string(), "-r", "1", "-o", "json"]);
+            process::run(&mut command, "llama-bench")
+        };
+        let speeds = bench(&["-p", &plan.prompts(), "-n", &plan.decode.to_string()])?;
+        let first = bench(&["-p", &FIRST.to_string(), "-n", "0", "--no-warmup"])?;
+        Ok(together(parse_llama(&speeds.stdout)?, &speeds, &first))
+    }
+}
+
+/// Speeds, and what was seen of the two processes from outside.
+fn together(mut tests: Vec<(Test, f64)>, speeds: &Finished, first: &Finished) -> Vec<(Test, f64)> {
+    tests.push((Test::FirstToken, first.time.as_secs_f64()));
+    if let Some(peak) = speeds.peak {
+        tests.push((Test::Peak, peak as f64));
+    }
+    tests
+}
+
+/// One object of `llama-bench -o json`: a test of prompt or generation tokens.
+#[derive(Deserialize)]
+struct LlamaTest {
+    n_prompt: usize,
+    n_gen: usize,
+    avg_ts: f64,
+}
+
+/// Tokens per second of each test that `llama-bench -o json` reports.
+fn parse_llama(json: &[u8]) -> Result<Vec<(Test, f64)>> {
+    let tests: Vec<LlamaTest> =
+        serde_json::from_slice(json).context("llama-bench -o json printed something else")?;
+    if tests.is_empty() {
+        bail!("llama-bench reports no test");
+    }
+    tests
+        .into_iter()
+        .map(|test| match (test.n_prompt, test.n_gen) {
+            (prompt, 0) if prompt > 0 => Ok((Test::Prefill(prompt), test.avg_ts)),
+            (0, tokens) if tokens > 0 => Ok((Test::Decode(tokens), test.avg_ts)),
+            (prompt, tokens) => {
+                bail!("llama-bench reports a test of {prompt} + {tokens} tokens, which nobody asked for")
+            }
+        })
+        .collect()
+}
+
+#[derive(Deserialize)]
+struct BitnetReport {
+    bytes_per_token: u64,
+    results: Vec<BitnetTest>,
+}
+
+#[derive(Deserialize)]
+struct BitnetTest {
+    test: String,
+    tokens: usize,
+    load_seconds: f64,
+    tokens_per_second: f64,
+}
+
+impl BitnetReport {
+    /// Tokens per second of each test.
+    fn tests(&self) -> Vec<(Test, f64)> {
+        let tests = self.results.iter().map(|result| {
+            let test = if result.test.starts_with("pp") {
+                Test::Prefill(result.tokens)
+            } else {
+                Test::Decode(result.tokens)
+            };
+            (test, result.tokens_per_second)
+        });
+        tests.collect()
+    }
+
+    /// Seconds of opening the file and of the one prompt that followed.
+    fn open_to_first(&self) -> Option<f64> {
+        let prompt = self.results.first()?;
+        Some(prompt.load_seconds + prompt.tokens as f64 / prompt.tokens_per_second)
+    }
+}
+
+/// What `bitnet bench --json` reports.
+fn parse_bitnet(json: &[u8]) -> Result<BitnetReport> {
+    serde_json::from_slice(json).context("bitnet bench --json printed something else")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llama_bench_is_read() {
+        let json = br#"[
+          {"build_commit": "0c1e570", "n_threads": 2, "n_prompt": 128, "n_gen": 0, "avg_ns": 1, "avg_ts": 45.625,
+           "stddev_ts": 0.0, "samples_ns": [2805480], "samples_ts": [45.625]},
+          {"n_prompt": 0, "n_gen": 64, "avg_ts": 11.08}
+        ]"#;
+        let tests = parse_llama(json).unwrap();
+        assert_eq!(
+            tests,
+            [(Test::Prefill(128), 45.625), (Test::Decode(64), 11.08)]
+        );
+        for wrong in [
+            &b"error: failed to load model"[..],
+            b"[]",
+            br#"[{"n_prompt": 8, "n_gen": 8, "avg_ts": 1.0}]"#,
+            br#"[{"n_prompt": 8, "n_gen": 0}]"#,
+        ] {
+            assert!(parse_llama(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn bitnet_bench_is_read() {
+        let json = br#"{"model": "m", "weight_bytes": 90, "bytes_per_token": 100, "results": [
+          {"device": "cpu", "test": "pp8", "tokens": 8, "load_seconds": 0.1, "tokens_per_second": 80.0, "samples": [80.0]},
+          {"device": "cpu", "test": "tg4", "tokens": 4, "load_seconds": 0.1, "tokens_per_second": 15.0, "samples": [15.0]}
+        ]}"#;
+        let report = parse_bitnet(json).unwrap();
+        let tests = report.tests();
+        assert_eq!(tests, [(Test::Prefill(8), 80.0), (Test::Decode(4), 15.0)]);
+        assert_eq!(report.bytes_per_token, 100);
+        assert_eq!(report.open_to_first(), Some(0.2));
+        assert!(parse_bitnet(b"no").is_err());
+    }
+
+    #[test]
+    fn variants_run_where_they_apply() {
+        let avx2 = VARIANTS.iter().find(|it| it.name == AVX2).unwrap();
+        assert!(!avx2.applies("I2_S-F16", 2));
+        assert!(!avx2.applies("TQ1_0-F16", 1));
+        let plan = Plan::new(false, None);
+        assert_eq!(
+            (plan.prompts().as_str(), plan.longest(), plan.rounds),
+            ("128,512", 512, 3)
+        );
+        assert_eq!(Plan::new(true, Some(0)).rounds, 1);
+    }
+}

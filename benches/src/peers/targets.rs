@@ -1,0 +1,448 @@
+//! What is asked of decode, prefill, memory and loading, and whether this run reached it.
+//!
+//! A ratio is formed of figures of this run alone. What is asked against bitnet.cpp cannot be measured here: its row says
+//! what this run measured and quotes the other machine's figure beside it.
+
+use crate::facts::Facts;
+use crate::figures::{Figures, Key, Test};
+use crate::programs::{AVX2, FIRST, FULL, LlamaBench, Plan, SCREENED};
+use crate::reference::{BITNET_CPP, OF, Reference, pair};
+use crate::tables::{bytes, of_bandwidth, of_peak};
+use bitnet_benchmarks::machine::with;
+use bitnet_benchmarks::report::{Report, Verdict};
+
+/// Bytes that a program may hold beside weights, keys and values.
+const PROGRAM: f64 = 64e6;
+
+/// Writes the targets into the report.
+pub(crate) fn tell(
+    figures: &Figures,
+    facts: &[Facts],
+    plan: &Plan,
+    threads: &[usize],
+    report: &mut Report,
+) {
+    let mut targets = Targets {
+        figures,
+        facts,
+        plan,
+        threads,
+        report,
+    };
+    let decode = Test::Decode(plan.decode);
+    let prefill = Test::Prefill(plan.longest());
+    for &threads in targets.threads {
+        targets.against_llama("TQ2_0-F16", FULL, threads, decode, 2.0);
+        targets.against_reference("I2_S-F16", FULL, threads, decode, 2.0);
+        targets.against_llama("TQ2_0-F16", SCREENED, threads, decode, 2.8);
+        targets.against_reference("I2_S-F16", SCREENED, threads, decode, 2.8);
+        targets.against_llama("TQ2_0-Q6_K", FULL, threads, decode, 2.1);
+        targets.against_reference("I2_S-Q6_K", FULL, threads, decode, 2.1);
+        let share = if threads == 1 { 0.85 } else { 0.80 };
+        targets.bandwidth("I2_S-F16", threads, share);
+        targets.bandwidth("TQ2_0-F16", threads, share);
+        targets.against_llama("TQ1_0-F16", FULL, threads, decode, 2.5);
+        targets.against_two_bits(threads, 0.9);
+    }
+    // As asked: with two threads, that is, all cores.
+    if let Some(&all) = targets.threads.last() {
+        targets.against_llama("TQ2_0-F16", FULL, all, prefill, 4.5);
+        targets.against_reference("I2_S-F16", FULL, all, prefill, 3.2);
+        targets.int8_peak("I2_S-F16", all, 0.6);
+        targets.int8_peak("TQ2_0-F16", all, 0.6);
+        for fact in targets.facts {
+            targets.memory(fact, all, 1.10);
+        }
+        for fact in targets.facts {
+            targets.first_token(fact.name, all);
+        }
+    }
+    targets.against_reference("I2_S-F16", AVX2, 1, decode, 1.5);
+    targets.against_reference("I2_S-F16", AVX2, 1, prefill, 1.3);
+}
+
+struct Targets<'a> {
+    figures: &'a Figures,
+    facts: &'a [Facts],
+    plan: &'a Plan,
+    threads: &'a [usize],
+    report: &'a mut Report,
+}
+
+fn what(test: Test) -> String {
+    match test {
+        Test::Prefill(tokens) => format!("prefill {tokens}"),
+        Test::Decode(tokens) => format!("decode {tokens}"),
+        _ => String::new(),
+    }
+}
+
+impl Targets<'_> {
+    fn fact(&self, file: &str) -> Option<&Facts> {
+        self.facts.iter().find(|fact| fact.name == file)
+    }
+
+    /// Why there is no figure of ours.
+    fn missing(&self, file: &str, who: &str) -> String {
+        if self.fact(file).is_none() {
+            format!("{file} was left out of this run")
+        } else {
+            format!("{who}: not measured by this build or machine")
+        }
+    }
+
+    fn against_llama(
+        &mut self,
+        file: &'static str,
+        who: &'static str,
+        threads: usize,
+        test: Test,
+        least: f64,
+    ) {
+        let name = format!(
+            "{}, {who}, {file}, {}, against llama.cpp",
+            what(test),
+            with(threads)
+        );
+        let target = format!("≥ {least}×");
+        let ours = Key::new(file, who, threads, test);
+        let theirs = Key::new(file, LlamaBench::NAME, threads, test);
+        let Some(speed) = self.figures.median(&ours) else {
+            let note = self.missing(file, who);
+            self.report
+                .target(name, target, "", Verdict::Unmeasured, note);
+            return;
+        };
+        let (Some(other), Some(ratio)) = (
+            self.figures.median(&theirs),
+            self.figures.ratio(&ours, &theirs),
+        ) else {
+            let measured = format!("{speed:.2} tokens/s");
+            let note = "llama.cpp did not run: see the notes";
+            self.report
+                .target(name, target, measured, Verdict::Unmeasured, note);
+            return;
+        };
+        let measured = format!("{ratio:.2}× ({speed:.2} / {other:.2} tokens/s)");
+        let note = if ratio >= least {
+            String::new()
+        } else {
+            self.roof(&ours)
+        };
+        self.report
+            .target(name, target, measured, Verdict::of(ratio >= least), note);
+    }
+
+    /// A row about bitnet.cpp, which is not run.
+    fn against_reference(
+        &mut self,
+        file: &'static str,
+        who: &'static str,
+        threads: usize,
+        test: Test,
+        least: f64,
+    ) {
+        let name = format!(
+            "{}, {who}, {file}, {}, against bitnet.cpp",
+            what(test),
+            with(threads)
+        );
+        let target = format!("≥ {least}×");
+        let Some(speed) = self.figures.median(&Key::new(file, who, threads, test)) else {
+            let note = self.missing(file, who);
+            self.report
+                .target(name, target, "", Verdict::Unmeasured, note);
+            return;
+        };
+        // The tests of that run, whatever the lengths of this one are.
+        let measure = match test {
+            Test::Decode(_) => "decode 64",
+            _ => "prefill 512",
+        };
+        let quoted = BITNET_CPP
+            .iter()
+            .find(|it| it.file == file)
+            .and_then(|it: &Reference| match test {
+                Test::Decode(_) => Some(it.decode),
+                _ => it.prefill,
+            });
+        let quoted = quoted.map_or(String::new(), |both| {
+            format!(": {measure} {} tokens/s with 1 / 2 threads", pair(both))
+        });
+        let note = format!("bitnet.cpp is in no registry and was not run; {OF}{quoted}");
+        let measured = format!("{speed:.2} tokens/s");
+        self.report
+            .target(name, target, measured, Verdict::Unmeasured, note);
+    }
+
+    /// TQ1_0 beside our own decode of two bits.
+    fn against_two_bits(&mut self, threads: usize, least: f64) {
+        let test = Test::Decode(self.plan.decode);
+        let ours = Key::new("TQ1_0-F16", FULL, threads, test);
+        let two = Key::new("TQ2_0-F16", FULL, threads, test);
+        let name = format!(
+            "{}, TQ1_0-F16 against our own TQ2_0-F16, {}",
+            what(test),
+            with(threads)
+        );
+        match self.figures.ratio(&ours, &two) {
+            Some(ratio) => {
+                let note = if ratio >= least {
+                    String::new()
+                } else {
+                    self.roof(&ours)
+                };
+                self.report.target(
+                    name,
+                    format!("≥ {least}×"),
+                    format!("{ratio:.2}×"),
+                    Verdict::of(ratio >= least),
+                    note,
+                );
+            }
+            None => self.report.target(
+                name,
+                format!("≥ {least}×"),
+                "",
+                Verdict::Unmeasured,
+                "a file of the two was left out of this run",
+            ),
+        }
+    }
+
+    fn bandwidth(&mut self, file: &'static str, threads: usize, least: f64) {
+        let name = format!(
+            "decode as share of read bandwidth, {FULL}, {file}, {}",
+            with(threads)
+        );
+        let target = format!("≥ {:.0} %", 100.0 * least);
+        let key = Key::new(file, FULL, threads, Test::Decode(self.plan.decode));
+        let share = self
+            .fact(file)
+            .and_then(|fact| of_bandwidth(self.figures, &key, fact, self.plan));
+        match share {
+            Some(share) => {
+                let note = if share >= least {
+                    String::new()
+                } else {
+                    self.roof(&key)
+                };
+                self.report.target(
+                    name,
+                    target,
+                    format!("{:.0} %", 100.0 * share),
+                    Verdict::of(share >= least),
+                    note,
+                );
+            }
+            None => {
+                let note = self.missing(file, FULL);
+                self.report
+                    .target(name, target, "", Verdict::Unmeasured, note);
+            }
+        }
+    }
+
+    fn int8_peak(&mut self, file: &'static str, threads: usize, least: f64) {
+        let test = Test::Prefill(self.plan.longest());
+        let name = format!(
+            "{} as share of the int8 peak, {FULL}, {file}, {}",
+            what(test),
+            with(threads)
+        );
+        let target = format!("≥ {:.0} %", 100.0 * least);
+        let key = Key::new(file, FULL, threads, test);
+        let share = self
+            .fact(file)
+            .and_then(|fact| of_peak(self.figures, &key, fact));
+        match share {
+            Some(share) => {
+                let note = if share >= least {
+                    String::new()
+                } else {
+                    self.roof(&key)
+                };
+                self.report.target(
+                    name,
+                    target,
+                    format!("{:.0} %", 100.0 * share),
+                    Verdict::of(share >= least),
+                    note,
+                );
+            }
+            None => {
+                let note = if self.figures.median(&key).is_some() {
+                    "the int8 peak is measured on x86-64 with AVX2 alone".to_owned()
+                } else {
+                    self.missing(file, FULL)
+                };
+                self.report
+                    .target(name, target, "", Verdict::Unmeasured, note);
+            }
+        }
+    }
+
+    fn memory(&mut self, fact: &Facts, threads: usize, most: f64) {
+        let name = format!(
+            "peak resident memory, {FULL}, {}, over weights + keys and values + 64 MB",
+            fact.name
+        );
+        let target = format!("≤ {most:.2}");
+        let peak = self
+            .figures
+            .median(&Key::new(fact.name, FULL, threads, Test::Peak));
+        let Some(peak) = peak else {
+            let note = "only Linux tells the peak of another process";
+            self.report
+                .target(name, target, "", Verdict::Unmeasured, note);
+            return;
+        };
+        let positions = self.plan.longest().max(self.plan.decode);
+        let cache = fact.cache_bytes as f64 * positions as f64;
+        let least = fact.weight_bytes as f64 + cache + PROGRAM;
+        let measured = format!(
+            "{:.3} ({:.0} of {:.0} MB)",
+            peak / least,
+            peak / 1e6,
+            least / 1e6
+        );
+        self.report.target(
+            name,
+            target,
+            measured,
+            Verdict::of(peak <= most * least),
+            "",
+        );
+    }
+
+    fn first_token(&mut self, file: &'static str, threads: usize) {
+        // Base 3 may be repacked when it is loaded.
+        let most = if file.starts_with("TQ1_0") { 2.0 } else { 0.5 };
+        let name = format!(
+            "open to first token, {FIRST} tokens of prompt, {FULL}, {file}, {}",
+            with(threads)
+        );
+        let target = format!("≤ {most} s");
+        match self
+            .figures
+            .median(&Key::new(file, FULL, threads, Test::OpenToFirst))
+        {
+            Some(seconds) => {
+                let note = "as the program itself saw it; the table has the whole process";
+                self.report.target(
+                    name,
+                    target,
+                    format!("{seconds:.2} s"),
+                    Verdict::of(seconds <= most),
+                    note,
+                );
+            }
+            None => {
+                let note = self.missing(file, FULL);
+                self.report
+                    .target(name, target, "", Verdict::Unmeasured, note);
+            }
+        }
+    }
+
+    /// What the machine would allow at most.
+    fn roof(&self, ours: &Key) -> String {
+        let Some(fact) = self.fact(ours.file) else {
+            return String::new();
+        };
+        let speed = self.figures.median(ours).unwrap_or(f64::NAN);
+        match ours.test {
+            Test::Decode(_) => {
+                let read = bytes(self.figures, ours, fact, self.plan);
+                let bandwidth = self
+                    .figures
+                    .median(&Key::machine(ours.threads, Test::Bandwidth));
+                bandwidth.map_or(String::new(), |bandwidth| {
+                    let most = bandwidth / read;
+                    format!(
+                        "roofline: {:.3} GB a token ({:.3} of them the head) at {:.1} GB/s allow {most:.2} tokens/s; {:.0} % \
+                         of that is reached",
+                        read / 1e9,
+                        fact.head_bytes as f64 / 1e9,
+                        bandwidth / 1e9,
+                        100.0 * speed / most
+                    )
+                })
+            }
+            _ => {
+                let peak = self
+                    .figures
+                    .median(&Key::machine(ours.threads, Test::Int8Peak));
+                peak.map_or(String::new(), |peak| {
+                    let most = peak / fact.ternary as f64;
+                    format!(
+                        "roofline: {:.2} G ternary products a token at {:.0} GMAC/s allow {most:.0} tokens/s; {:.0} % of \
+                         that is reached, attention and quantization included",
+                        fact.ternary as f64 / 1e9,
+                        peak / 1e9,
+                        100.0 * speed / most
+                    )
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_are_measured_and_quoted_figures_are_not_in_them() {
+        let plan = Plan::new(false, None);
+        let fact = |name| Facts {
+            name,
+            weight_bytes: 1_000_000_000,
+            head_bytes: 600_000_000,
+            ternary: 2_000_000_000,
+            cache_bytes: 1000,
+        };
+        let mut figures = Figures::default();
+        for file in ["TQ2_0-F16", "I2_S-F16"] {
+            figures.add(Key::new(file, FULL, 1, Test::Decode(64)), 12.0);
+            figures.add(Key::new(file, FULL, 1, Test::Prefill(512)), 60.0);
+            figures.add(Key::new(file, FULL, 1, Test::Peak), 1.2e9);
+            figures.add(Key::new(file, FULL, 1, Test::OpenToFirst), 0.4);
+        }
+        figures.add(
+            Key::new("TQ2_0-F16", LlamaBench::NAME, 1, Test::Decode(64)),
+            5.0,
+        );
+        figures.add(Key::machine(1, Test::Bandwidth), 20e9);
+        let mut report = Report::new("peers", "t", "c".into());
+        let facts = [fact("TQ2_0-F16"), fact("I2_S-F16")];
+        tell(&figures, &facts, &plan, &[1], &mut report);
+        let find = |words: &[&str]| {
+            let mut rows = report.targets.iter();
+            let row = rows.find(|row| words.iter().all(|word| row.what.contains(word)));
+            row.unwrap_or_else(|| panic!("{words:?}"))
+        };
+        let row = find(&["decode 64", "bitnet, TQ2_0-F16", "llama.cpp"]);
+        assert_eq!(row.met, Verdict::Met);
+        assert!(row.measured.starts_with("2.40×"), "{}", row.measured);
+        let row = find(&["share of read bandwidth", "I2_S-F16"]);
+        assert_eq!((row.met, row.measured.as_str()), (Verdict::Unmet, "60 %"));
+        assert!(row.note.contains("allow 20.00 tokens/s"), "{}", row.note);
+        for row in report
+            .targets
+            .iter()
+            .filter(|row| row.what.contains("bitnet.cpp"))
+        {
+            assert_eq!(row.met, Verdict::Unmeasured);
+            assert!(!row.measured.contains('×'), "{}", row.measured);
+        }
+        assert!(
+            find(&["I2_S-F16", "1 thread, against bitnet.cpp"])
+                .note
+                .contains(OF)
+        );
+        assert_eq!(find(&["peak resident", "I2_S-F16"]).met, Verdict::Unmet);
+        assert_eq!(find(&["open to first token", "TQ2_0"]).met, Verdict::Met);
+        assert_eq!(find(&["share of the int8 peak"]).met, Verdict::Unmeasured);
+    }
+}

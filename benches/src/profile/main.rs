@@ -1,0 +1,246 @@
+//! Where the time of decode and prefill goes, operation by operation: `cargo xtask profile`.
+//!
+//! The model runs on a backend that keeps time ([`Timed`]); what the operations do not account for is the rest: the
+//! transformer between them, and handing work to the threads.
+
+use anyhow::{Context, Result};
+use bitnet::file::ModelFile;
+use bitnet::{Model, ModelOptions, Session, Want};
+use bitnet_benchmarks::comparison::median;
+use bitnet_benchmarks::machine::{self, with};
+use bitnet_benchmarks::report::{Chart, Report, Table};
+use bitnet_benchmarks::synthetic::Recipe;
+use bitnet_benchmarks::timed::{Clock, Part, Timed};
+use bitnet_core::cpu::CpuBackend;
+use clap::Parser;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Tokens of a prompt that run in one batch, as generating does.
+const BATCH: usize = 256;
+
+/// Profile decode and prefill and write a report.
+#[derive(Parser)]
+struct Arguments {
+    /// The folder that the report is written to
+    #[arg(long, default_value = "benches/report")]
+    report: PathBuf,
+
+    /// The model file; without it, synthetic ones in the shape of BitNet b1.58 2B-4T
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// The bitnet command that writes the synthetic files; without it, the one beside this program
+    #[arg(long)]
+    bitnet: Option<PathBuf>,
+
+    /// The folder for the synthetic files, which are kept; without it, one beside this program
+    #[arg(long)]
+    work: Option<PathBuf>,
+
+    /// Fewer tokens: a look, not a result
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How much is run.
+#[derive(Clone, Copy)]
+struct Plan {
+    rounds: usize,
+    prefill: usize,
+    decode: usize,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let plan = if arguments.quick {
+        Plan {
+            rounds: 1,
+            prefill: 32,
+            decode: 8,
+        }
+    } else {
+        Plan {
+            rounds: 3,
+            prefill: 512,
+            decode: 64,
+        }
+    };
+    let mut command = "cargo xtask profile".to_owned();
+    if arguments.quick {
+        command.push_str(" --quick");
+    }
+    if let Some(model) = &arguments.model {
+        command.push_str(&format!(" --model {}", model.display()));
+    }
+    let mut report = Report::new("profile", "Where the time goes", command);
+    report.note(format!(
+        "Milliseconds of one decoded token, and of a whole prompt of {} tokens: medians of {} round{}. Each operation ends \
+         before the next begins, so times add up; the rest is what happens between them.",
+        plan.prefill,
+        plan.rounds,
+        if plan.rounds == 1 { "" } else { "s: one run each, all alike" },
+    ));
+    report.note_load();
+    for (name, path) in files(arguments)? {
+        let file = ModelFile::open(&path)?;
+        for threads in machine::thread_counts() {
+            eprintln!("profile: {name}, {}", with(threads));
+            profile(&file, &name, threads, plan, &mut report)?;
+        }
+    }
+    println!("{}", report.terminal());
+    report.write(&arguments.report)?;
+    println!("again: {}", report.command);
+    println!("report: {}", arguments.report.join("profile.md").display());
+    Ok(())
+}
+
+/// The files to profile, by name.
+fn files(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
+    if let Some(path) = &arguments.model {
+        let name = path.file_name().unwrap_or(path.as_os_str());
+        return Ok(vec![(name.display().to_string(), path.clone())]);
+    }
+    let own = std::env::current_exe().context("cannot find this program")?;
+    let beside = own.parent().context("this program is in no folder")?;
+    let bitnet = arguments
+        .bitnet
+        .clone()
+        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
+    let work = arguments
+        .work
+        .clone()
+        .unwrap_or_else(|| beside.join("models"));
+    [Recipe::I2S_F16, Recipe::I2S_Q6K, Recipe::TQ1_F16]
+        .into_iter()
+        .map(|recipe| Ok((recipe.name.to_owned(), recipe.file(&bitnet, &work)?)))
+        .collect()
+}
+
+/// Seconds of one run: of each part, then of the rest.
+type Seconds = [f64; Part::ALL.len() + 1];
+
+fn profile(
+    file: &ModelFile,
+    name: &str,
+    threads: usize,
+    plan: Plan,
+    report: &mut Report,
+) -> Result<()> {
+    let backend = Timed::new(CpuBackend::new(Some(threads), None)?);
+    let clock = backend.clock();
+    let model = Model::from_file_on(file, backend, &ModelOptions::default(), |_, _| ())?;
+    let mut session = model.session()?;
+    let tests = [
+        ("decode", plan.decode, 1, plan.decode as f64),
+        ("prefill", plan.prefill, BATCH, 1.0),
+    ];
+    let title = format!("{name}, {} ({})", with(threads), model.device());
+    let mut table = Table::new(
+        title,
+        "",
+        &["operation", "decode ms", "share", "prefill ms", "share"],
+    );
+    let mut columns = Vec::new();
+    for (test, tokens, batch, parts) in tests {
+        // Once for warming up.
+        let mut rounds = Vec::new();
+        for round in 0..=plan.rounds {
+            let seconds = once(&mut session, &clock, tokens, batch)?;
+            if round > 0 {
+                rounds.push(seconds);
+            }
+        }
+        let medians: Seconds = std::array::from_fn(|part| {
+            let values: Vec<f64> = rounds.iter().map(|round| round[part] / parts).collect();
+            median(&values)
+        });
+        columns.push((test, medians));
+    }
+    let names = Part::ALL.iter().map(|part| part.name()).chain(["rest"]);
+    for (part, name) in names.enumerate() {
+        let mut cells = vec![name.to_owned()];
+        for (_, medians) in &columns {
+            let share = medians[part] / medians.iter().sum::<f64>();
+            cells.push(format!("{:.3}", 1e3 * medians[part]));
+            cells.push(format!("{:.1} %", 100.0 * share));
+        }
+        table.row(cells);
+    }
+    let mut all = vec!["all".to_owned()];
+    for (_, medians) in &columns {
+        all.extend([
+            format!("{:.3}", 1e3 * medians.iter().sum::<f64>()),
+            "100.0 %".to_owned(),
+        ]);
+    }
+    table.row(all);
+    report.tables.push(table);
+    draw(&columns, &format!("{name}, {threads} thr"), report);
+    Ok(())
+}
+
+/// Adds the shares to the chart of each test.
+fn draw(columns: &[(&str, Seconds)], series: &str, report: &mut Report) {
+    for (test, medians) in columns {
+        // The first is the one that a page shows.
+        let file = match *test {
+            "decode" => "profile".to_owned(),
+            other => format!("profile-{other}"),
+        };
+        let index = report.charts.iter().position(|chart| chart.name == file);
+        let index = index.unwrap_or_else(|| {
+            let title = format!("Where the time of {test} goes");
+            report
+                .charts
+                .push(Chart::new(&file, &title, "% of the time"));
+            report.charts.len() - 1
+        });
+        let names = Part::ALL.iter().map(|part| part.name()).chain(["rest"]);
+        let total: f64 = medians.iter().sum();
+        for (name, seconds) in names.zip(medians) {
+            report.charts[index].bar(name, series, 100.0 * seconds / total);
+        }
+    }
+}
+
+/// One run from an empty context: prefill in batches, decode one by one, logits of what a generation needs.
+fn once(session: &mut Session, clock: &Arc<Clock>, tokens: usize, batch: usize) -> Result<Seconds> {
+    session.reset();
+    let vocabulary = session.model().vocabulary().max(1);
+    let ids: Vec<u32> = (0..tokens)
+        .map(|index| (index * 7919 % vocabulary) as u32)
+        .collect();
+    clock.reset();
+    let begin = Instant::now();
+    for piece in ids.chunks(batch) {
+        let done = session.tokens().len() + piece.len() == tokens;
+        let want = if batch == 1 || done {
+            Want::Last
+        } else {
+            Want::Nothing
+        };
+        session.forward(piece, want)?;
+    }
+    let total = begin.elapsed();
+    let spent = Part::ALL.map(|part| clock.spent(part));
+    let rest = total.saturating_sub(spent.iter().sum::<Duration>());
+    let all = spent.iter().chain([&rest]);
+    let mut seconds = [0.0; Part::ALL.len() + 1];
+    for (seconds, spent) in seconds.iter_mut().zip(all) {
+        *seconds = spent.as_secs_f64();
+    }
+    Ok(seconds)
+}

@@ -1,0 +1,31 @@
+//! `cargo xtask profile`: where the time of decode and prefill goes, operation by operation.
+
+use crate::program::{build, finish, measuring};
+use anyhow::Result;
+use clap::Args;
+use std::path::PathBuf;
+
+/// What is handed on to the measuring program.
+#[derive(Args)]
+pub(crate) struct Measurement {
+    /// The model file; without it, synthetic ones in the shape of BitNet b1.58 2B-4T
+    #[arg(short, long, value_name = "FILE")]
+    model: Option<PathBuf>,
+
+    /// Fewer tokens: a look, not a result
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Profiles decode and prefill and writes `benches/report`.
+pub(crate) fn run(measurement: &Measurement) -> Result<()> {
+    build()?;
+    let mut profile = measuring("profile")?;
+    if let Some(model) = &measurement.model {
+        profile.arg("--model").arg(model);
+    }
+    if measurement.quick {
+        profile.arg("--quick");
+    }
+    finish(&mut profile, "profile")
+}
