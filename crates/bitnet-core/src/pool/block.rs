@@ -5,7 +5,7 @@
 
 use super::inner::Inner;
 use super::source::Address;
-use super::{Tag, inner, local};
+use super::{Piece, Tag, inner, local};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -32,24 +32,16 @@ unsafe impl Sync for Block {}
 
 impl Block {
     /// # Safety
-    /// `address` must begin at least `len` initialised bytes of a block that `pool` has just handed out and counted:
-    /// a small one of `class`, or else a large one.
-    #[inline]
-    pub(super) unsafe fn new(
-        pool: &Inner,
-        address: Address,
-        len: usize,
-        class: Option<u8>,
-        tag: Tag,
-        watched: bool,
-    ) -> Self {
+    /// `piece` must be one of at least `len` bytes that `pool` has just handed out and counted.
+    #[inline(always)]
+    pub(super) unsafe fn new(pool: &Inner, piece: Piece, len: usize, tag: Tag) -> Self {
         Self {
-            address,
+            address: piece.address,
             len,
             pool: NonNull::from(pool),
-            class,
+            class: piece.class,
             tag,
-            watched,
+            watched: piece.watched,
         }
     }
 
