@@ -28,6 +28,7 @@ mod inner;
 mod leak;
 mod local;
 mod regions;
+mod shared;
 mod source;
 mod stats;
 mod tag;
@@ -37,6 +38,7 @@ pub use block::Block;
 pub use buffer::Buffer;
 pub use leak::{Leak, LeakGuard, LeakReport};
 pub use regions::{Regions, Shortage, Taken};
+pub(crate) use shared::Shared;
 pub use source::{BlockSource, HostMemory, HostRegion};
 pub(crate) use stats::Size;
 pub use stats::{PoolStats, TagStats};
@@ -133,7 +135,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit or the system leaves no room, after unused memory was given back.
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
         let taken = self.take(bytes, alignment, tag);
         let Some(taken) = taken else {
@@ -152,7 +154,7 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub fn allocate_uninit(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
         match self.take(bytes, alignment, tag) {
             // SAFETY: just handed out and counted.
