@@ -196,9 +196,10 @@ mod tests {
     fn nodes_wander_between_threads() {
         let values: Vec<_> = (0..4 * KEPT).map(Shared::new).collect();
         let clones = values.clone();
+        let sum: usize = (0..4 * KEPT).sum();
         let worker = thread::spawn(move || clones.iter().map(|value| **value).sum::<usize>());
         drop(values);
-        assert_eq!(worker.join().unwrap(), (0..4 * KEPT).sum());
+        assert_eq!(worker.join().unwrap(), sum);
         let again: Vec<_> = (0..4 * KEPT).map(Shared::new).collect();
         assert!(again.iter().enumerate().all(|(i, value)| **value == i));
     }
