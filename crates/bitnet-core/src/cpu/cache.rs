@@ -4,8 +4,8 @@
 //! of twice the size, up to the capacity: each position is copied at most twice on average, and the pool reuses what
 //! was outgrown.
 
-use super::shape_error;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::zero_copy::Movement;
 use crate::{Error, Heads, Result};
 
 /// Positions that a layer's first buffers have room for.
@@ -58,16 +58,22 @@ impl Floats {
         }
         let target = len.max(2 * self.room()).max(first).min(capacity);
         let mut buffer = pool.buffer_uninit(target, Tag::KvCache)?;
-        buffer[..self.len].copy_from_slice(self.as_slice());
+        if self.len > 0 {
+            buffer[..self.len].copy_from_slice(self.as_slice());
+            let bytes = self.len * size_of::<f32>();
+            pool.zero_copy().record(Movement::Copy, bytes);
+        }
         self.buffer = Some(buffer);
         Ok(())
     }
 
-    /// Appends to room that is there.
-    fn extend(&mut self, new: &[f32]) {
-        if let Some(buffer) = &mut self.buffer {
-            buffer[self.len..][..new.len()].copy_from_slice(new);
-            self.len += new.len();
+    /// `len` more floats of any value, in room that is there.
+    fn extend(&mut self, len: usize) -> &mut [f32] {
+        let start = self.len;
+        self.len += len;
+        match &mut self.buffer {
+            Some(buffer) => &mut buffer[start..self.len],
+            None => &mut [],
         }
     }
 }
@@ -126,29 +132,30 @@ impl CpuCache {
             .sum()
     }
 
-    /// Adds whole positions to `layer`.
-    pub(super) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) -> Result<()> {
+    /// Adds `positions` to `layer`: the places for their keys and for their values, `[positions, kv heads · dim]` each,
+    /// all of which the caller writes.
+    pub(super) fn append(
+        &mut self,
+        layer: usize,
+        positions: usize,
+    ) -> Result<(&mut [f32], &mut [f32])> {
         let (stride, capacity) = (self.stride(), self.capacity);
         let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer))?;
-        if keys.len() != values.len() || !keys.len().is_multiple_of(stride) {
-            return Err(shape_error("keys and values", keys.len(), values.len()));
-        }
-        let positions = (layer.keys.len + keys.len()) / stride;
-        if positions > capacity {
+        let all = positions.saturating_add(layer.keys.len / stride);
+        if all > capacity {
             return Err(Error::Shape {
                 what: "KV cache".into(),
                 expected: format!("at most {capacity} positions"),
-                found: format!("{positions} positions"),
+                found: format!("{all} positions"),
             });
         }
         let (first, most) = (FIRST * stride, capacity.saturating_mul(stride));
-        for (store, new) in [(&mut layer.keys, keys), (&mut layer.values, values)] {
-            store.reserve(&self.pool, first, store.len + new.len(), most)?;
+        for store in [&mut layer.keys, &mut layer.values] {
+            store.reserve(&self.pool, first, all * stride, most)?;
         }
         // Both or neither.
-        layer.keys.extend(keys);
-        layer.values.extend(values);
-        Ok(())
+        let new = positions * stride;
+        Ok((layer.keys.extend(new), layer.values.extend(new)))
     }
 
     pub(super) fn layer(&self, layer: usize) -> Result<(&[f32], &[f32])> {

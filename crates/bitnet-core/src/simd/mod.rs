@@ -50,6 +50,6 @@ pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
 pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
 pub(crate) use attention::Attend;
-pub(crate) use norm::RmsNorm;
+pub(crate) use norm::{RmsNorm, RmsNormInto};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;

@@ -386,6 +386,7 @@ proptest! {
             let mut results = on_each!(|isa| changed(x, |x| RmsNorm(x, &gain, 1e-5).eval(isa)));
             results.push(changed(x, |x| rms_norm_in_place(x, &gain, 1e-5)));
             results.push(changed(x, |x| scalar::rms_norm_in_place(x, &gain, 1e-5)));
+            results.extend(on_each!(|isa| filled(x.len(), |out| RmsNormInto(x, &gain, 1e-5, out).eval(isa))));
             for result in results {
                 prop_assert_eq!(&bits(&result), &expected);
             }
