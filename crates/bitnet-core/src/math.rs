@@ -174,12 +174,12 @@ pub fn relu2(x: f32) -> f32 {
     relu(x) * relu(x)
 }
 
-/// Adds sixteen partial sums in the fixed tree that every reduction of this crate ends with:
-/// 16 → 8 → 4 → 2 → 1, lane `i` with lane `i + half`.
+/// Adds partial sums, a power of two of them, in the fixed tree that every reduction of this crate ends with:
+/// … → 8 → 4 → 2 → 1, lane `i` with lane `i + half`.
 #[inline(always)]
-pub fn tree_sum(lanes: [f32; 16]) -> f32 {
-    let mut lanes = lanes;
-    let mut width = 8;
+pub fn tree_sum<const LANES: usize>(mut lanes: [f32; LANES]) -> f32 {
+    const { assert!(LANES.is_power_of_two()) };
+    let mut width = LANES / 2;
     while width > 0 {
         for i in 0..width {
             lanes[i] += lanes[i + width];

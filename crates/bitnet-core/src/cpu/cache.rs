@@ -8,6 +8,7 @@
 use super::shape_error;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::simd::{KeysValues, POSITIONS};
+use crate::zero_copy::Movement;
 use crate::{Error, Heads, Result};
 
 /// Positions that a layer's first buffers have room for.
@@ -55,6 +56,8 @@ impl Layer {
             let used = self.positions.next_multiple_of(POSITIONS) * stride;
             keys[..used].copy_from_slice(&old_keys[..used]);
             values[..used].copy_from_slice(&old_values[..used]);
+            let bytes = 2 * used * size_of::<f32>();
+            pool.zero_copy().record(Movement::Copy, bytes);
         }
         self.buffers = Some([keys, values]);
         Ok(())

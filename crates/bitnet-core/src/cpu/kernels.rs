@@ -2,7 +2,9 @@
 
 use super::integer::IntegerKernels;
 use crate::Gate;
-use crate::simd::{Add, Attend, Dot, Gated, KeysValues, Quantize, RmsNorm, ZipInPlace};
+use crate::simd::{
+    Add, Attend, Dot, Gated, KeysValues, Quantize, RmsNorm, RmsNormInto, ZipInPlace,
+};
 use rten_simd::SimdOp;
 
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
@@ -18,6 +20,8 @@ pub(super) struct Kernels {
     pub(super) dot_f16: fn(&[f32], &[u8]) -> f32,
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
+    /// RMSNorm of the first into the last.
+    pub(super) rms_norm_into: fn(&[f32], &[f32], f32, &mut [f32]),
     /// int8 by absmax; returns the scale.
     pub(super) quantize: fn(&[f32], &mut [i8]) -> f32,
     /// gate(g)·u into g.
@@ -40,6 +44,7 @@ impl Kernels {
             dot: |a, b| F::run(Dot(a, b)),
             dot_f16,
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
+            rms_norm_into: |x, gain, eps, out| F::run(RmsNormInto(x, gain, eps, out)),
             quantize: |x, q| F::run(Quantize(x, q)),
             gate: |g, u, function| F::run(Gated(g, u, function)),
             attend: |queries, keys_values, out| {

@@ -169,6 +169,24 @@ impl CpuBackend {
         self.pool.zero_copy().record(movement, bytes);
     }
 
+    /// RMSNorm of every row of `x`, which is `tokens × width`, into new rows.
+    fn normed(&self, x: &[f32], width: usize, norm: Norm<'_, Vec<f32>>) -> Result<Rows> {
+        if norm.gain.len() != width {
+            return Err(shape_error("norm gain", width, norm.gain.len()));
+        }
+        let mut rows = Rows::new(&self.pool, x.len() / width.max(1), width)?;
+        let chunk = self.chunk(Operation::Norm, rows.tokens, 1, x.len()) * width;
+        self.threads
+            .chunks(&mut rows.values, chunk, |index, piece| {
+                let x = &x[index * chunk..][..piece.len()];
+                for (row, out) in x.chunks_exact(width).zip(piece.chunks_exact_mut(width)) {
+                    (self.kernels.rms_norm_into)(row, norm.gain, norm.eps, out);
+                }
+                Ok(())
+            })?;
+        Ok(rows)
+    }
+
     /// RMSNorm of every row.
     fn norm(&self, rows: &mut Rows, norm: Norm<'_, Vec<f32>>) -> Result<()> {
         if norm.gain.len() != rows.width {
@@ -215,7 +233,6 @@ impl CpuBackend {
                 *sum = q.iter().map(|q| i32::from(*q)).sum();
             }
         }
-        self.moved(Movement::Copy, int8.q.len());
         Ok(CpuActivation {
             rows,
             int8: Some(int8),
@@ -283,7 +300,7 @@ impl Backend for CpuBackend {
     }
 
     fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Rotations> {
-        Ok(Rotations::new(rope, first, count))
+        Rotations::new(&self.pool, rope, first, count)
     }
 
     fn embed(&self, table: &WeightMatrix, tokens: &[u32]) -> Result<Rows> {
@@ -311,10 +328,13 @@ impl Backend for CpuBackend {
         norm: Option<Norm<'_, Vec<f32>>>,
         activations: Activations,
     ) -> Result<CpuActivation> {
-        let mut rows = x.copy(&self.pool)?;
-        if let Some(norm) = norm {
-            self.norm(&mut rows, norm)?;
-        }
+        let rows = match norm {
+            Some(norm) => self.normed(&x.values, x.width, norm)?,
+            None => {
+                self.moved(Movement::Copy, size_of_val(&x.values[..]));
+                x.copy(&self.pool)?
+            }
+        };
         self.activation(rows, activations)
     }
 
@@ -369,11 +389,10 @@ impl Backend for CpuBackend {
                     (self.kernels.rms_norm)(head, norm.gain, norm.eps);
                 }
             }
-            let width = rows.width;
-            for (token, row) in rows.values.chunks_exact_mut(width).enumerate() {
-                for head in row.chunks_exact_mut(heads.dim) {
-                    rotations.apply(token, head);
-                }
+        }
+        for (rows, count) in [(q, heads.query), (&mut k, heads.kv)] {
+            for (index, head) in rows.values.chunks_exact_mut(heads.dim).enumerate() {
+                rotations.apply(index / count, head);
             }
         }
         self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
@@ -450,10 +469,8 @@ impl Backend for CpuBackend {
         norm: Norm<'_, Vec<f32>>,
         table: &WeightMatrix,
     ) -> Result<Vec<f32>> {
-        let mut rows = Rows::new(&self.pool, x.tokens.saturating_sub(first), x.width)?;
         let start = first.min(x.tokens) * x.width;
-        rows.values.copy_from_slice(&x.values[start..]);
-        self.norm(&mut rows, norm)?;
+        let rows = self.normed(&x.values[start..], x.width, norm)?;
         // Logits are the caller's, not the pool's.
         let len = rows.tokens.saturating_mul(table.rows());
         let mut logits = Vec::new();

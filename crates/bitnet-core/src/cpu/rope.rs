@@ -1,46 +1,62 @@
 //! Rotary position embedding: cos and sin of position × frequency, computed in f64 by a portable library so that
 //! every machine rotates by the same bits.
 
-use crate::{Rope, RopePairs};
+use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::{Result, Rope, RopePairs};
 
-/// The rotations of a run of positions: `count × dims/2` pairs (cos, sin).
-#[derive(Debug, Clone)]
+/// The rotations of a run of positions.
+#[derive(Debug)]
 pub struct Rotations {
     pairs: RopePairs,
-    table: Vec<(f32, f32)>,
+    /// cos and sin: `count × dims/2 × 2`.
+    table: Buffer<[f32; 2]>,
     half: usize,
 }
 
 impl Rotations {
-    pub(super) fn new(rope: &Rope, first: usize, count: usize) -> Self {
+    /// The rotations of `count` positions from `first`, in memory of `pool`.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub(super) fn new(
+        pool: &HybridMemoryPool,
+        rope: &Rope,
+        first: usize,
+        count: usize,
+    ) -> Result<Self> {
         let half = rope.dims / 2;
-        let frequencies: Vec<f64> = (0..half)
-            .map(|i| {
-                let exponent = -2.0 * i as f64 / rope.dims as f64;
-                let divisor = rope.divisors.get(i).copied().unwrap_or(1.0);
-                libm::pow(f64::from(rope.base), exponent) / f64::from(divisor)
-            })
-            .collect();
-        let angles = (first..first + count)
-            .flat_map(|position| frequencies.iter().map(move |f| position as f64 * f));
-        let table = angles
-            .map(|a| (libm::cos(a) as f32, libm::sin(a) as f32))
-            .collect();
-        Self {
+        let frequencies = pool.buffer_from_fn(half, Tag::Scratch, |i| {
+            let exponent = -2.0 * i as f64 / rope.dims as f64;
+            let divisor = rope.divisors.get(i).copied().unwrap_or(1.0);
+            libm::pow(f64::from(rope.base), exponent) / f64::from(divisor)
+        })?;
+        let len = count.saturating_mul(half);
+        let table = pool.buffer_from_fn(len, Tag::Scratch, |i| {
+            let angle = (first + i / half) as f64 * frequencies[i % half];
+            [libm::cos(angle) as f32, libm::sin(angle) as f32]
+        })?;
+        Ok(Self {
             pairs: rope.pairs,
             table,
             half,
-        }
+        })
     }
 
-    /// Rotates one head of the `index`-th position of the run.
-    pub(super) fn apply(&self, index: usize, head: &mut [f32]) {
+    /// What turns a head of the `index`-th position of the run: places of two elements, cos and sin.
+    fn turns(&self, index: usize) -> impl Iterator<Item = (usize, usize, f32, f32)> {
         let turns = &self.table[index * self.half..][..self.half];
-        for (i, (cos, sin)) in turns.iter().enumerate() {
+        turns.iter().enumerate().map(|(i, &[cos, sin])| {
             let (a, b) = match self.pairs {
                 RopePairs::HalfSplit => (i, i + self.half),
                 RopePairs::Interleaved => (2 * i, 2 * i + 1),
             };
+            (a, b, cos, sin)
+        })
+    }
+
+    /// Rotates one head of the `index`-th position of the run.
+    pub(super) fn apply(&self, index: usize, head: &mut [f32]) {
+        for (a, b, cos, sin) in self.turns(index) {
             let (x, y) = (head[a], head[b]);
             head[a] = x * cos - y * sin;
             head[b] = x * sin + y * cos;
@@ -59,8 +75,9 @@ mod tests {
             base: 500_000.0,
             divisors: Vec::new(),
         };
-        let mut head = vec![1.0, 2.0, 3.0, 4.0];
-        Rotations::new(&rope, 1, 1).apply(0, &mut head);
+        let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
+        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, 1).unwrap();
+        rotations.apply(0, &mut head);
         head
     }
 
@@ -72,9 +89,9 @@ mod tests {
 
     #[test]
     fn rotates_as_the_references_do() {
-        let expected = [-1.984_111, 1.994_341, 2.462_378, 4.002_824];
+        let expected = [-1.984_111, 1.994_341, 2.462_378, 4.002_824, 5.0];
         assert_close(&rotate(RopePairs::HalfSplit), &expected);
-        let expected = [-1.142_64, 1.922_076, 2.994_34, 4.004_239];
+        let expected = [-1.142_64, 1.922_076, 2.994_34, 4.004_239, 5.0];
         assert_close(&rotate(RopePairs::Interleaved), &expected);
     }
 
@@ -86,7 +103,8 @@ mod tests {
             base: 500_000.0,
             divisors: Vec::new(),
         };
-        let (cos, sin) = Rotations::new(&rope, 1000, 1).table[1];
+        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1000, 1).unwrap();
+        let [cos, sin] = rotations.table[1];
         assert!(
             (cos + 0.585_956).abs() < 2e-6 && (sin + 0.810_343).abs() < 2e-6,
             "{cos} {sin}"

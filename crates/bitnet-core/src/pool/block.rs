@@ -5,7 +5,7 @@
 
 use super::inner::Inner;
 use super::source::Address;
-use super::{Tag, inner, local};
+use super::{Piece, Tag, inner, local};
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
@@ -18,11 +18,40 @@ pub struct Block {
     address: Address,
     len: usize,
     pool: NonNull<Inner>,
-    /// The size class; `None` for a large block.
-    class: Option<u8>,
-    tag: Tag,
-    /// Whether a leak guard knows it.
-    watched: bool,
+    kind: Kind,
+}
+
+/// Size class, tag, and whether a leak guard knows it, in one word: a block is four words, which a processor copies
+/// without waiting for parts of them.
+#[derive(Clone, Copy)]
+struct Kind(usize);
+
+impl Kind {
+    /// In place of the class of a large block.
+    const LARGE: u8 = u8::MAX;
+
+    #[inline(always)]
+    fn new(class: Option<u8>, tag: Tag, watched: bool) -> Self {
+        let class = usize::from(class.unwrap_or(Self::LARGE));
+        Self(class | tag.index() << 8 | usize::from(watched) << 16)
+    }
+
+    #[inline(always)]
+    fn class(self) -> Option<u8> {
+        let class = self.0 as u8;
+        (class != Self::LARGE).then_some(class)
+    }
+
+    #[inline(always)]
+    fn tag(self) -> Tag {
+        let tag = Tag::ALL.get(usize::from((self.0 >> 8) as u8));
+        tag.copied().unwrap_or(Tag::Other)
+    }
+
+    #[inline(always)]
+    fn watched(self) -> bool {
+        self.0 >> 16 != 0
+    }
 }
 
 // SAFETY: a block owns its bytes alone, and the pool's state behind the pointer is shared by means of atomics and locks.
@@ -32,24 +61,14 @@ unsafe impl Sync for Block {}
 
 impl Block {
     /// # Safety
-    /// `address` must begin at least `len` initialised bytes of a block that `pool` has just handed out and counted:
-    /// a small one of `class`, or else a large one.
-    #[inline]
-    pub(super) unsafe fn new(
-        pool: &Inner,
-        address: Address,
-        len: usize,
-        class: Option<u8>,
-        tag: Tag,
-        watched: bool,
-    ) -> Self {
+    /// `piece` must be one of at least `len` bytes that `pool` has just handed out and counted.
+    #[inline(always)]
+    pub(super) unsafe fn new(pool: &Inner, piece: Piece, len: usize, tag: Tag) -> Self {
         Self {
-            address,
+            address: piece.address,
             len,
             pool: NonNull::from(pool),
-            class,
-            tag,
-            watched,
+            kind: Kind::new(piece.class, tag, piece.watched),
         }
     }
 
@@ -65,7 +84,7 @@ impl Block {
 
     /// What it is for.
     pub fn tag(&self) -> Tag {
-        self.tag
+        self.kind.tag()
     }
 
     /// Its first byte, aligned as was asked for. All [`len`](Self::len) bytes are initialised, and must stay so.
@@ -107,7 +126,7 @@ impl fmt::Debug for Block {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Block")
             .field("len", &self.len)
-            .field("tag", &self.tag)
+            .field("tag", &self.tag())
             .finish_non_exhaustive()
     }
 }
@@ -115,17 +134,18 @@ impl fmt::Debug for Block {
 impl Drop for Block {
     #[inline]
     fn drop(&mut self) {
-        if self.watched || self.class.is_none() {
+        let (class, watched) = (self.kind.class(), self.kind.watched());
+        if watched || class.is_none() {
             // SAFETY: the pool lives until this block is counted as freed, which comes below.
-            unsafe { self.pool.as_ref() }.leave(self.address, self.watched, self.class.is_none());
+            unsafe { self.pool.as_ref() }.leave(self.address, watched, class.is_none());
         }
         // SAFETY: the pool is valid as above; class and address came together from it, and the block ends here.
         unsafe {
             local::free(
                 self.pool.as_ptr(),
-                self.class,
+                class,
                 self.address,
-                self.tag,
+                self.kind.tag(),
                 self.len,
             );
         }

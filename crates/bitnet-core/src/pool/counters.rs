@@ -53,9 +53,10 @@ fn bump(count: &AtomicU64, by: u64) {
 }
 
 impl Counters {
-    /// Counts a block taken, by the thread that owns these counters.
+    /// Counts a block taken, by the thread that owns these counters. Whether its balance wants [`Peak::flush`] now.
     #[inline]
-    pub(super) fn take(&self, tag: Tag, bytes: usize, peak: &Peak) {
+    #[must_use]
+    pub(super) fn take(&self, tag: Tag, bytes: usize) -> bool {
         let counts = &self.tags[tag.index()];
         bump(&counts.taken, 1);
         bump(&counts.taken_bytes, bytes as u64);
@@ -64,19 +65,17 @@ impl Counters {
         if net > self.high.load(Ordering::Relaxed) {
             self.high.store(net, Ordering::Relaxed);
         }
-        if net > QUANTUM {
-            peak.flush(self);
-        }
+        net > QUANTUM
     }
 
-    /// What must happen before [`free`](Self::free), while the pool surely lives.
+    /// What must happen before [`free`](Self::free), while the pool surely lives. Whether the balance wants
+    /// [`Peak::flush`] now, which is the last moment.
     #[inline]
-    pub(super) fn before_free(&self, bytes: usize, peak: &Peak) {
+    #[must_use]
+    pub(super) fn before_free(&self, bytes: usize) -> bool {
         let net = self.net.load(Ordering::Relaxed) - bytes as i64;
         self.net.store(net, Ordering::Relaxed);
-        if net < -QUANTUM {
-            peak.flush(self);
-        }
+        net < -QUANTUM
     }
 
     /// Counts a block freed, by the thread that owns these counters. When the last block is freed, the pool may be

@@ -6,25 +6,31 @@ use super::counters::{CLOSED, Counters, FLUSH};
 use super::inner::{Inner, sweep_orphans};
 use super::regions::Shortage;
 use super::source::Address;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
 use std::sync::{Arc, Weak};
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local { caches: Vec::new(), last: 0 }) };
+    static LOCAL: RefCell<Local> = const { RefCell::new(Local { caches: Vec::new() }) };
+    /// The cache used last, and which pool's it is. Without a destructor, so that looking is one load; whoever removes
+    /// caches forgets it first.
+    static LAST: Cell<Option<(u64, NonNull<Cache>)>> = const { Cell::new(None) };
 }
 
 /// The caches of one thread, one for each pool it has used.
 struct Local {
-    caches: Vec<Cache>,
-    /// Index of the one used last.
-    last: usize,
+    caches: Vec<Owned>,
 }
+
+/// A cache at an address that [`LAST`] may name.
+struct Owned(NonNull<Cache>);
 
 struct Cache {
     pool_id: u64,
     pool: Weak<Inner>,
     counters: Arc<Counters>,
-    bins: Box<[Bin; classes::COUNT]>,
+    bins: [Bin; classes::COUNT],
     /// Bytes of the blocks in the bins.
     held: usize,
     /// The most bytes the bins may hold.
@@ -33,6 +39,7 @@ struct Cache {
 
 /// Free blocks of one size.
 struct Bin {
+    /// With room for `depth` once there was one.
     blocks: Vec<Address>,
     size: usize,
     /// The most blocks it may hold.
@@ -59,19 +66,53 @@ impl Bin {
     }
 }
 
+/// The cache used last, if it is the pool's of this id.
+///
+/// # Safety
+/// Nothing else may borrow a cache of this thread while the result lives: who holds it calls nothing that looks for a
+/// cache.
+#[inline(always)]
+unsafe fn last<'a>(pool_id: u64) -> Option<&'a mut Cache> {
+    match LAST.get() {
+        // SAFETY: `LAST` names a cache that is alive, and this thread's; nothing else borrows it, as the caller promises.
+        Some((id, mut cache)) if id == pool_id => Some(unsafe { cache.as_mut() }),
+        _ => None,
+    }
+}
+
 /// A block of `class`, counted; `None` if memory is short. Scalars in, a scalar out: what callers make of it need not
-/// go through memory.
+/// go through memory. What is rare leaves by a call at the very end, so that the rest saves no registers.
 pub(super) fn take(inner: &Inner, class: usize, tag: Tag, bytes: usize) -> Option<Address> {
-    let work = |cache: &mut Cache| {
+    // SAFETY: the borrow ends before anything is called.
+    if let Some(cache) = unsafe { last(inner.id) } {
         let bin = &mut cache.bins[class];
-        let block = match bin.blocks.pop() {
-            Some(block) => {
-                cache.held -= bin.size;
-                block
-            }
+        if let Some(block) = bin.blocks.pop() {
+            cache.held -= bin.size;
+            return if cache.counters.take(tag, bytes) {
+                flush_peak(inner, &cache.counters, block)
+            } else {
+                Some(block)
+            };
+        }
+    }
+    take_beyond(inner, class, tag, bytes)
+}
+
+#[cold]
+fn flush_peak(inner: &Inner, counters: &Counters, block: Address) -> Option<Address> {
+    inner.peak.flush(counters);
+    Some(block)
+}
+
+/// [`take`] where the cache used last has no block, or is another pool's.
+#[cold]
+fn take_beyond(inner: &Inner, class: usize, tag: Tag, bytes: usize) -> Option<Address> {
+    let work = |cache: &mut Cache| {
+        let block = match cache.pop(class) {
+            Some(block) => block,
             None => cache.refill(inner, class).ok()?,
         };
-        cache.counters.take(tag, bytes, &inner.peak);
+        cache.count(inner, tag, bytes);
         Some(block)
     };
     // SAFETY: a reference is valid.
@@ -96,7 +137,7 @@ fn take_without_cache(inner: &Inner, class: usize, tag: Tag, bytes: usize) -> Op
 pub(super) fn count_large(inner: &Inner, tag: Tag, bytes: usize) {
     let work = |cache: &mut Cache| {
         cache.counters.miss();
-        cache.counters.take(tag, bytes, &inner.peak);
+        cache.count(inner, tag, bytes);
         inner.peak.flush(&cache.counters);
     };
     // SAFETY: a reference is valid.
@@ -117,18 +158,73 @@ pub(super) unsafe fn free(
     tag: Tag,
     bytes: usize,
 ) {
+    // SAFETY: `inner` is valid, for the block is not counted yet; the borrow ends before anything is called.
+    if let (Some(class), Some(cache)) = (class, unsafe { last((*inner).id) }) {
+        let bin = &mut cache.bins[usize::from(class)];
+        let held = cache.held + bin.size;
+        if held <= cache.limit && bin.blocks.len() < bin.blocks.capacity() {
+            bin.blocks.push(address);
+            cache.held = held;
+            return if cache.counters.before_free(bytes) {
+                // SAFETY: as the caller promises; the block is back.
+                unsafe { free_and_flush_peak(inner, Arc::as_ptr(&cache.counters), tag, bytes) }
+            } else {
+                cache.counters.free(tag, bytes);
+                // From here on the pool may be gone.
+                match cache.counters.signal() {
+                    0 => {}
+                    signal => obey(signal),
+                }
+            };
+        }
+    }
+    // SAFETY: as the caller promises; nothing was counted or put.
+    unsafe { free_beyond(inner, class, address, tag, bytes) }
+}
+
+/// The end of [`free`] once this thread has freed much that others took. Pointers, for the pool and this thread's
+/// cache may be gone before this returns.
+///
+/// # Safety
+/// `inner` must be valid until the block is counted, which must be back; `counters` must be this thread's.
+#[cold]
+unsafe fn free_and_flush_peak(
+    inner: *const Inner,
+    counters: *const Counters,
+    tag: Tag,
+    bytes: usize,
+) {
+    let signal = {
+        // SAFETY: the cache that owns them goes in `obey` at the earliest.
+        let counters = unsafe { &*counters };
+        // SAFETY: valid, for the block is not counted yet.
+        unsafe { &*inner }.peak.flush(counters);
+        counters.free(tag, bytes);
+        counters.signal()
+    };
+    obey(signal);
+}
+
+/// [`free`] where the cache used last has no room, or is another pool's.
+///
+/// # Safety
+/// As for [`free`].
+#[cold]
+unsafe fn free_beyond(
+    inner: *const Inner,
+    class: Option<u8>,
+    address: Address,
+    tag: Tag,
+    bytes: usize,
+) {
     let work = |cache: &mut Cache| {
         // SAFETY: valid, for the block is not counted yet.
         let pool = unsafe { &*inner };
-        match class {
-            Some(class) => {
-                cache.put(pool, usize::from(class), address);
-                cache.counters.before_free(bytes, &pool.peak);
-            }
-            None => {
-                cache.counters.before_free(bytes, &pool.peak);
-                pool.peak.flush(&cache.counters);
-            }
+        if let Some(class) = class {
+            cache.put(pool, usize::from(class), address);
+        }
+        if cache.counters.before_free(bytes) || class.is_none() {
+            pool.peak.flush(&cache.counters);
         }
         // From here on the pool may be gone.
         cache.counters.free(tag, bytes);
@@ -136,7 +232,6 @@ pub(super) unsafe fn free(
     };
     // SAFETY: valid when `work` begins, as the caller promises.
     match unsafe { with_cache(inner, work) } {
-        Some(0) => {}
         Some(signal) => obey(signal),
         // SAFETY: as the caller promises; nothing was counted or put.
         None => unsafe { free_without_cache(inner, class, address, tag, bytes) },
@@ -182,7 +277,7 @@ pub(super) fn obey(signal: u8) {
         // The caches of closed pools go, and then the pools that nobody has blocks of.
         let closed = LOCAL.try_with(|local| {
             let mut local = local.try_borrow_mut().ok()?;
-            local.last = 0;
+            LAST.set(None);
             let closed = local
                 .caches
                 .extract_if(.., |cache| cache.counters.signal() & CLOSED != 0);
@@ -219,20 +314,13 @@ pub(super) fn flush(only: Option<&Inner>) {
 ///
 /// # Safety
 /// `inner` must be valid until `work` begins.
-#[inline]
 unsafe fn with_cache<R>(inner: *const Inner, work: impl FnOnce(&mut Cache) -> R) -> Option<R> {
     LOCAL
         .try_with(|local| {
             let mut local = local.try_borrow_mut().ok()?;
-            let local = &mut *local;
             // SAFETY: valid, as the caller promises.
-            let id = unsafe { (*inner).id };
-            let is_last = |cache: &Cache| cache.pool_id == id;
-            if !local.caches.get(local.last).is_some_and(is_last) {
-                // SAFETY: as above.
-                local.last = local.find(unsafe { &*inner });
-            }
-            let cache = local.caches.get_mut(local.last)?;
+            let cache = local.find(unsafe { &*inner });
+            LAST.set(Some((cache.pool_id, cache.0)));
             Some(work(cache))
         })
         .ok()
@@ -240,31 +328,85 @@ unsafe fn with_cache<R>(inner: *const Inner, work: impl FnOnce(&mut Cache) -> R)
 }
 
 impl Local {
-    /// The index of the pool's cache, made if there is none.
-    #[cold]
-    fn find(&mut self, inner: &Inner) -> usize {
+    /// The pool's cache, made if there is none.
+    fn find(&mut self, inner: &Inner) -> &mut Owned {
         let found = self.caches.iter().position(|c| c.pool_id == inner.id);
-        found.unwrap_or_else(|| {
+        let index = found.unwrap_or_else(|| {
             // Pools come and go; the caches of those that went are forgotten.
+            LAST.set(None);
             self.caches.retain(|cache| cache.pool.strong_count() > 0);
-            self.caches.push(Cache {
-                pool_id: inner.id,
-                pool: inner.me.clone(),
-                counters: inner.register(),
-                bins: Box::new(std::array::from_fn(|class| {
-                    Bin::new(class, inner.options.thread_cache)
-                })),
-                held: 0,
-                limit: inner.options.thread_cache,
-            });
+            self.caches.push(Owned::new(Cache::new(inner)));
             self.caches.len() - 1
-        })
+        });
+        &mut self.caches[index]
+    }
+}
+
+impl Drop for Local {
+    /// The thread ends.
+    fn drop(&mut self) {
+        LAST.set(None);
+    }
+}
+
+impl Owned {
+    fn new(cache: Cache) -> Self {
+        Self(NonNull::from(Box::leak(Box::new(cache))))
+    }
+}
+
+impl Deref for Owned {
+    type Target = Cache;
+
+    fn deref(&self) -> &Cache {
+        // SAFETY: made from a box that only `drop` takes back; `last` is the only other way to the cache, and its
+        // result does not live while others look.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl DerefMut for Owned {
+    fn deref_mut(&mut self) -> &mut Cache {
+        // SAFETY: as for `deref`, and `&mut self` keeps other borrows away.
+        unsafe { self.0.as_mut() }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: `new` made it from a box, and `LAST` has been made to forget it.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }
 
 impl Cache {
+    fn new(inner: &Inner) -> Self {
+        let limit = inner.options.thread_cache;
+        Self {
+            pool_id: inner.id,
+            pool: inner.me.clone(),
+            counters: inner.register(),
+            bins: std::array::from_fn(|class| Bin::new(class, limit)),
+            held: 0,
+            limit,
+        }
+    }
+
+    fn pop(&mut self, class: usize) -> Option<Address> {
+        let bin = &mut self.bins[class];
+        let block = bin.blocks.pop()?;
+        self.held -= bin.size;
+        Some(block)
+    }
+
+    /// Counts a block taken.
+    fn count(&self, inner: &Inner, tag: Tag, bytes: usize) {
+        if self.counters.take(tag, bytes) {
+            inner.peak.flush(&self.counters);
+        }
+    }
+
     /// A block from the shared lists, and a few more for later.
-    #[cold]
     fn refill(&mut self, inner: &Inner, class: usize) -> Result<Address, Shortage> {
         if self.counters.signal() & FLUSH != 0 {
             self.flush(inner);
@@ -272,6 +414,7 @@ impl Cache {
         let bin = &mut self.bins[class];
         let room = self.limit.saturating_sub(self.held) / bin.size;
         let more = (bin.depth / 2).min(room);
+        bin.blocks.reserve_exact(bin.depth);
         let mut block = inner
             .central
             .take(class, more, &mut bin.blocks, &inner.regions);
@@ -287,19 +430,18 @@ impl Cache {
         block
     }
 
-    #[inline]
     fn put(&mut self, inner: &Inner, class: usize, block: Address) {
         let bin = &mut self.bins[class];
         if self.held + bin.size > self.limit || bin.blocks.len() >= bin.depth {
             return self.put_after_spilling(inner, class, block);
         }
         self.held += bin.size;
+        bin.blocks.reserve_exact(bin.depth - bin.blocks.len());
         bin.blocks.push(block);
     }
 
     /// Makes room for a block of `class`: half of its bin goes to the shared lists, or everything if the other bins
     /// are what fills the cache.
-    #[cold]
     fn put_after_spilling(&mut self, inner: &Inner, class: usize, block: Address) {
         let bin = &mut self.bins[class];
         if bin.blocks.is_empty() {

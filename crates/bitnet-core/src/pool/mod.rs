@@ -28,6 +28,7 @@ mod inner;
 mod leak;
 mod local;
 mod regions;
+mod shared;
 mod source;
 mod stats;
 mod tag;
@@ -37,6 +38,7 @@ pub use block::Block;
 pub use buffer::Buffer;
 pub use leak::{Leak, LeakGuard, LeakReport};
 pub use regions::{Regions, Shortage, Taken};
+pub(crate) use shared::Shared;
 pub use source::{BlockSource, HostMemory, HostRegion};
 pub(crate) use stats::Size;
 pub use stats::{PoolStats, TagStats};
@@ -133,13 +135,18 @@ impl HybridMemoryPool {
     /// # Errors
     /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the limit or the system leaves no room, after unused memory was given back.
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
-        let (mut block, zeroed) = self.take(bytes, alignment, tag)?;
-        if !zeroed {
-            block.fill(0);
+        let taken = self.take(bytes, alignment, tag);
+        let Some(taken) = taken else {
+            return Err(self.inner().out_of_memory(bytes, tag));
+        };
+        if !taken.zeroed {
+            // SAFETY: the bytes were just handed out, to nobody else.
+            unsafe { taken.address.pointer().write_bytes(0, bytes) };
         }
-        Ok(block)
+        // SAFETY: just handed out and counted.
+        Ok(unsafe { Block::new(self.inner(), taken, bytes, tag) })
     }
 
     /// `bytes` bytes of any value: those that an earlier owner left.
@@ -147,9 +154,13 @@ impl HybridMemoryPool {
     /// # Errors
     /// As [`allocate`](Self::allocate).
     #[track_caller]
-    #[inline]
+    #[inline(always)]
     pub fn allocate_uninit(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<Block> {
-        Ok(self.take(bytes, alignment, tag)?.0)
+        match self.take(bytes, alignment, tag) {
+            // SAFETY: just handed out and counted.
+            Some(taken) => Ok(unsafe { Block::new(self.inner(), taken, bytes, tag) }),
+            None => Err(self.inner().out_of_memory(bytes, tag)),
+        }
     }
 
     /// `len` zero elements.
@@ -250,10 +261,13 @@ impl HybridMemoryPool {
         Ok((bytes, alignment))
     }
 
-    /// A block, and whether it is zeroed.
+    /// Memory, counted; `None` if it is short.
+    ///
+    /// Plain numbers, that callers make a block of in its last place: a block that moves just after it was written
+    /// waits for the processor to put its fields together again.
     #[track_caller]
-    #[inline]
-    fn take(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Result<(Block, bool)> {
+    #[inline(always)]
+    fn take(&self, bytes: usize, alignment: Alignment, tag: Tag) -> Option<Piece> {
         let inner = self.inner();
         let usual = bytes <= inner.options.small_limit && alignment <= Alignment::LINE;
         let class = if usual {
@@ -261,20 +275,31 @@ impl HybridMemoryPool {
         } else {
             inner.unusual_class(bytes, alignment)
         };
-        let taken = match class {
-            Some(class) => local::take(inner, class, tag, bytes).map(|address| (address, false)),
-            None => inner.take_large(bytes, tag),
-        };
-        let Some((address, zeroed)) = taken else {
-            return Err(inner.out_of_memory(bytes, tag));
+        let (address, zeroed) = match class {
+            Some(class) => (local::take(inner, class, tag, bytes)?, false),
+            None => inner.take_large(bytes, tag)?,
         };
         let watched = inner.watching.load(Ordering::Relaxed) != 0;
         if watched {
             inner.watch(address, tag, bytes, Location::caller());
         }
-        let class = class.map(|class| class as u8);
-        // SAFETY: just handed out and counted, for `bytes`, of this class.
-        let block = unsafe { Block::new(inner, address, bytes, class, tag, watched) };
-        Ok((block, zeroed))
+        Some(Piece {
+            address,
+            class: class.map(|class| class as u8),
+            watched,
+            zeroed,
+        })
     }
+}
+
+/// Memory on its way to becoming a block.
+#[derive(Clone, Copy)]
+struct Piece {
+    address: source::Address,
+    /// The size class; `None` for a large block.
+    class: Option<u8>,
+    /// Whether a leak guard knows it.
+    watched: bool,
+    /// Whether it holds zeros.
+    zeroed: bool,
 }

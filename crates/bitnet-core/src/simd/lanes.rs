@@ -1,7 +1,9 @@
-//! Loops over slices by registers, and the sixteen lanes in which every reduction runs.
+//! Loops over slices by registers, and the lanes in which reductions run.
 //!
 //! Sixteen lanes are one AVX-512 register, two of AVX2, four of NEON, WebAssembly or the portable fallback: lane `i`
-//! takes the elements `i, i + 16, …` on all of them.
+//! takes the elements `i, i + 16, …` on all of them. So run the reductions that are part of an operation of the
+//! transformer: [`dot`] and [`map_and_sum`]. A sum by itself would wait for one addition after the other that way, and
+//! runs in four times sixteen lanes.
 
 use crate::math::tree_sum;
 use rten_simd::ops::{BitOps, NumOps};
@@ -11,6 +13,8 @@ use rten_simd::{Isa, Simd};
 pub(super) const LANES: usize = 16;
 /// Registers that sixteen lanes fill at most.
 const REGISTERS: usize = 4;
+/// How many times sixteen lanes hide the time that an addition or a comparison takes.
+const GROUPS: usize = 4;
 
 /// The first elements of a register.
 #[inline(always)]
@@ -144,6 +148,15 @@ impl<I: Isa> Lanes<I> {
         );
     }
 
+    /// laneᵢ + otherᵢ.
+    #[inline(always)]
+    fn plus(mut self, isa: I, other: Self) -> Self {
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane = isa.f32().add(*lane, other);
+        }
+        self
+    }
+
     #[inline(always)]
     fn to_array(self, isa: I) -> [f32; LANES] {
         let ops = isa.f32();
@@ -163,13 +176,24 @@ pub(super) fn padded(rest: &[f32], pad: f32) -> [f32; LANES] {
     x
 }
 
-/// Σ f(xᵢ) in sixteen lanes and their tree.
+/// Σ f(xᵢ) in sixty-four lanes and their tree: lane `i` takes the elements `i, i + 64, …`.
 #[inline(always)]
 pub(super) fn sum_of<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32 + Copy) -> f32 {
     let ops = isa.f32();
     let (x, rest) = x.as_chunks::<LANES>();
-    let mut lanes = Lanes::splat(isa, 0.0);
+    let (x, last) = x.as_chunks::<GROUPS>();
+    let mut groups = [Lanes::splat(isa, 0.0); GROUPS];
     for x in x {
+        for (lanes, x) in groups.iter_mut().zip(x) {
+            lanes.update(
+                isa,
+                x,
+                #[inline(always)]
+                |lane, x| ops.add(lane, f(x)),
+            );
+        }
+    }
+    for (lanes, x) in groups.iter_mut().zip(last) {
         lanes.update(
             isa,
             x,
@@ -178,14 +202,17 @@ pub(super) fn sum_of<I: Isa>(isa: I, x: &[f32], f: impl Fn(I::F32) -> I::F32 + C
         );
     }
     if !rest.is_empty() {
-        let mut last = padded(rest, 0.0);
-        map_in_place(isa, &mut last, f);
-        lanes.add_last(isa, last, rest.len());
+        let mut padded = padded(rest, 0.0);
+        map_in_place(isa, &mut padded, f);
+        groups[last.len()].add_last(isa, padded, rest.len());
     }
-    tree_sum(lanes.to_array(isa))
+    // The first two steps of the tree: 64 → 32 → 16.
+    let [a, b, c, d] = groups;
+    let sum = a.plus(isa, c).plus(isa, b.plus(isa, d));
+    tree_sum(sum.to_array(isa))
 }
 
-/// Writes xᵢ = f(xᵢ) and returns Σ xᵢ in the order of [`sum_of`].
+/// Writes xᵢ = f(xᵢ) and returns Σ xᵢ in sixteen lanes and their tree.
 #[inline(always)]
 pub(super) fn map_and_sum<I: Isa>(
     isa: I,
@@ -213,7 +240,7 @@ pub(super) fn map_and_sum<I: Isa>(
     tree_sum(lanes.to_array(isa))
 }
 
-/// Σ aᵢ·bᵢ over the shorter length.
+/// Σ aᵢ·bᵢ over the shorter length in sixteen lanes and their tree.
 #[inline(always)]
 pub(crate) fn dot<I: Isa>(isa: I, a: &[f32], b: &[f32]) -> f32 {
     let ops = isa.f32();
@@ -238,7 +265,7 @@ pub(crate) fn dot<I: Isa>(isa: I, a: &[f32], b: &[f32]) -> f32 {
 
 /// The greatest f(xᵢ), or `start` if none is greater; f(NaN) is NaN, which is passed over.
 ///
-/// The order is free here: four times sixteen lanes hide the latency of comparing.
+/// The order is free here.
 #[inline(always)]
 pub(super) fn greatest_of<I: Isa>(
     isa: I,
@@ -247,8 +274,8 @@ pub(super) fn greatest_of<I: Isa>(
     f: impl Fn(I::F32) -> I::F32 + Copy,
 ) -> f32 {
     let (x, rest) = x.as_chunks::<LANES>();
-    let (x, last) = x.as_chunks::<4>();
-    let mut lanes = [Lanes::splat(isa, start); 4];
+    let (x, last) = x.as_chunks::<GROUPS>();
+    let mut lanes = [Lanes::splat(isa, start); GROUPS];
     for x in x {
         for (lanes, x) in lanes.iter_mut().zip(x) {
             lanes.update(

@@ -2,8 +2,8 @@
 //! `rten-simd` library and compiled for AVX-512, AVX2, NEON, WebAssembly SIMD and a portable fallback.
 //!
 //! The functions of this module run on the best instruction set of the machine. All sets give the same bits, which are
-//! those of [`math`](crate::math) applied to each element: nothing is fused, reductions run in sixteen lanes ended by
-//! [`tree_sum`](crate::math::tree_sum), and only the payload of a NaN is left open. So the transformer's kernel
+//! those of [`math`](crate::math) applied to each element: nothing is fused, reductions run in a fixed number of lanes
+//! (sixteen, or sixty-four for [`sum`], [`mean`] and [`variance`]) ended by [`tree_sum`](crate::math::tree_sum), and only the payload of a NaN is left open. So the transformer's kernel
 //! tables, which are chosen by `BITNET_ISA` and must not be overruled by the library's own detection, run these same
 //! definitions for the set they name.
 //!
@@ -50,6 +50,6 @@ pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
 pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
 pub(crate) use attention::{Attend, KeysValues, POSITIONS};
-pub(crate) use norm::RmsNorm;
+pub(crate) use norm::{RmsNorm, RmsNormInto};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;

@@ -102,6 +102,40 @@ pub(crate) struct RmsNorm<'a>(
     pub(crate) f32,
 );
 
+/// [`RmsNorm`] of the first slice into the last.
+pub(crate) struct RmsNormInto<'a>(
+    pub(crate) &'a [f32],
+    pub(crate) &'a [f32],
+    pub(crate) f32,
+    pub(crate) &'a mut [f32],
+);
+
+/// 1 / √(mean(x²) + eps).
+#[inline(always)]
+fn inverse_rms<I: Isa>(isa: I, x: &[f32], eps: f32) -> I::F32 {
+    let mean = lanes::dot(isa, x, x) / x.len() as f32;
+    isa.f32().splat(1.0 / (mean + eps).sqrt())
+}
+
+impl SimdOp for RmsNormInto<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self(x, gain, eps, out) = self;
+        let ops = isa.f32();
+        let inverse = inverse_rms(isa, x, eps);
+        lanes::zip(
+            isa,
+            x,
+            gain,
+            out,
+            #[inline(always)]
+            |x, gain| ops.mul(ops.mul(x, inverse), gain),
+        );
+    }
+}
+
 impl SimdOp for RmsNorm<'_> {
     type Output = ();
 
@@ -109,8 +143,7 @@ impl SimdOp for RmsNorm<'_> {
     fn eval<I: Isa>(self, isa: I) {
         let Self(x, gain, eps) = self;
         let ops = isa.f32();
-        let mean = lanes::dot(isa, x, x) / x.len() as f32;
-        let inverse = ops.splat(1.0 / (mean + eps).sqrt());
+        let inverse = inverse_rms(isa, x, eps);
         lanes::zip_in_place(
             isa,
             x,

@@ -1,5 +1,5 @@
-//! One number from a slice. Sums run in sixteen lanes ended by a tree; the greatest and the least do not depend on
-//! order.
+//! One number from a slice. Sums run in sixty-four lanes ended by a tree, and so do mean and variance; the dot product,
+//! on which the transformer is built, in sixteen; the greatest and the least do not depend on order.
 
 use super::{lanes, vector};
 use rten_simd::ops::{BitOps, MaskOps, NumOps};

@@ -87,19 +87,19 @@ functions_of_two! {
 
 /// Σ aᵢ·bᵢ in sixteen lanes and their tree.
 pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0; 16];
-    for (i, (a, b)) in a.iter().zip(b).enumerate() {
-        lanes[i % 16] += a * b;
-        barrier();
-    }
-    math::tree_sum(lanes)
+    sum_in::<16>(a.iter().zip(b).map(|(a, b)| a * b))
 }
 
-/// Σ xᵢ in sixteen lanes and their tree.
+/// Σ xᵢ in sixty-four lanes and their tree.
 pub fn sum(x: &[f32]) -> f32 {
-    let mut lanes = [0.0; 16];
-    for (i, x) in x.iter().enumerate() {
-        lanes[i % 16] += x;
+    sum_in::<64>(x.iter().copied())
+}
+
+/// Σ xᵢ in `LANES` lanes and their tree.
+fn sum_in<const LANES: usize>(x: impl Iterator<Item = f32>) -> f32 {
+    let mut lanes = [0.0; LANES];
+    for (i, x) in x.enumerate() {
+        lanes[i % LANES] += x;
         barrier();
     }
     math::tree_sum(lanes)
@@ -136,7 +136,7 @@ pub fn softmax_in_place(x: &mut [f32]) {
         *x = math::exp(*x - largest);
         barrier();
     }
-    let inverse = 1.0 / sum(x);
+    let inverse = 1.0 / sum_in::<16>(x.iter().copied());
     for x in x.iter_mut() {
         *x *= inverse;
         barrier();
@@ -146,12 +146,8 @@ pub fn softmax_in_place(x: &mut [f32]) {
 /// (xᵢ − mean) / √(variance + eps)·gainᵢ + biasᵢ.
 pub fn layer_norm_in_place(x: &mut [f32], gain: &[f32], bias: &[f32], eps: f32) {
     let mean = sum(x) / x.len() as f32;
-    let mut lanes = [0.0; 16];
-    for (i, x) in x.iter().enumerate() {
-        lanes[i % 16] += (x - mean) * (x - mean);
-        barrier();
-    }
-    let inverse = 1.0 / (math::tree_sum(lanes) / x.len() as f32 + eps).sqrt();
+    let variance = sum_in::<64>(x.iter().map(|x| (x - mean) * (x - mean))) / x.len() as f32;
+    let inverse = 1.0 / (variance + eps).sqrt();
     for (x, (gain, bias)) in x.iter_mut().zip(gain.iter().zip(bias)) {
         *x = ((*x - mean) * inverse) * gain + bias;
         barrier();

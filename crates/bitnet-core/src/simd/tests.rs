@@ -155,10 +155,10 @@ macro_rules! check_function2 {
 }
 
 /// The sum that every reduction is defined by.
-fn sum_of(x: impl Iterator<Item = f32>) -> f32 {
-    let mut lanes = [0.0; 16];
+fn sum_in<const LANES: usize>(x: impl Iterator<Item = f32>) -> f32 {
+    let mut lanes = [0.0; LANES];
     for (i, x) in x.enumerate() {
-        lanes[i % 16] += x;
+        lanes[i % LANES] += x;
     }
     math::tree_sum(lanes)
 }
@@ -330,15 +330,15 @@ proptest! {
     fn reductions_run_in_the_fixed_order(a in row(), b in finite_row()) {
         for x in [&a, &b] {
             let n = x.len() as f32;
-            let mean_of_x = sum_of(x.iter().copied()) / n;
-            let variance_of_x = sum_of(x.iter().map(|x| (x - mean_of_x) * (x - mean_of_x))) / n;
+            let mean_of_x = sum_in::<64>(x.iter().copied()) / n;
+            let variance_of_x = sum_in::<64>(x.iter().map(|x| (x - mean_of_x) * (x - mean_of_x))) / n;
             let number = |x: &&f32| !x.is_nan();
             let largest = x.iter().filter(number).fold(f32::NEG_INFINITY, |m, x| m.max(*x)) + 0.0;
             let smallest = x.iter().filter(number).fold(f32::INFINITY, |m, x| m.min(*x)) + 0.0;
             let magnitude = x.iter().filter(number).fold(0.0f32, |m, x| m.max(x.abs()));
-            let product = sum_of(x.iter().zip(&b).map(|(x, y)| x * y));
+            let product = sum_in::<16>(x.iter().zip(&b).map(|(x, y)| x * y));
             let expected = bits(&[
-                sum_of(x.iter().copied()), mean_of_x, variance_of_x, largest, smallest, magnitude, product,
+                sum_in::<64>(x.iter().copied()), mean_of_x, variance_of_x, largest, smallest, magnitude, product,
             ]);
             let mut results = on_each!(|isa| [
                 Sum(x).eval(isa),
@@ -371,7 +371,7 @@ proptest! {
 
             let largest = x.iter().fold(f32::NEG_INFINITY, |m, x| if *x > m { *x } else { m });
             let e: Vec<f32> = x.iter().map(|x| math::exp(x - largest)).collect();
-            let inverse = 1.0 / sum_of(e.iter().copied());
+            let inverse = 1.0 / sum_in::<16>(e.iter().copied());
             let expected = bits(&e.iter().map(|e| e * inverse).collect::<Vec<_>>());
             let mut results = on_each!(|isa| changed(x, |x| Softmax(x).eval(isa)));
             results.push(changed(x, softmax_in_place));
@@ -380,18 +380,19 @@ proptest! {
                 prop_assert_eq!(&bits(&result), &expected);
             }
 
-            let inverse = 1.0 / (sum_of(x.iter().map(|x| x * x)) / n + 1e-5).sqrt();
+            let inverse = 1.0 / (sum_in::<16>(x.iter().map(|x| x * x)) / n + 1e-5).sqrt();
             let expected =
                 bits(&x.iter().zip(&gain).map(|(x, g)| (x * inverse) * g).collect::<Vec<_>>());
             let mut results = on_each!(|isa| changed(x, |x| RmsNorm(x, &gain, 1e-5).eval(isa)));
             results.push(changed(x, |x| rms_norm_in_place(x, &gain, 1e-5)));
             results.push(changed(x, |x| scalar::rms_norm_in_place(x, &gain, 1e-5)));
+            results.extend(on_each!(|isa| filled(x.len(), |out| RmsNormInto(x, &gain, 1e-5, out).eval(isa))));
             for result in results {
                 prop_assert_eq!(&bits(&result), &expected);
             }
 
-            let mean = sum_of(x.iter().copied()) / n;
-            let variance = sum_of(x.iter().map(|x| (x - mean) * (x - mean))) / n;
+            let mean = sum_in::<64>(x.iter().copied()) / n;
+            let variance = sum_in::<64>(x.iter().map(|x| (x - mean) * (x - mean))) / n;
             let inverse = 1.0 / (variance + 1e-5).sqrt();
             for (gain, bias) in [(None, None), (Some(&gain[..]), None), (Some(&gain[..]), Some(&bias[..]))] {
                 let expected: Vec<f32> = (0..x.len())

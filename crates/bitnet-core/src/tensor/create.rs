@@ -3,6 +3,7 @@
 use super::dispatch::with_type;
 use super::storage::{Storage, fill};
 use super::{BitNetDType, BitNetTensor, Dims, Element, Layout, refusal};
+use crate::pool::Shared;
 use crate::{Bytes, Device, Error, HybridMemoryPool, Result};
 
 impl BitNetTensor {
@@ -163,7 +164,7 @@ impl BitNetTensor {
     #[inline]
     pub(super) fn of(storage: Storage, shape: Dims, dtype: BitNetDType) -> Self {
         Self {
-            storage: storage.into(),
+            storage: Shared::new(storage),
             layout: Layout::contiguous(shape),
             dtype,
         }

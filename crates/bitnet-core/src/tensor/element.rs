@@ -7,7 +7,6 @@ use super::{BitNetDType, BitNetTensor, Element, refusal};
 use crate::zero_copy::Movement;
 use crate::{Result, simd};
 use half::{bf16, f16};
-use std::sync::Arc;
 
 impl BitNetTensor {
     /// The elements in row-major order.
@@ -71,14 +70,14 @@ impl BitNetTensor {
     /// As [`make_mut`](Self::make_mut), for elements read as `T`.
     pub(super) fn elements_mut<T: Element>(&mut self) -> Result<&mut [T]> {
         let whole = self.is_contiguous() && !self.storage.is_borrowed();
-        let in_place = whole && Arc::get_mut(&mut self.storage).is_some();
+        let in_place = whole && self.storage.get_mut().is_some();
         if in_place {
             self.track(Movement::InPlace);
         } else {
             *self = self.copied()?;
         }
         let (start, len) = (self.layout.offset, self.len());
-        let data = match Arc::get_mut(&mut self.storage) {
+        let data = match self.storage.get_mut() {
             Some(storage) => storage.elements_mut::<T>()?,
             None => &mut [],
         };

@@ -65,15 +65,15 @@ pub use dims::Dims;
 pub use dtype::{BitNetDType, Element};
 pub use reduce::Axes;
 
+use crate::pool::Shared;
 use crate::{Device, HybridMemoryPool};
 use layout::Layout;
-use std::sync::Arc;
 use storage::Storage;
 
 /// Elements of one type under a shape. A clone shares the storage. See the [module](self).
 #[derive(Clone)]
 pub struct BitNetTensor {
-    storage: Arc<Storage>,
+    storage: Shared<Storage>,
     layout: Layout,
     dtype: BitNetDType,
 }
@@ -126,7 +126,7 @@ impl BitNetTensor {
 
     /// Whether both are views of one storage.
     pub fn shares_storage_with(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.storage, &other.storage)
+        self.storage.is_same(&other.storage)
     }
 
     /// Whether the elements are borrowed from [`Bytes`](crate::Bytes) and not in the pool's memory.
@@ -136,7 +136,7 @@ impl BitNetTensor {
 
     fn view(&self, layout: Layout) -> Self {
         Self {
-            storage: Arc::clone(&self.storage),
+            storage: self.storage.clone(),
             layout,
             dtype: self.dtype,
         }

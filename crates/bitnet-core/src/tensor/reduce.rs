@@ -1,6 +1,6 @@
 //! Reductions over axes: each result is made of one run of elements, taken in row-major order of the reduced axes.
 //!
-//! Floats add up in the fixed order of the kernels (sixteen lanes, then a tree), so a result does not depend on
+//! Floats add up in the fixed order of the kernels (sixty-four lanes, then a tree), so a result does not depend on
 //! how the tensor lies in memory.
 
 use super::dispatch::with_type;

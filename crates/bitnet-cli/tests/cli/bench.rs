@@ -1,0 +1,36 @@
+//! `bitnet bench`.
+
+use super::{json, stdout, tiny};
+
+#[test]
+fn bench_reports_every_test() {
+    fn bench(options: &str) -> Vec<&str> {
+        let options = options.split(' ');
+        ["bench", "-m", tiny()].into_iter().chain(options).collect()
+    }
+    let report = json(&bench("-p 8 -n 4 -t 1,2 -r 2 --json"));
+    let results = report["results"].as_array().unwrap();
+    let tests: Vec<_> = results
+        .iter()
+        .map(|result| {
+            (
+                result["test"].as_str().unwrap(),
+                result["threads"].as_u64().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(tests, [("pp8", 1), ("tg4", 1), ("pp8", 2), ("tg4", 2)]);
+    assert!(
+        results
+            .iter()
+            .all(|result| result["samples"].as_array().unwrap().len() == 2)
+    );
+    let (weights, per_token) = (&report["weight_bytes"], &report["bytes_per_token"]);
+    assert!(per_token.as_u64().unwrap() > weights.as_u64().unwrap());
+    let table = stdout(&bench("-p 8,0,3 -n 0 -t 1 -r 1 --no-warmup"));
+    assert!(
+        table.contains("| pp8 |") && table.contains("| pp3 |"),
+        "{table}"
+    );
+    assert!(!table.contains("| pp0 |"), "{table}");
+}

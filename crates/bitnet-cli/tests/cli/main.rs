@@ -1,0 +1,84 @@
+//! The command as a user meets it: what it prints, on which stream, and with which exit code. A file for each command.
+#![allow(clippy::unwrap_used)]
+
+mod bench;
+mod chat;
+mod convert;
+mod devices;
+mod download;
+mod inspect;
+mod logits;
+mod perplexity;
+mod run;
+mod tokenize;
+mod usage;
+
+use serde_json::Value;
+use std::process::{Command, Output, Stdio};
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// The command with a cache of its own and without what the environment may say.
+fn bitnet(arguments: &[&str]) -> Command {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    let cache = CACHE.get_or_init(|| TempDir::new().unwrap()).path();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_bitnet"));
+    command
+        .args(arguments)
+        .env("HOME", cache)
+        .env("XDG_CACHE_HOME", cache)
+        .env("HF_HUB_OFFLINE", "1")
+        .env_remove("BITNET_ISA")
+        .env_remove("BITNET_LOG")
+        .env_remove("HF_HOME")
+        .env_remove("HF_ENDPOINT")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    bitnet(arguments).output().unwrap()
+}
+
+/// Stdout of a run that must succeed.
+fn stdout(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    assert!(
+        output.status.success(),
+        "bitnet {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json(arguments: &[&str]) -> Value {
+    serde_json::from_str(&stdout(arguments)).unwrap()
+}
+
+/// The one line on stderr of a run that must fail with `code`.
+fn failure(arguments: &[&str], code: i32) -> String {
+    let output = run(arguments);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "bitnet {}: {stderr}",
+        arguments.join(" ")
+    );
+    stderr
+}
+
+/// A tiny synthetic model, made by the command once.
+fn tiny() -> &'static str {
+    static MODEL: OnceLock<(TempDir, String)> = OnceLock::new();
+    let (_, path) = MODEL.get_or_init(|| {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("tiny.gguf").to_str().unwrap().to_owned();
+        stdout(&[
+            "synth", "--shape", "tiny", "--type", "i2_s", "--seed", "7", &path,
+        ]);
+        (folder, path)
+    });
+    path
+}

@@ -1,0 +1,112 @@
+//! `bitnet run`, of a file and of the demo model.
+
+use super::{bitnet, json, run, tiny};
+use serde_json::Value;
+use std::io::Write;
+use std::process::Stdio;
+
+#[test]
+fn the_same_seed_gives_the_same_text() {
+    let run_json = |seed: &str, threads: &str| {
+        json(&[
+            "run",
+            "-m",
+            tiny(),
+            "abc",
+            "-n",
+            "20",
+            "--seed",
+            seed,
+            "-t",
+            threads,
+            "--json",
+        ])
+    };
+    let report = run_json("5", "1");
+    assert_eq!(report["text"], run_json("5", "2")["text"]);
+    assert_ne!(report["text"], run_json("6", "1")["text"]);
+    assert_eq!(report["seed"], 5);
+    assert_eq!(report["prompt"], "abc");
+
+    let output = run(&["run", "-m", tiny(), "abc", "-n", "20", "--seed", "5"]);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        printed,
+        format!("abc{}\n", report["text"].as_str().unwrap())
+    );
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("tok/s") && stderr.contains("seed 5"),
+        "{stderr}"
+    );
+    assert!(
+        !stderr.contains('\x1b'),
+        "colour belongs on a terminal only"
+    );
+}
+
+#[test]
+fn the_prompt_may_come_from_stdin() {
+    let mut child = bitnet(&["run", "-m", tiny(), "-", "-n", "3", "--json"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"from a pipe")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["prompt"], "from a pipe");
+}
+
+#[test]
+fn the_demo_model_needs_nothing() {
+    let output = run(&["run", "-n", "24", "--temp", "0"]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert!(String::from_utf8(output.stdout).unwrap().len() > 40);
+    let alone = run(&[]);
+    assert!(alone.status.success());
+    assert!(alone.stdout.len() > 80);
+    // The story is told to its end, unless it is told how long to be.
+    let report = json(&["run", "--json", "--seed", "15"]);
+    assert_eq!(report["stop"], "end");
+    assert!(report["generated_tokens"].as_u64().unwrap() > 128);
+    let report = json(&[
+        "run",
+        "Once upon a time",
+        "--ignore-end",
+        "--json",
+        "-t",
+        "1",
+    ]);
+    assert_eq!(report["generated_tokens"], 128);
+}
+
+#[test]
+fn stats_tell_where_memory_went() {
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats"]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for part in [
+        "activations",
+        "scratch",
+        "KV cache",
+        "peak",
+        "zero-copy share",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let output = run(&["run", "-n", "4", "--temp", "0", "--stats", "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let memory = &report["memory"];
+    assert!(memory["peak_bytes"].as_u64() >= memory["in_use_bytes"].as_u64());
+    assert!(memory["zero_copy"]["share_of_bytes"].as_f64().unwrap() > 0.5);
+}

@@ -1,0 +1,95 @@
+//! Help, wrong usage, failures, and what a pipe does: the same for every command.
+
+use super::{bitnet, failure, stdout, tiny};
+use std::fs;
+use std::process::Stdio;
+use tempfile::TempDir;
+
+const COMMANDS: [&str; 10] = [
+    "run",
+    "chat",
+    "inspect",
+    "tokenize",
+    "perplexity",
+    "logits",
+    "synth",
+    "bench",
+    "convert",
+    "devices",
+];
+
+#[test]
+fn help_has_examples() {
+    let help = stdout(&["--help"]);
+    assert!(
+        help.contains("Examples:") && help.contains("Exit codes:"),
+        "{help}"
+    );
+    for command in COMMANDS {
+        assert!(help.contains(command), "{command} is not in the list");
+        let help = stdout(&[command, "--help"]);
+        assert!(
+            help.contains("Examples:") && help.contains(&format!("bitnet {command}")),
+            "{help}"
+        );
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    failure(&["run", "--no-such-option"], 2);
+    failure(&["run", "--temp", "hot"], 2);
+    failure(&["run", "--device", "toaster"], 2);
+    failure(&["synth", "--shape", "huge", "x.gguf"], 2);
+    failure(&["logits"], 2);
+    failure(&["bench", "-p", "0", "-n", "0"], 2);
+    failure(&["run", "-m", tiny(), "--temp", "-1", "x"], 2);
+}
+
+#[test]
+fn failures_are_one_line_on_stderr() {
+    let line = failure(&["run", "-m", "no/such/file.gguf", "x"], 1);
+    assert!(line.starts_with("error: no/such/file.gguf: "), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("cut.gguf");
+    let whole = fs::read(tiny()).unwrap();
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    let line = failure(&["inspect", path.to_str().unwrap()], 1);
+    assert!(
+        line.contains("cut.gguf") && line.contains("expected"),
+        "{line}"
+    );
+
+    // Offline, a name that would be downloaded is refused and nothing is asked.
+    let line = failure(&["run", "-m", "2b4t", "x"], 1);
+    assert!(line.contains("not in the cache"), "{line}");
+
+    let output = bitnet(&["devices"])
+        .env("BITNET_ISA", "abacus")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("abacus"));
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let mut child = bitnet(&[
+        "logits",
+        "-m",
+        tiny(),
+        "--tokens",
+        "1,2,3,4,5,6,7,8",
+        "--json",
+    ])
+    .stdout(Stdio::piped())
+    .stderr(Stdio::piped())
+    .spawn()
+    .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(output.status.success());
+}
