@@ -3,8 +3,10 @@
 use super::integer::IntegerKernels;
 use crate::Gate;
 use crate::simd::{
-    Add, Attend, Dot, Gated, KeysValues, Quantize, RmsNorm, RmsNormInto, ZipInPlace,
+    Add, Attend, Dot, DotPacked, DotTile, Gated, KeysValues, Quantize, ROWS, RmsNorm, RmsNormInto,
+    Unpack, ZipInPlace,
 };
+use bitnet_quant::Format;
 use rten_simd::SimdOp;
 
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
@@ -16,8 +18,12 @@ pub(super) trait FloatIsa {
 pub(super) struct Kernels {
     /// Σ aᵢ·bᵢ.
     pub(super) dot: fn(&[f32], &[f32]) -> f32,
-    /// Σ aᵢ·bᵢ, `b` in little-endian binary16.
-    pub(super) dot_f16: fn(&[f32], &[u8]) -> f32,
+    /// Σ xᵢ·wᵢ of four rows of a dense format.
+    pub(super) dot_packed: fn(Format, &[f32], [&[u8]; ROWS]) -> [f32; ROWS],
+    /// The weights of a row of a dense format.
+    pub(super) unpack: fn(Format, &[u8], &mut [f32]),
+    /// Products of four rows of weights with four of activations, `[weights, activations]`.
+    pub(super) dot_tile: fn([&[f32]; ROWS], [&[f32]; ROWS]) -> [f32; ROWS * ROWS],
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
     /// RMSNorm of the first into the last.
@@ -36,13 +42,12 @@ pub(super) struct Kernels {
 
 impl Kernels {
     /// The float kernels run by `F`, and the kernels that each instruction set has of its own.
-    pub(super) const fn new<F: FloatIsa>(
-        dot_f16: fn(&[f32], &[u8]) -> f32,
-        integer: IntegerKernels,
-    ) -> Self {
+    pub(super) const fn new<F: FloatIsa>(integer: IntegerKernels) -> Self {
         Self {
             dot: |a, b| F::run(Dot(a, b)),
-            dot_f16,
+            dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
+            unpack: |format, row, out| F::run(Unpack { format, row, out }),
+            dot_tile: |w, x| F::run(DotTile { x, w }),
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             rms_norm_into: |x, gain, eps, out| F::run(RmsNormInto(x, gain, eps, out)),
             quantize: |x, q| F::run(Quantize(x, q)),

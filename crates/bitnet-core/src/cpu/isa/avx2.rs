@@ -3,16 +3,14 @@
 //! Float kernels are those of `simd` on 256-bit registers (which use no FMA: it would change bits). `vpmaddubsw` adds
 //! the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
-use super::scalar::widen_f16;
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
-use crate::math::tree_sum;
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx2Isa, GenericIsa};
 use std::arch::x86_64::*;
 
 pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(dot_f16, integer_kernels!(Avx2, Avx2, 2, 4, "avx2,fma,f16c"));
+    Kernels::new::<Floats>(integer_kernels!(Avx2, Avx2, 2, 4, "avx2,fma,f16c"));
 
 /// Float kernels on 256-bit registers.
 pub(super) struct Floats;
@@ -26,11 +24,6 @@ impl FloatIsa for Floats {
             None => op.eval(GenericIsa::new()),
         }
     }
-}
-
-pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-    // SAFETY: `Isa::kernels` hands out this table, and those that borrow from it, only where AVX2 and F16C were detected.
-    unsafe { enabled::dot_f16(a, b) }
 }
 
 mod enabled {
@@ -58,42 +51,6 @@ mod enabled {
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn run<Op: SimdOp>(isa: Avx2Isa, op: Op) -> Op::Output {
         op.eval(isa)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-        let n = a.len().min(b.len() / 2);
-        let whole = n / 16 * 16;
-        let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-        for (a, b) in a[..whole]
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .zip(b.as_chunks::<32>().0)
-        {
-            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
-            let (a0, a1, b0, b1) = unsafe {
-                (
-                    _mm256_loadu_ps(a.as_ptr()),
-                    _mm256_loadu_ps(a.as_ptr().add(8)),
-                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().cast())),
-                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().add(16).cast())),
-                )
-            };
-            low = _mm256_add_ps(low, _mm256_mul_ps(a0, b0));
-            high = _mm256_add_ps(high, _mm256_mul_ps(a1, b1));
-        }
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the array holds 16 floats.
-        unsafe {
-            _mm256_storeu_ps(lanes.as_mut_ptr(), low);
-            _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
-        }
-        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
-        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * widen_f16(u16::from_le_bytes(*b));
-        }
-        tree_sum(lanes)
     }
 }
 

@@ -2,24 +2,19 @@
 //!
 //! `vpmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
-use super::scalar::widen_f16;
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
-use crate::math::tree_sum;
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx512Isa, GenericIsa};
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(
-        Avx512,
-        Avx512,
-        2,
-        8,
-        "avx512f,avx512bw,avx512dq,avx512vl,f16c"
-    ),
-);
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+    Avx512,
+    Avx512,
+    2,
+    8,
+    "avx512f,avx512bw,avx512dq,avx512vl,f16c"
+));
 
 /// Float kernels on 512-bit registers.
 pub(super) struct Floats;
@@ -33,12 +28,6 @@ impl FloatIsa for Floats {
             None => op.eval(GenericIsa::new()),
         }
     }
-}
-
-pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-    // SAFETY: `Isa::kernels` hands out this table, and those that borrow from it, only where AVX-512 F, BW, DQ, VL and
-    // F16C were detected.
-    unsafe { enabled::dot_f16(a, b) }
 }
 
 mod enabled {
@@ -66,36 +55,6 @@ mod enabled {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
     pub(super) fn run<Op: SimdOp>(isa: Avx512Isa, op: Op) -> Op::Output {
         op.eval(isa)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
-    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-        let n = a.len().min(b.len() / 2);
-        let whole = n / 16 * 16;
-        let mut sums = _mm512_setzero_ps();
-        for (a, b) in a[..whole]
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .zip(b.as_chunks::<32>().0)
-        {
-            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
-            let (a, b) = unsafe {
-                (
-                    _mm512_loadu_ps(a.as_ptr()),
-                    _mm256_loadu_si256(b.as_ptr().cast()),
-                )
-            };
-            sums = _mm512_add_ps(sums, _mm512_mul_ps(a, _mm512_cvtph_ps(b)));
-        }
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the array holds 16 floats.
-        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
-        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
-        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * widen_f16(u16::from_le_bytes(*b));
-        }
-        tree_sum(lanes)
     }
 }
 

@@ -1,20 +1,17 @@
 //! x86-64 with AVX-512 VNNI: `vpdpbusd` multiplies 64 unsigned codes by 64 signed activations and adds them in fours to i32.
 
-use super::avx512::{Avx512, Floats, dot_f16};
+use super::avx512::{Avx512, Floats};
 use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels, whole_dots};
 use crate::cpu::kernels::Kernels;
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(
-        Avx512Vnni,
-        Avx512Vnni(Avx512),
-        2,
-        8,
-        "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c"
-    ),
-);
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+    Avx512Vnni,
+    Avx512Vnni(Avx512),
+    2,
+    8,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,f16c"
+));
 
 /// Made only in functions that enable AVX-512 F, BW and VNNI.
 #[derive(Clone, Copy)]

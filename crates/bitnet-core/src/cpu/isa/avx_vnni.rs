@@ -1,14 +1,17 @@
 //! x86-64 with AVX-VNNI: `vpdpbusd` on 256-bit registers, on processors without AVX-512.
 
-use super::avx2::{Avx2, Floats, dot_f16};
+use super::avx2::{Avx2, Floats};
 use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels, whole_dots};
 use crate::cpu::kernels::Kernels;
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(AvxVnni, AvxVnni(Avx2), 2, 4, "avx2,fma,f16c,avxvnni"),
-);
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+    AvxVnni,
+    AvxVnni(Avx2),
+    2,
+    4,
+    "avx2,fma,f16c,avxvnni"
+));
 
 /// Made only in functions that enable AVX2 and AVX-VNNI.
 #[derive(Clone, Copy)]

@@ -2,7 +2,7 @@
 //!
 //! `smlal` adds each product in an i16 of its own: at most 3·128, so 85 dots fit a lane.
 
-use super::scalar::{Portable, dot_f16};
+use super::scalar::Portable;
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
 use rten_simd::SimdOp;
@@ -10,7 +10,7 @@ use rten_simd::isa::ArmNeonIsa;
 use std::arch::aarch64::*;
 
 pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(dot_f16, integer_kernels!(Neon, Neon, 2, 4));
+    Kernels::new::<Floats>(integer_kernels!(Neon, Neon, 2, 4));
 
 /// Float kernels on NEON registers.
 pub(super) struct Floats;

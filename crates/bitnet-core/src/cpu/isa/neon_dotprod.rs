@@ -1,15 +1,17 @@
 //! aarch64 with the dot product instructions: `sdot` multiplies sixteen bytes and adds them in fours to i32.
 
 use super::neon::{Floats, Neon};
-use super::scalar::dot_f16;
 use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels};
 use crate::cpu::kernels::Kernels;
 use std::arch::aarch64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(NeonDotprod, NeonDotprod(Neon), 4, 4, "neon,dotprod"),
-);
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+    NeonDotprod,
+    NeonDotprod(Neon),
+    4,
+    4,
+    "neon,dotprod"
+));
 
 /// Made only in functions that enable the dot product instructions.
 #[derive(Clone, Copy)]

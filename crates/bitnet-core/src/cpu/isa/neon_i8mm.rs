@@ -1,15 +1,17 @@
 //! aarch64 with the 8-bit matrix instructions: `usdot` takes unsigned bytes of any size against signed ones.
 
 use super::neon::{Floats, Neon};
-use super::scalar::dot_f16;
 use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels, whole_dots};
 use crate::cpu::kernels::Kernels;
 use std::arch::aarch64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(NeonI8mm, NeonI8mm(Neon), 4, 4, "neon,dotprod,i8mm"),
-);
+pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+    NeonI8mm,
+    NeonI8mm(Neon),
+    4,
+    4,
+    "neon,dotprod,i8mm"
+));
 
 /// Made only in functions that enable the 8-bit matrix instructions.
 #[derive(Clone, Copy)]

@@ -1,16 +1,13 @@
 //! WebAssembly compiled with relaxed SIMD: an instruction for dots, whose result is the same on every machine as long
 //! as the codes have at most seven bits.
 
-use super::scalar::dot_f16;
 use super::simd128::{Floats, Simd128};
 use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels};
 use crate::cpu::kernels::Kernels;
 use std::arch::wasm32::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(
-    dot_f16,
-    integer_kernels!(RelaxedSimd, RelaxedSimd(Simd128), 2, 4),
-);
+pub(in crate::cpu) static KERNELS: Kernels =
+    Kernels::new::<Floats>(integer_kernels!(RelaxedSimd, RelaxedSimd(Simd128), 2, 4));
 
 #[derive(Clone, Copy)]
 struct RelaxedSimd(Simd128);

@@ -2,7 +2,6 @@
 
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
-use crate::math::tree_sum;
 use rten_simd::SimdOp;
 use rten_simd::isa::GenericIsa;
 
@@ -16,7 +15,7 @@ impl FloatIsa for Portable {
 }
 
 pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Portable>(dot_f16, integer_kernels!(Arrays, Arrays, 2, 2));
+    Kernels::new::<Portable>(integer_kernels!(Arrays, Arrays, 2, 2));
 
 /// Widens an IEEE binary16.
 #[inline(always)]
@@ -31,24 +30,6 @@ pub(in crate::cpu) fn widen_f16(bits: u16) -> f32 {
         finite
     };
     f32::from_bits(value | (u32::from(bits & 0x8000) << 16))
-}
-
-/// Σ aᵢ·bᵢ with `b` in little-endian binary16.
-pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-    let (pairs, _) = b.as_chunks::<2>();
-    let n = a.len().min(pairs.len());
-    let (a, a_rest) = a[..n].as_chunks::<16>();
-    let (b, b_rest) = pairs[..n].as_chunks::<16>();
-    let mut lanes = [0.0; 16];
-    for (x, y) in a.iter().zip(b) {
-        for i in 0..16 {
-            lanes[i] += x[i] * widen_f16(u16::from_le_bytes(y[i]));
-        }
-    }
-    for (lane, (x, y)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
-        *lane += x * widen_f16(u16::from_le_bytes(*y));
-    }
-    tree_sum(lanes)
 }
 
 /// Arrays of bytes, which compilers turn into whatever registers the target always has.

@@ -2,7 +2,7 @@
 //!
 //! Each product is added in an i16 of its own: at most 3·128, so 85 dots fit a lane.
 
-use super::scalar::{Portable, dot_f16};
+use super::scalar::Portable;
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
 use rten_simd::SimdOp;
@@ -10,7 +10,7 @@ use rten_simd::isa::Wasm32Isa;
 use std::arch::wasm32::*;
 
 pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(dot_f16, integer_kernels!(Simd128, Simd128, 2, 4));
+    Kernels::new::<Floats>(integer_kernels!(Simd128, Simd128, 2, 4));
 
 /// Float kernels on 128-bit registers.
 pub(super) struct Floats;

@@ -2,15 +2,13 @@
 //!
 //! `pmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
-use super::scalar::{Portable, dot_f16};
+use super::scalar::Portable;
 use crate::cpu::integer::{IntegerIsa, integer_kernels};
 use crate::cpu::kernels::Kernels;
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Portable>(
-    dot_f16,
-    integer_kernels!(Ssse3, Ssse3, 2, 4, "ssse3,sse4.1"),
-);
+pub(in crate::cpu) static KERNELS: Kernels =
+    Kernels::new::<Portable>(integer_kernels!(Ssse3, Ssse3, 2, 4, "ssse3,sse4.1"));
 
 /// Made only in functions that enable SSSE3 and SSE4.1.
 #[derive(Clone, Copy)]
