@@ -172,11 +172,10 @@ fn scores<I: Isa, const Q: usize>(
             for (register, keys) in registers.iter_mut().zip(keys.chunks_exact(width)) {
                 *register = ops.load(keys);
             }
-            for query in 0..Q {
+            for (query, sums) in sums.iter_mut().enumerate() {
                 let q = ops.splat(queries[query * dim + d]);
-                for register in 0..REGISTERS {
-                    let product = ops.mul(q, registers[register]);
-                    sums[query][register] = ops.add(sums[query][register], product);
+                for (sum, keys) in sums.iter_mut().zip(registers) {
+                    *sum = ops.add(*sum, ops.mul(q, keys));
                 }
             }
         }
@@ -205,10 +204,10 @@ fn add_values<I: Isa, const Q: usize>(
     let whole = dim - dim % step;
     for column in (0..whole).step_by(step) {
         let mut sums = [[ops.zero(); REGISTERS]; Q];
-        for query in 0..Q {
-            for register in 0..REGISTERS {
-                let at = query * dim + column + register * ops.len();
-                sums[query][register] = ops.load(&out[at..at + ops.len()]);
+        for (query, sums) in sums.iter_mut().enumerate() {
+            let out = out[query * dim + column..].chunks_exact(ops.len());
+            for (sum, out) in sums.iter_mut().zip(out) {
+                *sum = ops.load(out);
             }
         }
         for (position, values) in values.chunks(stride).take(count).enumerate() {
@@ -217,24 +216,23 @@ fn add_values<I: Isa, const Q: usize>(
             for (register, values) in registers.iter_mut().zip(values.chunks_exact(ops.len())) {
                 *register = ops.load(values);
             }
-            for query in 0..Q {
-                let weight = ops.splat(weights[query][position]);
-                for register in 0..REGISTERS {
-                    let product = ops.mul(weight, registers[register]);
-                    sums[query][register] = ops.add(sums[query][register], product);
+            for (weights, sums) in weights.iter().zip(&mut sums) {
+                let weight = ops.splat(weights[position]);
+                for (sum, values) in sums.iter_mut().zip(registers) {
+                    *sum = ops.add(*sum, ops.mul(weight, values));
                 }
             }
         }
-        for query in 0..Q {
-            for register in 0..REGISTERS {
-                let at = query * dim + column + register * ops.len();
-                ops.store(sums[query][register], &mut out[at..at + ops.len()]);
+        for (query, sums) in sums.into_iter().enumerate() {
+            let out = out[query * dim + column..].chunks_exact_mut(ops.len());
+            for (sum, out) in sums.into_iter().zip(out) {
+                ops.store(sum, out);
             }
         }
     }
-    for query in 0..Q {
-        let out = &mut out[query * dim + whole..(query + 1) * dim];
-        for (weight, values) in weights[query][..count].iter().zip(values.chunks(stride)) {
+    for (weights, out) in weights.iter().zip(out.chunks_exact_mut(dim)) {
+        let out = &mut out[whole..];
+        for (weight, values) in weights[..count].iter().zip(values.chunks(stride)) {
             for (out, value) in out.iter_mut().zip(&values[offset + whole..]) {
                 *out += weight * value;
             }
