@@ -1,8 +1,9 @@
 //! Every operation of `BitNetTensor` beside the same of candle, on tensors that went from one to the other.
 
 use bitnet_benchmarks::candle_ops;
+use bitnet_core::cpu::CpuBackend;
 use bitnet_core::tensor::{Axes, Conv1d};
-use bitnet_core::{BitNetDType, BitNetTensor, Device, HybridMemoryPool};
+use bitnet_core::{Activations, BitLinear, BitNetDType, BitNetTensor, Device, HybridMemoryPool};
 use candle_core::{DType, Device as CandleDevice, Result, Tensor, Var};
 
 const EPS: f32 = 1e-5;
@@ -299,6 +300,113 @@ fn products_and_layers_agree() -> Result<()> {
             x.conv1d(&kernel, Some(&bias), ours),
             candle_ops::conv1d(&cx, &ckernel, Some(&cbias), theirs),
         );
+    }
+    Ok(())
+}
+
+/// Mean and standard deviation.
+fn moments(values: &[f32]) -> (f64, f64) {
+    let count = values.len() as f64;
+    let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / count;
+    let squares = values.iter().map(|x| (f64::from(*x) - mean).powi(2));
+    (mean, (squares.sum::<f64>() / count).sqrt())
+}
+
+#[test]
+fn random_numbers_are_distributed_alike() -> Result<()> {
+    // Means of so many numbers are within 5 standard errors of where they belong all but one time in a million.
+    const COUNT: usize = 1 << 16;
+    let pool = pool();
+    let error = 5.0 / (COUNT as f64).sqrt();
+    let normal = BitNetTensor::randn(&[COUNT], 7, &Device::Cpu, &pool).expect("randn");
+    let uniform = BitNetTensor::rand(&[COUNT], (-2.0, 6.0), 7, &Device::Cpu, &pool).expect("rand");
+    let theirs = [
+        Tensor::randn(0f32, 1f32, COUNT, &CandleDevice::Cpu)?,
+        Tensor::rand(-2f32, 6f32, COUNT, &CandleDevice::Cpu)?,
+    ];
+    let spread = 8.0 / 12f64.sqrt();
+    let expected = [(0.0, 1.0), (2.0, spread)];
+    for ((ours, theirs), (mean, deviation)) in [normal, uniform].iter().zip(&theirs).zip(expected) {
+        let ours = ours.to_vec::<f32>().expect("f32");
+        for (who, values) in [("ours", ours), ("candle's", theirs.to_vec1()?)] {
+            let (found_mean, found_deviation) = moments(&values);
+            let off = error * deviation;
+            assert!((found_mean - mean).abs() < off, "{who}: mean {found_mean}");
+            assert!(
+                (found_deviation - deviation).abs() < off,
+                "{who}: deviation {found_deviation}"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn tensors_are_created_alike() -> Result<()> {
+    let (pool, device, cpu) = (pool(), Device::Cpu, CandleDevice::Cpu);
+    let shape = [3, 0, 2];
+    for shape in [&[2, 3][..], &[5], &[], &shape] {
+        let zeros = BitNetTensor::zeros(shape, BitNetDType::F32, &device, &pool);
+        agree("zeros", zeros, Tensor::zeros(shape, DType::F32, &cpu));
+        let ones = BitNetTensor::ones(shape, BitNetDType::F16, &device, &pool);
+        agree("ones", ones, Tensor::ones(shape, DType::F16, &cpu));
+        let full = BitNetTensor::full(shape, 2.5, BitNetDType::F32, &device, &pool);
+        agree("full", full, Tensor::full(2.5f32, shape, &cpu));
+    }
+    let arange = BitNetTensor::arange(-1.0, 4.0, 0.5, &device, &pool);
+    agree("arange", arange, Tensor::arange_step(-1f32, 4.0, 0.5, &cpu));
+    let values = [1f32, 2.0, 3.0, 4.0, 5.0, 6.0];
+    let slice = BitNetTensor::from_slice(&values, &[3, 2], &device, &pool);
+    agree(
+        "from_slice",
+        slice,
+        Tensor::from_slice(&values, &[3, 2], &cpu),
+    );
+    Ok(())
+}
+
+#[test]
+fn the_ternary_layer_is_a_product_with_the_weights_it_packs() -> Result<()> {
+    let (rows, cols) = (48, 160);
+    let codes: Vec<f32> = bitnet_benchmarks::inputs::ternary(rows * cols)
+        .into_iter()
+        .map(|code| 0.25 * f32::from(code))
+        .collect();
+    let (device, pool) = (Device::Cpu, pool());
+    let weight = BitNetTensor::from_slice(&codes, &[rows, cols], &device, &pool).expect("weights");
+    let (bias, their_bias) = both(&[rows])?;
+    let backend = std::sync::Arc::new(CpuBackend::new(Some(2), None).expect("a backend"));
+    let layer = BitLinear::from_f32(&weight, Some(bias), backend).expect("a layer");
+    let (x, theirs) = both(&[2, 3, cols])?;
+    let transposed = Tensor::from_vec(codes, (rows, cols), &CandleDevice::Cpu)?.t()?;
+    let expected = theirs
+        .broadcast_matmul(&transposed)?
+        .broadcast_add(&their_bias)?;
+    let exact = layer.clone().with_activations(Activations::F32);
+    agree(
+        "BitLinear, f32 activations",
+        exact.forward(&x),
+        Ok(expected.clone()),
+    );
+
+    // Each activation is off by half a step of its row's largest / 127 at most.
+    let rounded = layer
+        .forward(&x)
+        .expect("a product")
+        .to_vec::<f32>()
+        .expect("f32");
+    let inputs = x.to_vec::<f32>().expect("f32");
+    let expected: Vec<f32> = expected.flatten_all()?.to_vec1()?;
+    for (token, (found, expected)) in rounded.chunks(rows).zip(expected.chunks(rows)).enumerate() {
+        let row = &inputs[token * cols..][..cols];
+        let largest = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+        let most = 0.25 * cols as f32 * 0.5 * largest / 127.0 + 1e-4;
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(
+                (found - expected).abs() <= most,
+                "{found} and candle's {expected}"
+            );
+        }
     }
     Ok(())
 }

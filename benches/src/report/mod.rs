@@ -15,6 +15,8 @@ use serde::{Deserialize, Serialize};
 pub enum Verdict {
     /// As asked or better.
     Met,
+    /// Worse than asked, for want of nothing but a faster machine: what falls short runs at the speed of memory.
+    Roofline,
     /// Worse than asked.
     Unmet,
     /// This machine or build cannot tell.
@@ -31,6 +33,7 @@ impl Verdict {
     pub fn word(self) -> &'static str {
         match self {
             Self::Met => "yes",
+            Self::Roofline => "roofline",
             Self::Unmet => "no",
             Self::Unmeasured => "not measured",
         }

@@ -128,6 +128,7 @@ impl Report {
         for target in &self.targets {
             let class = match target.met {
                 Verdict::Met => "met",
+                Verdict::Roofline => "open",
                 Verdict::Unmet => "unmet",
                 Verdict::Unmeasured => "open",
             };

@@ -38,6 +38,11 @@ impl<T: Pod> Buffer<T> {
         self.len = self.len.min(len);
     }
 
+    /// The memory behind the elements.
+    pub(crate) fn into_block(self) -> Block {
+        self.block
+    }
+
     /// The elements' bytes, to be shared; the block goes back when the last of them is dropped.
     pub fn into_bytes(self) -> Bytes {
         let len = self.len * size_of::<T>();

@@ -81,9 +81,15 @@ impl<T> Clone for Shared<T> {
 impl<T> Drop for Shared<T> {
     #[inline]
     fn drop(&mut self) {
-        if self.node().owners.fetch_sub(1, Ordering::Release) == 1 {
-            // What the other owners did comes before the end of the value.
-            fence(Ordering::Acquire);
+        let owners = &self.node().owners;
+        // The only owner has nobody to tell, and nobody can become one meanwhile. What other owners did comes before the
+        // end of the value.
+        let last = owners.load(Ordering::Acquire) == 1
+            || owners.fetch_sub(1, Ordering::Release) == 1 && {
+                fence(Ordering::Acquire);
+                true
+            };
+        if last {
             // SAFETY: this was the last owner; the value is dropped once, and its node then is nobody's.
             unsafe {
                 (&raw mut (*self.0.as_ptr()).value).drop_in_place();

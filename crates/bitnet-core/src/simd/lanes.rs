@@ -15,11 +15,25 @@ pub(super) const LANES: usize = 16;
 const REGISTERS: usize = 4;
 /// How many times sixteen lanes hide the time that an addition or a comparison takes.
 const GROUPS: usize = 4;
+/// Registers of one turn of a loop that does little more than move them.
+const UNROLL: usize = 4;
 
 /// The first elements of a register.
 #[inline(always)]
 fn store_front<V: Simd<Elem = f32>>(x: V, out: &mut [f32]) {
     out.copy_from_slice(&x.to_array().as_ref()[..out.len()]);
+}
+
+/// outᵢ = f(xᵢ) over whole registers.
+#[inline(always)]
+fn map_registers<I: Isa>(isa: I, x: &[f32], out: &mut [f32], f: impl Fn(I::F32) -> I::F32 + Copy) {
+    let ops = isa.f32();
+    for (x, out) in x
+        .chunks_exact(ops.len())
+        .zip(out.chunks_exact_mut(ops.len()))
+    {
+        ops.store(f(ops.load(x)), out);
+    }
 }
 
 /// outᵢ = f(xᵢ) over the shorter length.
@@ -29,12 +43,16 @@ pub(super) fn map<I: Isa>(isa: I, x: &[f32], out: &mut [f32], f: impl Fn(I::F32)
     let n = x.len().min(out.len());
     let (x, x_rest) = x[..n].split_at(n - n % ops.len());
     let (out, out_rest) = out[..n].split_at_mut(x.len());
-    for (x, out) in x
-        .chunks_exact(ops.len())
-        .zip(out.chunks_exact_mut(ops.len()))
+    let fours = x.len() - x.len() % (UNROLL * ops.len());
+    let (x4, x) = x.split_at(fours);
+    let (out4, out) = out.split_at_mut(fours);
+    for (x, out) in x4
+        .chunks_exact(UNROLL * ops.len())
+        .zip(out4.chunks_exact_mut(UNROLL * ops.len()))
     {
-        ops.store(f(ops.load(x)), out);
+        map_registers(isa, x, out, f);
     }
+    map_registers(isa, x, out, f);
     if !x_rest.is_empty() {
         store_front(f(ops.load_pad(x_rest).0), out_rest);
     }

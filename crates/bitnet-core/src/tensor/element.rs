@@ -4,8 +4,8 @@ use super::dispatch::with_type;
 use super::layout::{Layout, Runs};
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Element, refusal};
-use crate::zero_copy::Movement;
-use crate::{Result, simd};
+use crate::zero_copy::{Conversion, Movement, Source, Target};
+use crate::{Alignment, Result, simd};
 use half::{bf16, f16};
 
 impl BitNetTensor {
@@ -114,7 +114,7 @@ impl BitNetTensor {
         })
     }
 
-    /// Converts the elements; the tensor itself if they are of that type already.
+    /// Converts the elements; where their bits are those of the new type already, the result is a view.
     ///
     /// Floats round to the nearest (ties to even) and overflow to infinity; to integers they truncate towards 0 and
     /// saturate, NaN gives 0. Integers wrap in smaller ones. To bool, everything but 0 is true.
@@ -122,11 +122,14 @@ impl BitNetTensor {
     /// # Errors
     /// If memory is short.
     pub fn to_dtype(&self, dtype: BitNetDType) -> Result<Self> {
-        if dtype == self.dtype {
-            self.track(Movement::ZeroCopy);
-            return Ok(self.clone());
+        let plan = self.conversion(dtype).plan();
+        self.track(plan.movement);
+        if plan.movement == Movement::ZeroCopy {
+            return Ok(Self {
+                dtype,
+                ..self.clone()
+            });
         }
-        self.track(Movement::Copy);
         if let Some(converted) = self.between_floats(dtype)? {
             return Ok(converted);
         }
@@ -145,6 +148,26 @@ impl BitNetTensor {
                 }
             })
         })
+    }
+
+    /// From what this tensor is to a tensor of `dtype`, which may be a view but not take the storage over.
+    fn conversion(&self, dtype: BitNetDType) -> Conversion {
+        Conversion {
+            source: Source {
+                dtype: self.dtype,
+                device: self.device(),
+                contiguous: self.is_contiguous(),
+                unique: false,
+                address: 0, // Storage is aligned for its elements, and equal bits have equal sizes.
+            },
+            target: Target {
+                dtype,
+                device: self.device(),
+                contiguous: false,
+                writable: false,
+                alignment: Alignment::default(),
+            },
+        }
     }
 
     /// Conversion of contiguous floats by the kernels, where there is one.

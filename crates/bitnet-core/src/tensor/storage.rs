@@ -1,7 +1,7 @@
 //! What views share: a block of the pool or borrowed bytes, and the pool that results come from.
 
 use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
-use crate::zero_copy::Movement;
+use crate::zero_copy::HostData;
 use crate::{Alignment, Block, Bytes, Device, Error, HybridMemoryPool, Result, Tag};
 
 /// Elements in row-major order of the shape they were made with.
@@ -28,8 +28,14 @@ impl Storage {
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
         let bytes = byte_count(shape, dtype)?;
+        // Counted before the zeros are written: the count would wait for all of them.
+        let handle = pool.clone();
         let block = pool.allocate(bytes, Alignment::LINE, Tag::Tensor)?;
-        Ok(Self::of_block(block, device, pool))
+        Ok(Self {
+            data: Data::Block(block),
+            pool: handle,
+            device,
+        })
     }
 
     /// A copy of `values`.
@@ -60,20 +66,14 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
-        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.size());
-        let movement = if aligned {
-            Movement::ZeroCopy
-        } else {
-            Movement::Copy
-        };
-        pool.zero_copy().record(movement, bytes.len());
-        if !aligned {
-            return Self::copy_of::<u8>(&bytes, device, pool);
-        }
-        Ok(Self {
-            data: Data::Borrowed(bytes),
-            pool: pool.clone(),
-            device,
+        let (data, _) = HostData::Shared(bytes).convert(dtype, dtype, false, pool)?;
+        Ok(match data {
+            HostData::Owned(copy) => Self::of_block(copy.into_block(), device, pool),
+            HostData::Shared(bytes) => Self {
+                data: Data::Borrowed(bytes),
+                pool: pool.clone(),
+                device,
+            },
         })
     }
 

@@ -7,7 +7,7 @@ use crate::file::names::is_projection;
 use crate::file::ternary::Ternary;
 use crate::file::{Gguf, GgufTensor};
 use crate::{Error, Result};
-use bitnet_core::WeightMatrix;
+use bitnet_core::{HybridMemoryPool, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::collections::HashSet;
 
@@ -78,6 +78,7 @@ impl Source for GgufSource<'_> {
         role: &str,
         rows: Option<usize>,
         cols: usize,
+        pool: &HybridMemoryPool,
     ) -> Result<Option<WeightMatrix>> {
         let Some(tensor) = self.take(&self.tensor_name(role)) else {
             return Ok(None);
@@ -97,7 +98,7 @@ impl Source for GgufSource<'_> {
             _ => None,
         };
         let matrix = match ternary {
-            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols))?,
+            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols), pool)?,
             None => {
                 let shape = (rows, cols, cols);
                 WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?

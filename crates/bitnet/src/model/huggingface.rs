@@ -9,7 +9,7 @@ use crate::Result;
 use crate::file::names;
 use crate::file::quantization::{Projection, Quantization, scale_name};
 use crate::file::{RawTensor, SafeTensorsModel};
-use bitnet_core::WeightMatrix;
+use bitnet_core::{HybridMemoryPool, WeightMatrix};
 use std::collections::HashSet;
 
 /// A checkpoint as a source of tensors.
@@ -49,6 +49,7 @@ impl Source for CheckpointSource<'_> {
         role: &str,
         rows: Option<usize>,
         cols: usize,
+        pool: &HybridMemoryPool,
     ) -> Result<Option<WeightMatrix>> {
         let Some(tensor) = self.take(role) else {
             return Ok(None);
@@ -60,7 +61,7 @@ impl Source for CheckpointSource<'_> {
             match self.quantization.projection(self.file, &tensor, shape)? {
                 Projection::Ternary { weights, .. } => {
                     let place = (self.file.name(), tensor.name.as_str());
-                    return pack(place, &weights, shape).map(Some);
+                    return pack(place, &weights, shape, pool).map(Some);
                 }
                 Projection::Floats(format) => format,
             }

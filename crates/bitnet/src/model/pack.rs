@@ -2,13 +2,14 @@
 
 use crate::file::ternary::{BLOCK, Ternary};
 use crate::{Error, Result};
-use bitnet_core::WeightMatrix;
+use bitnet_core::{HybridMemoryPool, Tag, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use rayon::prelude::*;
 
 const FORMAT: Format = Format::I2s(I2sLayout::A);
 
-/// The matrix of `rows × cols` of `tensor` in `file` as I2_S rows, padded with zeros to whole blocks.
+/// The matrix of `rows × cols` of `tensor` in `file` as I2_S rows in memory of `pool`, padded with zeros to whole
+/// blocks.
 ///
 /// # Errors
 /// [`Error::Tensor`] if a code is invalid or blocks have scales of their own; [`Error::Backend`] if memory is short.
@@ -16,6 +17,7 @@ pub(super) fn pack(
     (file, tensor): (&str, &str),
     ternary: &Ternary,
     (rows, cols): (usize, usize),
+    pool: &HybridMemoryPool,
 ) -> Result<WeightMatrix> {
     let scale = ternary.whole_scale().ok_or_else(|| {
         let expected = "one scale for the whole matrix";
@@ -24,15 +26,7 @@ pub(super) fn pack(
     let stored = cols.next_multiple_of(FORMAT.block_len());
     let row_bytes = FORMAT.row_bytes(stored)?;
     let bytes = rows.saturating_mul(row_bytes);
-    let mut data = Vec::new();
-    data.try_reserve_exact(bytes)
-        .map_err(|_| bitnet_core::Error::OutOfMemory {
-            what: tensor.to_owned(),
-            bytes,
-            in_use: 0,
-            limit: None,
-        })?;
-    data.resize(bytes, 0);
+    let mut data = pool.buffer::<u8>(bytes, Tag::Weights)?;
     data.par_chunks_mut(row_bytes)
         .enumerate()
         .try_for_each_init(
@@ -49,6 +43,6 @@ pub(super) fn pack(
         FORMAT,
         shape,
         scale,
-        data.into(),
+        data.into_bytes(),
     )?)
 }

@@ -7,18 +7,20 @@ use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
 use bitnet_core::zero_copy::Movement;
-use bitnet_core::{Activations, Backend, WeightMatrix};
+use bitnet_core::{Activations, Backend, HybridMemoryPool, WeightMatrix};
 
 /// A file that holds the tensors of one model.
 pub(crate) trait Source {
     /// The file's name.
     fn file(&self) -> &str;
-    /// The matrix of a role, `rows × cols`, if the file has it. `None` for `rows` takes as many as there are.
+    /// The matrix of a role, `rows × cols`, if the file has it. `None` for `rows` takes as many as there are. What must be
+    /// repacked goes to memory of `pool`.
     fn matrix(
         &mut self,
         role: &str,
         rows: Option<usize>,
         cols: usize,
+        pool: &HybridMemoryPool,
     ) -> Result<Option<WeightMatrix>>;
     /// The vector of a role, if the file has it.
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>>;
@@ -168,15 +170,15 @@ impl<B: Backend> Loader<'_, B> {
         rows: Option<usize>,
         cols: usize,
     ) -> Result<Option<WeightMatrix>> {
-        let matrix = self.source.matrix(role, rows, cols)?;
+        let pool = self.backend.pool();
+        let matrix = self.source.matrix(role, rows, cols, pool)?;
         if let Some(matrix) = &matrix {
             let movement = if self.source.is_borrowed(matrix) {
                 Movement::ZeroCopy
             } else {
                 Movement::Copy
             };
-            let tracker = self.backend.pool().zero_copy();
-            tracker.record(movement, matrix.data().len());
+            pool.zero_copy().record(movement, matrix.data().len());
         }
         Ok(matrix)
     }
