@@ -5,8 +5,10 @@ use std::path::Path;
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::safetensors::{Dtype, SafeTensorsModel, SafeTensorsWriter};
 use bitnet::file::synth::{self, CheckpointWeights, SynthArch, SynthOptions, TernaryType};
+use bitnet::file::{Gguf, GgufWriter};
 use bitnet::{Activations, Model, ModelOptions, Want};
-use bitnet_quant::hf_packed;
+use bitnet_core::Tag;
+use bitnet_quant::{Format, I2sLayout, hf_packed};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -202,6 +204,64 @@ fn floats_that_are_ternary_are_not_shrunk_and_a_tied_head_is_ignored() -> Outcom
             let found = logits(&path, Activations::Int8)?;
             assert!(bits(&found) == bits(&expected), "{}", path.display());
         }
+    }
+    Ok(())
+}
+
+/// The file with every I2_S matrix as the floats `code · scale`.
+fn with_float_projections(from: &Path, to: &Path) -> Outcome {
+    let file = Gguf::open(from)?;
+    let mut writer = GgufWriter::new("floats");
+    for (key, value) in file.metadata() {
+        writer.entry(key, value.clone());
+    }
+    let mut tensors = Vec::new();
+    for tensor in file.tensors() {
+        let format = tensor.format(I2sLayout::A, file.name())?;
+        if !matches!(format, Format::I2s(_)) {
+            writer.tensor(&tensor.name, &tensor.ne, format)?;
+            tensors.push((&tensor.name, tensor.data.to_vec()));
+            continue;
+        }
+        let scale = tensor.i2s_scale(file.name())?;
+        let (data, mut row) = (tensor.row_data(), vec![0.0; tensor.cols()]);
+        let mut floats = Vec::new();
+        for packed in data.chunks_exact(format.row_bytes(tensor.cols())?) {
+            format.decode_row(packed, scale, &mut row)?;
+            floats.extend(row.iter().flat_map(|x| x.to_le_bytes()));
+        }
+        writer.tensor(&tensor.name, &tensor.ne, Format::F32)?;
+        tensors.push((&tensor.name, floats));
+    }
+    let mut out = writer.begin(Vec::new())?;
+    for (name, data) in &tensors {
+        out.push(name, data)?;
+    }
+    Ok(std::fs::write(to, out.finish()?)?)
+}
+
+#[test]
+fn floats_that_are_ternary_run_from_gguf_as_ternary_weights_of_the_pool() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    for arch in SynthArch::ALL {
+        let [packed, floats] = ["packed", "floats"].map(|name| directory.path().join(name));
+        let options = SynthOptions {
+            arch: *arch,
+            ternary: TernaryType::I2S,
+            ..SynthOptions::default()
+        };
+        synth::write(&options, &packed, &mut |_, _| ())?;
+        with_float_projections(&packed, &floats)?;
+        let expected = logits(&packed, Activations::Int8)?;
+        let found = logits(&floats, Activations::Int8)?;
+        assert!(bits(&found) == bits(&expected), "{arch}");
+
+        let weights = |path| -> bitnet::Result<usize> {
+            let model = Model::open(path)?;
+            Ok(model.pool_stats().tag(Tag::Weights).in_use)
+        };
+        assert_eq!(weights(&packed)?, 0, "{arch}: nothing to repack");
+        assert!(weights(&floats)? > 0, "{arch}");
     }
     Ok(())
 }
