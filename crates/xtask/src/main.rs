@@ -3,12 +3,14 @@
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`,
 //! `bench-peers` and `profile` measure and write a report.
 
+mod cross;
 mod llama_cpp;
 mod peers;
 mod profile;
 mod program;
 mod requirement;
 mod suite;
+mod target;
 mod validate;
 
 use anyhow::Result;

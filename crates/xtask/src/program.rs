@@ -1,4 +1,4 @@
-//! The release programs of this workspace that a chore drives: built together, found, and run.
+//! The programs of this workspace that a chore drives: built together, found, and run.
 
 use crate::suite::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
@@ -14,15 +14,23 @@ pub(crate) fn build() -> Result<()> {
 
 /// A measuring program, told where to write its report: in the release folder beside the one that this program is in.
 pub(crate) fn measuring(name: &str) -> Result<Command> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let target = own
-        .parent()
-        .and_then(Path::parent)
-        .with_context(|| format!("{} is in no target folder", own.display()))?;
-    let file = format!("{name}{}", std::env::consts::EXE_SUFFIX);
-    let mut command = Command::new(target.join("release").join(file));
+    let mut command = Command::new(target_folder()?.join("release").join(file_name(name)));
     command.arg("--report").arg(report());
     Ok(command)
+}
+
+/// The folder that cargo builds into: the one that the folder of this program is in.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find this program")?;
+    own.parent()
+        .and_then(Path::parent)
+        .map(Path::to_owned)
+        .with_context(|| format!("{} is in no target folder", own.display()))
+}
+
+/// How the file of a program is called on this system.
+pub(crate) fn file_name(program: &str) -> String {
+    format!("{program}{}", std::env::consts::EXE_SUFFIX)
 }
 
 fn report() -> PathBuf {

@@ -1,9 +1,10 @@
-//! What the parts of the test suite need beyond a Rust compiler, and how it is installed.
+//! What the parts of the test suite need beyond a Rust compiler, and how it is installed: by rustup, or as Debian packages.
 //!
 //! A requirement can tell whether it is met and, if not, meet it. Each [`Part`] lists its own, so that running one part
 //! never installs what only another needs.
 
 use crate::suite::{Part, cargo};
+use crate::target::{self, Target};
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
@@ -17,7 +18,18 @@ pub(crate) enum Requirement {
         /// The cargo subcommand it brings.
         subcommand: &'static str,
     },
+    /// The standard library of another target.
+    Library(Target),
+    /// A C compiler and C library for aarch64, by which programs are linked.
+    Aarch64Linker,
+    /// qemu-user, which runs single programs of another CPU.
+    Qemu,
+    /// node, which runs WebAssembly.
+    Node,
 }
+
+/// The oldest node whose WebAssembly has relaxed SIMD.
+const NODE: u32 = 20;
 
 impl Requirement {
     /// `cargo fmt`.
@@ -34,6 +46,10 @@ impl Requirement {
     fn name(self) -> &'static str {
         match self {
             Self::Component { name, .. } => name,
+            Self::Library(target) => target.triple(),
+            Self::Aarch64Linker => target::LINKER,
+            Self::Qemu => "qemu-aarch64",
+            Self::Node => "node",
         }
     }
 
@@ -42,6 +58,10 @@ impl Requirement {
             Self::Component { subcommand, .. } => {
                 succeeds(Command::new(cargo()).args([subcommand, "--version"]))
             }
+            Self::Library(target) => target.is_installed(),
+            Self::Aarch64Linker => target::linker_is_installed(),
+            Self::Qemu => target::qemu_is_installed(),
+            Self::Node => target::node_version().is_some_and(|version| version >= NODE),
         }
     }
 
@@ -63,8 +83,68 @@ impl Requirement {
                 }
                 Ok(())
             }
+            Self::Library(target) => target.install(),
+            Self::Aarch64Linker => apt_install(
+                &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
+                "a C compiler and C library for aarch64, called aarch64-linux-gnu-gcc",
+            ),
+            Self::Qemu => apt_install(&["qemu-user"], "qemu-user (the program qemu-aarch64)"),
+            Self::Node => {
+                let found = match target::node_version() {
+                    Some(version) => format!("found {version}"),
+                    None => "found none".to_owned(),
+                };
+                let wanted = format!("node {NODE} or later ({found}; https://nodejs.org)");
+                apt_install(&["nodejs"], &wanted)?;
+                if !self.is_met() {
+                    bail!("the distribution's node is too old: install {wanted}");
+                }
+                Ok(())
+            }
         }
     }
+}
+
+/// Installs Debian packages; `what` says what is missing, for a machine that has none.
+fn apt_install(packages: &[&str], what: &str) -> Result<()> {
+    let names = packages.join(" ");
+    println!("setup: apt-get install {names}");
+    apt_script(
+        &format!("apt-get install -y -qq --no-install-recommends {names}"),
+        what,
+    )
+}
+
+/// Runs a shell script that installs Debian packages, as root; `what` says what is missing, for a machine where that
+/// cannot be done.
+pub(crate) fn apt_script(script: &str, what: &str) -> Result<()> {
+    if !succeeds(Command::new("apt-get").arg("--version")) {
+        bail!("{what} is missing, and there is no apt-get to install it: please install it");
+    }
+    let script =
+        format!("set -e; export DEBIAN_FRONTEND=noninteractive; apt-get update -qq\n{script}");
+    let user = Command::new("id").arg("-u").output();
+    let is_root = user.is_ok_and(|user| user.stdout.trim_ascii() == b"0");
+    let mut command = if is_root {
+        Command::new("sh")
+    } else if succeeds(Command::new("sudo").args(["-n", "true"])) {
+        let mut command = Command::new("sudo");
+        command.args(["-n", "sh"]);
+        command
+    } else {
+        bail!(
+            "{what} is missing, and installing it needs root (or sudo without a password): please install it"
+        );
+    };
+    let status = command
+        .args(["-c", &script])
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run sh")?;
+    if !status.success() {
+        bail!("apt-get could not install {what}");
+    }
+    Ok(())
 }
 
 /// Meets every requirement of `parts` and says what was found or done.

@@ -1,10 +1,13 @@
 //! The parts of the test suite, in the order in which they run: the quick and strict ones first.
 
+use crate::cross;
+use crate::program::finish;
 use crate::requirement::{Requirement, succeeds};
-use anyhow::{Context, Result, bail};
+use crate::target::Target;
+use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -26,6 +29,9 @@ pub(crate) struct Selection {
     /// Examples in documentation and README
     #[arg(long)]
     doctest: bool,
+    /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
+    #[arg(long)]
+    cross: bool,
 }
 
 impl Selection {
@@ -39,6 +45,7 @@ impl Selection {
                 Part::Docs => self.docs,
                 Part::Unit => self.unit,
                 Part::Doctest => self.doctest,
+                Part::Cross => self.cross,
             })
             .collect();
         if chosen.is_empty() {
@@ -62,16 +69,19 @@ pub(crate) enum Part {
     Unit,
     /// Examples in documentation.
     Doctest,
+    /// The same bits on every target and kernel set.
+    Cross,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
         Self::Doctest,
+        Self::Cross,
     ];
 
     fn name(self) -> &'static str {
@@ -81,6 +91,7 @@ impl Part {
             Self::Docs => "docs",
             Self::Unit => "unit",
             Self::Doctest => "doctest",
+            Self::Cross => "cross",
         }
     }
 
@@ -90,10 +101,19 @@ impl Part {
             Self::Fmt => &[Requirement::RUSTFMT],
             Self::Clippy => &[Requirement::CLIPPY],
             Self::Docs | Self::Unit | Self::Doctest => &[],
+            Self::Cross if cfg!(target_os = "linux") => &[
+                Requirement::Library(Target::Wasm),
+                Requirement::Node,
+                Requirement::Library(Target::Aarch64),
+                Requirement::Aarch64Linker,
+                Requirement::Qemu,
+            ],
+            // qemu emulates single programs on Linux only.
+            Self::Cross => &[Requirement::Library(Target::Wasm), Requirement::Node],
         }
     }
 
-    /// The commands of this part, run one after the other.
+    /// The commands of this part, run one after the other; the cross tests are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -134,21 +154,24 @@ impl Part {
                 "--all-features",
                 "--doc",
             ])],
+            Self::Cross => Vec::new(),
         }
     }
 
     fn run(self) -> Result<()> {
-        for mut command in self.commands() {
-            println!("$ {}", shown(&command));
-            let status = command
-                .status()
-                .with_context(|| format!("cannot run {}", shown(&command)))?;
-            if !status.success() {
-                bail!("{} failed ({status})", shown(&command));
-            }
+        self.commands().into_iter().try_for_each(carry_out)?;
+        match self {
+            Self::Cross => cross::run(),
+            _ => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Shows `command` and runs it to its end.
+pub(crate) fn carry_out(mut command: Command) -> Result<()> {
+    let words = shown(&command);
+    println!("$ {words}");
+    finish(&mut command, &words)
 }
 
 /// Runs `parts` until one fails, then says for each how it went and how long it took.
@@ -200,7 +223,14 @@ pub(crate) fn workspace() -> PathBuf {
 }
 
 fn shown(command: &Command) -> String {
-    let mut words = vec!["cargo".to_owned()];
+    let program = Path::new(command.get_program());
+    let mut words = vec![
+        program
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    ];
     words.extend(
         command
             .get_args()

@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "tiny")]
     shape: Shape,
 
-    /// How the ternary weights are stored: i2_s, tq1_0 or tq2_0
+    /// How the ternary weights are stored: i2_s, tq1_0, tq2_0, q2_0 or q2_0-128
     #[arg(long = "type", value_name = "TYPE", default_value = "i2_s")]
     ternary: TernaryType,
 

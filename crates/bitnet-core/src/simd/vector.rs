@@ -180,9 +180,10 @@ pub(super) fn relu<I: Isa>(isa: I, x: I::F32) -> I::F32 {
     ops.select(x, ops.zero(), ops.gt(x, ops.zero()))
 }
 
-/// max(x, 0)².
+/// max(x, 0)². Not the square of [`relu`]: there the sign of zero is lost, and compilers make a maximum of the choice,
+/// which on aarch64 is NaN for a signalling NaN.
 #[inline(always)]
 pub(super) fn relu2<I: Isa>(isa: I, x: I::F32) -> I::F32 {
-    let positive = relu(isa, x);
-    isa.f32().mul(positive, positive)
+    let ops = isa.f32();
+    ops.select(ops.mul(x, x), ops.zero(), ops.gt(x, ops.zero()))
 }

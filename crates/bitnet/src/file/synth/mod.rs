@@ -2,7 +2,7 @@
 //!
 //! They say nothing sensible, but they load, run and take as much memory and time as a trained model, here and in
 //! every runtime that knows their types. Each row of each tensor has a random generator of its own, so the same options
-//! give the same file on every machine, whatever the number of threads; and the three ternary types hold the same
+//! give the same file on every machine, whatever the number of threads; and all ternary types hold the same
 //! weights.
 
 mod checkpoint;
@@ -66,6 +66,10 @@ named! {
         TQ1_0 = "tq1_0",
         /// 2.0625 bits with a scale for every 256.
         TQ2_0 = "tq2_0",
+        /// 2.25 bits with a scale for every 64.
+        Q2_0 = "q2_0",
+        /// 2.125 bits with a scale for every 128.
+        Q2_0Group128 = "q2_0-128",
     }
 }
 
@@ -124,6 +128,8 @@ impl TernaryType {
             Self::I2S => Format::I2s(I2sLayout::A),
             Self::TQ1_0 => Format::Tq1_0,
             Self::TQ2_0 => Format::Tq2_0,
+            Self::Q2_0 => Format::Q2_0,
+            Self::Q2_0Group128 => Format::Q2_0Group128,
         }
     }
 
@@ -133,6 +139,7 @@ impl TernaryType {
             Self::I2S => 40,
             Self::TQ1_0 => 36,
             Self::TQ2_0 => 37,
+            Self::Q2_0 | Self::Q2_0Group128 => 41,
         }
     }
 }
@@ -359,8 +366,9 @@ mod tests {
         };
         let expected = decode(TernaryType::I2S);
         assert!(expected.iter().any(|v| *v < 0.0));
-        assert!(decode(TernaryType::TQ1_0) == expected);
-        assert!(decode(TernaryType::TQ2_0) == expected);
+        for ternary in TernaryType::ALL {
+            assert!(decode(*ternary) == expected, "{ternary}");
+        }
     }
 
     #[test]
