@@ -5,9 +5,7 @@
 //! `maddubs` gives exact i16 pair sums of at most 3·128·2 = 768, so 32 of them fit an i16 lane.
 
 use super::kernels::{FloatIsa, Kernels, TILE};
-use super::scalar::widen_f16;
 use crate::Result;
-use crate::math::tree_sum;
 use bitnet_quant::{Format, I2sLayout};
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx2Isa, GenericIsa};
@@ -27,7 +25,6 @@ macro_rules! entry {
     };
 }
 
-entry!(dot_f16(a: &[f32], b: &[u8]) -> f32);
 entry!(packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()>);
 entry!(pub(super) i2_s_a_sum(row: &[u8], q: &[i8]) -> i32);
 entry!(tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]));
@@ -45,7 +42,7 @@ impl FloatIsa for Avx2 {
     }
 }
 
-pub(super) static KERNELS: Kernels = Kernels::new::<Avx2>(dot_f16, packed_sums, tile_sums);
+pub(super) static KERNELS: Kernels = Kernels::new::<Avx2>(packed_sums, tile_sums);
 
 mod enabled {
     use super::*;
@@ -53,42 +50,6 @@ mod enabled {
     #[target_feature(enable = "avx2,fma,f16c")]
     pub(super) fn run<Op: SimdOp>(isa: Avx2Isa, op: Op) -> Op::Output {
         op.eval(isa)
-    }
-
-    #[target_feature(enable = "avx2,f16c")]
-    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-        let n = a.len().min(b.len() / 2);
-        let whole = n / 16 * 16;
-        let (mut low, mut high) = (_mm256_setzero_ps(), _mm256_setzero_ps());
-        for (a, b) in a[..whole]
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .zip(b.as_chunks::<32>().0)
-        {
-            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
-            let (a0, a1, b0, b1) = unsafe {
-                (
-                    _mm256_loadu_ps(a.as_ptr()),
-                    _mm256_loadu_ps(a.as_ptr().add(8)),
-                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().cast())),
-                    _mm256_cvtph_ps(_mm_loadu_si128(b.as_ptr().add(16).cast())),
-                )
-            };
-            low = _mm256_add_ps(low, _mm256_mul_ps(a0, b0));
-            high = _mm256_add_ps(high, _mm256_mul_ps(a1, b1));
-        }
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the array holds 16 floats.
-        unsafe {
-            _mm256_storeu_ps(lanes.as_mut_ptr(), low);
-            _mm256_storeu_ps(lanes.as_mut_ptr().add(8), high);
-        }
-        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
-        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * widen_f16(u16::from_le_bytes(*b));
-        }
-        tree_sum(lanes)
     }
 
     #[target_feature(enable = "avx2,f16c")]

@@ -5,9 +5,7 @@
 
 use super::avx2;
 use super::kernels::{FloatIsa, Kernels, TILE};
-use super::scalar::widen_f16;
 use crate::Result;
-use crate::math::tree_sum;
 use bitnet_quant::{Format, I2sLayout};
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx512Isa, GenericIsa};
@@ -23,7 +21,6 @@ macro_rules! entry {
     };
 }
 
-entry!(dot_f16(a: &[f32], b: &[u8]) -> f32);
 entry!(packed_sums(format: Format, row: &[u8], q: &[i8], out: &mut [i32]) -> Result<()>);
 entry!(tile_sums(codes: [&[u8]; TILE], q: [&[i8]; TILE], group: usize, out: &mut [i32]));
 
@@ -40,7 +37,7 @@ impl FloatIsa for Avx512 {
     }
 }
 
-pub(super) static KERNELS: Kernels = Kernels::new::<Avx512>(dot_f16, packed_sums, tile_sums);
+pub(super) static KERNELS: Kernels = Kernels::new::<Avx512>(packed_sums, tile_sums);
 
 mod enabled {
     use super::*;
@@ -48,36 +45,6 @@ mod enabled {
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
     pub(super) fn run<Op: SimdOp>(isa: Avx512Isa, op: Op) -> Op::Output {
         op.eval(isa)
-    }
-
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-    pub(super) fn dot_f16(a: &[f32], b: &[u8]) -> f32 {
-        let n = a.len().min(b.len() / 2);
-        let whole = n / 16 * 16;
-        let mut sums = _mm512_setzero_ps();
-        for (a, b) in a[..whole]
-            .as_chunks::<16>()
-            .0
-            .iter()
-            .zip(b.as_chunks::<32>().0)
-        {
-            // SAFETY: `a` holds 16 floats and `b` 32 bytes; unaligned loads.
-            let (a, b) = unsafe {
-                (
-                    _mm512_loadu_ps(a.as_ptr()),
-                    _mm256_loadu_si256(b.as_ptr().cast()),
-                )
-            };
-            sums = _mm512_add_ps(sums, _mm512_mul_ps(a, _mm512_cvtph_ps(b)));
-        }
-        let mut lanes = [0.0f32; 16];
-        // SAFETY: the array holds 16 floats.
-        unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), sums) };
-        let rest = b[2 * whole..2 * n].as_chunks::<2>().0;
-        for (lane, (a, b)) in lanes.iter_mut().zip(a[whole..n].iter().zip(rest)) {
-            *lane += a * widen_f16(u16::from_le_bytes(*b));
-        }
-        tree_sum(lanes)
     }
 
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]

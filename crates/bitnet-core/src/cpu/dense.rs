@@ -1,10 +1,17 @@
-//! Rows of f32 times any matrix: every weight is decoded to f32, and each product is one dot in the fixed order.
+//! Rows of f32 times any matrix, each product one sum in the fixed order.
+//!
+//! Few tokens are multiplied straight from the packed rows, four rows at a time. Many share the unpacking of a panel
+//! of rows, which then meets four tokens at a time.
 
 use super::{CpuBackend, Rows, shape_error};
 use crate::device::Operation;
+use crate::simd::{ROWS, is_dense};
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
+
+/// Rows that are unpacked together: with the activations of four tokens they stay near the core.
+const PANEL: usize = 4 * ROWS;
 
 impl CpuBackend {
     /// f32 rows times any matrix, each weight decoded to f32.
@@ -24,9 +31,9 @@ impl CpuBackend {
         if weights.cols() != x.width {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
-        let factor = weights.output_scale();
-        let format = weights.format();
-        let direct = format == Format::F16 && x.tokens <= self.crossovers.direct_up_to(format);
+        // Dense formats differ little in what unpacking them costs: F16 was measured for all.
+        let direct = is_dense(weights.format())
+            && x.tokens <= self.crossovers.direct_up_to(Format::F16).max(1);
         if direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {
@@ -34,25 +41,88 @@ impl CpuBackend {
             self.moved(Movement::Copy, decoded * size_of::<f32>());
         }
         let work = |first: usize, out: &mut [f32]| {
-            let mut decoded = self
-                .pool
-                .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
-            let rows = weights.row_range(first, out.len() / x.tokens);
-            for (row, out) in rows.zip(out.chunks_exact_mut(x.tokens)) {
-                if !direct {
-                    format.decode_row(row, weights.scale(), &mut decoded)?;
-                }
-                for (out, x) in out.iter_mut().zip(x.values.chunks_exact(x.width)) {
-                    let sum = if direct {
-                        (self.kernels.dot_f16)(x, row)
-                    } else {
-                        (self.kernels.dot)(x, &decoded[..x.len()])
-                    };
-                    *out = sum * factor;
-                }
+            if direct {
+                self.dense_direct(x, weights, first, out);
+                Ok(())
+            } else {
+                self.dense_tiled(x, weights, first, out)
             }
-            Ok(())
         };
         self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, product, work)
     }
+
+    /// The rows from `first` on straight from their packed bytes: `out` is `[rows, tokens]`.
+    fn dense_direct(&self, x: &Rows, weights: &WeightMatrix, first: usize, out: &mut [f32]) {
+        let tokens = x.tokens;
+        for (index, out) in out.chunks_mut(ROWS * tokens).enumerate() {
+            let first = first + index * ROWS;
+            let last = first + out.len() / tokens - 1;
+            let rows = [0, 1, 2, 3].map(|row| weights.row((first + row).min(last)));
+            for (token, x) in x.values.chunks_exact(x.width).enumerate() {
+                let sums = (self.kernels.dot_packed)(weights.format(), x, rows);
+                for (out, sum) in out[token..].iter_mut().step_by(tokens).zip(sums) {
+                    *out = sum * weights.output_scale();
+                }
+            }
+        }
+    }
+
+    /// The rows from `first` on, unpacked a panel at a time: `out` is `[rows, tokens]`.
+    fn dense_tiled(
+        &self,
+        x: &Rows,
+        weights: &WeightMatrix,
+        first: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        let (tokens, width) = (x.tokens, weights.stored_cols());
+        let mut panel = self
+            .pool
+            .buffer_uninit::<f32>(PANEL * width, Tag::Scratch)?;
+        for (index, out) in out.chunks_mut(PANEL * tokens).enumerate() {
+            let rows = weights.row_range(first + index * PANEL, out.len() / tokens);
+            for (row, unpacked) in rows.zip(panel.chunks_exact_mut(width)) {
+                self.unpack(weights, row, unpacked)?;
+            }
+            if tokens == 1 {
+                for (out, w) in out.iter_mut().zip(panel.chunks_exact(width)) {
+                    *out = (self.kernels.dot)(&x.values, w) * weights.output_scale();
+                }
+                continue;
+            }
+            for start in (0..tokens).step_by(ROWS) {
+                let count = (tokens - start).min(ROWS);
+                // Past the last token it stands in again.
+                let x = [0, 1, 2, 3].map(|token| {
+                    let token = start + token.min(count - 1);
+                    &x.values[token * x.width..][..x.width]
+                });
+                let tiles = panel.chunks_exact(ROWS * width);
+                for (w, out) in tiles.zip(out.chunks_mut(ROWS * tokens)) {
+                    let w = [0, 1, 2, 3].map(|row| &w[row * width..][..width]);
+                    let sums = (self.kernels.dot_tile)(w, x);
+                    for (out, sums) in out.chunks_mut(tokens).zip(sums.chunks_exact(ROWS)) {
+                        for (out, sum) in out[start..][..count].iter_mut().zip(sums) {
+                            *out = sum * weights.output_scale();
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The weights of one packed row of `weights`.
+    pub(super) fn unpack(&self, weights: &WeightMatrix, row: &[u8], out: &mut [f32]) -> Result<()> {
+        let format = weights.format();
+        if is_dense(format) {
+            (self.kernels.unpack)(format, row, out);
+        } else {
+            format.decode_row(row, weights.scale(), out)?;
+        }
+        Ok(())
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! What an instruction set must provide: one table of functions, chosen once when a backend starts.
 
 use super::isa::Isa;
-use crate::simd::{Add, Attend, Dot, Gated, Quantize, RmsNorm, ZipInPlace};
+use crate::simd::{
+    Add, Attend, Dot, DotPacked, DotTile, Gated, Quantize, ROWS, RmsNorm, Unpack, ZipInPlace,
+};
 use crate::{Gate, Result};
 use bitnet_quant::Format;
 use rten_simd::SimdOp;
@@ -21,8 +23,12 @@ pub(super) trait FloatIsa {
 pub(super) struct Kernels {
     /// Σ aᵢ·bᵢ.
     pub(super) dot: fn(&[f32], &[f32]) -> f32,
-    /// Σ aᵢ·bᵢ, `b` in little-endian binary16.
-    pub(super) dot_f16: fn(&[f32], &[u8]) -> f32,
+    /// Σ xᵢ·wᵢ of four rows of a dense format.
+    pub(super) dot_packed: fn(Format, &[f32], [&[u8]; ROWS]) -> [f32; ROWS],
+    /// The weights of a row of a dense format.
+    pub(super) unpack: fn(Format, &[u8], &mut [f32]),
+    /// Products of four rows of weights with four of activations, `[weights, activations]`.
+    pub(super) dot_tile: fn([&[f32]; ROWS], [&[f32]; ROWS]) -> [f32; ROWS * ROWS],
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
     /// int8 by absmax; returns the scale.
@@ -43,13 +49,14 @@ pub(super) struct Kernels {
 impl Kernels {
     /// The float kernels run by `F`, and the kernels that each instruction set has of its own.
     pub(super) const fn new<F: FloatIsa>(
-        dot_f16: fn(&[f32], &[u8]) -> f32,
         packed_sums: fn(Format, &[u8], &[i8], &mut [i32]) -> Result<()>,
         tile_sums: fn([&[u8]; TILE], [&[i8]; TILE], usize, &mut [i32]),
     ) -> Self {
         Self {
             dot: |a, b| F::run(Dot(a, b)),
-            dot_f16,
+            dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
+            unpack: |format, row, out| F::run(Unpack { format, row, out }),
+            dot_tile: |w, x| F::run(DotTile { x, w }),
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             quantize: |x, q| F::run(Quantize(x, q)),
             gate: |g, u, function| F::run(Gated(g, u, function)),

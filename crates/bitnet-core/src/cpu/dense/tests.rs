@@ -1,0 +1,112 @@
+//! Kernels of packed rows on every instruction set against decoding and summing in plain loops.
+
+use crate::cpu::{Isa, kernels};
+use crate::math::tree_sum;
+use crate::simd::ROWS;
+use bitnet_quant::Format;
+use proptest::prelude::*;
+
+const FORMATS: [Format; 6] = [
+    Format::F32,
+    Format::F16,
+    Format::Bf16,
+    Format::Q8_0,
+    Format::Q6K,
+    Format::Q4_0,
+];
+
+/// Sixteen lanes, multiply then add, and their tree.
+fn naive(x: &[f32], w: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    for (i, (x, w)) in x.iter().zip(w).enumerate() {
+        lanes[i % 16] += x * w;
+    }
+    tree_sum(lanes)
+}
+
+/// Any NaN is one NaN.
+fn bits(x: f32) -> u32 {
+    if x.is_nan() { 0x7fc0_0000 } else { x.to_bits() }
+}
+
+fn isas() -> impl Iterator<Item = Isa> {
+    Isa::ALL.into_iter().filter(|isa| isa.is_available())
+}
+
+fn check(format: Format, rows: [&[u8]; ROWS], x: &[f32], columns: usize) {
+    let mut decoded = [(); ROWS].map(|()| vec![0.0; columns]);
+    for (row, out) in rows.iter().zip(&mut decoded) {
+        format.decode_row(row, 1.0, out).unwrap();
+    }
+    let expected = decoded.each_ref().map(|w| bits(naive(x, w)));
+    for isa in isas() {
+        let kernels = kernels::of(isa);
+        let found = (kernels.dot_packed)(format, x, rows).map(bits);
+        assert_eq!(found, expected, "{format} on {isa}, {columns} columns");
+        for (row, decoded) in rows.iter().zip(&decoded) {
+            let mut unpacked = vec![f32::NAN; columns];
+            (kernels.unpack)(format, row, &mut unpacked);
+            let same = unpacked
+                .iter()
+                .zip(decoded)
+                .all(|(a, b)| bits(*a) == bits(*b));
+            assert!(same, "{format} on {isa}, {columns} columns");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Any bytes: infinite and NaN weights and scales too.
+    #[test]
+    fn packed_rows_have_the_bits_of_decoded_ones(
+        which in 0..FORMATS.len(),
+        length in 1usize..70,
+        less in 0usize..40,
+        bytes in prop::collection::vec(any::<u8>(), 4 * 1100),
+        x in prop::collection::vec(prop_oneof![9 => -4f32..4.0, 1 => any::<f32>()], 1280),
+    ) {
+        let format = FORMATS[which];
+        let blocks = if format.block_len() == 1 { 4 * length } else { length.div_ceil(16) };
+        let columns = blocks * format.block_len();
+        let row_bytes = format.row_bytes(columns).unwrap();
+        let rows = [0, 1, 2, 3].map(|row| &bytes[row * 1100..][..row_bytes]);
+        check(format, rows, &x[..columns.saturating_sub(less).max(1)], columns);
+    }
+
+    #[test]
+    fn tiles_have_the_bits_of_single_products(
+        columns in 1usize..100,
+        numbers in prop::collection::vec(prop_oneof![9 => -4f32..4.0, 1 => any::<f32>()], 800),
+    ) {
+        let mut rows = numbers.chunks(100).map(|row| &row[..columns]);
+        let w = [(); ROWS].map(|()| rows.next().unwrap());
+        let x = [(); ROWS].map(|()| rows.next().unwrap());
+        for isa in isas() {
+            let found = (kernels::of(isa).dot_tile)(w, x).map(bits);
+            for (i, found) in found.into_iter().enumerate() {
+                prop_assert_eq!(found, bits(naive(x[i % ROWS], w[i / ROWS])), "{}, {} columns", isa, columns);
+            }
+        }
+    }
+}
+
+#[test]
+fn odd_widths_and_no_columns() {
+    for columns in [1, 2, 15, 16, 17, 31, 33, 47, 63] {
+        let values: Vec<f32> = (0..columns).map(|i| (i as f32).sin()).collect();
+        for format in [Format::F32, Format::F16, Format::Bf16] {
+            let mut row = vec![0; format.row_bytes(columns).unwrap()];
+            format.encode_row(&values, 1.0, &mut row).unwrap();
+            check(format, [&row; ROWS], &values, columns);
+        }
+    }
+    for (format, isa) in FORMATS
+        .into_iter()
+        .flat_map(|f| isas().map(move |isa| (f, isa)))
+    {
+        let none = (kernels::of(isa).dot_packed)(format, &[], [&[]; ROWS]);
+        assert_eq!(none, [0.0; ROWS]);
+    }
+}

@@ -1,0 +1,586 @@
+//! f32 times packed weights: rows decoded sixteen weights at a time, in registers, on the way into their products.
+//!
+//! Every format is a run of blocks, and every block a run of sixteens that become sixteen lanes by the operations of
+//! [`Format::decode_row`], in its order. Product `i` of a row goes to lane `i mod 16`, multiplied and then added, and
+//! the lanes end in the fixed tree: the bits are those of `decode_row` followed by [`dot`](super::dot).
+
+use super::lanes::{LANES, padded};
+use crate::math::tree_sum;
+use bitnet_quant::Format;
+use rten_simd::ops::{BitOps, Extend, IntOps, NumOps};
+use rten_simd::{Isa, Simd, SimdOp, f16};
+
+/// Rows that are multiplied together: they share the loads of x, and are as many streams from memory.
+pub(crate) const ROWS: usize = 4;
+/// Registers that sixteen lanes fill at most.
+const REGISTERS: usize = 4;
+
+/// Sixteen lanes: as many registers as they fill, and zeros.
+type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
+
+/// A dense format: how a block of `BYTES` bytes becomes sixteens of lanes, `STEPS` of them in each of `TURNS` turns.
+trait Packed<const BYTES: usize> {
+    /// Parts of a block that are decoded alike.
+    const TURNS: usize = 1;
+    /// Sixteens in a turn, at most eight.
+    const STEPS: usize;
+
+    /// What all sixteens of a block need.
+    type Open<I: Isa>: Copy;
+
+    /// Room for it.
+    fn closed<I: Isa>(isa: I) -> Self::Open<I>;
+
+    fn open<I: Isa>(isa: I, block: &[u8; BYTES], open: &mut Self::Open<I>);
+
+    /// The sixteen `STEPS · turn + STEP` of a block. What depends on the step alone is known to the compiler.
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; BYTES],
+        open: &Self::Open<I>,
+        turn: usize,
+    ) -> Sixteen<I>;
+}
+
+/// Runs `$body` for each step of a turn of `$packed`, `$step` being a constant in it.
+macro_rules! for_each_step {
+    ($packed:ident, $step:ident => $body:block) => {
+        for_each_step!(@ $packed, $step => $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $packed:ident, $step:ident => $body:block, $($n:literal)*) => {
+        $(
+            if $packed::STEPS > $n {
+                const $step: usize = $n;
+                $body
+            }
+        )*
+    };
+}
+
+/// Calls `$function` for the dense format and its block, or gives `$other` for any other format.
+macro_rules! with_packed {
+    ($format:expr, $function:ident::<$isa:ident>($($arg:expr),*), else $other:expr) => {
+        match $format {
+            Format::F32 => $function::<$isa, F32, 64>($($arg),*),
+            Format::F16 => $function::<$isa, F16, 64>($($arg),*),
+            Format::Bf16 => $function::<$isa, Bf16, 64>($($arg),*),
+            Format::Q8_0 => $function::<$isa, Q8_0, 34>($($arg),*),
+            Format::Q6K => $function::<$isa, Q6K, 210>($($arg),*),
+            Format::Q4_0 => $function::<$isa, Q4_0, 18>($($arg),*),
+            _ => $other,
+        }
+    };
+}
+
+/// Whether rows of `format` are decoded here.
+pub(crate) fn is_dense(format: Format) -> bool {
+    matches!(
+        format,
+        Format::F32 | Format::F16 | Format::Bf16 | Format::Q8_0 | Format::Q6K | Format::Q4_0
+    )
+}
+
+/// Σ xᵢ·wᵢ of four rows of a dense format, over the shorter length; 0 for any other format.
+pub(crate) struct DotPacked<'a> {
+    pub(crate) format: Format,
+    pub(crate) x: &'a [f32],
+    pub(crate) rows: [&'a [u8]; ROWS],
+}
+
+impl SimdOp for DotPacked<'_> {
+    type Output = [f32; ROWS];
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS] {
+        let Self { format, x, rows } = self;
+        with_packed!(format, dot_rows::<I>(isa, x, rows), else [0.0; ROWS])
+    }
+}
+
+/// The weights of a row of a dense format, as many as `out` takes; any other format leaves it alone.
+pub(crate) struct Unpack<'a> {
+    pub(crate) format: Format,
+    pub(crate) row: &'a [u8],
+    pub(crate) out: &'a mut [f32],
+}
+
+impl SimdOp for Unpack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        let Self { format, row, out } = self;
+        with_packed!(format, unpack::<I>(isa, row, out), else ());
+    }
+}
+
+/// Registers that sixteen lanes fill.
+#[inline(always)]
+fn registers<I: Isa>(isa: I) -> usize {
+    (LANES / isa.f32().len()).min(REGISTERS)
+}
+
+#[inline(always)]
+fn zeros<I: Isa>(isa: I) -> Sixteen<I> {
+    [isa.f32().zero(); REGISTERS]
+}
+
+#[inline(always)]
+fn load<I: Isa>(isa: I, x: &[f32; LANES]) -> Sixteen<I> {
+    let ops = isa.f32();
+    let mut out = zeros(isa);
+    for (out, x) in out.iter_mut().zip(x.chunks_exact(ops.len())) {
+        *out = ops.load(x);
+    }
+    out
+}
+
+#[inline(always)]
+fn store<I: Isa>(isa: I, x: &Sixteen<I>, out: &mut [f32; LANES]) {
+    let ops = isa.f32();
+    for (x, out) in x.iter().zip(out.chunks_exact_mut(ops.len())) {
+        ops.store(*x, out);
+    }
+}
+
+/// laneᵢ + xᵢ·wᵢ.
+#[inline(always)]
+fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixteen<I>) {
+    let ops = isa.f32();
+    for i in 0..registers(isa) {
+        lanes[i] = ops.add(lanes[i], ops.mul(x[i], w[i]));
+    }
+}
+
+/// The sum of sixteen lanes.
+#[inline(always)]
+fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
+    let mut array = [0.0; LANES];
+    store(isa, lanes, &mut array);
+    tree_sum(array)
+}
+
+/// x times four rows. Lanes that the last columns do not reach add 0, which changes no lane: none is ever −0.
+///
+/// Registers stay out of closures given to the standard library, which are compiled without the target's features.
+#[inline(always)]
+fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
+    isa: I,
+    x: &[f32],
+    rows: [&[u8]; ROWS],
+) -> [f32; ROWS] {
+    let width = P::TURNS * P::STEPS * LANES;
+    let bytes = rows.iter().fold(usize::MAX, |least, r| least.min(r.len()));
+    let x = &x[..x.len().min(bytes * width / BYTES)];
+    let count = x.len() / width;
+    let [a, b, c, d] = rows.map(|row| &row.as_chunks::<BYTES>().0[..count]);
+    let (whole, rest) = x.split_at(count * width);
+    let mut lanes = [zeros(isa); ROWS];
+    let mut open = [P::closed(isa); ROWS];
+    for (i, x) in whole.chunks_exact(width).enumerate() {
+        let blocks = [&a[i], &b[i], &c[i], &d[i]];
+        for row in 0..ROWS {
+            P::open(isa, blocks[row], &mut open[row]);
+        }
+        for (turn, x) in x.chunks_exact(P::STEPS * LANES).enumerate() {
+            let x = x.as_chunks::<LANES>().0;
+            for_each_step!(P, STEP => {
+                let x = load(isa, &x[STEP]);
+                for row in 0..ROWS {
+                    let w = P::sixteen::<I, STEP>(isa, blocks[row], &open[row], turn);
+                    multiply_add(isa, &mut lanes[row], &x, &w);
+                }
+            });
+        }
+    }
+    let mut sums = [0.0; ROWS];
+    for row in 0..ROWS {
+        if !rest.is_empty() {
+            // Blocks of at most 256.
+            let mut w = [0.0; 256];
+            let w = &mut w[..rest.len()];
+            unpack::<I, P, BYTES>(isa, &rows[row][count * BYTES..], w);
+            for (x, w) in rest.chunks(LANES).zip(w.chunks(LANES)) {
+                let (x, w) = (load(isa, &padded(x, 0.0)), load(isa, &padded(w, 0.0)));
+                multiply_add(isa, &mut lanes[row], &x, &w);
+            }
+        }
+        sums[row] = finish(isa, &lanes[row]);
+    }
+    sums
+}
+
+#[inline(always)]
+fn unpack<I: Isa, P: Packed<BYTES>, const BYTES: usize>(isa: I, row: &[u8], out: &mut [f32]) {
+    let width = P::TURNS * P::STEPS * LANES;
+    let (blocks, rest) = row.as_chunks::<BYTES>();
+    let count = blocks.len().min(out.len() / width);
+    let (whole, out) = out.split_at_mut(count * width);
+    for (out, block) in whole.chunks_exact_mut(width).zip(blocks) {
+        unpack_block::<I, P, BYTES>(isa, block, out);
+    }
+    // What is left of the row, or of the block that only in part is wanted.
+    let mut last = [0; BYTES];
+    let bytes = match blocks.get(count) {
+        Some(block) => block,
+        None => rest,
+    };
+    last[..bytes.len()].copy_from_slice(bytes);
+    let wanted = out.len().min(bytes.len() * width / BYTES);
+    if wanted > 0 {
+        let mut values = [0.0; 256];
+        unpack_block::<I, P, BYTES>(isa, &last, &mut values[..width]);
+        out[..wanted].copy_from_slice(&values[..wanted]);
+    }
+}
+
+#[inline(always)]
+fn unpack_block<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
+    isa: I,
+    block: &[u8; BYTES],
+    out: &mut [f32],
+) {
+    let mut open = P::closed(isa);
+    P::open(isa, block, &mut open);
+    for (turn, out) in out.chunks_exact_mut(P::STEPS * LANES).enumerate() {
+        let out = out.as_chunks_mut::<LANES>().0;
+        for_each_step!(P, STEP => {
+            let w = P::sixteen::<I, STEP>(isa, block, &open, turn);
+            store(isa, &w, &mut out[STEP]);
+        });
+    }
+}
+
+/// A whole register of bytes from the front of `bytes`.
+#[inline(always)]
+fn bytes_at<I: Isa>(isa: I, bytes: &[u8]) -> I::U8 {
+    let ops = isa.u8();
+    ops.load(&bytes[..ops.len()])
+}
+
+/// The sixteen `STEP` of 64 bytes that hold 32 numbers of two bytes. Each register of them gives two of floats.
+macro_rules! halves {
+    ($isa:ident, $block:ident, $step:ident, $x:ident => [$low:expr, $high:expr]) => {{
+        let mut out = zeros($isa);
+        let width = $isa.u8().len();
+        if width == $block.len() {
+            let $x = bytes_at($isa, $block).reinterpret_cast();
+            out[0] = if $step == 0 { $low } else { $high };
+        } else {
+            for j in 0..(32 / width).min(REGISTERS / 2) {
+                let $x = bytes_at($isa, &$block[32 * $step + width * j..]).reinterpret_cast();
+                out[2 * j] = $low;
+                out[2 * j + 1] = $high;
+            }
+        }
+        out
+    }};
+}
+
+struct F32;
+
+impl Packed<64> for F32 {
+    const STEPS: usize = 1;
+    type Open<I: Isa> = ();
+
+    #[inline(always)]
+    fn closed<I: Isa>(_: I) {}
+
+    #[inline(always)]
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+        let mut out = zeros(isa);
+        for (out, bytes) in out.iter_mut().zip(block.chunks_exact(isa.u8().len())) {
+            *out = bytes_at(isa, bytes).reinterpret_cast();
+        }
+        out
+    }
+}
+
+struct F16;
+
+impl Packed<64> for F16 {
+    const STEPS: usize = 2;
+    type Open<I: Isa> = ();
+
+    #[inline(always)]
+    fn closed<I: Isa>(_: I) {}
+
+    #[inline(always)]
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+        if WIDENS_F16 || isa.f32().len() > 4 {
+            let half = isa.f16();
+            return halves!(isa, block, STEP, x => [half.extend_low(x), half.extend_high(x)]);
+        }
+        let half = isa.i16();
+        halves!(isa, block, STEP, x => [
+            widen_f16(isa, half.extend_low(x)),
+            widen_f16(isa, half.extend_high(x))
+        ])
+    }
+}
+
+struct Bf16;
+
+impl Packed<64> for Bf16 {
+    const STEPS: usize = 2;
+    type Open<I: Isa> = ();
+
+    #[inline(always)]
+    fn closed<I: Isa>(_: I) {}
+
+    #[inline(always)]
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+        let (int, half) = (isa.i32(), isa.i16());
+        halves!(isa, block, STEP, x => [
+            int.shift_left::<16>(half.extend_low(x)).reinterpret_cast(),
+            int.shift_left::<16>(half.extend_high(x)).reinterpret_cast()
+        ])
+    }
+}
+
+/// Whether registers of four floats come with an instruction that widens binary16.
+const WIDENS_F16: bool = cfg!(target_arch = "aarch64");
+
+/// Widens binary16 by arithmetic.
+#[inline(always)]
+fn widen_f16<I: Isa>(isa: I, bits: I::I32) -> I::F32 {
+    let (ops, int) = (isa.f32(), isa.i32());
+    let exponent = int.splat(0x7c00);
+    let magnitude = int.shift_left::<13>(int.and(bits, int.splat(0x7fff)));
+    // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
+    let finite = ops.mul(magnitude.reinterpret_cast(), ops.splat(f32::from_bits(0x7780_0000)));
+    let special = int.or(magnitude, int.splat(0x7f80_0000));
+    let is_special = int.eq(int.and(bits, exponent), exponent);
+    let value = int.select(special, finite.reinterpret_cast(), is_special);
+    let sign = int.shift_left::<16>(int.and(bits, int.splat(0x8000)));
+    int.or(value, sign).reinterpret_cast()
+}
+
+/// A binary16 in every lane, as f32.
+#[inline(always)]
+fn splat_f16<I: Isa>(isa: I, bytes: [u8; 2]) -> I::F32 {
+    let bits = u16::from_le_bytes(bytes);
+    if WIDENS_F16 || isa.f32().len() > 4 {
+        let half = isa.f16();
+        return half.extend_low(half.splat(f16::from_bits(bits)));
+    }
+    widen_f16(isa, isa.i32().splat(i32::from(bits)))
+}
+
+/// Sixteen bytes as signed integers, `less` subtracted, as floats, times `scale`. The compiler makes a widening of the loop.
+#[inline(always)]
+fn scaled<I: Isa>(isa: I, codes: [u8; LANES], less: i8, scale: I::F32) -> Sixteen<I> {
+    let ops = isa.f32();
+    let mut floats = [0.0; LANES];
+    for i in 0..LANES {
+        floats[i] = f32::from(codes[i] as i8 - less);
+    }
+    let mut out = load(isa, &floats);
+    for out in &mut out[..registers(isa)] {
+        *out = ops.mul(*out, scale);
+    }
+    out
+}
+
+/// Sixteen bytes from `at` on.
+#[inline(always)]
+fn sixteen_bytes(bytes: &[u8], at: usize) -> [u8; LANES] {
+    let mut out = [0; LANES];
+    out.copy_from_slice(&bytes[at..at + LANES]);
+    out
+}
+
+struct Q8_0;
+
+impl Packed<34> for Q8_0 {
+    const STEPS: usize = 2;
+    /// The block's scale.
+    type Open<I: Isa> = I::F32;
+
+    #[inline(always)]
+    fn closed<I: Isa>(isa: I) -> I::F32 {
+        isa.f32().zero()
+    }
+
+    #[inline(always)]
+    fn open<I: Isa>(isa: I, block: &[u8; 34], scale: &mut I::F32) {
+        *scale = splat_f16(isa, [block[0], block[1]]);
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 34], scale: &I::F32, _: usize) -> Sixteen<I> {
+        let codes = sixteen_bytes(block, 2 + LANES * STEP);
+        scaled(isa, codes, 0, *scale)
+    }
+}
+
+struct Q4_0;
+
+impl Packed<18> for Q4_0 {
+    const STEPS: usize = 2;
+    /// The block's scale.
+    type Open<I: Isa> = I::F32;
+
+    #[inline(always)]
+    fn closed<I: Isa>(isa: I) -> I::F32 {
+        isa.f32().zero()
+    }
+
+    #[inline(always)]
+    fn open<I: Isa>(isa: I, block: &[u8; 18], scale: &mut I::F32) {
+        *scale = splat_f16(isa, [block[0], block[1]]);
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 18], scale: &I::F32, _: usize) -> Sixteen<I> {
+        let mut codes = sixteen_bytes(block, 2);
+        for code in &mut codes {
+            *code = *code >> (4 * STEP) & 15;
+        }
+        scaled(isa, codes, 8, *scale)
+    }
+}
+
+struct Q6K;
+
+/// An opened block of Q6_K.
+#[derive(Clone, Copy)]
+struct OpenQ6K {
+    /// d times the scale of each sixteen.
+    scales: [f32; LANES],
+    /// −32 to 31.
+    codes: [u8; 256],
+}
+
+impl Packed<210> for Q6K {
+    const TURNS: usize = 2;
+    const STEPS: usize = 8;
+    type Open<I: Isa> = OpenQ6K;
+
+    #[inline(always)]
+    fn closed<I: Isa>(_: I) -> OpenQ6K {
+        OpenQ6K {
+            scales: [0.0; LANES],
+            codes: [0; 256],
+        }
+    }
+
+    #[inline(always)]
+    fn open<I: Isa>(isa: I, block: &[u8; 210], open: &mut OpenQ6K) {
+        let d = splat_f16(isa, [block[208], block[209]]);
+        let scales = scaled(isa, sixteen_bytes(block, 192), 0, d);
+        store(isa, &scales, &mut open.scales);
+        for half in 0..2 {
+            let low = &block[64 * half..][..64];
+            let high = &block[128 + 32 * half..][..32];
+            let codes = &mut open.codes[128 * half..][..128];
+            // Loops of 32 bytes, of which the compiler makes registers.
+            for i in 0..32 {
+                codes[i] = (low[i] & 15 | (high[i] & 3) << 4).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[32 + i] = (low[32 + i] & 15 | (high[i] & 12) << 2).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[64 + i] = (low[i] >> 4 | high[i] & 48).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[96 + i] = (low[32 + i] >> 4 | (high[i] & 192) >> 2).wrapping_sub(32);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        _: &[u8; 210],
+        open: &OpenQ6K,
+        turn: usize,
+    ) -> Sixteen<I> {
+        let i = Self::STEPS * turn + STEP;
+        let scale = isa.f32().splat(open.scales[i]);
+        scaled(isa, sixteen_bytes(&open.codes, LANES * i), 0, scale)
+    }
+}
+
+/// Products of four rows of floats with four others, row of `w` by row of `x`: `out[4·w + x]`. As many columns count
+/// as the shortest row has.
+pub(crate) struct DotTile<'a> {
+    pub(crate) x: [&'a [f32]; ROWS],
+    pub(crate) w: [&'a [f32]; ROWS],
+}
+
+impl SimdOp for DotTile<'_> {
+    type Output = [f32; ROWS * ROWS];
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS * ROWS] {
+        let Self { x, w } = self;
+        if registers(isa) == 1 {
+            return tile::<I, ROWS, { ROWS * ROWS }>(isa, x, w);
+        }
+        let mut out = [0.0; ROWS * ROWS];
+        // Sixteen lanes fill several registers: a quarter of the tile at a time stays in them.
+        for (row, token) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
+            let x = [x[token], x[token + 1]];
+            let w = [w[row], w[row + 1]];
+            for (i, value) in tile::<I, 2, 4>(isa, x, w).into_iter().enumerate() {
+                out[ROWS * (row + i / 2) + token + i % 2] = value;
+            }
+        }
+        out
+    }
+}
+
+/// `SIDE × SIDE` products, `AREA` of them.
+#[inline(always)]
+fn tile<I: Isa, const SIDE: usize, const AREA: usize>(
+    isa: I,
+    x: [&[f32]; SIDE],
+    w: [&[f32]; SIDE],
+) -> [f32; AREA] {
+    let columns = x
+        .iter()
+        .chain(&w)
+        .fold(usize::MAX, |n, row| n.min(row.len()));
+    let count = columns / LANES;
+    let xs = x.map(|row| &row.as_chunks::<LANES>().0[..count]);
+    let ws = w.map(|row| &row.as_chunks::<LANES>().0[..count]);
+    let mut lanes = [zeros(isa); AREA];
+    for i in 0..count {
+        let mut x = [zeros(isa); SIDE];
+        for token in 0..SIDE {
+            x[token] = load(isa, &xs[token][i]);
+        }
+        for row in 0..SIDE {
+            let w = load(isa, &ws[row][i]);
+            for token in 0..SIDE {
+                multiply_add(isa, &mut lanes[SIDE * row + token], &x[token], &w);
+            }
+        }
+    }
+    let rest = count * LANES..columns;
+    if !rest.is_empty() {
+        for row in 0..SIDE {
+            let w = load(isa, &padded(&w[row][rest.clone()], 0.0));
+            for token in 0..SIDE {
+                let x = load(isa, &padded(&x[token][rest.clone()], 0.0));
+                multiply_add(isa, &mut lanes[SIDE * row + token], &x, &w);
+            }
+        }
+    }
+    let mut out = [0.0; AREA];
+    for i in 0..AREA {
+        out[i] = finish(isa, &lanes[i]);
+    }
+    out
+}
