@@ -1,6 +1,6 @@
 //! Text from a session, piece by piece.
 
-use crate::model::Want;
+use crate::model::{Answer, Ask, Want};
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::Session;
 use crate::stop::StopStrings;
@@ -131,7 +131,8 @@ pub struct Generation<'s> {
     reason: Option<StopReason>,
     failed: bool,
     ready: VecDeque<String>,
-    prompt_logits: Option<Vec<f32>>,
+    /// What follows the prompt, until the first token is chosen.
+    prompt_answer: Option<Answer>,
     first_token: Option<Instant>,
 }
 
@@ -158,7 +159,7 @@ impl<'s> Generation<'s> {
             reason: None,
             failed: false,
             ready: VecDeque::new(),
-            prompt_logits: None,
+            prompt_answer: None,
             first_token: None,
         })
     }
@@ -169,7 +170,7 @@ impl<'s> Generation<'s> {
     /// # Errors
     /// If the backend fails.
     pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
-        if self.prompt_logits.is_some() || self.first_token.is_some() || self.reason.is_some() {
+        if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
             return Ok(());
         }
         let start = Instant::now();
@@ -179,9 +180,9 @@ impl<'s> Generation<'s> {
             progress(done, total);
             !cancel.is_cancelled()
         };
-        match self.session.run_pending(&mut watch, Want::Last) {
-            Ok(logits) => {
-                self.prompt_logits = Some(logits);
+        match self.run(&mut watch) {
+            Ok(answer) => {
+                self.prompt_answer = Some(answer);
                 self.timings.prompt_tokens = tokens;
                 self.timings.prompt_time = start.elapsed();
                 Ok(())
@@ -209,6 +210,15 @@ impl<'s> Generation<'s> {
         self.session
     }
 
+    /// Runs the tokens that have yet to run; asks for as much as the sampler needs.
+    fn run(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Answer> {
+        let ask = match self.sampler.top(self.session.tokens()) {
+            Some(top) => Ask::Top(top),
+            None => Ask::Logits(Want::Last),
+        };
+        self.session.run_pending(progress, ask)
+    }
+
     /// One more token, its text into `ready`.
     fn step(&mut self) -> Result<()> {
         if self.options.cancel.is_cancelled() {
@@ -223,12 +233,16 @@ impl<'s> Generation<'s> {
                 return Ok(());
             }
         }
-        let logits = match self.prompt_logits.take() {
-            Some(logits) => logits,
+        let answer = match self.prompt_answer.take() {
+            Some(answer) => answer,
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
-            None => self.session.run_pending(&mut |_, _| true, Want::Last)?,
+            None => self.run(&mut |_, _| true)?,
         };
-        let token = self.sampler.sample(&logits, self.session.tokens())?;
+        let recent = self.session.tokens();
+        let token = match answer {
+            Answer::Logits(logits) => self.sampler.sample(&logits, recent)?,
+            Answer::Top(candidates) => self.sampler.sample_top(&candidates, recent)?,
+        };
         self.timings.generated_tokens += 1;
         let first = *self.first_token.get_or_insert_with(Instant::now);
         self.timings.decode_time = first.elapsed();

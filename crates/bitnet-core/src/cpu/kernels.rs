@@ -2,7 +2,8 @@
 
 use super::isa::Isa;
 use crate::simd::{
-    Add, Attend, Dot, DotPacked, DotTile, Gated, Quantize, ROWS, RmsNorm, Unpack, ZipInPlace,
+    Add, Attend, Dot, DotPacked, DotTile, Gated, Quantize, ROWS, RmsNorm, RoundRow, Steps, Unpack,
+    WideDot, ZipInPlace,
 };
 use crate::{Gate, Result};
 use bitnet_quant::Format;
@@ -29,6 +30,10 @@ pub(super) struct Kernels {
     pub(super) unpack: fn(Format, &[u8], &mut [f32]),
     /// Products of four rows of weights with four of activations, `[weights, activations]`.
     pub(super) dot_tile: fn([&[f32]; ROWS], [&[f32]; ROWS]) -> [f32; ROWS * ROWS],
+    /// A row to int8, and what that costs.
+    pub(super) round_row: fn(&[f32], &mut [i8]) -> Steps,
+    /// Σ qᵢ·xᵢ, exact.
+    pub(super) wide_dot: fn(&[i8], &[i16]) -> i64,
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
     /// int8 by absmax; returns the scale.
@@ -57,6 +62,8 @@ impl Kernels {
             dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
             unpack: |format, row, out| F::run(Unpack { format, row, out }),
             dot_tile: |w, x| F::run(DotTile { x, w }),
+            round_row: |w, q| F::run(RoundRow(w, q)),
+            wide_dot: |q, x| F::run(WideDot(q, x)),
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             quantize: |x, q| F::run(Quantize(x, q)),
             gate: |g, u, function| F::run(Gated(g, u, function)),

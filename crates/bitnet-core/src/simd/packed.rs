@@ -290,7 +290,12 @@ impl Packed<64> for F32 {
     fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
         let mut out = zeros(isa);
         for (out, bytes) in out.iter_mut().zip(block.chunks_exact(isa.u8().len())) {
             *out = bytes_at(isa, bytes).reinterpret_cast();
@@ -312,7 +317,12 @@ impl Packed<64> for F16 {
     fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
         if WIDENS_F16 || isa.f32().len() > 4 {
             let half = isa.f16();
             return halves!(isa, block, STEP, x => [half.extend_low(x), half.extend_high(x)]);
@@ -338,7 +348,12 @@ impl Packed<64> for Bf16 {
     fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
         let (int, half) = (isa.i32(), isa.i16());
         halves!(isa, block, STEP, x => [
             int.shift_left::<16>(half.extend_low(x)).reinterpret_cast(),
@@ -357,7 +372,10 @@ fn widen_f16<I: Isa>(isa: I, bits: I::I32) -> I::F32 {
     let exponent = int.splat(0x7c00);
     let magnitude = int.shift_left::<13>(int.and(bits, int.splat(0x7fff)));
     // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
-    let finite = ops.mul(magnitude.reinterpret_cast(), ops.splat(f32::from_bits(0x7780_0000)));
+    let finite = ops.mul(
+        magnitude.reinterpret_cast(),
+        ops.splat(f32::from_bits(0x7780_0000)),
+    );
     let special = int.or(magnitude, int.splat(0x7f80_0000));
     let is_special = int.eq(int.and(bits, exponent), exponent);
     let value = int.select(special, finite.reinterpret_cast(), is_special);
@@ -417,7 +435,12 @@ impl Packed<34> for Q8_0 {
     }
 
     #[inline(always)]
-    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 34], scale: &I::F32, _: usize) -> Sixteen<I> {
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 34],
+        scale: &I::F32,
+        _: usize,
+    ) -> Sixteen<I> {
         let codes = sixteen_bytes(block, 2 + LANES * STEP);
         scaled(isa, codes, 0, *scale)
     }
@@ -441,7 +464,12 @@ impl Packed<18> for Q4_0 {
     }
 
     #[inline(always)]
-    fn sixteen<I: Isa, const STEP: usize>(isa: I, block: &[u8; 18], scale: &I::F32, _: usize) -> Sixteen<I> {
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 18],
+        scale: &I::F32,
+        _: usize,
+    ) -> Sixteen<I> {
         let mut codes = sixteen_bytes(block, 2);
         for code in &mut codes {
             *code = *code >> (4 * STEP) & 15;
