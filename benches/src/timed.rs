@@ -4,7 +4,8 @@
 //! them.
 
 use bitnet_core::{
-    Activations, Backend, Gate, Heads, HybridMemoryPool, Norm, Result, Rope, WeightMatrix,
+    Activations, Backend, Candidate, Gate, HeadMode, HeadStats, Heads, HybridMemoryPool, Norm,
+    Result, Rope, Top, WeightMatrix,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -132,6 +133,10 @@ impl<B: Backend> Backend for Timed<B> {
         self.inner.table(weights)
     }
 
+    fn head_table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Self::Table> {
+        self.inner.head_table(weights, mode)
+    }
+
     fn gain(&self, values: Vec<f32>) -> Result<Self::Gain> {
         self.inner.gain(values)
     }
@@ -234,6 +239,27 @@ impl<B: Backend> Backend for Timed<B> {
     ) -> Result<Vec<f32>> {
         self.clock
             .time(Part::Head, || self.inner.head(x, first, norm, table))
+    }
+
+    fn head_top(
+        &self,
+        x: &Self::Hidden,
+        first: usize,
+        norm: Norm<'_, Self::Gain>,
+        table: &Self::Table,
+        top: &Top<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        self.clock.time(Part::Head, || {
+            self.inner.head_top(x, first, norm, table, top)
+        })
+    }
+
+    fn head_bytes(&self, table: &Self::Table) -> usize {
+        self.inner.head_bytes(table)
+    }
+
+    fn head_stats(&self, table: &Self::Table) -> Option<HeadStats> {
+        self.inner.head_stats(table)
     }
 }
 

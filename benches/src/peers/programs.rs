@@ -82,12 +82,16 @@ pub(crate) const AVX2: &str = "bitnet, AVX2";
 
 /// The ways in which ours is measured. A variant of the head is a line here.
 pub(crate) const VARIANTS: &[Variant] = &[
-    Variant::new(FULL, &[]),
+    Variant::new(FULL, &["--head", "full"]),
+    Variant {
+        files: &["I2_S-F16", "TQ2_0-F16", "TQ1_0-F16"],
+        ..Variant::new(SCREENED, &["--head", "screened"])
+    },
     Variant {
         isa: Some("avx2"),
         files: &["I2_S-F16", "TQ2_0-F16"],
         one_thread: true,
-        ..Variant::new(AVX2, &[])
+        ..Variant::new(AVX2, &["--head", "full"])
     },
 ];
 

@@ -4,7 +4,7 @@ use crate::interrupt::Interrupt;
 use crate::progress::{Downloads, Steps};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
-use bitnet::{Activations, Device, I2sLayout, Model, ModelOptions};
+use bitnet::{Activations, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -31,6 +31,32 @@ pub(crate) struct ModelArguments {
     /// Tokens of context; without it, the model's own, at most 4096
     #[arg(short, long, value_name = "TOKENS")]
     context: Option<usize>,
+}
+
+/// How the likeliest tokens are found.
+#[derive(Args, Default)]
+pub(crate) struct HeadArgument {
+    /// Find the likeliest tokens from logits of the full vocabulary, from those that screening by a small copy of the head leaves, or as is faster; the text is the same
+    #[arg(long = "head", value_name = "HEAD", value_enum, default_value_t)]
+    mode: HeadChoice,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum HeadChoice {
+    Full,
+    Screened,
+    #[default]
+    Auto,
+}
+
+impl HeadArgument {
+    pub(crate) fn mode(&self) -> HeadMode {
+        match self.mode {
+            HeadChoice::Full => HeadMode::Full,
+            HeadChoice::Screened => HeadMode::Screened,
+            HeadChoice::Auto => HeadMode::Auto,
+        }
+    }
 }
 
 /// How many threads compute.
@@ -74,7 +100,7 @@ pub(crate) struct Opened {
 
 impl ModelArguments {
     /// Opens the model, downloading it first if need be.
-    pub(crate) fn open(&self, threads: Option<usize>) -> anyhow::Result<Opened> {
+    pub(crate) fn open(&self, threads: Option<usize>, head: HeadMode) -> anyhow::Result<Opened> {
         let path = self.model.as_deref().map(resolve).transpose()?;
         let options = ModelOptions {
             device: self.device,
@@ -83,6 +109,7 @@ impl ModelArguments {
                 ActivationsArgument::Int8 => Activations::Int8,
                 ActivationsArgument::F32 => Activations::F32,
             },
+            head,
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
             unix_time: SystemTime::now()

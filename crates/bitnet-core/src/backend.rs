@@ -4,6 +4,7 @@
 //! buffer for a token. Rows are tokens; a batch of `n` tokens is `n` rows, and no result depends on how tokens
 //! are batched.
 
+use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::{HybridMemoryPool, Result, WeightMatrix};
 
 /// What happens to activations before a ternary matrix multiplies them.
@@ -114,6 +115,11 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// As for [`matrix`](Self::matrix).
     fn table(&self, weights: WeightMatrix) -> Result<Self::Table>;
+    /// Makes a head resident that will be asked for its likeliest tokens in the way of `mode`.
+    ///
+    /// # Errors
+    /// As for [`matrix`](Self::matrix).
+    fn head_table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Self::Table>;
     /// Makes norm gains resident.
     ///
     /// # Errors
@@ -213,4 +219,21 @@ pub trait Backend: Send + Sync + 'static {
         norm: Norm<'_, Self::Gain>,
         table: &Self::Table,
     ) -> Result<Vec<f32>>;
+    /// The likeliest tokens after each of the rows `first..`, as [`Top::of_logits`] finds them in the rows of
+    /// [`head`](Self::head).
+    ///
+    /// # Errors
+    /// As for [`head`](Self::head).
+    fn head_top(
+        &self,
+        x: &Self::Hidden,
+        first: usize,
+        norm: Norm<'_, Self::Gain>,
+        table: &Self::Table,
+        top: &Top<'_>,
+    ) -> Result<Vec<Vec<Candidate>>>;
+    /// Bytes of `table` that [`head_top`](Self::head_top) reads of it whatever the row.
+    fn head_bytes(&self, table: &Self::Table) -> usize;
+    /// What screening saved so far; `None` for a table that is not screened.
+    fn head_stats(&self, table: &Self::Table) -> Option<HeadStats>;
 }

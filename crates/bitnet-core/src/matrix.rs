@@ -18,6 +18,7 @@ pub struct WeightMatrix {
     scale: f32,
     output_scale: f32,
     data: Bytes,
+    reclaim: Option<fn(&[u8])>,
 }
 
 impl WeightMatrix {
@@ -67,6 +68,7 @@ impl WeightMatrix {
             scale,
             output_scale: 1.0,
             data,
+            reclaim: None,
         })
     }
 
@@ -84,6 +86,23 @@ impl WeightMatrix {
         }
         self.output_scale = factor;
         Ok(self)
+    }
+
+    /// The same matrix over memory that can be given back: `reclaim` is called with bytes of it that will not be read
+    /// soon, and that come again when they are.
+    #[must_use]
+    pub fn with_reclaim(mut self, reclaim: fn(&[u8])) -> Self {
+        self.reclaim = Some(reclaim);
+        self
+    }
+
+    /// Says that `rows` will not be read soon.
+    pub fn give_back(&self, rows: Range<usize>) {
+        if let Some(reclaim) = self.reclaim {
+            let end = rows.end.min(self.rows);
+            let start = rows.start.min(end);
+            reclaim(&self.data[start * self.row_bytes..end * self.row_bytes]);
+        }
     }
 
     /// Name of the tensor it came from.

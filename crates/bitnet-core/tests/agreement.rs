@@ -1,6 +1,6 @@
 //! Every kernel set gives the scalar reference's bits, for any thread count and any batching.
 
-use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::cpu::{CpuBackend, CpuTable, Isa};
 use bitnet_core::device::Crossovers;
 use bitnet_core::{Activations, Backend, Bytes, Gate, Heads, Norm, Rope, RopePairs, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
@@ -81,7 +81,7 @@ fn ternary(
     (matrix.expect("a matching size"), codes)
 }
 
-fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
+fn table(values: &[f32], cols: usize, format: Format) -> CpuTable {
     let mut data = Vec::new();
     for values in values.chunks(cols) {
         let mut row = vec![0; format.row_bytes(cols).expect("whole blocks")];
@@ -91,7 +91,8 @@ fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
         data.extend_from_slice(&row);
     }
     let shape = (values.len() / cols, cols, cols);
-    WeightMatrix::new("table", format, shape, 1.0, Bytes::from(data)).expect("a matching size")
+    let table = WeightMatrix::new("table", format, shape, 1.0, Bytes::from(data));
+    table.expect("a matching size").into()
 }
 
 /// Bits of the logits when the identity is the head, so that tests can read hidden rows.
@@ -104,9 +105,7 @@ fn read(backend: &CpuBackend, x: &<CpuBackend as Backend>::Hidden, width: usize)
         gain: &gain,
         eps: 1e-5,
     };
-    let head = backend
-        .table(table(&identity, width, Format::F32))
-        .expect("a table");
+    let head = table(&identity, width, Format::F32);
     let logits = backend.head(x, 0, norm, &head).expect("logits");
     logits.into_iter().map(f32::to_bits).collect()
 }
@@ -311,7 +310,7 @@ fn hostile_activations_agree_too() {
         let x = WeightMatrix::new("x", Format::F32, (1, 128, 128), 1.0, Bytes::from(bytes));
         let x = x.expect("a matching size");
         let mut results = backends().into_iter().map(|backend| {
-            let rows = backend.embed(&x, &[0]).expect("rows");
+            let rows = backend.embed(&x.clone().into(), &[0]).expect("rows");
             let a = backend
                 .norm_quantize(&rows, None, Activations::Int8)
                 .expect("activations");

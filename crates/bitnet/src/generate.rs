@@ -1,6 +1,6 @@
 //! Text from a session, piece by piece.
 
-use crate::model::Want;
+use crate::model::{Answer, Ask, Want};
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::Session;
 use crate::speculate::{Drafter, Speculation};
@@ -139,7 +139,8 @@ pub struct Generation<'s> {
     reason: Option<StopReason>,
     failed: bool,
     ready: VecDeque<String>,
-    prompt_logits: Option<Vec<f32>>,
+    /// What follows the prompt, until the first token is chosen.
+    prompt_answer: Option<Answer>,
     first_token: Option<Instant>,
     drafter: Drafter,
     /// Tokens that were chosen and are not part of the text yet.
@@ -169,7 +170,7 @@ impl<'s> Generation<'s> {
             reason: None,
             failed: false,
             ready: VecDeque::new(),
-            prompt_logits: None,
+            prompt_answer: None,
             first_token: None,
             drafter: Drafter::new(match options.speculation {
                 Speculation::Auto => options.sampling.is_greedy(),
@@ -186,7 +187,7 @@ impl<'s> Generation<'s> {
     /// # Errors
     /// If the backend fails.
     pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
-        if self.prompt_logits.is_some() || self.first_token.is_some() || self.reason.is_some() {
+        if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
             return Ok(());
         }
         let start = Instant::now();
@@ -196,9 +197,9 @@ impl<'s> Generation<'s> {
             progress(done, total);
             !cancel.is_cancelled()
         };
-        match self.session.run_pending(&mut watch, Want::Last) {
-            Ok(logits) => {
-                self.prompt_logits = Some(logits);
+        match self.run(&mut watch) {
+            Ok(answer) => {
+                self.prompt_answer = Some(answer);
                 self.timings.prompt_tokens = tokens;
                 self.timings.prompt_time = start.elapsed();
                 Ok(())
@@ -226,6 +227,15 @@ impl<'s> Generation<'s> {
         self.session
     }
 
+    /// Runs the tokens that have yet to run; asks for as much as the sampler needs.
+    fn run(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Answer> {
+        let ask = match self.sampler.top(self.session.tokens()) {
+            Some(top) => Ask::Top(top),
+            None => Ask::Logits(Want::Last),
+        };
+        self.session.run_pending(progress, ask)
+    }
+
     /// One more token, its text into `ready`.
     fn step(&mut self) -> Result<()> {
         if self.options.cancel.is_cancelled() {
@@ -240,8 +250,8 @@ impl<'s> Generation<'s> {
                 return Ok(());
             }
         }
-        let token = match self.prompt_logits.take() {
-            Some(logits) => self.sampler.sample(&logits, self.session.tokens())?,
+        let token = match self.prompt_answer.take() {
+            Some(answer) => self.choose(&answer)?,
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
             None => match self.ahead.pop_front() {
                 Some(token) => token,
@@ -263,6 +273,15 @@ impl<'s> Generation<'s> {
         Ok(())
     }
 
+    /// The token that the sampler takes.
+    fn choose(&mut self, answer: &Answer) -> Result<u32> {
+        let recent = self.session.tokens();
+        match answer {
+            Answer::Logits(logits) => self.sampler.sample(logits, recent),
+            Answer::Top(candidates) => self.sampler.sample_top(candidates, recent),
+        }
+    }
+
     /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
     fn next_token(&mut self) -> Result<u32> {
         let start = Instant::now();
@@ -272,8 +291,8 @@ impl<'s> Generation<'s> {
         // The token after the draft comes for nothing.
         let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
         if draft.is_empty() {
-            let logits = self.session.run_pending(&mut |_, _| true, Want::Last)?;
-            let token = self.sampler.sample(&logits, self.session.tokens())?;
+            let answer = self.run(&mut |_, _| true)?;
+            let token = self.choose(&answer)?;
             self.drafter.took(start.elapsed());
             return Ok(token);
         }

@@ -3,9 +3,8 @@
 //! The same seed gives the same tokens on every machine: the exponential is our own, sums run in one order,
 //! equal logits are told apart by id, and the random numbers come from a generator written here.
 
-use std::cmp::Ordering;
-
 use bitnet_core::math::exp;
+use bitnet_core::{Candidate, Top};
 
 use crate::{Error, Result};
 
@@ -103,10 +102,10 @@ impl SamplingOptions {
 pub struct Sampler {
     options: SamplingOptions,
     random: Random,
-    /// The logits after the penalty, kept to save allocations.
-    logits: Vec<f32>,
-    /// Ids still in the running.
-    candidates: Vec<u32>,
+    /// Tokens still in the running, with their logits after the penalty.
+    candidates: Vec<Candidate>,
+    /// The tokens that the penalty looks at, in growing order.
+    penalized: Vec<u32>,
 }
 
 impl Sampler {
@@ -119,8 +118,8 @@ impl Sampler {
         Ok(Self {
             options,
             random: Random::new(options.seed),
-            logits: Vec::new(),
             candidates: Vec::new(),
+            penalized: Vec::new(),
         })
     }
 
@@ -129,43 +128,94 @@ impl Sampler {
         &self.options
     }
 
+    /// The tokens among which the next one certainly is, whatever the logits; `None` if any token could be drawn.
+    /// `recent` is that of [`sample`](Self::sample). The penalty changes the logits of few tokens: beside those, the
+    /// likeliest are the same before and after it.
+    pub fn top(&mut self, recent: &[u32]) -> Option<Top<'_>> {
+        let count = match self.options {
+            SamplingOptions {
+                temperature: 0.0, ..
+            } => 1,
+            SamplingOptions { top_k: 0, .. } => return None,
+            SamplingOptions { top_k, .. } => top_k,
+        };
+        self.find_penalized(recent);
+        Some(Top {
+            count,
+            also: &self.penalized,
+        })
+    }
+
     /// The id of the next token. `logits` holds one number for each token of the vocabulary, `recent` the
     /// tokens so far (the last is the newest).
     ///
     /// # Errors
     /// If there are no logits, or one of them is not finite.
     pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32> {
-        check_finite(logits)?;
-        self.logits.clear();
-        self.logits.extend_from_slice(logits);
-        self.penalize(recent);
-        if self.options.temperature == 0.0 {
-            return Ok(most_likely(&self.logits));
-        }
+        let candidates = logits.iter().zip(0..);
+        self.choose(
+            candidates.map(|(&logit, id)| Candidate { id, logit }),
+            recent,
+        )
+    }
+
+    /// [`sample`](Self::sample) from the tokens of [`top`](Self::top) alone. The token, and the use of random numbers,
+    /// are those of `sample` from all logits.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn sample_top(&mut self, candidates: &[Candidate], recent: &[u32]) -> Result<u32> {
+        let mut candidates = candidates.to_vec();
+        candidates.sort_unstable_by_key(|candidate| candidate.id);
+        self.choose(candidates.into_iter(), recent)
+    }
+
+    /// One of `candidates`, which come in the order of their ids.
+    fn choose(
+        &mut self,
+        candidates: impl Iterator<Item = Candidate>,
+        recent: &[u32],
+    ) -> Result<u32> {
         self.candidates.clear();
-        self.candidates.extend(0..self.logits.len() as u32);
-        let highest = self.logits.iter().copied().fold(f32::MIN, f32::max);
+        self.candidates.extend(candidates);
+        check_finite(&self.candidates)?;
+        self.penalize(recent);
+        let highest = most_likely(&self.candidates);
+        if self.options.temperature == 0.0 {
+            return Ok(highest.id);
+        }
+        let highest = highest.logit;
         self.keep_top_k();
         self.keep_top_p(highest);
         if self.options.min_p > 0.0 {
-            let (logits, min_p) = (&self.logits, self.options.min_p);
+            let min_p = self.options.min_p;
             self.candidates
-                .retain(|id| exp(logits[*id as usize] - highest) >= min_p);
+                .retain(|candidate| exp(candidate.logit - highest) >= min_p);
         }
         Ok(self.draw(highest))
     }
 
+    /// Finds the tokens that the penalty changes.
+    fn find_penalized(&mut self, recent: &[u32]) {
+        self.penalized.clear();
+        if self.options.repetition_penalty != 1.0 {
+            let window = self.options.repetition_window.min(recent.len());
+            self.penalized
+                .extend_from_slice(&recent[recent.len() - window..]);
+            self.penalized.sort_unstable();
+            self.penalized.dedup();
+        }
+    }
+
     fn penalize(&mut self, recent: &[u32]) {
         let penalty = self.options.repetition_penalty;
-        if penalty == 1.0 {
-            return;
-        }
-        let window = self.options.repetition_window.min(recent.len());
-        let mut seen: Vec<u32> = recent[recent.len() - window..].to_vec();
-        seen.sort_unstable();
-        seen.dedup();
-        for id in seen {
-            if let Some(logit) = self.logits.get_mut(id as usize) {
+        self.find_penalized(recent);
+        for id in &self.penalized {
+            let place = self
+                .candidates
+                .binary_search_by_key(id, |candidate| candidate.id);
+            if let Ok(place) = place {
+                let logit = &mut self.candidates[place].logit;
                 let changed = if *logit > 0.0 {
                     *logit / penalty
                 } else {
@@ -178,19 +228,18 @@ impl Sampler {
 
     /// Sorts the `count` most likely candidates to the front.
     fn sort_front(&mut self, count: usize) {
-        let logits = &self.logits;
-        let by_likelihood = |a: &u32, b: &u32| likelihood(logits, *a, *b);
         if (1..self.candidates.len()).contains(&count) {
             self.candidates
-                .select_nth_unstable_by(count - 1, by_likelihood);
+                .select_nth_unstable_by(count - 1, Candidate::by_likelihood);
         }
         let front = count.min(self.candidates.len());
-        self.candidates[..front].sort_unstable_by(by_likelihood);
+        self.candidates[..front].sort_unstable_by(Candidate::by_likelihood);
     }
 
     fn keep_top_k(&mut self) {
         let count = self.options.top_k;
-        if count > 0 && count < self.candidates.len() {
+        if count > 0 {
+            // Sorted even if no more than these are left, so that later sums run in one order.
             self.sort_front(count);
             self.candidates.truncate(count);
         }
@@ -200,20 +249,16 @@ impl Sampler {
         if self.options.top_p >= 1.0 {
             return;
         }
-        let weight = |logits: &[f32], id: u32| f64::from(exp(logits[id as usize] - highest));
-        let total: f64 = self
-            .candidates
-            .iter()
-            .map(|id| weight(&self.logits, *id))
-            .sum();
+        let weight = |candidate: &Candidate| f64::from(exp(candidate.logit - highest));
+        let total: f64 = self.candidates.iter().map(weight).sum();
         let enough = f64::from(self.options.top_p) * total;
         // Few tokens carry most of the probability: sort more only when they do not suffice.
         let mut sorted = 64;
         loop {
             self.sort_front(sorted);
             let mut sum = 0.0;
-            let reached = self.candidates.iter().take(sorted).position(|id| {
-                sum += weight(&self.logits, *id);
+            let reached = self.candidates.iter().take(sorted).position(|candidate| {
+                sum += weight(candidate);
                 sum >= enough
             });
             if let Some(last) = reached {
@@ -230,49 +275,42 @@ impl Sampler {
     /// One of the candidates, by chance.
     fn draw(&mut self, highest: f32) -> u32 {
         let temperature = self.options.temperature;
-        let logits = &self.logits;
-        let weight = |id: u32| f64::from(exp((logits[id as usize] - highest) / temperature));
-        let total: f64 = self.candidates.iter().map(|id| weight(*id)).sum();
+        let weight =
+            |candidate: &Candidate| f64::from(exp((candidate.logit - highest) / temperature));
+        let total: f64 = self.candidates.iter().map(weight).sum();
         let mark = self.random.unit() * total;
         let mut sum = 0.0;
         let mut last = 0;
-        for id in &self.candidates {
-            let weight = weight(*id);
+        for candidate in &self.candidates {
+            let weight = weight(candidate);
             if weight > 0.0 {
-                last = *id;
+                last = candidate.id;
             }
             sum += weight;
             if mark < sum {
-                return *id;
+                return candidate.id;
             }
         }
         last
     }
 }
 
-/// More likely first; of equals the lower id.
-fn likelihood(logits: &[f32], a: u32, b: u32) -> Ordering {
-    logits[b as usize]
-        .partial_cmp(&logits[a as usize])
-        .unwrap_or(Ordering::Equal)
-        .then(a.cmp(&b))
-}
-
-/// The id of the highest logit; of equals the lowest.
-fn most_likely(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (id, logit) in logits.iter().enumerate() {
-        if *logit > logits[best] {
-            best = id;
+/// The highest logit; of equals the first. There is one.
+fn most_likely(candidates: &[Candidate]) -> Candidate {
+    let mut best = candidates[0];
+    for candidate in &candidates[1..] {
+        if candidate.logit > best.logit {
+            best = *candidate;
         }
     }
-    best as u32
+    best
 }
 
-fn check_finite(logits: &[f32]) -> Result<()> {
-    let found = match logits.iter().position(|logit| !logit.is_finite()) {
-        Some(id) => format!("{} for token {id}", logits[id]),
-        None if logits.is_empty() => "none".into(),
+fn check_finite(candidates: &[Candidate]) -> Result<()> {
+    let bad = candidates.iter().find(|c| !c.logit.is_finite());
+    let found = match bad {
+        Some(Candidate { id, logit }) => format!("{logit} for token {id}"),
+        None if candidates.is_empty() => "none".into(),
         None => return Ok(()),
     };
     Err(Error::Argument {

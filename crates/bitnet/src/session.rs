@@ -2,9 +2,10 @@
 
 use crate::chat::ChatMessage;
 use crate::generate::{GenerateOptions, Generation};
-use crate::model::{Model, State, Want};
+use crate::model::{Answer, Ask, Model, State, Want};
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
+use bitnet_core::{Candidate, Top};
 
 /// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
 pub(crate) const BATCH: usize = 256;
@@ -112,10 +113,28 @@ impl Session {
     /// # Errors
     /// If a token is not in the vocabulary or they do not fit the context; the session is then as before.
     pub fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
-        self.run_pending(&mut |_, _| true, Want::Nothing)?;
+        self.ask(tokens, Ask::Logits(want)).map(Answer::into_logits)
+    }
+
+    /// Appends `tokens`, runs them, and returns the likeliest `count` tokens to follow, in the order of likelihood
+    /// (equals in the order of their ids), with the logits that [`forward`](Self::forward) gives them. Where the head is
+    /// screened ([`HeadMode`](crate::HeadMode)) this reads less memory.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_top(&mut self, tokens: &[u32], count: usize) -> Result<Vec<Candidate>> {
+        let top = Top {
+            count: count.max(1),
+            also: &[],
+        };
+        self.ask(tokens, Ask::Top(top)).map(Answer::into_top)
+    }
+
+    fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
+        self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
         let before = self.tokens.len();
         self.push(tokens)?;
-        let result = self.state.forward(&self.tokens[before..], want);
+        let result = self.state.forward(&self.tokens[before..], ask);
         if result.is_err() {
             self.tokens.truncate(before);
         }
@@ -162,7 +181,8 @@ impl Session {
         let pending = self.pending();
         let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
         batch.extend_from_slice(draft);
-        let logits = self.state.forward(&batch, Want::All)?;
+        let ask = Ask::Logits(Want::All);
+        let logits = self.state.forward(&batch, ask)?.into_logits();
         let vocabulary = (logits.len() / batch.len()).max(1);
         let rows = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec);
         Ok(rows.skip(pending - 1).collect())
@@ -178,16 +198,16 @@ impl Session {
         self.tokens.len() >= self.model.context()
     }
 
-    /// Runs the tokens that have yet to run, in batches, and returns what is wanted of the last batch.
+    /// Runs the tokens that have yet to run, in batches, and returns what is asked of the last batch.
     /// `progress` is told the tokens done and their number before each batch, and stops the run by `false`.
     pub(crate) fn run_pending(
         &mut self,
         progress: &mut dyn FnMut(usize, usize) -> bool,
-        want: Want,
-    ) -> Result<Vec<f32>> {
+        ask: Ask<'_>,
+    ) -> Result<Answer> {
         let start = self.state.len();
         let total = self.tokens.len() - start;
-        let mut logits = Vec::new();
+        let mut answer = Answer::Logits(Vec::new());
         while self.state.len() < self.tokens.len() {
             let done = self.state.len();
             if !progress(done - start, total) {
@@ -195,9 +215,13 @@ impl Session {
             }
             let end = (done + BATCH).min(self.tokens.len());
             let last = end == self.tokens.len();
-            let want = if last { want } else { Want::Nothing };
-            logits = self.state.forward(&self.tokens[done..end], want)?;
+            let ask = if last {
+                ask
+            } else {
+                Ask::Logits(Want::Nothing)
+            };
+            answer = self.state.forward(&self.tokens[done..end], ask)?;
         }
-        Ok(logits)
+        Ok(answer)
     }
 }

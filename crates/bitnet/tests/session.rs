@@ -3,8 +3,8 @@
 
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
-    Cancel, ChatMessage, Error, GenerateOptions, Model, ModelOptions, SamplingOptions, StopReason,
-    Tag, Want, perplexity,
+    Cancel, ChatMessage, Error, GenerateOptions, HeadMode, Model, ModelOptions, SamplingOptions,
+    StopReason, Tag, Want, perplexity,
 };
 
 fn model() -> Model {
@@ -327,4 +327,58 @@ fn templates_know_the_date_if_they_are_told() {
         let said = template.render(&[], true).expect("a prompt");
         assert_eq!(said, expected);
     }
+}
+
+#[test]
+fn a_screened_head_changes_no_text() {
+    let open = |head| {
+        let options = ModelOptions {
+            head,
+            ..ModelOptions::default()
+        };
+        Model::demo_with(&options).expect("the demo model")
+    };
+    let (full, screened) = (open(HeadMode::Full), open(HeadMode::Screened));
+    assert!(full.head_stats().is_none());
+    let choices = [
+        SamplingOptions::greedy(),
+        SamplingOptions::default(),
+        SamplingOptions {
+            top_k: 5,
+            repetition_penalty: 1.3,
+            temperature: 1.5,
+            seed: 7,
+            ..SamplingOptions::default()
+        },
+        SamplingOptions {
+            top_k: 0,
+            ..SamplingOptions::default()
+        },
+    ];
+    for sampling in choices {
+        let story = |model: &Model| {
+            let options = GenerateOptions {
+                max_tokens: 80,
+                sampling,
+                ..Default::default()
+            };
+            let mut session = model.session().expect("a session");
+            let mut generation = session
+                .generate("Once upon a time", &options)
+                .expect("a start");
+            text(&mut generation)
+        };
+        assert_eq!(story(&screened), story(&full), "{sampling:?}");
+    }
+    let stats = screened.head_stats().expect("a screened head");
+    assert!(stats.positions > 100 && stats.logits < stats.positions * stats.rows / 4);
+    // The likeliest tokens are those of all logits.
+    let mut session = full.session().expect("a session");
+    let logits = session.forward(&[1, 2, 3], Want::Last).expect("logits");
+    let mut session = screened.session().expect("a session");
+    let top = session.forward_top(&[1, 2, 3], 20).expect("tokens");
+    let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
+    ids.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]));
+    let found: Vec<u32> = top.iter().map(|candidate| candidate.id).collect();
+    assert_eq!(found, ids[..20]);
 }

@@ -5,7 +5,7 @@
 
 use super::print_json;
 use crate::failure::Usage;
-use crate::open::ModelArguments;
+use crate::open::{HeadArgument, ModelArguments};
 use crate::units;
 use bitnet::{Model, Want};
 use serde::Serialize;
@@ -28,6 +28,9 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
+
+    #[command(flatten)]
+    head: HeadArgument,
 
     /// Tokens of the prefill tests, separated by commas; 0 leaves them out
     #[arg(
@@ -67,7 +70,8 @@ struct Report {
     architecture: String,
     parameters: u64,
     weight_bytes: u64,
-    /// Bytes read for one decoded token: every matrix once, and the keys and values at half the decode test's length.
+    /// Bytes read for one decoded token: every matrix once, of a screened head the copy that screens it, and the keys and
+    /// values at half the decode test's length.
     bytes_per_token: u64,
     /// The most memory this process has held, file pages included; `null` where the system does not say.
     peak_rss_bytes: Option<u64>,
@@ -104,7 +108,7 @@ impl Arguments {
         };
         let mut report: Option<Report> = None;
         for threads in threads {
-            let opened = self.model.open(threads)?;
+            let opened = self.model.open(threads, self.head.mode())?;
             let model = &opened.model;
             let mut measure = |test: String, tokens: usize, batch: usize| -> anyhow::Result<u64> {
                 let runs = (self.repetitions, !self.no_warmup);
@@ -126,7 +130,7 @@ impl Arguments {
                         architecture: model.architecture().name.clone(),
                         parameters: model.parameters(),
                         weight_bytes: model.weight_bytes(),
-                        bytes_per_token: model.weight_bytes(),
+                        bytes_per_token: model.decode_bytes(),
                         peak_rss_bytes: None,
                         results: Vec::new(),
                     })
@@ -140,7 +144,7 @@ impl Arguments {
             if self.tokens > 0 {
                 let cache = measure(format!("tg{}", self.tokens), self.tokens, 1)?;
                 if let Some(report) = &mut report {
-                    report.bytes_per_token = report.weight_bytes + cache / 2;
+                    report.bytes_per_token = model.decode_bytes() + cache / 2;
                 }
             }
         }
@@ -175,14 +179,14 @@ fn time(
         session.reset();
         let begin = Instant::now();
         for piece in ids.chunks(batch) {
-            // Decoding needs logits of every token, reading a prompt those of the last batch.
+            // As for greedy sampling: decoding needs the likeliest token each time, reading a prompt that of the last
+            // batch.
             let done = session.tokens().len() + piece.len() == tokens;
-            let want = if batch == 1 || done {
-                Want::Last
+            if batch == 1 || done {
+                session.forward_top(piece, 1)?;
             } else {
-                Want::Nothing
-            };
-            session.forward(piece, want)?;
+                session.forward(piece, Want::Nothing)?;
+            }
         }
         if run > 0 || !warm_up {
             samples.push(tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9));

@@ -3,7 +3,7 @@
 use super::run::timings_line;
 use super::sampling::SamplingArguments;
 use crate::interrupt::Interrupt;
-use crate::open::{ModelArguments, ThreadsArgument};
+use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     threads: ThreadsArgument,
 
+    #[command(flatten)]
+    head: HeadArgument,
+
     /// Instructions that precede the conversation
     #[arg(long, value_name = "TEXT")]
     system: Option<String>,
@@ -73,7 +76,7 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (sampling, _) = self.sampling.options();
         let speculation = self.sampling.speculation();
-        let opened = self.model.open(self.threads.threads)?;
+        let opened = self.model.open(self.threads.threads, self.head.mode())?;
         if opened.model.chat_template().is_none() {
             let name = opened.model.name();
             return Err(Error::Template(format!(

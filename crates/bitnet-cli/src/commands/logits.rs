@@ -2,6 +2,7 @@
 
 use crate::failure::Usage;
 use crate::open::{ModelArguments, ThreadsArgument};
+use bitnet::HeadMode;
 use bitnet::Want;
 use bitnet::tokenizer::EncodeOptions;
 use sha2::{Digest, Sha256};
@@ -53,7 +54,7 @@ impl Arguments {
         if self.batch == 0 {
             return Err(Usage("--batch must be at least 1".to_owned()).into());
         }
-        let model = self.model.open(self.threads.threads)?.model;
+        let model = self.model.open(self.threads.threads, HeadMode::Full)?.model;
         let tokenizer = model.tokenizer();
         let tokens = match &self.text {
             Some(text) => tokenizer.encode(

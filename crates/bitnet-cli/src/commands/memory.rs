@@ -5,7 +5,16 @@ use serde::Serialize;
 
 /// The tables of `--stats`.
 pub(super) fn tables(model: &Model) -> String {
-    format!("{}\n\n{}", model.pool_stats(), model.zero_copy_stats())
+    let mut tables = format!("{}\n\n{}", model.pool_stats(), model.zero_copy_stats());
+    if let Some(head) = model.head_stats() {
+        tables += &format!(
+            "\n\nscreened head: {:.1} of {} logits computed for each of {} positions",
+            head.logits_per_position(),
+            head.rows,
+            head.positions,
+        );
+    }
+    tables
 }
 
 /// The same for programs.
@@ -18,6 +27,15 @@ pub(super) struct Memory {
     cache_hit_rate: f64,
     tags: Vec<Tag>,
     zero_copy: ZeroCopy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    screened_head: Option<ScreenedHead>,
+}
+
+#[derive(Serialize)]
+struct ScreenedHead {
+    positions: u64,
+    rows: u64,
+    logits_per_position: f64,
 }
 
 #[derive(Serialize)]
@@ -80,6 +98,11 @@ impl Memory {
                 share_of_operations: data.share_of_operations(),
                 share_of_bytes: data.share_of_bytes(),
             },
+            screened_head: model.head_stats().map(|head| ScreenedHead {
+                positions: head.positions,
+                rows: head.rows,
+                logits_per_position: head.logits_per_position(),
+            }),
         }
     }
 }

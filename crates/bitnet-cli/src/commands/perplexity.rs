@@ -50,7 +50,10 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let text =
             fs::read_to_string(&self.file).map_err(|error| bitnet::Error::io(&self.file, error))?;
-        let model = self.model.open(self.threads.threads)?.model;
+        let model = self
+            .model
+            .open(self.threads.threads, bitnet::HeadMode::Full)?
+            .model;
         let window = self.window.unwrap_or(model.context().min(512));
         let begin = Instant::now();
         let score = {

@@ -5,7 +5,7 @@ use super::print_json;
 use super::sampling::SamplingArguments;
 use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
-use crate::open::{ModelArguments, ThreadsArgument};
+use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
 use anstyle::Style;
 use anyhow::Context;
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     threads: ThreadsArgument,
+
+    #[command(flatten)]
+    head: HeadArgument,
 
     /// The most tokens to generate [default: 128; without PROMPT 400, which is enough for a story to end]
     #[arg(short = 'n', long, value_name = "TOKENS")]
@@ -98,7 +101,7 @@ impl Arguments {
         };
         let (sampling, seed) = self.sampling.options();
         let speculation = self.sampling.speculation();
-        let opened = self.model.open(self.threads.threads)?;
+        let opened = self.model.open(self.threads.threads, self.head.mode())?;
         let interrupt = Interrupt::watch()?;
         let mut session = opened.model.session()?;
         let options = GenerateOptions {

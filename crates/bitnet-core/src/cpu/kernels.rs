@@ -4,7 +4,7 @@ use super::integer::IntegerKernels;
 use crate::Gate;
 use crate::simd::{
     Add, Attend, Dot, DotPacked, DotTile, Gated, KeysValues, Quantize, ROWS, RmsNorm, RmsNormInto,
-    Unpack, ZipInPlace,
+    RoundRow, Steps, Unpack, WideDot, ZipInPlace,
 };
 use bitnet_quant::Format;
 use rten_simd::SimdOp;
@@ -24,6 +24,10 @@ pub(super) struct Kernels {
     pub(super) unpack: fn(Format, &[u8], &mut [f32]),
     /// Products of four rows of weights with four of activations, `[weights, activations]`.
     pub(super) dot_tile: fn([&[f32]; ROWS], [&[f32]; ROWS]) -> [f32; ROWS * ROWS],
+    /// A row to int8, and what that costs.
+    pub(super) round_row: fn(&[f32], &mut [i8]) -> Steps,
+    /// Σ qᵢ·xᵢ, exact.
+    pub(super) wide_dot: fn(&[i8], &[i16]) -> i64,
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
     /// RMSNorm of the first into the last.
@@ -48,6 +52,8 @@ impl Kernels {
             dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
             unpack: |format, row, out| F::run(Unpack { format, row, out }),
             dot_tile: |w, x| F::run(DotTile { x, w }),
+            round_row: |w, q| F::run(RoundRow(w, q)),
+            wide_dot: |q, x| F::run(WideDot(q, x)),
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             rms_norm_into: |x, gain, eps, out| F::run(RmsNormInto(x, gain, eps, out)),
             quantize: |x, q| F::run(Quantize(x, q)),

@@ -15,14 +15,17 @@ mod layout;
 mod linear;
 mod product;
 mod rope;
+mod screen;
 mod ternary;
 mod threads;
 
 pub use cache::CpuCache;
 pub use isa::{ISA_VARIABLE, Isa};
 pub use rope::Rotations;
+pub use screen::CpuTable;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
+use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::simd::KeysValues;
 use crate::zero_copy::Movement;
@@ -187,6 +190,13 @@ impl CpuBackend {
         Ok(rows)
     }
 
+    /// Weights whose every number was looked at.
+    fn validated(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
+        self.threads
+            .ranges(weights.rows(), 64, |rows| weights.validate(rows))?;
+        Ok(weights)
+    }
+
     /// RMSNorm of every row.
     fn norm(&self, rows: &mut Rows, norm: Norm<'_, Vec<f32>>) -> Result<()> {
         if norm.gain.len() != rows.width {
@@ -242,7 +252,7 @@ impl CpuBackend {
 
 impl Backend for CpuBackend {
     type Matrix = WeightMatrix;
-    type Table = WeightMatrix;
+    type Table = CpuTable;
     type Gain = Vec<f32>;
     type Hidden = Rows;
     type Activation = CpuActivation;
@@ -267,13 +277,15 @@ impl Backend for CpuBackend {
     }
 
     fn matrix(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
-        self.threads
-            .ranges(weights.rows(), 64, |rows| weights.validate(rows))?;
-        Ok(weights)
+        self.validated(weights)
     }
 
-    fn table(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
-        self.matrix(weights)
+    fn table(&self, weights: WeightMatrix) -> Result<CpuTable> {
+        self.screened(weights, HeadMode::Full)
+    }
+
+    fn head_table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<CpuTable> {
+        self.screened(weights, mode)
     }
 
     fn gain(&self, values: Vec<f32>) -> Result<Vec<f32>> {
@@ -303,7 +315,9 @@ impl Backend for CpuBackend {
         Rotations::new(&self.pool, rope, first, count)
     }
 
-    fn embed(&self, table: &WeightMatrix, tokens: &[u32]) -> Result<Rows> {
+    fn embed(&self, table: &CpuTable, tokens: &[u32]) -> Result<Rows> {
+        table.touched(tokens.len());
+        let table = &table.weights;
         let mut rows = Rows::new(&self.pool, tokens.len(), table.cols())?;
         let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
         for (out, &token) in rows.values.chunks_exact_mut(table.cols()).zip(tokens) {
@@ -467,23 +481,27 @@ impl Backend for CpuBackend {
         x: &Rows,
         first: usize,
         norm: Norm<'_, Vec<f32>>,
-        table: &WeightMatrix,
+        table: &CpuTable,
     ) -> Result<Vec<f32>> {
-        let start = first.min(x.tokens) * x.width;
-        let rows = self.normed(&x.values[start..], x.width, norm)?;
-        // Logits are the caller's, not the pool's.
-        let len = rows.tokens.saturating_mul(table.rows());
-        let mut logits = Vec::new();
-        logits
-            .try_reserve_exact(len)
-            .map_err(|_| Error::OutOfMemory {
-                what: "logits".into(),
-                bytes: len.saturating_mul(4),
-                in_use: self.pool.stats().in_use,
-                limit: None,
-            })?;
-        logits.resize(len, 0.0);
-        self.dense_into(&rows, table, &mut logits)?;
-        Ok(logits)
+        self.logits(&self.head_rows(x, first, norm)?, table)
+    }
+
+    fn head_top(
+        &self,
+        x: &Rows,
+        first: usize,
+        norm: Norm<'_, Vec<f32>>,
+        table: &CpuTable,
+        top: &Top<'_>,
+    ) -> Result<Vec<Vec<Candidate>>> {
+        self.candidates(&self.head_rows(x, first, norm)?, table, top)
+    }
+
+    fn head_bytes(&self, table: &CpuTable) -> usize {
+        table.head_bytes()
+    }
+
+    fn head_stats(&self, table: &CpuTable) -> Option<HeadStats> {
+        table.head_stats()
     }
 }

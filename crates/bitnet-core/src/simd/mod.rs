@@ -25,6 +25,7 @@ mod packed;
 mod quantize;
 mod reduce;
 pub mod scalar;
+mod shadow;
 #[cfg(test)]
 mod tests;
 mod vector;
@@ -55,3 +56,4 @@ pub(crate) use norm::{RmsNorm, RmsNormInto};
 pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
+pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};

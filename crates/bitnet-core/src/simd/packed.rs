@@ -18,19 +18,43 @@ const REGISTERS: usize = 4;
 /// Sixteen lanes: as many registers as they fill, and zeros.
 type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
 
-/// A dense format: how a block of `BYTES` bytes becomes sixteens of lanes.
+/// A dense format: how a block of `BYTES` bytes becomes sixteens of lanes, `STEPS` of them in each of `TURNS` turns.
 trait Packed<const BYTES: usize> {
-    /// Sixteens in a block.
-    const SIXTEENS: usize;
+    /// Parts of a block that are decoded alike.
+    const TURNS: usize = 1;
+    /// Sixteens in a turn, at most eight.
+    const STEPS: usize;
 
     /// What all sixteens of a block need.
-    type Scale<I: Isa>: Copy;
+    type Open<I: Isa>: Copy;
 
-    fn scale<I: Isa>(isa: I, block: &[u8; BYTES]) -> Self::Scale<I>;
+    /// Room for it.
+    fn closed<I: Isa>(isa: I) -> Self::Open<I>;
 
-    /// The weights `16·i .. 16·i + 16` of a block.
-    fn sixteen<I: Isa>(isa: I, block: &[u8; BYTES], scale: &Self::Scale<I>, i: usize)
-    -> Sixteen<I>;
+    fn open<I: Isa>(isa: I, block: &[u8; BYTES], open: &mut Self::Open<I>);
+
+    /// The sixteen `STEPS · turn + STEP` of a block. What depends on the step alone is known to the compiler.
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; BYTES],
+        open: &Self::Open<I>,
+        turn: usize,
+    ) -> Sixteen<I>;
+}
+
+/// Runs `$body` for each step of a turn of `$packed`, `$step` being a constant in it.
+macro_rules! for_each_step {
+    ($packed:ident, $step:ident => $body:block) => {
+        for_each_step!(@ $packed, $step => $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $packed:ident, $step:ident => $body:block, $($n:literal)*) => {
+        $(
+            if $packed::STEPS > $n {
+                const $step: usize = $n;
+                $body
+            }
+        )*
+    };
 }
 
 /// Calls `$function` for the dense format and its block, or gives `$other` for any other format.
@@ -136,85 +160,78 @@ fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
     tree_sum(array)
 }
 
-/// The first `len` of sixteen weights; the others 0.
-#[inline(always)]
-fn front<I: Isa>(isa: I, w: &Sixteen<I>, len: usize) -> Sixteen<I> {
-    let mut array = [0.0; LANES];
-    store(isa, w, &mut array);
-    array[len..].fill(0.0);
-    load(isa, &array)
-}
-
-/// The last bytes of a row as a block of their own, ended by zeros.
-#[inline(always)]
-fn last_block<const BYTES: usize>(rest: &[u8]) -> [u8; BYTES] {
-    let mut block = [0; BYTES];
-    block[..rest.len()].copy_from_slice(rest);
-    block
-}
-
 /// x times four rows. Lanes that the last columns do not reach add 0, which changes no lane: none is ever −0.
+///
+/// Registers stay out of closures given to the standard library, which are compiled without the target's features.
 #[inline(always)]
 fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
     isa: I,
     x: &[f32],
     rows: [&[u8]; ROWS],
 ) -> [f32; ROWS] {
+    let width = P::TURNS * P::STEPS * LANES;
     let bytes = rows.iter().fold(usize::MAX, |least, r| least.min(r.len()));
-    let rows = rows.map(|row| row[..bytes].as_chunks::<BYTES>());
-    // Only floats, of which a block is many, can end within one.
-    let columns = bytes * (P::SIXTEENS * LANES) / BYTES;
-    let x = &x[..x.len().min(columns)];
-    let (sixteens, rest) = x.as_chunks::<LANES>();
-    let count = sixteens.len() / P::SIXTEENS;
-    let (whole, last) = sixteens.split_at(count * P::SIXTEENS);
-    let blocks = rows.map(|(blocks, _)| &blocks[..count]);
+    let x = &x[..x.len().min(bytes * width / BYTES)];
+    let count = x.len() / width;
+    let [a, b, c, d] = rows.map(|row| &row.as_chunks::<BYTES>().0[..count]);
+    let (whole, rest) = x.split_at(count * width);
     let mut lanes = [zeros(isa); ROWS];
-    for (index, x) in whole.chunks_exact(P::SIXTEENS).enumerate() {
-        let blocks = blocks.map(|blocks| &blocks[index]);
-        let scales = blocks.map(|block| P::scale(isa, block));
-        for (i, x) in x.iter().enumerate() {
-            let x = load(isa, x);
-            for row in 0..ROWS {
-                let w = P::sixteen(isa, blocks[row], &scales[row], i);
+    let mut open = [P::closed(isa); ROWS];
+    for (i, x) in whole.chunks_exact(width).enumerate() {
+        let blocks = [&a[i], &b[i], &c[i], &d[i]];
+        for row in 0..ROWS {
+            P::open(isa, blocks[row], &mut open[row]);
+        }
+        for (turn, x) in x.chunks_exact(P::STEPS * LANES).enumerate() {
+            let x = x.as_chunks::<LANES>().0;
+            for_each_step!(P, STEP => {
+                let x = load(isa, &x[STEP]);
+                for row in 0..ROWS {
+                    let w = P::sixteen::<I, STEP>(isa, blocks[row], &open[row], turn);
+                    multiply_add(isa, &mut lanes[row], &x, &w);
+                }
+            });
+        }
+    }
+    let mut sums = [0.0; ROWS];
+    for row in 0..ROWS {
+        if !rest.is_empty() {
+            // Blocks of at most 256.
+            let mut w = [0.0; 256];
+            let w = &mut w[..rest.len()];
+            unpack::<I, P, BYTES>(isa, &rows[row][count * BYTES..], w);
+            for (x, w) in rest.chunks(LANES).zip(w.chunks(LANES)) {
+                let (x, w) = (load(isa, &padded(x, 0.0)), load(isa, &padded(w, 0.0)));
                 multiply_add(isa, &mut lanes[row], &x, &w);
             }
         }
+        sums[row] = finish(isa, &lanes[row]);
     }
-    if !last.is_empty() || !rest.is_empty() {
-        for (row, lanes) in rows.into_iter().zip(&mut lanes) {
-            let block = match row.0.get(count) {
-                Some(block) => *block,
-                None => last_block(row.1),
-            };
-            let scale = P::scale(isa, &block);
-            for (i, x) in last.iter().enumerate() {
-                let w = P::sixteen(isa, &block, &scale, i);
-                multiply_add(isa, lanes, &load(isa, x), &w);
-            }
-            if !rest.is_empty() {
-                let w = P::sixteen(isa, &block, &scale, last.len());
-                let w = front(isa, &w, rest.len());
-                multiply_add(isa, lanes, &load(isa, &padded(rest, 0.0)), &w);
-            }
-        }
-    }
-    lanes.map(
-        #[inline(always)]
-        |lanes| finish(isa, &lanes),
-    )
+    sums
 }
 
 #[inline(always)]
 fn unpack<I: Isa, P: Packed<BYTES>, const BYTES: usize>(isa: I, row: &[u8], out: &mut [f32]) {
+    let width = P::TURNS * P::STEPS * LANES;
     let (blocks, rest) = row.as_chunks::<BYTES>();
-    let width = P::SIXTEENS * LANES;
-    let (whole, last) = out.split_at_mut(out.len().min(blocks.len() * width));
-    for (out, block) in whole.chunks_mut(width).zip(blocks) {
+    let count = blocks.len().min(out.len() / width);
+    let (whole, out) = out.split_at_mut(count * width);
+    for (out, block) in whole.chunks_exact_mut(width).zip(blocks) {
         unpack_block::<I, P, BYTES>(isa, block, out);
     }
-    let end = last.len().min(rest.len() * width / BYTES);
-    unpack_block::<I, P, BYTES>(isa, &last_block(rest), &mut last[..end]);
+    // What is left of the row, or of the block that only in part is wanted.
+    let mut last = [0; BYTES];
+    let bytes = match blocks.get(count) {
+        Some(block) => block,
+        None => rest,
+    };
+    last[..bytes.len()].copy_from_slice(bytes);
+    let wanted = out.len().min(bytes.len() * width / BYTES);
+    if wanted > 0 {
+        let mut values = [0.0; 256];
+        unpack_block::<I, P, BYTES>(isa, &last, &mut values[..width]);
+        out[..wanted].copy_from_slice(&values[..wanted]);
+    }
 }
 
 #[inline(always)]
@@ -223,15 +240,14 @@ fn unpack_block<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
     block: &[u8; BYTES],
     out: &mut [f32],
 ) {
-    let scale = P::scale(isa, block);
-    let (whole, rest) = out.as_chunks_mut::<LANES>();
-    for (i, out) in whole.iter_mut().enumerate() {
-        store(isa, &P::sixteen(isa, block, &scale, i), out);
-    }
-    if !rest.is_empty() {
-        let mut last = [0.0; LANES];
-        store(isa, &P::sixteen(isa, block, &scale, whole.len()), &mut last);
-        rest.copy_from_slice(&last[..rest.len()]);
+    let mut open = P::closed(isa);
+    P::open(isa, block, &mut open);
+    for (turn, out) in out.chunks_exact_mut(P::STEPS * LANES).enumerate() {
+        let out = out.as_chunks_mut::<LANES>().0;
+        for_each_step!(P, STEP => {
+            let w = P::sixteen::<I, STEP>(isa, block, &open, turn);
+            store(isa, &w, &mut out[STEP]);
+        });
     }
 }
 
@@ -242,39 +258,44 @@ fn bytes_at<I: Isa>(isa: I, bytes: &[u8]) -> I::U8 {
     ops.load(&bytes[..ops.len()])
 }
 
-/// The sixteen at `i` of 64 bytes that hold 32 numbers of two bytes. Each register of them gives two of floats.
-#[inline(always)]
-fn halves<I: Isa>(
-    isa: I,
-    block: &[u8; 64],
-    i: usize,
-    widen: impl Fn(I::U8) -> [I::F32; 2],
-) -> Sixteen<I> {
-    let mut out = zeros(isa);
-    let width = isa.u8().len();
-    if width == block.len() {
-        out[0] = widen(bytes_at(isa, block))[i];
-        return out;
-    }
-    for (j, bytes) in block[32 * i..][..32].chunks_exact(width).enumerate() {
-        let [low, high] = widen(bytes_at(isa, bytes));
-        out[2 * j] = low;
-        out[2 * j + 1] = high;
-    }
-    out
+/// The sixteen `STEP` of 64 bytes that hold 32 numbers of two bytes. Each register of them gives two of floats.
+macro_rules! halves {
+    ($isa:ident, $block:ident, $step:ident, $x:ident => [$low:expr, $high:expr]) => {{
+        let mut out = zeros($isa);
+        let width = $isa.u8().len();
+        if width == $block.len() {
+            let $x = bytes_at($isa, $block).reinterpret_cast();
+            out[0] = if $step == 0 { $low } else { $high };
+        } else {
+            for j in 0..(32 / width).min(REGISTERS / 2) {
+                let $x = bytes_at($isa, &$block[32 * $step + width * j..]).reinterpret_cast();
+                out[2 * j] = $low;
+                out[2 * j + 1] = $high;
+            }
+        }
+        out
+    }};
 }
 
 struct F32;
 
 impl Packed<64> for F32 {
-    const SIXTEENS: usize = 1;
-    type Scale<I: Isa> = ();
+    const STEPS: usize = 1;
+    type Open<I: Isa> = ();
 
     #[inline(always)]
-    fn scale<I: Isa>(_: I, _: &[u8; 64]) {}
+    fn closed<I: Isa>(_: I) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 64], (): &(), _: usize) -> Sixteen<I> {
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
         let mut out = zeros(isa);
         for (out, bytes) in out.iter_mut().zip(block.chunks_exact(isa.u8().len())) {
             *out = bytes_at(isa, bytes).reinterpret_cast();
@@ -286,67 +307,100 @@ impl Packed<64> for F32 {
 struct F16;
 
 impl Packed<64> for F16 {
-    const SIXTEENS: usize = 2;
-    type Scale<I: Isa> = ();
+    const STEPS: usize = 2;
+    type Open<I: Isa> = ();
 
     #[inline(always)]
-    fn scale<I: Isa>(_: I, _: &[u8; 64]) {}
+    fn closed<I: Isa>(_: I) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 64], (): &(), i: usize) -> Sixteen<I> {
-        halves(
-            isa,
-            block,
-            i,
-            #[inline(always)]
-            |bytes| {
-                let (half, x) = (isa.f16(), bytes.reinterpret_cast());
-                [half.extend_low(x), half.extend_high(x)]
-            },
-        )
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
+        if WIDENS_F16 || isa.f32().len() > 4 {
+            let half = isa.f16();
+            return halves!(isa, block, STEP, x => [half.extend_low(x), half.extend_high(x)]);
+        }
+        let half = isa.i16();
+        halves!(isa, block, STEP, x => [
+            widen_f16(isa, half.extend_low(x)),
+            widen_f16(isa, half.extend_high(x))
+        ])
     }
 }
 
 struct Bf16;
 
 impl Packed<64> for Bf16 {
-    const SIXTEENS: usize = 2;
-    type Scale<I: Isa> = ();
+    const STEPS: usize = 2;
+    type Open<I: Isa> = ();
 
     #[inline(always)]
-    fn scale<I: Isa>(_: I, _: &[u8; 64]) {}
+    fn closed<I: Isa>(_: I) {}
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 64], (): &(), i: usize) -> Sixteen<I> {
-        halves(
-            isa,
-            block,
-            i,
-            #[inline(always)]
-            |bytes| {
-                let (int, half, x) = (isa.i32(), isa.i16(), bytes.reinterpret_cast());
-                let low = int.shift_left::<16>(half.extend_low(x));
-                let high = int.shift_left::<16>(half.extend_high(x));
-                [low.reinterpret_cast(), high.reinterpret_cast()]
-            },
-        )
+    fn open<I: Isa>(_: I, _: &[u8; 64], (): &mut ()) {}
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 64],
+        (): &(),
+        _: usize,
+    ) -> Sixteen<I> {
+        let (int, half) = (isa.i32(), isa.i16());
+        halves!(isa, block, STEP, x => [
+            int.shift_left::<16>(half.extend_low(x)).reinterpret_cast(),
+            int.shift_left::<16>(half.extend_high(x)).reinterpret_cast()
+        ])
     }
+}
+
+/// Whether registers of four floats come with an instruction that widens binary16.
+const WIDENS_F16: bool = cfg!(target_arch = "aarch64");
+
+/// Widens binary16 by arithmetic.
+#[inline(always)]
+fn widen_f16<I: Isa>(isa: I, bits: I::I32) -> I::F32 {
+    let (ops, int) = (isa.f32(), isa.i32());
+    let exponent = int.splat(0x7c00);
+    let magnitude = int.shift_left::<13>(int.and(bits, int.splat(0x7fff)));
+    // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
+    let finite = ops.mul(
+        magnitude.reinterpret_cast(),
+        ops.splat(f32::from_bits(0x7780_0000)),
+    );
+    let special = int.or(magnitude, int.splat(0x7f80_0000));
+    let is_special = int.eq(int.and(bits, exponent), exponent);
+    let value = int.select(special, finite.reinterpret_cast(), is_special);
+    let sign = int.shift_left::<16>(int.and(bits, int.splat(0x8000)));
+    int.or(value, sign).reinterpret_cast()
 }
 
 /// A binary16 in every lane, as f32.
 #[inline(always)]
 fn splat_f16<I: Isa>(isa: I, bytes: [u8; 2]) -> I::F32 {
-    let half = isa.f16();
-    half.extend_low(half.splat(f16::from_bits(u16::from_le_bytes(bytes))))
+    let bits = u16::from_le_bytes(bytes);
+    if WIDENS_F16 || isa.f32().len() > 4 {
+        let half = isa.f16();
+        return half.extend_low(half.splat(f16::from_bits(bits)));
+    }
+    widen_f16(isa, isa.i32().splat(i32::from(bits)))
 }
 
-/// Sixteen integers as floats, times `scale`. The compiler makes a widening of the loop.
+/// Sixteen bytes as signed integers, `less` subtracted, as floats, times `scale`. The compiler makes a widening of the loop.
 #[inline(always)]
-fn scaled<I: Isa>(isa: I, codes: [i8; LANES], scale: I::F32) -> Sixteen<I> {
+fn scaled<I: Isa>(isa: I, codes: [u8; LANES], less: i8, scale: I::F32) -> Sixteen<I> {
     let ops = isa.f32();
     let mut floats = [0.0; LANES];
-    for (float, code) in floats.iter_mut().zip(codes) {
-        *float = f32::from(code);
+    for i in 0..LANES {
+        floats[i] = f32::from(codes[i] as i8 - less);
     }
     let mut out = load(isa, &floats);
     for out in &mut out[..registers(isa)] {
@@ -366,71 +420,123 @@ fn sixteen_bytes(bytes: &[u8], at: usize) -> [u8; LANES] {
 struct Q8_0;
 
 impl Packed<34> for Q8_0 {
-    const SIXTEENS: usize = 2;
-    type Scale<I: Isa> = I::F32;
+    const STEPS: usize = 2;
+    /// The block's scale.
+    type Open<I: Isa> = I::F32;
 
     #[inline(always)]
-    fn scale<I: Isa>(isa: I, block: &[u8; 34]) -> I::F32 {
-        splat_f16(isa, [block[0], block[1]])
+    fn closed<I: Isa>(isa: I) -> I::F32 {
+        isa.f32().zero()
     }
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 34], scale: &I::F32, i: usize) -> Sixteen<I> {
-        let codes = sixteen_bytes(block, 2 + LANES * i).map(|byte| byte as i8);
-        scaled(isa, codes, *scale)
+    fn open<I: Isa>(isa: I, block: &[u8; 34], scale: &mut I::F32) {
+        *scale = splat_f16(isa, [block[0], block[1]]);
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 34],
+        scale: &I::F32,
+        _: usize,
+    ) -> Sixteen<I> {
+        let codes = sixteen_bytes(block, 2 + LANES * STEP);
+        scaled(isa, codes, 0, *scale)
     }
 }
 
 struct Q4_0;
 
 impl Packed<18> for Q4_0 {
-    const SIXTEENS: usize = 2;
-    type Scale<I: Isa> = I::F32;
+    const STEPS: usize = 2;
+    /// The block's scale.
+    type Open<I: Isa> = I::F32;
 
     #[inline(always)]
-    fn scale<I: Isa>(isa: I, block: &[u8; 18]) -> I::F32 {
-        splat_f16(isa, [block[0], block[1]])
+    fn closed<I: Isa>(isa: I) -> I::F32 {
+        isa.f32().zero()
     }
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 18], scale: &I::F32, i: usize) -> Sixteen<I> {
-        let codes = sixteen_bytes(block, 2).map(|byte| {
-            let nibble = if i == 0 { byte & 15 } else { byte >> 4 };
-            nibble as i8 - 8
-        });
-        scaled(isa, codes, *scale)
+    fn open<I: Isa>(isa: I, block: &[u8; 18], scale: &mut I::F32) {
+        *scale = splat_f16(isa, [block[0], block[1]]);
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 18],
+        scale: &I::F32,
+        _: usize,
+    ) -> Sixteen<I> {
+        let mut codes = sixteen_bytes(block, 2);
+        for code in &mut codes {
+            *code = *code >> (4 * STEP) & 15;
+        }
+        scaled(isa, codes, 8, *scale)
     }
 }
 
 struct Q6K;
 
-impl Packed<210> for Q6K {
-    const SIXTEENS: usize = 16;
+/// An opened block of Q6_K.
+#[derive(Clone, Copy)]
+struct OpenQ6K {
     /// d times the scale of each sixteen.
-    type Scale<I: Isa> = [f32; LANES];
+    scales: [f32; LANES],
+    /// −32 to 31.
+    codes: [u8; 256],
+}
+
+impl Packed<210> for Q6K {
+    const TURNS: usize = 2;
+    const STEPS: usize = 8;
+    type Open<I: Isa> = OpenQ6K;
 
     #[inline(always)]
-    fn scale<I: Isa>(isa: I, block: &[u8; 210]) -> [f32; LANES] {
-        let d = splat_f16(isa, [block[208], block[209]]);
-        let scales = sixteen_bytes(block, 192).map(|byte| byte as i8);
-        let mut out = [0.0; LANES];
-        store(isa, &scaled(isa, scales, d), &mut out);
-        out
+    fn closed<I: Isa>(_: I) -> OpenQ6K {
+        OpenQ6K {
+            scales: [0.0; LANES],
+            codes: [0; 256],
+        }
     }
 
     #[inline(always)]
-    fn sixteen<I: Isa>(isa: I, block: &[u8; 210], scales: &[f32; LANES], i: usize) -> Sixteen<I> {
-        // Half of the block, quarter of the half, half of the quarter.
-        let (half, quarter, place) = (i / 8, i % 8 / 2, LANES * (i % 2));
-        let low = sixteen_bytes(block, 64 * half + 32 * (quarter % 2) + place);
-        let high = sixteen_bytes(block, 128 + 32 * half + place);
-        let mut codes = [0; LANES];
-        for ((code, low), high) in codes.iter_mut().zip(low).zip(high) {
-            let low = low >> (4 * (quarter / 2)) & 15;
-            let high = high >> (2 * quarter) & 3;
-            *code = (low | high << 4) as i8 - 32;
+    fn open<I: Isa>(isa: I, block: &[u8; 210], open: &mut OpenQ6K) {
+        let d = splat_f16(isa, [block[208], block[209]]);
+        let scales = scaled(isa, sixteen_bytes(block, 192), 0, d);
+        store(isa, &scales, &mut open.scales);
+        for half in 0..2 {
+            let low = &block[64 * half..][..64];
+            let high = &block[128 + 32 * half..][..32];
+            let codes = &mut open.codes[128 * half..][..128];
+            // Loops of 32 bytes, of which the compiler makes registers.
+            for i in 0..32 {
+                codes[i] = (low[i] & 15 | (high[i] & 3) << 4).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[32 + i] = (low[32 + i] & 15 | (high[i] & 12) << 2).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[64 + i] = (low[i] >> 4 | high[i] & 48).wrapping_sub(32);
+            }
+            for i in 0..32 {
+                codes[96 + i] = (low[32 + i] >> 4 | (high[i] & 192) >> 2).wrapping_sub(32);
+            }
         }
-        scaled(isa, codes, isa.f32().splat(scales[i]))
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        _: &[u8; 210],
+        open: &OpenQ6K,
+        turn: usize,
+    ) -> Sixteen<I> {
+        let i = Self::STEPS * turn + STEP;
+        let scale = isa.f32().splat(open.scales[i]);
+        scaled(isa, sixteen_bytes(&open.codes, LANES * i), 0, scale)
     }
 }
 
@@ -479,10 +585,10 @@ fn tile<I: Isa, const SIDE: usize, const AREA: usize>(
     let ws = w.map(|row| &row.as_chunks::<LANES>().0[..count]);
     let mut lanes = [zeros(isa); AREA];
     for i in 0..count {
-        let x = xs.map(
-            #[inline(always)]
-            |x| load(isa, &x[i]),
-        );
+        let mut x = [zeros(isa); SIDE];
+        for token in 0..SIDE {
+            x[token] = load(isa, &xs[token][i]);
+        }
         for row in 0..SIDE {
             let w = load(isa, &ws[row][i]);
             for token in 0..SIDE {
@@ -500,8 +606,9 @@ fn tile<I: Isa, const SIDE: usize, const AREA: usize>(
             }
         }
     }
-    lanes.map(
-        #[inline(always)]
-        |lanes| finish(isa, &lanes),
-    )
+    let mut out = [0.0; AREA];
+    for i in 0..AREA {
+        out[i] = finish(isa, &lanes[i]);
+    }
+    out
 }

@@ -2,7 +2,11 @@
 //!
 //! The only `unsafe` of this crate is here.
 
+#[cfg(unix)]
+use std::ops::Range;
 use std::path::Path;
+#[cfg(unix)]
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Bytes;
 use crate::{Error, Result};
@@ -39,8 +43,73 @@ fn bytes_of(path: &Path) -> std::io::Result<Bytes> {
     // open. What remains is another process that changes or truncates the file meanwhile, which no reader of
     // a mapping can rule out; `map` documents that demand on the caller.
     let mapping = unsafe { memmap2::Mmap::map(&file)? };
+    #[cfg(unix)]
+    let mapping = Mapping::listed(mapping);
     Ok(Bytes::from_owner(mapping))
 }
+
+/// A mapping that [`give_back`] finds.
+#[cfg(unix)]
+struct Mapping(Arc<memmap2::Mmap>);
+
+/// The mappings of this module that are in use.
+#[cfg(unix)]
+static MAPPINGS: Mutex<Vec<Weak<memmap2::Mmap>>> = Mutex::new(Vec::new());
+
+#[cfg(unix)]
+impl Mapping {
+    fn listed(mapping: memmap2::Mmap) -> Self {
+        let mapping = Arc::new(mapping);
+        let mut list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+        list.retain(|other| other.strong_count() > 0);
+        list.push(Arc::downgrade(&mapping));
+        Self(mapping)
+    }
+}
+
+#[cfg(unix)]
+impl AsRef<[u8]> for Mapping {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Says that `bytes` will not be read soon. If they are part of a file that [`map`] mapped, the pages that lie wholly in
+/// them no longer count as this process's memory; they come from the system's cache, or the file, when read again.
+#[cfg(unix)]
+pub fn give_back(bytes: &[u8]) {
+    let wanted = bytes.as_ptr_range();
+    let (start, end) = (wanted.start.addr(), wanted.end.addr());
+    let list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    for mapping in list.iter().filter_map(Weak::upgrade) {
+        let Range {
+            start: first,
+            end: last,
+        } = mapping.as_ptr_range();
+        if first.addr() <= start && end <= last.addr() {
+            // Pages of up to 64 kB; a mapping begins with one.
+            const PAGE: usize = 1 << 16;
+            let from = (start - first.addr()).next_multiple_of(PAGE);
+            let to = (end - first.addr()) / PAGE * PAGE;
+            if from < to {
+                // SAFETY: the mapping is of a file and read-only, so its pages hold nothing but the file, which is what
+                // they hold when they come again; `map` demands that the file does not change.
+                let advised = unsafe {
+                    let advice = memmap2::UncheckedAdvice::DontNeed;
+                    mapping.unchecked_advise_range(advice, from, to - from)
+                };
+                if let Err(error) = advised {
+                    tracing::debug!("the system keeps pages of a mapped file: {error}");
+                }
+            }
+            return;
+        }
+    }
+}
+
+/// Says that `bytes` will not be read soon; this system gives no memory back.
+#[cfg(not(unix))]
+pub fn give_back(_: &[u8]) {}
 
 #[cfg(target_family = "wasm")]
 fn bytes_of(path: &Path) -> std::io::Result<Bytes> {
@@ -59,6 +128,22 @@ mod tests {
         let bytes = map(&path).unwrap();
         assert_eq!(&bytes[..], b"some bytes");
         assert_eq!(&bytes.slice(5..)[..], b"bytes");
+    }
+
+    #[test]
+    fn bytes_given_back_come_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        let content: Vec<u8> = (0..500_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let bytes = map(&path).unwrap();
+        for range in [0..500_000, 70_000..300_001, 5..6, 499_999..500_000] {
+            give_back(&bytes[range]);
+            assert_eq!(&bytes[..], content);
+        }
+        // Nothing of a mapping.
+        give_back(&content);
+        assert_eq!(&bytes[..], content);
     }
 
     #[test]

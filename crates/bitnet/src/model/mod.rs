@@ -8,8 +8,8 @@ mod transformer;
 mod weights;
 
 pub use architecture::Architecture;
-pub(crate) use transformer::State;
 pub use transformer::Want;
+pub(crate) use transformer::{Answer, Ask, State};
 
 use crate::chat::ChatTemplate;
 use crate::file::{Bytes, ModelFile};
@@ -19,7 +19,7 @@ use crate::{Error, Result};
 use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::pool::PoolStats;
 use bitnet_core::zero_copy::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device};
+use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats};
 use bitnet_quant::I2sLayout;
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +37,9 @@ pub struct ModelOptions {
     pub isa: Option<Isa>,
     /// Whether activations are rounded to int8 (as ternary models are trained) or stay f32.
     pub activations: Activations,
+    /// How the likeliest tokens are found where no others are needed: greedy and top-k sampling. Tokens and logits do not
+    /// depend on it.
+    pub head: HeadMode,
     /// Byte order of I2_S tensors, which a file does not tell.
     pub i2s_layout: I2sLayout,
     /// Positions a session can hold; if `None`, the model's own context, at most 4096.
@@ -198,7 +201,7 @@ impl Model {
             source,
             architecture,
             backend,
-            options.activations,
+            (options.activations, options.head),
             &mut progress,
         )?;
         if tokenizer.vocab_size() > summary.vocabulary {
@@ -267,6 +270,17 @@ impl Model {
     /// Bytes of its matrices, in the file or in memory.
     pub fn weight_bytes(&self) -> u64 {
         self.0.summary.bytes
+    }
+
+    /// Bytes of them that decoding a token reads, or of what is read in their place (a screened head's copy). Keys and
+    /// values are not counted, nor the few rows of a screened head that are read in full.
+    pub fn decode_bytes(&self) -> u64 {
+        self.0.summary.decode_bytes
+    }
+
+    /// What screening the head saved in all its sessions; `None` if it is not screened.
+    pub fn head_stats(&self) -> Option<HeadStats> {
+        self.0.run.head_stats()
     }
 
     /// The host memory of its sessions: what their activations, scratch, keys and values come from.

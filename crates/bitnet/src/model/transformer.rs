@@ -5,7 +5,7 @@
 
 use super::architecture::Architecture;
 use crate::{Error, Result};
-use bitnet_core::{Activations, Backend, HybridMemoryPool, Norm};
+use bitnet_core::{Activations, Backend, Candidate, HeadStats, HybridMemoryPool, Norm, Top};
 use std::sync::Arc;
 
 /// The weights of one block, resident on a backend.
@@ -50,15 +50,56 @@ pub enum Want {
     All,
 }
 
+/// What is asked of a batch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Ask<'a> {
+    /// Logits.
+    Logits(Want),
+    /// The likeliest tokens after the last position.
+    Top(Top<'a>),
+}
+
+/// What follows a batch.
+#[derive(Debug, Clone)]
+pub(crate) enum Answer {
+    /// `[positions, vocabulary]`.
+    Logits(Vec<f32>),
+    /// Those asked for.
+    Top(Vec<Candidate>),
+}
+
+impl Answer {
+    /// No logits at all, or those asked for.
+    pub(crate) fn into_logits(self) -> Vec<f32> {
+        match self {
+            Self::Logits(logits) => logits,
+            Self::Top(_) => Vec::new(),
+        }
+    }
+
+    /// The likeliest tokens, or none if they were not asked for.
+    pub(crate) fn into_top(self) -> Vec<Candidate> {
+        match self {
+            Self::Logits(_) => Vec::new(),
+            Self::Top(top) => top,
+        }
+    }
+}
+
 impl<B: Backend> Transformer<B> {
-    /// Runs `tokens` after the `len` positions in `cache`. Logits are `[positions, vocabulary]`.
+    /// The table of the head.
+    pub(crate) fn head(&self) -> &B::Table {
+        self.head.as_ref().unwrap_or(&self.embedding)
+    }
+
+    /// Runs `tokens` after the `len` positions in `cache`.
     fn forward(
         &self,
         tokens: &[u32],
         len: usize,
         cache: &mut B::Cache,
-        want: Want,
-    ) -> Result<Vec<f32>, bitnet_core::Error> {
+        ask: Ask<'_>,
+    ) -> Result<Answer, bitnet_core::Error> {
         let backend = &self.backend;
         let norm = |gain| Norm {
             gain,
@@ -85,13 +126,18 @@ impl<B: Backend> Transformer<B> {
             let a = backend.gate_norm_quantize(gate, up, function, sub_norm, self.activations)?;
             backend.matmul_add(&a, &layer.down, &mut x)?;
         }
-        let first = match want {
-            Want::Nothing => return Ok(Vec::new()),
-            Want::Last => tokens.len().saturating_sub(1),
-            Want::All => 0,
+        let last = tokens.len().saturating_sub(1);
+        let (norm, head) = (norm(&self.output_norm), self.head());
+        let first = match ask {
+            Ask::Logits(Want::Nothing) => return Ok(Answer::Logits(Vec::new())),
+            Ask::Logits(Want::Last) => last,
+            Ask::Logits(Want::All) => 0,
+            Ask::Top(top) => {
+                let mut answers = backend.head_top(&x, last, norm, head, &top)?;
+                return Ok(Answer::Top(answers.pop().unwrap_or_default()));
+            }
         };
-        let head = self.head.as_ref().unwrap_or(&self.embedding);
-        backend.head(&x, first, norm(&self.output_norm), head)
+        backend.head(&x, first, norm, head).map(Answer::Logits)
     }
 }
 
@@ -118,12 +164,14 @@ pub(crate) trait Run: Send + Sync {
     fn describe(&self) -> String;
     /// The backend's memory.
     fn pool(&self) -> &HybridMemoryPool;
+    /// What screening the head saved, if it is screened.
+    fn head_stats(&self) -> Option<HeadStats>;
 }
 
 /// The positions that one session has run.
 pub(crate) trait State: Send {
     /// Runs `tokens` after the positions so far. On an error the state is as before.
-    fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>>;
+    fn forward(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer>;
     /// Positions so far.
     fn len(&self) -> usize;
     /// Forgets the positions from `len` on.
@@ -159,10 +207,14 @@ impl<B: Backend> Run for Transformer<B> {
     fn pool(&self) -> &HybridMemoryPool {
         self.backend.pool()
     }
+
+    fn head_stats(&self) -> Option<HeadStats> {
+        self.backend.head_stats(self.head())
+    }
 }
 
 impl<B: Backend> State for BackendState<B> {
-    fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+    fn forward(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
         if tokens.len() > self.capacity - self.len {
             return Err(Error::ContextFull {
                 capacity: self.capacity,
@@ -178,11 +230,11 @@ impl<B: Backend> State for BackendState<B> {
         } = self;
         let result = transformer
             .backend
-            .scope(|| transformer.forward(tokens, *len, cache, want));
+            .scope(|| transformer.forward(tokens, *len, cache, ask));
         match result {
-            Ok(logits) => {
+            Ok(answer) => {
                 self.len += tokens.len();
-                Ok(logits)
+                Ok(answer)
             }
             Err(error) => {
                 self.truncate(self.len);

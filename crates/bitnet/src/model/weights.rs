@@ -7,7 +7,7 @@ use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
 use bitnet_core::zero_copy::Movement;
-use bitnet_core::{Activations, Backend, HybridMemoryPool, WeightMatrix};
+use bitnet_core::{Activations, Backend, HeadMode, HybridMemoryPool, WeightMatrix};
 
 /// A file that holds the tensors of one model.
 pub(crate) trait Source {
@@ -47,7 +47,7 @@ pub(crate) fn load<B: Backend>(
     source: &mut dyn Source,
     mut architecture: Architecture,
     backend: B,
-    activations: Activations,
+    (activations, head_mode): (Activations, HeadMode),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Transformer<B>, Summary)> {
     let mut summary = Summary::default();
@@ -68,10 +68,14 @@ pub(crate) fn load<B: Backend>(
     loader.summary.vocabulary = embedding.rows();
     let vocabulary = Some(embedding.rows());
     let head = match loader.optional_matrix("output", vocabulary, hidden)? {
-        Some(head) => Some(loader.resident("output", head, B::table)?),
+        Some(head) => Some(loader.head("output", head, head_mode)?),
         None => None,
     };
-    let embedding = loader.resident("token_embd", embedding, B::table)?;
+    let embedding = if head.is_some() {
+        loader.resident("token_embd", embedding, B::table)?
+    } else {
+        loader.head("token_embd", embedding, head_mode)?
+    };
     let output_norm = loader.gain("output_norm", hidden)?;
 
     let total = architecture.layers;
@@ -145,6 +149,8 @@ pub(crate) struct Summary {
     pub(crate) parameters: u64,
     /// Bytes of all matrices.
     pub(crate) bytes: u64,
+    /// Those of them, or of what stands for them, that decoding a token reads.
+    pub(crate) decode_bytes: u64,
 }
 
 struct Loader<'a, B: Backend> {
@@ -195,7 +201,23 @@ impl<B: Backend> Loader<'_, B> {
 
     fn projection(&mut self, role: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let matrix = self.matrix(role, Some(rows), cols)?;
+        self.summary.decode_bytes += matrix.data().len() as u64;
         self.resident(role, matrix, B::matrix)
+    }
+
+    /// Hands the head to the backend. Where it is a part of a mapped file and the backend keeps something smaller to
+    /// read, its pages can be given back.
+    fn head(&mut self, role: &str, matrix: WeightMatrix, mode: HeadMode) -> Result<B::Table> {
+        let matrix = if self.source.is_borrowed(&matrix) {
+            matrix.with_reclaim(crate::file::map::give_back)
+        } else {
+            matrix
+        };
+        let table = self.resident(role, matrix, |backend, matrix| {
+            backend.head_table(matrix, mode)
+        })?;
+        self.summary.decode_bytes += self.backend.head_bytes(&table) as u64;
+        Ok(table)
     }
 
     /// Hands a matrix to the backend; its complaint becomes one about the tensor.

@@ -241,14 +241,48 @@ proptest! {
         let mut sampler = Sampler::new(SamplingOptions { top_p, ..OPEN }).unwrap();
         sampler.sample(&logits, &[]).unwrap();
         let mut all: Vec<u32> = (0..logits.len() as u32).collect();
-        all.sort_by(|a, b| likelihood(&logits, *a, *b));
-        let kept = sampler.candidates.len();
-        prop_assert_eq!(&sampler.candidates, &all[..kept]);
+        all.sort_by(|a, b| logits[*b as usize].total_cmp(&logits[*a as usize]).then(a.cmp(b)));
+        let kept: Vec<u32> = sampler.candidates.iter().map(|candidate| candidate.id).collect();
+        prop_assert_eq!(&kept[..], &all[..kept.len()]);
+        let kept = kept.len();
         let highest = logits[all[0] as usize];
         let weight = |id: &u32| f64::from(exp(logits[*id as usize] - highest));
         let total: f64 = all.iter().map(weight).sum();
         let share = |count: usize| all[..count].iter().map(weight).sum::<f64>() / total;
         prop_assert!(share(kept) >= f64::from(top_p) - 1e-6);
         prop_assert!(kept == 1 || share(kept - 1) < f64::from(top_p) + 1e-6);
+    }
+
+    /// Draws from the tokens of `top` are those from all logits, equals and penalties included.
+    #[test]
+    fn the_top_is_enough(
+        logits in proptest::collection::vec((-40i8..40).prop_map(|logit| f32::from(logit) / 8.0), 1..300),
+        recent in proptest::collection::vec(0u32..310, 0..12),
+        top_k in 0usize..60,
+        top_p in 0.0f32..1.1,
+        min_p in prop_oneof![Just(0.0f32), 0.0f32..0.5],
+        penalty in prop_oneof![Just(1.0f32), 0.5f32..3.0],
+        greedy in any::<bool>(),
+        seed in any::<u64>(),
+    ) {
+        let options = SamplingOptions {
+            repetition_penalty: penalty,
+            repetition_window: 9,
+            top_k,
+            top_p: top_p.min(1.0),
+            min_p,
+            temperature: if greedy { 0.0 } else { 0.9 },
+            seed,
+        };
+        let (mut full, mut screened) = (Sampler::new(options).unwrap(), Sampler::new(options).unwrap());
+        for _ in 0..8 {
+            let Some(top) = screened.top(&recent) else {
+                prop_assert!(top_k == 0 && !greedy);
+                return Ok(());
+            };
+            let candidates = top.of_logits(&logits);
+            let expected = full.sample(&logits, &recent).unwrap();
+            prop_assert_eq!(screened.sample_top(&candidates, &recent).unwrap(), expected);
+        }
     }
 }
