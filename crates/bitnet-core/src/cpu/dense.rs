@@ -54,14 +54,19 @@ impl CpuBackend {
     /// The rows from `first` on straight from their packed bytes: `out` is `[rows, tokens]`.
     fn dense_direct(&self, x: &Rows, weights: &WeightMatrix, first: usize, out: &mut [f32]) {
         let tokens = x.tokens;
-        for (index, out) in out.chunks_mut(ROWS * tokens).enumerate() {
-            let first = first + index * ROWS;
-            let last = first + out.len() / tokens - 1;
-            let rows = [0, 1, 2, 3].map(|row| weights.row((first + row).min(last)));
+        let count = out.len() / tokens;
+        // From the four quarters of the rows: long streams, which hardware foresees.
+        let quarter = count.div_ceil(ROWS);
+        for index in 0..quarter {
+            let places = [0, 1, 2, 3].map(|i| i * quarter + index);
+            // Past the last row, that row stands in.
+            let rows = places.map(|place| weights.row(first + place.min(count - 1)));
             for (token, x) in x.values.chunks_exact(x.width).enumerate() {
                 let sums = (self.kernels.dot_packed)(weights.format(), x, rows);
-                for (out, sum) in out[token..].iter_mut().step_by(tokens).zip(sums) {
-                    *out = sum * weights.output_scale();
+                for (place, sum) in places.into_iter().zip(sums) {
+                    if let Some(out) = out.get_mut(place * tokens + token) {
+                        *out = sum * weights.output_scale();
+                    }
                 }
             }
         }
