@@ -6,28 +6,28 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 /// A matrix that is written in pieces.
-struct Columns<'a> {
-    start: *mut f32,
+struct Columns<'a, T> {
+    start: *mut T,
     width: usize,
     tokens: usize,
-    borrow: PhantomData<&'a mut [f32]>,
+    borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: the numbers behind the pointer may be sent, and `split` gives each of them to one thread.
-unsafe impl Sync for Columns<'_> {}
+// SAFETY: what is behind the pointer may be sent, and `split` gives each of it to one thread.
+unsafe impl<T: Send> Sync for Columns<'_, T> {}
 
 /// Neighbouring rows of every token.
-pub(super) struct Piece<'a> {
-    columns: &'a Columns<'a>,
+pub(super) struct Piece<'a, T = f32> {
+    columns: &'a Columns<'a, T>,
     rows: Range<usize>,
 }
 
-impl Piece<'_> {
+impl<T> Piece<'_, T> {
     /// The piece's rows of one token.
     ///
     /// # Panics
     /// If there is no such token.
-    pub(super) fn token(&mut self, token: usize) -> &mut [f32] {
+    pub(super) fn token(&mut self, token: usize) -> &mut [T] {
         assert!(token < self.columns.tokens, "a token of the product");
         // SAFETY: the range lies within the matrix, as `split` made it of that width and the token was checked; no other
         // piece has these rows, and `&mut self` keeps this one from lending them twice.
@@ -42,12 +42,12 @@ impl Piece<'_> {
 }
 
 /// Calls `work(first row, piece)` for pieces of `chunk` of the `width` rows of `product`, on all threads.
-pub(super) fn split(
+pub(super) fn split<T: Send>(
     threads: &Threads,
-    product: &mut [f32],
+    product: &mut [T],
     width: usize,
     chunk: usize,
-    work: impl Fn(Range<usize>, &mut Piece<'_>) -> Result<()> + Sync + Send,
+    work: impl Fn(Range<usize>, &mut Piece<'_, T>) -> Result<()> + Sync,
 ) -> Result<()> {
     let columns = Columns {
         tokens: product.len() / width.max(1),

@@ -6,6 +6,7 @@
 mod cache;
 mod columns;
 mod dense;
+mod fork;
 mod gemm;
 mod gemv;
 mod integer;

@@ -1,21 +1,23 @@
 //! Work split over threads by output rows, heads or tokens; never inside a reduction.
 
+use super::columns;
+use super::fork::Team;
+use crate::device::Processor;
 use crate::{Error, Result};
-use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
 
-/// A fixed number of threads; with one, everything runs on the caller's.
+/// A fixed number of threads, the caller's being one of them.
 pub(crate) struct Threads {
-    pool: Option<rayon::ThreadPool>,
+    team: Option<Team>,
     count: usize,
 }
 
 impl Threads {
-    /// `count` threads, or as many as the machine has cores.
+    /// `count` threads; if `None` as many as there are cores for this process, since two threads of one core share what
+    /// does the work.
     pub(crate) fn new(count: Option<usize>) -> Result<Self> {
-        let count = count
-            .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-            .unwrap_or(1);
+        let count = count.unwrap_or_else(|| Processor::detect().cores());
         if count == 0 || count > 1024 {
             return Err(Error::Value {
                 what: "threads".into(),
@@ -23,31 +25,30 @@ impl Threads {
                 found: count.to_string(),
             });
         }
-        if count == 1 {
-            return Ok(Self { pool: None, count });
-        }
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(count)
-            .thread_name(|i| format!("bitnet-{i}"))
-            .build()
-            .map_err(|e| Error::Unavailable {
-                what: format!("a pool of {count} threads"),
-                why: e.to_string(),
-            })?;
-        Ok(Self {
-            pool: Some(pool),
-            count,
-        })
+        let team = match count - 1 {
+            0 => None,
+            helpers => Some(Team::new(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(helpers)
+                    .thread_name(|i| format!("bitnet-{i}"))
+                    .build()
+                    .map_err(|e| Error::Unavailable {
+                        what: format!("{count} threads"),
+                        why: e.to_string(),
+                    })?,
+            )),
+        };
+        Ok(Self { team, count })
     }
 
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    /// Runs `work` on one of the threads, so that the splits inside it need no hand-over.
-    pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        match &self.pool {
-            Some(pool) => pool.install(work),
+    /// Keeps the threads together while `work` runs, so that the splits inside it begin at once.
+    pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
+        match &self.team {
+            Some(team) => team.enter(work),
             None => work(),
         }
     }
@@ -67,35 +68,38 @@ impl Threads {
         &self,
         out: &mut [T],
         chunk: usize,
-        work: impl Fn(usize, &mut [T]) -> Result<()> + Sync + Send,
+        work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
     ) -> Result<()> {
-        match &self.pool {
-            Some(pool) if out.len() > chunk => pool.install(|| {
-                out.par_chunks_mut(chunk)
-                    .enumerate()
-                    .try_for_each(|(i, piece)| work(i, piece))
-            }),
-            _ => out
-                .chunks_mut(chunk)
-                .enumerate()
-                .try_for_each(|(i, piece)| work(i, piece)),
-        }
+        let len = out.len();
+        columns::split(self, out, len, chunk, |range, piece| {
+            work(range.start / chunk, piece.token(0))
+        })
     }
 
-    /// Calls `work` with pieces of `0..len` of at most `chunk` items.
+    /// Calls `work` with pieces of `0..len` of at most `chunk` items. Of several errors it returns the first one's.
     pub(crate) fn ranges(
         &self,
         len: usize,
         chunk: usize,
-        work: impl Fn(Range<usize>) -> Result<()> + Sync + Send,
+        work: impl Fn(Range<usize>) -> Result<()> + Sync,
     ) -> Result<()> {
         let piece = |i: usize| i * chunk..((i + 1) * chunk).min(len);
         let pieces = len.div_ceil(chunk);
-        match &self.pool {
-            Some(pool) => {
-                pool.install(|| (0..pieces).into_par_iter().try_for_each(|i| work(piece(i))))
+        let Some(team) = self.team.as_ref().filter(|_| pieces > 1) else {
+            return (0..pieces).try_for_each(|i| work(piece(i)));
+        };
+        let failed = Mutex::new(None);
+        team.run(pieces, &|i| {
+            if let Err(error) = work(piece(i)) {
+                let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                if !matches!(&*failed, Some((earlier, _)) if *earlier < i) {
+                    *failed = Some((i, error));
+                }
             }
-            None => (0..pieces).try_for_each(|i| work(piece(i))),
+        });
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
         }
     }
 }

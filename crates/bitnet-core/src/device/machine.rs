@@ -92,6 +92,14 @@ impl Processor {
     }
 }
 
+impl Processor {
+    /// Cores for this process: no more than it may run threads at once.
+    pub(crate) fn cores(&self) -> usize {
+        let cores = self.physical_cores.unwrap_or(self.threads);
+        cores.min(self.threads).max(1)
+    }
+}
+
 impl Memory {
     /// Asks the operating system; `None` where there is none to ask.
     #[cfg(not(target_arch = "wasm32"))]
