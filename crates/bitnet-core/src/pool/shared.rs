@@ -7,7 +7,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
 use std::ops::Deref;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A shared value; the last owner drops it.
 pub(crate) struct Shared<T>(NonNull<Node<T>>);
@@ -84,11 +84,8 @@ impl<T> Drop for Shared<T> {
         let owners = &self.node().owners;
         // The only owner has nobody to tell, and nobody can become one meanwhile. What other owners did comes before the
         // end of the value.
-        let last = owners.load(Ordering::Acquire) == 1
-            || owners.fetch_sub(1, Ordering::Release) == 1 && {
-                fence(Ordering::Acquire);
-                true
-            };
+        let last =
+            owners.load(Ordering::Acquire) == 1 || owners.fetch_sub(1, Ordering::AcqRel) == 1;
         if last {
             // SAFETY: this was the last owner; the value is dropped once, and its node then is nobody's.
             unsafe {

@@ -1,0 +1,251 @@
+//! The pool's hand-made synchronisation with threads at it from all sides. A race shows here as wrong bytes or counts;
+//! `cargo xtask test --race` runs this under ThreadSanitizer, which reports every unordered access.
+//!
+//! So blocks are written whole and read whole, and threads meet at nothing but what they test: a channel or lock more
+//! would order what the pool must order.
+
+use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
+use bitnet_core::{BitNetTensor, Device};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::thread;
+
+/// The threads of each test.
+const THREADS: usize = 3;
+
+/// Numbers that look random, the same ones every time.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.0 >> 33) as usize % end
+    }
+}
+
+/// Runs `work` on all threads, each told which it is, until they have ended with all that they keep: a scope alone
+/// does not wait for that.
+fn at_once(work: impl Fn(usize) + Sync) {
+    let (work, begin) = (&work, &Barrier::new(THREADS));
+    thread::scope(|scope| {
+        let start = |id| {
+            scope.spawn(move || {
+                begin.wait();
+                work(id);
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(start).collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
+
+/// A block full of `value`; `None` if memory is short.
+fn filled(pool: &HybridMemoryPool, bytes: usize, value: u8) -> Option<Block> {
+    let mut block = pool
+        .allocate_uninit(bytes, Alignment::LINE, Tag::Scratch)
+        .ok()?;
+    block.fill(value);
+    Some(block)
+}
+
+fn assert_filled(block: &Block, value: u8) {
+    assert!(block.iter().all(|byte| *byte == value));
+}
+
+/// Small caches, so that blocks wander through the shared lists; little kept, so that slabs come and go.
+fn restless() -> HybridMemoryPool {
+    HybridMemoryPool::new(PoolOptions {
+        thread_cache: 8 << 10,
+        idle_limit: 64 << 10,
+        ..PoolOptions::default()
+    })
+}
+
+#[test]
+fn freed_blocks_are_others_to_write() {
+    let pool = restless();
+    at_once(|id| {
+        let mut random = Random(id as u64);
+        let mut kept: Vec<Block> = Vec::new();
+        for _ in 0..2000 {
+            let bytes = [64, 700, 3000][random.below(3)];
+            kept.extend(filled(&pool, bytes, id as u8));
+            if kept.len() > random.below(24) {
+                let block = kept.swap_remove(random.below(kept.len()));
+                assert_filled(&block, id as u8);
+            }
+        }
+    });
+    let stats = pool.stats();
+    assert_eq!((stats.in_use, stats.allocations), (0, 6000));
+    pool.trim();
+    assert_eq!(pool.stats().reserved, 0);
+}
+
+#[test]
+fn pools_close_while_their_blocks_are_freed() {
+    // These threads outlive the pools: only the counts say when the last block is freed.
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|_| {
+                let (sender, receiver) = mpsc::channel::<(Vec<Block>, u8)>();
+                scope.spawn(move || {
+                    for (blocks, value) in receiver {
+                        blocks.iter().for_each(|block| assert_filled(block, value));
+                    }
+                });
+                sender
+            })
+            .collect();
+        for round in 0..400usize {
+            let pool = restless();
+            let value = round as u8;
+            for worker in &workers {
+                let sizes = [100, 3000, 100, if round % 8 == 0 { 2 << 20 } else { 40 }];
+                let blocks = sizes
+                    .iter()
+                    .filter_map(|&bytes| filled(&pool, bytes, value));
+                worker.send((blocks.collect(), value)).unwrap();
+            }
+            let last = filled(&pool, 100, value);
+            if round % 2 == 0 {
+                drop(pool);
+                drop(last);
+            } else {
+                drop(last);
+                drop(pool);
+            }
+        }
+    });
+}
+
+#[test]
+fn pools_close_while_threads_end() {
+    for round in 0..100 {
+        let pool = restless();
+        let blocks: Vec<_> = (0..THREADS)
+            .map(|_| filled(&pool, 900, round).unwrap())
+            .collect();
+        let mut handle = Some(pool);
+        thread::scope(|scope| {
+            for block in blocks {
+                let pool = handle.clone();
+                scope.spawn(move || {
+                    let own = filled(pool.as_ref().unwrap(), 900, !round);
+                    drop(pool);
+                    assert_filled(&block, round);
+                    assert_filled(&own.unwrap(), !round);
+                });
+            }
+            handle = None;
+        });
+    }
+}
+
+#[test]
+fn reports_and_trims_stop_nobody() {
+    let pool = restless();
+    let (working, done) = (AtomicUsize::new(THREADS - 1), AtomicBool::new(false));
+    at_once(|id| {
+        if id == 0 {
+            while !done.load(Ordering::Relaxed) {
+                let guard = pool.leak_guard();
+                let stats = pool.stats();
+                assert!(stats.blocks() <= 2 * (THREADS - 1), "{stats}");
+                pool.trim();
+                assert!(guard.finish().leaks.len() <= 2 * (THREADS - 1));
+            }
+            return;
+        }
+        for round in 0..1500usize {
+            let bytes = [50, 5000, 1 << 20, 2 << 20][if round % 50 < 48 {
+                round % 2
+            } else {
+                round % 4
+            }];
+            let block = filled(&pool, bytes, id as u8).unwrap();
+            let other = filled(&pool, 200, id as u8).unwrap();
+            assert_filled(&block, id as u8);
+            drop(block);
+            assert_filled(&other, id as u8);
+        }
+        if working.fetch_sub(1, Ordering::Relaxed) == 1 {
+            done.store(true, Ordering::Relaxed);
+        }
+    });
+    let stats = pool.stats();
+    assert_eq!((stats.in_use, stats.allocations), (0, 6000));
+    pool.trim();
+    assert_eq!(pool.stats().reserved, 0);
+}
+
+#[test]
+fn threads_share_a_limit() {
+    const LIMIT: usize = 1 << 20;
+    let pool = HybridMemoryPool::new(PoolOptions {
+        hard_limit: Some(LIMIT),
+        ..PoolOptions::default()
+    });
+    let served = AtomicUsize::new(0);
+    at_once(|id| {
+        let mut random = Random(id as u64);
+        let mut kept: Vec<Block> = Vec::new();
+        for _ in 0..400 {
+            match filled(&pool, 1 << (6 + random.below(14)), id as u8) {
+                Some(block) => {
+                    served.fetch_add(1, Ordering::Relaxed);
+                    kept.push(block);
+                }
+                // What this thread holds may be what it lacks.
+                None => kept.clear(),
+            }
+            assert!(pool.stats().reserved <= LIMIT);
+            if kept.len() > 4 {
+                assert_filled(&kept.remove(0), id as u8);
+            }
+        }
+    });
+    assert_eq!(pool.stats().in_use, 0);
+    assert_eq!(
+        pool.stats().allocations,
+        served.load(Ordering::Relaxed) as u64
+    );
+}
+
+#[test]
+fn the_last_owner_of_a_tensor_may_write_in_place() {
+    let (pool, device) = (HybridMemoryPool::default(), Device::Cpu);
+    let channels: Vec<_> = (0..THREADS)
+        .map(|_| mpsc::channel::<(BitNetTensor, i32)>())
+        .collect();
+    let (senders, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
+    thread::scope(|scope| {
+        for receiver in receivers {
+            scope.spawn(move || {
+                for (mut tensor, value) in receiver {
+                    let view = tensor.clone();
+                    let sum: i32 = view.as_slice::<i32>().unwrap().iter().sum();
+                    assert_eq!(sum, 100 * value);
+                    drop(view);
+                    // In place if the others are through, else in a copy.
+                    let own = tensor.make_mut::<i32>().unwrap();
+                    assert!(own.iter().all(|element| *element == value));
+                    own.fill(-value);
+                }
+            });
+        }
+        for value in 0..2000i32 {
+            let tensor = BitNetTensor::from_slice(&[value; 100], &[100], &device, &pool).unwrap();
+            for sender in &senders {
+                sender.send((tensor.clone(), value)).unwrap();
+            }
+        }
+        drop(senders);
+    });
+    assert_eq!(pool.stats().in_use, 0);
+}
