@@ -8,6 +8,7 @@ mod llama_cpp;
 mod peers;
 mod profile;
 mod program;
+mod race;
 mod requirement;
 mod suite;
 mod target;

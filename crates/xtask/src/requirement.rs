@@ -3,6 +3,7 @@
 //! A requirement can tell whether it is met and, if not, meet it. Each [`Part`] lists its own, so that running one part
 //! never installs what only another needs.
 
+use crate::race;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
 use anyhow::{Context, Result, bail};
@@ -18,6 +19,8 @@ pub(crate) enum Requirement {
         /// The cargo subcommand it brings.
         subcommand: &'static str,
     },
+    /// The sources of the standard library, of the compiler in use.
+    LibrarySource,
     /// The standard library of another target.
     Library(Target),
     /// A C compiler and C library for aarch64, by which programs are linked.
@@ -46,6 +49,7 @@ impl Requirement {
     fn name(self) -> &'static str {
         match self {
             Self::Component { name, .. } => name,
+            Self::LibrarySource => "rust-src",
             Self::Library(target) => target.triple(),
             Self::Aarch64Linker => target::LINKER,
             Self::Qemu => "qemu-aarch64",
@@ -58,6 +62,7 @@ impl Requirement {
             Self::Component { subcommand, .. } => {
                 succeeds(Command::new(cargo()).args([subcommand, "--version"]))
             }
+            Self::LibrarySource => race::has_library_source(),
             Self::Library(target) => target.is_installed(),
             Self::Aarch64Linker => target::linker_is_installed(),
             Self::Qemu => target::qemu_is_installed(),
@@ -67,22 +72,7 @@ impl Requirement {
 
     fn meet(self) -> Result<()> {
         match self {
-            Self::Component { name, .. } => {
-                if !succeeds(Command::new("rustup").arg("--version")) {
-                    bail!(
-                        "{name} is missing and there is no rustup to install it: install your Rust distribution's {name}"
-                    );
-                }
-                println!("setup: rustup component add {name}");
-                let status = Command::new("rustup")
-                    .args(["component", "add", name])
-                    .status()
-                    .context("cannot run rustup")?;
-                if !status.success() {
-                    bail!("rustup could not install {name}");
-                }
-                Ok(())
-            }
+            Self::Component { .. } | Self::LibrarySource => add_component(self.name()),
             Self::Library(target) => target.install(),
             Self::Aarch64Linker => apt_install(
                 &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
@@ -103,6 +93,24 @@ impl Requirement {
             }
         }
     }
+}
+
+/// Installs a component of the compiler in use.
+fn add_component(name: &str) -> Result<()> {
+    if !succeeds(Command::new("rustup").arg("--version")) {
+        bail!(
+            "{name} is missing and there is no rustup to install it: install your Rust distribution's {name}"
+        );
+    }
+    println!("setup: rustup component add {name}");
+    let status = Command::new("rustup")
+        .args(["component", "add", name])
+        .status()
+        .context("cannot run rustup")?;
+    if !status.success() {
+        bail!("rustup could not install {name}");
+    }
+    Ok(())
 }
 
 /// Installs Debian packages; `what` says what is missing, for a machine that has none.

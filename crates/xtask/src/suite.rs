@@ -2,6 +2,7 @@
 
 use crate::cross;
 use crate::program::finish;
+use crate::race;
 use crate::requirement::{Requirement, succeeds};
 use crate::target::Target;
 use anyhow::Result;
@@ -29,6 +30,9 @@ pub(crate) struct Selection {
     /// Examples in documentation and README
     #[arg(long)]
     doctest: bool,
+    /// The memory pool under ThreadSanitizer
+    #[arg(long)]
+    race: bool,
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
@@ -45,6 +49,7 @@ impl Selection {
                 Part::Docs => self.docs,
                 Part::Unit => self.unit,
                 Part::Doctest => self.doctest,
+                Part::Race => self.race,
                 Part::Cross => self.cross,
             })
             .collect();
@@ -69,18 +74,21 @@ pub(crate) enum Part {
     Unit,
     /// Examples in documentation.
     Doctest,
+    /// Threads against each other, every unordered access reported.
+    Race,
     /// The same bits on every target and kernel set.
     Cross,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
         Self::Doctest,
+        Self::Race,
         Self::Cross,
     ];
 
@@ -91,6 +99,7 @@ impl Part {
             Self::Docs => "docs",
             Self::Unit => "unit",
             Self::Doctest => "doctest",
+            Self::Race => "race",
             Self::Cross => "cross",
         }
     }
@@ -101,6 +110,7 @@ impl Part {
             Self::Fmt => &[Requirement::RUSTFMT],
             Self::Clippy => &[Requirement::CLIPPY],
             Self::Docs | Self::Unit | Self::Doctest => &[],
+            Self::Race => race::REQUIREMENTS,
             Self::Cross if cfg!(target_os = "linux") => &[
                 Requirement::Library(Target::Wasm),
                 Requirement::Node,
@@ -113,7 +123,7 @@ impl Part {
         }
     }
 
-    /// The commands of this part, run one after the other; the cross tests are more than commands.
+    /// The commands of this part, run one after the other; the race and cross tests are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -154,13 +164,14 @@ impl Part {
                 "--all-features",
                 "--doc",
             ])],
-            Self::Cross => Vec::new(),
+            Self::Race | Self::Cross => Vec::new(),
         }
     }
 
     fn run(self) -> Result<()> {
         self.commands().into_iter().try_for_each(carry_out)?;
         match self {
+            Self::Race => race::run(),
             Self::Cross => cross::run(),
             _ => Ok(()),
         }
