@@ -1,12 +1,12 @@
 //! The pool's hand-made synchronisation with threads at it from all sides. A race shows here as wrong bytes or counts;
 //! `cargo xtask test --race` runs this under ThreadSanitizer, which reports every unordered access.
 //!
-//! So blocks are written whole, read from end to end, and threads meet at nothing but what they test: a channel or lock more
-//! would order what the pool must order.
+//! So blocks are written whole and read from end to end, and threads meet at little but what they test: a channel or
+//! lock more would order what the pool must order.
 
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
 use bitnet_core::{BitNetTensor, Device};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 
@@ -53,9 +53,9 @@ fn filled(pool: &HybridMemoryPool, bytes: usize, value: u8) -> Option<Block> {
     Some(block)
 }
 
-/// Looks at every part of a cache line.
+/// Looks at every cache line.
 fn assert_filled(block: &Block, value: u8) {
-    assert!(block.iter().step_by(32).all(|byte| *byte == value));
+    assert!(block.iter().step_by(64).all(|byte| *byte == value));
 }
 
 /// Small caches, so that blocks wander through the shared lists; little kept, so that slabs come and go.
@@ -151,13 +151,13 @@ fn pools_close_while_threads_end() {
 #[test]
 fn reports_and_trims_stop_nobody() {
     let pool = restless();
-    let (working, done) = (AtomicUsize::new(THREADS - 1), AtomicBool::new(false));
+    let held = filled(&pool, 300, 0).unwrap();
     at_once(|id| {
         if id == 0 {
-            while !done.load(Ordering::Relaxed) {
+            for _ in 0..300 {
                 let guard = pool.leak_guard();
-                let stats = pool.stats();
-                assert!(stats.blocks() <= 2 * (THREADS - 1), "{stats}");
+                // What comes and goes meanwhile may count; what is there does.
+                assert!(pool.stats().in_use >= held.len());
                 pool.trim();
                 assert!(guard.finish().leaks.len() <= 2 * (THREADS - 1));
             }
@@ -175,12 +175,11 @@ fn reports_and_trims_stop_nobody() {
             drop(block);
             assert_filled(&other, id as u8);
         }
-        if working.fetch_sub(1, Ordering::Relaxed) == 1 {
-            done.store(true, Ordering::Relaxed);
-        }
     });
+    assert_filled(&held, 0);
+    drop(held);
     let stats = pool.stats();
-    assert_eq!((stats.in_use, stats.allocations), (0, 6000));
+    assert_eq!((stats.in_use, stats.allocations), (0, 6001));
     pool.trim();
     assert_eq!(pool.stats().reserved, 0);
 }

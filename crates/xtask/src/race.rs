@@ -42,7 +42,6 @@ pub(crate) fn run() -> Result<()> {
         return Ok(());
     };
     let mut command = cargo_with(&["test", "--package=bitnet-core", "--test=races"]);
-    // The profile of the cross tests, whose build scripts and macros are then shared.
     command.args(["--profile=race", "-Zbuild-std=std", "--target", target]);
     // For the target alone: build scripts and macros run as they are.
     command.env("RUSTC_BOOTSTRAP", "1").env(
