@@ -39,7 +39,9 @@ fn at_once(work: impl Fn(usize) + Sync) {
         };
         let threads: Vec<_> = (0..THREADS).map(start).collect();
         for thread in threads {
-            thread.join().unwrap();
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
         }
     });
 }
