@@ -254,6 +254,10 @@ impl<B: Backend> Backend for Timed<B> {
         })
     }
 
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {
+        self.inner.matrix_bytes(matrix)
+    }
+
     fn head_bytes(&self, table: &Self::Table) -> usize {
         self.inner.head_bytes(table)
     }

@@ -232,6 +232,8 @@ pub trait Backend: Send + Sync + 'static {
         table: &Self::Table,
         top: &Top<'_>,
     ) -> Result<Vec<Vec<Candidate>>>;
+    /// Bytes that a product with `matrix` reads of it.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
     /// Bytes of `table` that [`head_top`](Self::head_top) reads of it whatever the row.
     fn head_bytes(&self, table: &Self::Table) -> usize;
     /// What screening saved so far; `None` for a table that is not screened.

@@ -105,6 +105,11 @@ impl WeightMatrix {
         }
     }
 
+    /// Bytes of a row.
+    pub fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// Name of the tensor it came from.
     pub fn name(&self) -> &str {
         &self.name

@@ -15,6 +15,7 @@ const TERNARY: [Format; 6] = [
     Format::Q2_0Group128,
 ];
 
+/// Ways to compute: the first one from the bytes of the files, the last one from what it prefers to read.
 fn backends() -> Vec<CpuBackend> {
     let mut list = Vec::new();
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
@@ -28,9 +29,15 @@ fn backends() -> Vec<CpuBackend> {
             (3, shared.with_direct(0)),
         ] {
             let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
+            let backend = backend.with_base3(false);
             list.push(backend.with_crossovers(crossovers));
         }
     }
+    list.push(
+        CpuBackend::new(Some(2), None)
+            .expect("a backend")
+            .with_base3(true),
+    );
     list
 }
 

@@ -3,12 +3,14 @@
 //! Few tokens are multiplied straight from the packed rows, four rows at a time. Many share the unpacking of a panel
 //! of rows, which then meets four tokens at a time.
 
-use super::{CpuBackend, Rows, shape_error};
+use super::columns::{Piece, split};
+use super::{CpuBackend, Rows, shape_error, streamed};
 use crate::device::Operation;
 use crate::simd::{ROWS, is_dense};
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
+use std::ops::Range;
 
 /// Rows that are unpacked together: with the activations of four tokens they stay near the core.
 const PANEL: usize = 4 * ROWS;
@@ -40,31 +42,52 @@ impl CpuBackend {
             let decoded = weights.rows() * weights.stored_cols();
             self.moved(Movement::Copy, decoded * size_of::<f32>());
         }
-        let work = |first: usize, out: &mut [f32]| {
-            if direct {
-                self.dense_direct(x, weights, first, out);
-                Ok(())
-            } else {
-                self.dense_tiled(x, weights, first, out)
-            }
+        if product.is_empty() {
+            return Ok(());
+        }
+        let macs = product.len().saturating_mul(weights.cols());
+        let grain = if direct { ROWS } else { PANEL };
+        let chunk = self.chunk(Operation::DenseMatmul, weights.rows(), grain, macs);
+        let chunk = if direct {
+            streamed(chunk, weights.row_bytes(), grain)
+        } else {
+            chunk
         };
-        self.by_weight_row(Operation::DenseMatmul, x.tokens, weights, product, work)
+        split(
+            &self.threads,
+            product,
+            weights.rows(),
+            chunk,
+            |rows, out| {
+                if direct {
+                    self.dense_direct(x, weights, rows, out);
+                    Ok(())
+                } else {
+                    self.dense_tiled(x, weights, rows, out)
+                }
+            },
+        )
     }
 
-    /// The rows from `first` on straight from their packed bytes: `out` is `[rows, tokens]`.
-    fn dense_direct(&self, x: &Rows, weights: &WeightMatrix, first: usize, out: &mut [f32]) {
-        let tokens = x.tokens;
-        let count = out.len() / tokens;
+    /// Some rows straight from their packed bytes.
+    fn dense_direct(
+        &self,
+        x: &Rows,
+        weights: &WeightMatrix,
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
+    ) {
         // From the four quarters of the rows: long streams, which hardware foresees.
-        let quarter = count.div_ceil(ROWS);
+        let quarter = rows.len().div_ceil(ROWS);
         for index in 0..quarter {
             let places = [0, 1, 2, 3].map(|i| i * quarter + index);
             // Past the last row, that row stands in.
-            let rows = places.map(|place| weights.row(first + place.min(count - 1)));
+            let rows = places.map(|place| weights.row(rows.start + place.min(rows.len() - 1)));
             for (token, x) in x.values.chunks_exact(x.width).enumerate() {
                 let sums = (self.kernels.dot_packed)(weights.format(), x, rows);
+                let out = out.token(token);
                 for (place, sum) in places.into_iter().zip(sums) {
-                    if let Some(out) = out.get_mut(place * tokens + token) {
+                    if let Some(out) = out.get_mut(place) {
                         *out = sum * weights.output_scale();
                     }
                 }
@@ -72,43 +95,49 @@ impl CpuBackend {
         }
     }
 
-    /// The rows from `first` on, unpacked a panel at a time: `out` is `[rows, tokens]`.
+    /// Some rows, unpacked a panel at a time.
     fn dense_tiled(
         &self,
         x: &Rows,
         weights: &WeightMatrix,
-        first: usize,
-        out: &mut [f32],
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
     ) -> Result<()> {
-        let (tokens, width) = (x.tokens, weights.stored_cols());
+        let width = weights.stored_cols();
         let mut panel = self
             .pool
             .buffer_uninit::<f32>(PANEL * width, Tag::Scratch)?;
-        for (index, out) in out.chunks_mut(PANEL * tokens).enumerate() {
-            let rows = weights.row_range(first + index * PANEL, out.len() / tokens);
-            for (row, unpacked) in rows.zip(panel.chunks_exact_mut(width)) {
+        for first in rows.clone().step_by(PANEL) {
+            let count = (rows.end - first).min(PANEL);
+            let packed = weights.row_range(first, count);
+            for (row, unpacked) in packed.zip(panel.chunks_exact_mut(width)) {
                 self.unpack(weights, row, unpacked)?;
             }
-            if tokens == 1 {
+            let place = first - rows.start;
+            if x.tokens == 1 {
+                let out = &mut out.token(0)[place..][..count];
                 for (out, w) in out.iter_mut().zip(panel.chunks_exact(width)) {
                     *out = (self.kernels.dot)(&x.values, w) * weights.output_scale();
                 }
                 continue;
             }
-            for start in (0..tokens).step_by(ROWS) {
-                let count = (tokens - start).min(ROWS);
+            for start in (0..x.tokens).step_by(ROWS) {
+                let tokens = (x.tokens - start).min(ROWS);
                 // Past the last token it stands in again.
-                let x = [0, 1, 2, 3].map(|token| {
-                    let token = start + token.min(count - 1);
+                let x = [0, 1, 2, 3].map(|token: usize| {
+                    let token = start + token.min(tokens - 1);
                     &x.values[token * x.width..][..x.width]
                 });
-                let tiles = panel.chunks_exact(ROWS * width);
-                for (w, out) in tiles.zip(out.chunks_mut(ROWS * tokens)) {
+                for (tile, w) in panel.chunks_exact(ROWS * width).enumerate() {
+                    let place = place + tile * ROWS;
                     let w = [0, 1, 2, 3].map(|row| &w[row * width..][..width]);
                     let sums = (self.kernels.dot_tile)(w, x);
-                    for (out, sums) in out.chunks_mut(tokens).zip(sums.chunks_exact(ROWS)) {
-                        for (out, sum) in out[start..][..count].iter_mut().zip(sums) {
-                            *out = sum * weights.output_scale();
+                    for token in 0..tokens {
+                        let out = out.token(start + token);
+                        for (row, sums) in sums.chunks_exact(ROWS).enumerate() {
+                            if let Some(out) = out.get_mut(place + row) {
+                                *out = sums[token] * weights.output_scale();
+                            }
                         }
                     }
                 }

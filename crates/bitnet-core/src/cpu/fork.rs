@@ -228,10 +228,9 @@ impl Led<'_> {
         table.for_helpers.notify();
         while table.take() {}
         let all = count as usize;
-        table.for_leader.wait_until(
-            || table.ended.0.load(Ordering::Acquire) == all,
-            || false,
-        );
+        table
+            .for_leader
+            .wait_until(|| table.ended.0.load(Ordering::Acquire) == all, || false);
         if table.panicked.load(Ordering::Relaxed) {
             resume_unwind(Box::new("a piece of work panicked on one of the threads"));
         }

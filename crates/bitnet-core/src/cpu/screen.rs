@@ -121,6 +121,16 @@ struct Bounds {
 }
 
 impl Bounds {
+    /// What a logit is at least and at most, from the product of its shadow with `x`.
+    fn span(&self, sum: i64, x: &Rounded) -> [f32; 2] {
+        let middle = sum as f64 * (f64::from(self.scale) * x.step);
+        let error = f64::from(self.error) * x.error + f64::from(self.norm) * x.norm + x.rest;
+        [
+            ((middle - error) as f32).next_down(),
+            ((middle + error) as f32).next_up(),
+        ]
+    }
+
     fn new(steps: Steps, columns: usize) -> Self {
         let root = (columns as f64).sqrt();
         if steps.inverse == 0.0 {
@@ -367,15 +377,7 @@ impl CpuBackend {
                     let (q, bounds) = row.split_at(columns);
                     let (q, bounds) = (bytemuck::cast_slice(q), Bounds::read(bounds));
                     for (x, span) in rounded.iter().zip(spans) {
-                        let sum = (self.kernels.wide_dot)(q, &x.p) as f64;
-                        let middle = sum * (f64::from(bounds.scale) * x.step);
-                        let error = f64::from(bounds.error) * x.error
-                            + f64::from(bounds.norm) * x.norm
-                            + x.rest;
-                        *span = [
-                            ((middle - error) as f32).next_down(),
-                            ((middle + error) as f32).next_up(),
-                        ];
+                        *span = bounds.span((self.kernels.wide_dot)(q, &x.p), x);
                     }
                 }
                 Ok(())

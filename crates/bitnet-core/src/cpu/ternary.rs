@@ -9,7 +9,7 @@ use super::columns::{Piece, split};
 use super::gemm::{self, Gemm, Products, Tiles};
 use super::gemv::{self, Gemv};
 use super::layout::RowLayout;
-use super::{CpuBackend, Int8Rows, Rows};
+use super::{CpuBackend, Int8Rows, Rows, streamed};
 use crate::device::Operation;
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
@@ -47,6 +47,7 @@ impl CpuBackend {
         let chunk = self.chunk(Operation::TernaryMatmul, weights.rows(), grain, macs);
         let values = &mut product.values;
         if direct {
+            let chunk = streamed(chunk, weights.row_bytes(), grain);
             self.moved(Movement::ZeroCopy, weights.data().len());
             split(&self.threads, values, weights.rows(), chunk, |rows, out| {
                 self.few_tokens(&job, rows, out);
@@ -107,7 +108,7 @@ impl CpuBackend {
             (self.kernels.integer.gemv)(&mut Gemv {
                 layout: job.layout,
                 rows: job.rows(&rows),
-                row_bytes: job.row_bytes(),
+                row_bytes: job.weights.row_bytes(),
                 q,
                 q_sums,
                 out,
@@ -127,7 +128,7 @@ impl CpuBackend {
         (self.kernels.integer.gemm)(&mut Gemm {
             layout: job.layout,
             rows: job.rows(&rows),
-            row_bytes: job.row_bytes(),
+            row_bytes: job.weights.row_bytes(),
             tiles: Tiles {
                 token_bytes,
                 q: &job.q,
@@ -172,12 +173,8 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn row_bytes(&self) -> usize {
-        self.weights.data().len() / self.weights.rows()
-    }
-
     fn rows(&self, rows: &Range<usize>) -> &[u8] {
-        let bytes = self.row_bytes();
+        let bytes = self.weights.row_bytes();
         &self.weights.data()[rows.start * bytes..rows.end * bytes]
     }
 }

@@ -105,7 +105,8 @@ struct Bench {
 impl Bench {
     fn new(isa: Isa, begin: Instant) -> Result<Self> {
         Ok(Self {
-            backend: CpuBackend::new(None, Some(isa))?,
+            // Each format's own bytes are to be measured.
+            backend: CpuBackend::new(None, Some(isa))?.with_base3(false),
             isa,
             gain: vec![1.0; WIDTH],
             begin,

@@ -201,18 +201,13 @@ impl<B: Backend> Loader<'_, B> {
 
     fn projection(&mut self, role: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
         let matrix = self.matrix(role, Some(rows), cols)?;
-        self.summary.decode_bytes += matrix.data().len() as u64;
-        self.resident(role, matrix, B::matrix)
+        let matrix = self.resident(role, matrix, B::matrix)?;
+        self.summary.decode_bytes += self.backend.matrix_bytes(&matrix) as u64;
+        Ok(matrix)
     }
 
-    /// Hands the head to the backend. Where it is a part of a mapped file and the backend keeps something smaller to
-    /// read, its pages can be given back.
+    /// Hands the head to the backend.
     fn head(&mut self, role: &str, matrix: WeightMatrix, mode: HeadMode) -> Result<B::Table> {
-        let matrix = if self.source.is_borrowed(&matrix) {
-            matrix.with_reclaim(crate::file::map::give_back)
-        } else {
-            matrix
-        };
         let table = self.resident(role, matrix, |backend, matrix| {
             backend.head_table(matrix, mode)
         })?;
@@ -229,6 +224,12 @@ impl<B: Backend> Loader<'_, B> {
     ) -> Result<R> {
         self.summary.parameters += matrix.rows() as u64 * matrix.cols() as u64;
         self.summary.bytes += matrix.data().len() as u64;
+        // Where the backend reads something else instead, it can give pages of a mapped file back.
+        let matrix = if self.source.is_borrowed(&matrix) {
+            matrix.with_reclaim(crate::file::map::give_back)
+        } else {
+            matrix
+        };
         take(self.backend, matrix).map_err(|error| match error {
             bitnet_core::Error::Value {
                 expected, found, ..

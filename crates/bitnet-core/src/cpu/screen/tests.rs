@@ -76,14 +76,10 @@ fn check_spans(format: Format, table: &[Vec<f32>], x: &[f32]) {
             .map(|(q, p)| i64::from(*q as i8) * i64::from(*p))
             .sum();
         assert_eq!(sum, naive);
-        let middle = sum as f64 * f64::from(bounds.scale) * rounded.step;
-        let error = f64::from(bounds.error) * rounded.error
-            + f64::from(bounds.norm) * rounded.norm
-            + rounded.rest;
-        let off = (f64::from(logit) - middle).abs();
+        let [least, most] = bounds.span(sum, &rounded);
         assert!(
-            off <= error,
-            "{logit} is {off} from {middle}, bound {error}"
+            (least..=most).contains(&logit),
+            "{logit} is not in {least} to {most}"
         );
     }
 }
