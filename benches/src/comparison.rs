@@ -5,6 +5,7 @@
 //! of them alike and their ratios stay meaningful.
 
 use anyhow::Result;
+use criterion::Throughput;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -66,8 +67,8 @@ impl Contender {
 pub struct Comparison {
     /// What is done, and on how much: `exp/32768`.
     pub name: String,
-    /// Numbers processed by one execution, where a rate says more than a time.
-    pub elements: Option<u64>,
+    /// What one execution processes, where a rate says more than a time.
+    pub throughput: Option<Throughput>,
     /// The ways.
     pub contenders: Vec<Contender>,
 }
@@ -113,14 +114,20 @@ impl Comparison {
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
-            elements: None,
+            throughput: None,
             contenders: Vec::new(),
         }
     }
 
     /// Says how many numbers one execution processes.
     pub fn elements(mut self, count: usize) -> Self {
-        self.elements = Some(count as u64);
+        self.throughput = Some(Throughput::Elements(count as u64));
+        self
+    }
+
+    /// Says how many bytes one execution reads.
+    pub fn bytes(mut self, count: usize) -> Self {
+        self.throughput = Some(Throughput::BytesDecimal(count as u64));
         self
     }
 

@@ -11,6 +11,7 @@ pub mod comparison;
 pub mod creation;
 pub mod elementwise;
 pub mod inputs;
+pub mod layers;
 pub mod machine;
 pub mod matmul;
 pub mod operations;

@@ -1,7 +1,7 @@
 //! How the criterion benches of this package are set up: short enough that all of them run in a few minutes.
 
 use crate::comparison::Comparison;
-use criterion::{BenchmarkId, Criterion, Throughput};
+use criterion::{BenchmarkId, Criterion};
 use std::time::Duration;
 
 /// Criterion without plots and with short measuring times; the command line may ask for more.
@@ -21,8 +21,8 @@ pub fn settings() -> Criterion {
 pub fn register(criterion: &mut Criterion, group: &str, comparisons: &[Comparison]) {
     let mut group = criterion.benchmark_group(group);
     for comparison in comparisons {
-        if let Some(elements) = comparison.elements {
-            group.throughput(Throughput::Elements(elements));
+        if let Some(throughput) = &comparison.throughput {
+            group.throughput(throughput.clone());
         }
         for contender in &comparison.contenders {
             let id = BenchmarkId::new(&comparison.name, &contender.label);

@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// What `cargo bench --bench …` must know.
-const TARGETS: [&str; 6] = [
+const TARGETS: [&str; 7] = [
     "test_minimal",
+    "kernels",
     "tensor_performance",
     "mlx_vs_candle",
     "quantization_performance",

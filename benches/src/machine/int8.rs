@@ -2,6 +2,8 @@
 //!
 //! Twelve accumulators hide the latency of the instruction; nothing is loaded or stored inside the loop.
 
+use bitnet_core::cpu::Isa;
+
 /// The roof.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Peak {
@@ -11,16 +13,23 @@ pub struct Peak {
     pub rate: f64,
 }
 
-/// The int8 peak of `threads`; `None` where there is no loop for this instruction set.
+/// The int8 peak of `threads` with the best instruction there is; `None` where there is no loop for it.
 pub fn int8_peak(threads: usize) -> Option<Peak> {
+    let mut sets = Isa::ALL.into_iter().rev();
+    sets.find_map(|isa| int8_peak_of(isa, threads))
+}
+
+/// The int8 peak of `threads` with the instructions of one set; `None` where there is no loop for it or this machine does
+/// not have them.
+pub fn int8_peak_of(isa: Isa, threads: usize) -> Option<Peak> {
     #[cfg(target_arch = "x86_64")]
     {
-        x86::Loop::best().map(|it| it.peak(threads))
+        x86::Loop::of(isa).map(|it| it.peak(threads))
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
         // The loops are for x86-64 alone.
-        let _ = threads;
+        let _ = (isa, threads);
         None
     }
 }
@@ -28,11 +37,8 @@ pub fn int8_peak(threads: usize) -> Option<Peak> {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Peak;
-    use std::arch::x86_64::{
-        __m256i, _mm256_add_epi32, _mm256_dpbusd_avx_epi32, _mm256_madd_epi16,
-        _mm256_maddubs_epi16, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32,
-        _mm512_dpbusd_epi32, _mm512_set1_epi8, _mm512_set1_epi32,
-    };
+    use bitnet_core::cpu::Isa;
+    use std::arch::x86_64::*;
     use std::hint::black_box;
     use std::sync::Barrier;
     use std::thread;
@@ -45,39 +51,40 @@ mod x86 {
     /// Passes; the best counts.
     const PASSES: usize = 5;
 
-    /// A loop over one instruction.
+    /// A loop over one way of multiplying.
     #[derive(Clone, Copy)]
     pub(super) struct Loop {
         instruction: &'static str,
-        /// Multiply-accumulates of one execution of the instruction.
+        /// Multiply-accumulates of one turn and sum.
         width: u32,
         run: fn(u32),
     }
 
     impl Loop {
-        /// The widest that this machine has.
-        pub(super) fn best() -> Option<Self> {
-            if is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512f") {
-                return Some(Self {
-                    instruction: "vpdpbusd, 512 bits",
-                    width: 64,
-                    // SAFETY: the features were detected on the line above.
-                    run: |turns| unsafe { avx512vnni(turns) },
-                });
+        /// What the kernels of `isa` multiply with.
+        pub(super) fn of(isa: Isa) -> Option<Self> {
+            if !isa.is_available() {
+                return None;
             }
-            if is_x86_feature_detected!("avxvnni") && is_x86_feature_detected!("avx2") {
-                return Some(Self {
-                    instruction: "vpdpbusd, 256 bits",
-                    width: 32,
-                    // SAFETY: the features were detected on the line above.
-                    run: |turns| unsafe { avxvnni(turns) },
-                });
-            }
-            is_x86_feature_detected!("avx2").then_some(Self {
-                instruction: "vpmaddubsw + vpmaddwd + vpaddd, 256 bits",
-                width: 32,
-                // SAFETY: the feature was detected on the line above.
-                run: |turns| unsafe { avx2(turns) },
+            let (instruction, width, run): (_, _, fn(u32)) = match isa {
+                // SAFETY: the features are there, as the set is available.
+                Isa::Ssse3 => ("pmaddubsw + paddw, 128 bits", 16, |n| unsafe { ssse3(n) }),
+                // SAFETY: as above.
+                Isa::Avx2 => ("vpmaddubsw + vpaddw, 256 bits", 32, |n| unsafe { avx2(n) }),
+                // SAFETY: as above.
+                Isa::AvxVnni => ("vpdpbusd, 256 bits", 32, |n| unsafe { avx_vnni(n) }),
+                // SAFETY: as above.
+                Isa::Avx512 => ("vpmaddubsw + vpaddw, 512 bits", 64, |n| unsafe {
+                    avx512(n);
+                }),
+                // SAFETY: as above.
+                Isa::Avx512Vnni => ("vpdpbusd, 512 bits", 64, |n| unsafe { avx512_vnni(n) }),
+                _ => return None,
+            };
+            Some(Self {
+                instruction,
+                width,
+                run,
             })
         }
 
@@ -108,57 +115,47 @@ mod x86 {
         }
     }
 
-    /// `SUMS` sums, `turns` times each.
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn avx512vnni(turns: u32) {
-        // Sums that begin alike would be computed once.
-        let mut sums: [_; SUMS] =
-            std::array::from_fn(|index| _mm512_set1_epi32(black_box(index as i32)));
-        let (a, b) = (
-            _mm512_set1_epi8(black_box(3)),
-            _mm512_set1_epi8(black_box(1)),
-        );
-        for _ in 0..turns {
-            for sum in &mut sums {
-                *sum = _mm512_dpbusd_epi32(*sum, a, b);
+    /// A loop that begins with `SUMS` numbers of `$splat` and makes each of them anew, `turns` times, from itself and a
+    /// register of ones.
+    macro_rules! turns {
+        ($name:ident, $features:literal, $splat:ident, |$sum:ident, $ones:ident| $step:expr) => {
+            #[target_feature(enable = $features)]
+            fn $name(turns: u32) {
+                // Sums that begin alike would be computed once.
+                let mut sums: [_; SUMS] =
+                    std::array::from_fn(|index| $splat(black_box(index as i8)));
+                let $ones = $splat(black_box(1));
+                for _ in 0..turns {
+                    for sum in &mut sums {
+                        let $sum = *sum;
+                        *sum = $step;
+                    }
+                }
+                black_box(sums);
             }
-        }
-        black_box(sums);
+        };
     }
 
-    #[target_feature(enable = "avx2,avxvnni")]
-    fn avxvnni(turns: u32) {
-        let mut sums = starts();
-        let (a, b) = (
-            _mm256_set1_epi8(black_box(3)),
-            _mm256_set1_epi8(black_box(1)),
-        );
-        for _ in 0..turns {
-            for sum in &mut sums {
-                *sum = _mm256_dpbusd_avx_epi32(*sum, a, b);
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn avx2(turns: u32) {
-        let mut sums = starts();
-        let (weights, ones) = (_mm256_set1_epi8(black_box(1)), _mm256_set1_epi16(1));
-        for _ in 0..turns {
-            for sum in &mut sums {
-                // The sum itself is multiplied: a constant product would leave the loop.
-                let pairs = _mm256_maddubs_epi16(*sum, weights);
-                *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pairs, ones));
-            }
-        }
-        black_box(sums);
-    }
-
-    #[target_feature(enable = "avx2")]
-    fn starts() -> [__m256i; SUMS] {
-        std::array::from_fn(|index| _mm256_set1_epi32(black_box(index as i32)))
-    }
+    // Where products are added by an instruction of their own, the sum itself is multiplied: a product that stays the
+    // same would leave the loop. To widen sums to i32 is left out, as kernels do it once in many turns.
+    turns!(ssse3, "ssse3", _mm_set1_epi8, |sum, ones| {
+        _mm_add_epi16(sum, _mm_maddubs_epi16(sum, ones))
+    });
+    turns!(avx2, "avx2", _mm256_set1_epi8, |sum, ones| {
+        _mm256_add_epi16(sum, _mm256_maddubs_epi16(sum, ones))
+    });
+    turns!(avx512, "avx512bw", _mm512_set1_epi8, |sum, ones| {
+        _mm512_add_epi16(sum, _mm512_maddubs_epi16(sum, ones))
+    });
+    turns!(avx_vnni, "avx2,avxvnni", _mm256_set1_epi8, |sum, ones| {
+        _mm256_dpbusd_avx_epi32(sum, ones, ones)
+    });
+    turns!(
+        avx512_vnni,
+        "avx512f,avx512bw,avx512vnni",
+        _mm512_set1_epi8,
+        |sum, ones| _mm512_dpbusd_epi32(sum, ones, ones)
+    );
 }
 
 #[cfg(test)]
@@ -166,13 +163,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_loop_runs_where_there_is_one() {
-        if let Some(peak) = int8_peak(1) {
-            assert!(
-                peak.rate.is_finite() && peak.rate > 0.0,
-                "{}",
-                peak.instruction
-            );
+    fn loops_run_where_there_are_some() {
+        let (peaks, best) = (Isa::ALL.map(|isa| int8_peak_of(isa, 1)), int8_peak(1));
+        for peak in peaks.iter().flatten().chain(&best) {
+            let rate = peak.rate;
+            assert!(rate.is_finite() && rate > 0.0, "{}", peak.instruction);
         }
+        // Where one set multiplies, the best does.
+        assert_eq!(best.is_some(), peaks.iter().any(|peak| peak.is_some()));
     }
 }

@@ -2,9 +2,11 @@
 
 mod bandwidth;
 mod int8;
+mod roofline;
 
 pub use bandwidth::{BUFFER, PASSES, read_bandwidth};
-pub use int8::{Peak, int8_peak};
+pub use int8::{Peak, int8_peak, int8_peak_of};
+pub use roofline::{Roofs, Work};
 
 use std::thread;
 

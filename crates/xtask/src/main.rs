@@ -1,9 +1,10 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`,
-//! `bench-peers` and `profile` measure and write a report.
+//! `bench-peers`, `profile` and `kernels` measure and write a report.
 
 mod cross;
+mod kernels;
 mod llama_cpp;
 mod peers;
 mod profile;
@@ -41,6 +42,8 @@ enum Chore {
     BenchPeers(peers::Measurement),
     /// Show where the time of decode and prefill goes: prints tables and writes benches/report
     Profile(profile::Measurement),
+    /// Compare every kernel with the machine's limits on the shapes of a real model: prints tables and writes benches/report
+    Kernels(kernels::Measurement),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),
+        Chore::Kernels(measurement) => kernels::run(&measurement),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,7 +6,7 @@
 //!
 //! | what | order |
 //! |---|---|
-//! | panel | `[step, row, 4]`: a step is four columns, in the order of activations arranged for a width of 4 |
+//! | panel | `[step, row, 4]`: a step is four columns, in the order of activations arranged for a width of 4; an instruction set may put it into another order of its own ([`IntegerIsa::settle`]) |
 //! | activations of a tile | `[step, token, 4]` |
 
 use super::gemv::{ROWS, group_scales};
@@ -80,6 +80,10 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
         // Past the last row, that row stands in.
         let row = |i: usize| &rows[i.min(count - 1) * row_bytes..][..row_bytes];
         unpack::<I, VECTORS>(isa, job.layout, row, job.codes);
+        let group_codes = job.codes.len() / job.layout.groups;
+        for codes in job.codes.chunks_exact_mut(group_codes) {
+            isa.settle::<VECTORS>(codes);
+        }
         for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
             for (i, scales) in scales.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
                 let rows = [
@@ -197,7 +201,7 @@ fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     let group_q = q.chunks_exact(q.len() / groups);
     let group_scales = panel.scales.chunks_exact(panel_rows);
     for (group, ((codes, q), scales)) in group_codes.zip(group_q).zip(group_scales).enumerate() {
-        let sums = group_sums::<I, VECTORS, TOKENS>(isa, codes, q);
+        let sums = isa.panel_sums::<VECTORS, TOKENS>(codes, q);
         for token in 0..TOKENS {
             let q_sum = tiles.q_sums[(first + token) * groups + group];
             for vector in 0..VECTORS {
@@ -218,9 +222,9 @@ fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     }
 }
 
-/// Σ code·q of one group, `[token][register of rows]`.
+/// Σ code·q of one group, `[token][register of rows]`, from dots.
 #[inline(always)]
-fn group_sums<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+pub(super) fn group_sums<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     isa: I,
     codes: &[u8],
     q: &[i8],

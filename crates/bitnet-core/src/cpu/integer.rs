@@ -6,6 +6,7 @@
 //! That works only if everything between the function and an instruction is inlined. `#[inline(always)]` sees to it; a
 //! closure handed to an array's `map` is out of its reach, so registers are never touched in one.
 
+use super::gemm::group_sums;
 use super::isa::widen_f16;
 
 /// Base-3 digits in a byte.
@@ -83,6 +84,21 @@ pub(super) trait IntegerIsa: Copy {
         for ((total, scale), sum) in totals.zip(numbers) {
             *total += (sum - q_sum) as f32 * scale;
         }
+    }
+
+    /// Puts the unpacked codes of one group, `[step, row, 4]` in steps of `VECTORS` registers, into the order that
+    /// [`panel_sums`](Self::panel_sums) takes: once for all tokens.
+    #[inline(always)]
+    fn settle<const VECTORS: usize>(self, _codes: &mut [u8]) {}
+
+    /// Σ code·q of one group, `[token][register of rows]`. `q` is `[step, token, 4]`.
+    #[inline(always)]
+    fn panel_sums<const VECTORS: usize, const TOKENS: usize>(
+        self,
+        codes: &[u8],
+        q: &[i8],
+    ) -> [[Self::Sums; VECTORS]; TOKENS] {
+        group_sums(self, codes, q)
     }
 
     /// Adds the dots of five base-3 planes with five registers of `q`, times 2 to the

@@ -1,0 +1,23 @@
+//! `cargo xtask kernels`: how close every kernel comes to the machine's limits on the shapes of a real model.
+
+use crate::program::{build, finish, measuring};
+use anyhow::Result;
+use clap::Args;
+
+/// What is handed on to the measuring program.
+#[derive(Args)]
+pub(crate) struct Measurement {
+    /// Fewer rounds: a look, not a result
+    #[arg(long)]
+    quick: bool,
+}
+
+/// Measures every kernel and writes `benches/report`.
+pub(crate) fn run(measurement: &Measurement) -> Result<()> {
+    build()?;
+    let mut roofline = measuring("roofline")?;
+    if measurement.quick {
+        roofline.arg("--quick");
+    }
+    finish(&mut roofline, "roofline")
+}
