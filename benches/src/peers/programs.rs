@@ -84,7 +84,6 @@ pub(crate) const AVX2: &str = "bitnet, AVX2";
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant::new(FULL, &["--head", "full"]),
     Variant {
-        files: &["I2_S-F16", "TQ2_0-F16", "TQ1_0-F16"],
         ..Variant::new(SCREENED, &["--head", "screened"])
     },
     Variant {

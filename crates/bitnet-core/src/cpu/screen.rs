@@ -240,11 +240,16 @@ impl Rounded {
 impl CpuBackend {
     /// A table, with a shadow if `mode` asks for one and it can have one.
     pub(super) fn screened(&self, weights: WeightMatrix, mode: HeadMode) -> Result<CpuTable> {
-        let floats = matches!(weights.format(), Format::F32 | Format::F16 | Format::Bf16);
+        // Floats have more bytes than their shadow. Q6_K has fewer, but decoding it takes one core twice the time that
+        // reading a shadow does. A browser has no map whose pages could be given back for the shadow's.
+        let slower = matches!(
+            weights.format(),
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Q6K
+        ) && cfg!(not(target_arch = "wasm32"));
         let wanted = match mode {
             HeadMode::Full => false,
             HeadMode::Screened => true,
-            HeadMode::Auto => floats && weights.data().len() >= WORTH_SCREENING,
+            HeadMode::Auto => slower && weights.data().len() >= WORTH_SCREENING,
         };
         // A factor on every logit could round two of them to one, in another order than before.
         let possible = weights.output_scale() == 1.0 && weights.cols() <= MOST_COLUMNS;
