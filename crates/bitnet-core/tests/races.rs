@@ -1,14 +1,18 @@
-//! The pool's hand-made synchronisation with threads at it from all sides. A race shows here as wrong bytes or counts;
+//! Hand-made synchronisation with threads at it from all sides: the pool's, and that of the team that shares the work of
+//! a backend. A race shows here as wrong bytes or counts;
 //! `cargo xtask test --race` runs this under ThreadSanitizer, which reports every unordered access.
 //!
 //! So blocks are written whole and read from end to end, and threads meet at little but what they test: a channel or
 //! lock more would order what the pool must order.
 
+use bitnet_core::cpu::CpuBackend;
+use bitnet_core::device::Crossovers;
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
-use bitnet_core::{BitNetTensor, Device};
+use bitnet_core::{BitLinear, BitNetTensor, Device};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Barrier, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
+use std::time::Duration;
 
 /// The threads of each test.
 const THREADS: usize = 3;
@@ -250,4 +254,33 @@ fn the_last_owner_of_a_tensor_may_write_in_place() {
         drop(senders);
     });
     assert_eq!(pool.stats().in_use, 0);
+}
+
+#[test]
+fn several_leaders_multiply_on_one_team() {
+    let (pool, device) = (restless(), Device::Cpu);
+    let backend = CpuBackend::new(Some(THREADS), None).unwrap();
+    let shared = Crossovers::built_in(backend.isa()).with_every_split(0);
+    let backend = Arc::new(backend.with_crossovers(shared));
+    let ones = BitNetTensor::from_slice(&[1f32; 96 * 64], &[96, 64], &device, &pool).unwrap();
+    at_once(|id| {
+        // Made here, so that the weights too are looked at by a team with several leaders.
+        let layer = BitLinear::from_f32(&ones, None, Arc::clone(&backend)).unwrap();
+        for round in 0..60usize {
+            let value = (id * 100 + round) as f32;
+            let rows = 1 + round % 3;
+            let x = vec![value; rows * 64];
+            let x = BitNetTensor::from_slice(&x, &[rows, 64], &device, &pool).unwrap();
+            let y = layer.forward(&x).unwrap();
+            let sums = y.as_slice::<f32>().unwrap();
+            assert!(
+                sums.iter()
+                    .all(|sum| (sum - 64.0 * value).abs() <= 0.01 * value)
+            );
+            if round % 20 == id {
+                // Long enough for all to fall asleep.
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
 }

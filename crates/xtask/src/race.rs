@@ -1,4 +1,4 @@
-//! The part of the suite that looks for races: the memory pool's tests under ThreadSanitizer.
+//! The part of the suite that looks for races: the memory pool's and the thread team's tests under ThreadSanitizer.
 //!
 //! The sanitizer must see every access and every lock, so the standard library is compiled with it too, from its sources.
 //! That is unstable in name, and the compiler in use is told to allow it: no second one is installed.
@@ -29,6 +29,9 @@ const TARGET: Option<&str> = if cfg!(all(
     None
 };
 
+/// Which tests run: those through the public interface, and those of the team by itself.
+const TESTS: [&[&str]; 2] = [&["--test=races"], &["--lib", "cpu::fork"]];
+
 /// What must be installed.
 pub(crate) const REQUIREMENTS: &[Requirement] = match TARGET {
     Some(_) => &[Requirement::LibrarySource],
@@ -41,8 +44,16 @@ pub(crate) fn run() -> Result<()> {
         println!("ThreadSanitizer does not know this system: nothing is run");
         return Ok(());
     };
-    let mut command = cargo_with(&["test", "--package=bitnet-core", "--test=races"]);
+    TESTS
+        .into_iter()
+        .try_for_each(|tests| carry_out(sanitized(tests, target)))
+}
+
+/// The command that runs `tests`.
+fn sanitized(tests: &[&str], target: &str) -> Command {
+    let mut command = cargo_with(&["test", "--package=bitnet-core"]);
     command.args(["--profile=race", "-Zbuild-std=std", "--target", target]);
+    command.args(tests);
     // For the target alone: build scripts and macros run as they are.
     command.env("RUSTC_BOOTSTRAP", "1").env(
         format!(
@@ -55,7 +66,7 @@ pub(crate) fn run() -> Result<()> {
     command
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
-    carry_out(command)
+    command
 }
 
 /// Whether the compiler in use has the sources of its standard library.

@@ -30,7 +30,7 @@ pub(crate) struct Selection {
     /// Examples in documentation and README
     #[arg(long)]
     doctest: bool,
-    /// The memory pool under ThreadSanitizer
+    /// The memory pool and the thread team under ThreadSanitizer
     #[arg(long)]
     race: bool,
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here

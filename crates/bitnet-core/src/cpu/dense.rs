@@ -4,7 +4,7 @@
 //! of rows, which then meets four tokens at a time.
 
 use super::columns::{Piece, split};
-use super::{CpuBackend, Rows, shape_error, streamed};
+use super::{CpuBackend, RowView, shape_error, streamed};
 use crate::device::Operation;
 use crate::simd::{ROWS, is_dense};
 use crate::zero_copy::Movement;
@@ -16,17 +16,10 @@ use std::ops::Range;
 const PANEL: usize = 4 * ROWS;
 
 impl CpuBackend {
-    /// f32 rows times any matrix, each weight decoded to f32.
-    pub(super) fn dense(&self, x: &Rows, weights: &WeightMatrix) -> Result<Rows> {
-        let mut product = Rows::new(&self.pool, x.tokens, weights.rows())?;
-        self.dense_into(x, weights, &mut product.values)?;
-        Ok(product)
-    }
-
-    /// [`dense`](Self::dense) into `[tokens, rows]` floats.
+    /// f32 rows times any matrix, each weight decoded to f32, into `[tokens, rows]` floats.
     pub(super) fn dense_into(
         &self,
-        x: &Rows,
+        x: RowView<'_>,
         weights: &WeightMatrix,
         product: &mut [f32],
     ) -> Result<()> {
@@ -72,7 +65,7 @@ impl CpuBackend {
     /// Some rows straight from their packed bytes.
     fn dense_direct(
         &self,
-        x: &Rows,
+        x: RowView<'_>,
         weights: &WeightMatrix,
         rows: Range<usize>,
         out: &mut Piece<'_>,
@@ -98,7 +91,7 @@ impl CpuBackend {
     /// Some rows, unpacked a panel at a time.
     fn dense_tiled(
         &self,
-        x: &Rows,
+        x: RowView<'_>,
         weights: &WeightMatrix,
         rows: Range<usize>,
         out: &mut Piece<'_>,
@@ -117,7 +110,7 @@ impl CpuBackend {
             if x.tokens == 1 {
                 let out = &mut out.token(0)[place..][..count];
                 for (out, w) in out.iter_mut().zip(panel.chunks_exact(width)) {
-                    *out = (self.kernels.dot)(&x.values, w) * weights.output_scale();
+                    *out = (self.kernels.dot)(x.values, w) * weights.output_scale();
                 }
                 continue;
             }

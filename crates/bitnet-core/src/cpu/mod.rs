@@ -54,12 +54,28 @@ impl Rows {
         })
     }
 
+    fn view(&self) -> RowView<'_> {
+        RowView {
+            values: &self.values,
+            tokens: self.tokens,
+            width: self.width,
+        }
+    }
+
     pub(crate) fn copy(&self, pool: &HybridMemoryPool) -> Result<Self> {
         Ok(Self {
             values: pool.buffer_copy(&self.values, Tag::Activation)?,
             ..*self
         })
     }
+}
+
+/// f32 rows where they lie, `tokens × width`.
+#[derive(Clone, Copy)]
+struct RowView<'a> {
+    values: &'a [f32],
+    tokens: usize,
+    width: usize,
 }
 
 /// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
@@ -235,10 +251,16 @@ impl CpuBackend {
         })
     }
 
-    /// Rounds every row to int8, if asked.
+    /// Rows with their rounding to int8, if asked.
     fn activation(&self, rows: Rows, activations: Activations) -> Result<CpuActivation> {
+        let int8 = self.rounded(rows.view(), activations)?;
+        Ok(CpuActivation { rows, int8 })
+    }
+
+    /// Every row in int8, if asked.
+    fn rounded(&self, rows: RowView<'_>, activations: Activations) -> Result<Option<Int8Rows>> {
         if activations == Activations::F32 {
-            return Ok(CpuActivation { rows, int8: None });
+            return Ok(None);
         }
         let stride = rows.width.next_multiple_of(Int8Rows::BLOCK);
         let runs = stride / Int8Rows::RUN;
@@ -266,10 +288,7 @@ impl CpuBackend {
                 *sum = q.iter().map(|q| i32::from(*q)).sum();
             }
         }
-        Ok(CpuActivation {
-            rows,
-            int8: Some(int8),
-        })
+        Ok(Some(int8))
     }
 }
 

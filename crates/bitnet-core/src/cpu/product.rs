@@ -1,7 +1,7 @@
 //! The matrix product by itself, for callers that keep their rows elsewhere.
 
-use super::{CpuBackend, Rows};
-use crate::{Activations, Error, Result, Tag, WeightMatrix};
+use super::{CpuBackend, RowView};
+use crate::{Activations, Error, Result, WeightMatrix};
 
 impl CpuBackend {
     /// Multiplies f32 rows by a packed matrix: `x` is `tokens × cols`, `out` is `tokens × rows`. The result has the bits
@@ -28,13 +28,12 @@ impl CpuBackend {
         if tokens == 0 {
             return Ok(());
         }
-        let rows = Rows {
-            values: self.pool.buffer_copy(x, Tag::Activation)?,
+        let x = RowView {
+            values: x,
             tokens,
             width: weights.cols(),
         };
-        let product = self.linear(&self.activation(rows, activations)?, weights)?;
-        out.copy_from_slice(&product.values);
-        Ok(())
+        let int8 = self.rounded(x, activations)?;
+        self.linear_into(x, int8.as_ref(), weights, out)
     }
 }

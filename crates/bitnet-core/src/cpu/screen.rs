@@ -325,7 +325,7 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        self.dense_into(x, &table.weights, &mut logits)?;
+        self.dense_into(x.view(), &table.weights, &mut logits)?;
         Ok(logits)
     }
 

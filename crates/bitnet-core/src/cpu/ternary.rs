@@ -9,7 +9,7 @@ use super::columns::{Piece, split};
 use super::gemm::{self, Gemm, Products, Tiles};
 use super::gemv::{self, Gemv};
 use super::layout::RowLayout;
-use super::{CpuBackend, Int8Rows, Rows, streamed};
+use super::{CpuBackend, Int8Rows, streamed};
 use crate::device::Operation;
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
@@ -17,17 +17,17 @@ use crate::{Result, Tag, WeightMatrix};
 use std::ops::Range;
 
 impl CpuBackend {
-    /// `[tokens, rows]`.
-    pub(super) fn ternary(
+    /// int8 rows times a ternary matrix, into `[tokens, rows]` floats.
+    pub(super) fn ternary_into(
         &self,
         a: &Int8Rows,
         weights: &WeightMatrix,
         layout: &RowLayout,
-    ) -> Result<Rows> {
+        product: &mut [f32],
+    ) -> Result<()> {
         let tokens = a.scales.len();
-        let mut product = Rows::new(&self.pool, tokens, weights.rows())?;
         if tokens == 0 {
-            return Ok(product);
+            return Ok(());
         }
         let direct = tokens <= self.crossovers.direct_up_to(weights.format());
         let job = Job {
@@ -43,23 +43,31 @@ impl CpuBackend {
         } else {
             self.kernels.integer.panel
         };
-        let macs = product.values.len().saturating_mul(weights.cols());
+        let macs = product.len().saturating_mul(weights.cols());
         let chunk = self.chunk(Operation::TernaryMatmul, weights.rows(), grain, macs);
-        let values = &mut product.values;
         if direct {
             let chunk = streamed(chunk, weights.row_bytes(), grain);
             self.moved(Movement::ZeroCopy, weights.data().len());
-            split(&self.threads, values, weights.rows(), chunk, |rows, out| {
-                self.few_tokens(&job, rows, out);
-                Ok(())
-            })?;
+            split(
+                &self.threads,
+                product,
+                weights.rows(),
+                chunk,
+                |rows, out| {
+                    self.few_tokens(&job, rows, out);
+                    Ok(())
+                },
+            )
         } else {
             self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
-            split(&self.threads, values, weights.rows(), chunk, |rows, out| {
-                self.many_tokens(&job, rows, out)
-            })?;
+            split(
+                &self.threads,
+                product,
+                weights.rows(),
+                chunk,
+                |rows, out| self.many_tokens(&job, rows, out),
+            )
         }
-        Ok(product)
     }
 
     /// Activations in the order in which the kernels unpack codes: token after token, or in tiles.

@@ -156,13 +156,7 @@ impl Counters {
 pub(super) fn totals<'a>(
     all: impl Iterator<Item = &'a Counters> + Clone,
 ) -> [TagTotals; Tag::ALL.len()] {
-    let mut totals = [TagTotals::default(); Tag::ALL.len()];
-    for counters in all.clone() {
-        for (total, counts) in totals.iter_mut().zip(&counters.tags) {
-            total.freed += counts.freed.load(Ordering::Acquire);
-            total.freed_bytes += counts.freed_bytes.load(Ordering::Acquire);
-        }
-    }
+    let mut totals = freed(all.clone());
     for counters in all {
         for (total, counts) in totals.iter_mut().zip(&counters.tags) {
             total.taken += counts.taken.load(Ordering::Acquire);
@@ -170,6 +164,44 @@ pub(super) fn totals<'a>(
         }
     }
     totals
+}
+
+/// The sums of what was freed.
+fn freed<'a>(all: impl Iterator<Item = &'a Counters>) -> [TagTotals; Tag::ALL.len()] {
+    let mut totals = [TagTotals::default(); Tag::ALL.len()];
+    for counters in all {
+        for (total, counts) in totals.iter_mut().zip(&counters.tags) {
+            total.freed += counts.freed.load(Ordering::Acquire);
+            total.freed_bytes += counts.freed_bytes.load(Ordering::Acquire);
+        }
+    }
+    totals
+}
+
+/// How many readings [`quiet_totals`] chooses from.
+const READINGS: usize = 8;
+
+/// The [`totals`] of the one of a few readings during which fewest blocks were freed. At most so many blocks seem to be
+/// in use that are not.
+pub(super) fn quiet_totals<'a>(
+    all: impl Iterator<Item = &'a Counters> + Clone,
+) -> [TagTotals; Tag::ALL.len()] {
+    let mut best = (u64::MAX, [TagTotals::default(); Tag::ALL.len()]);
+    for _ in 0..READINGS {
+        let totals = totals(all.clone());
+        let passed: u64 = freed(all.clone())
+            .iter()
+            .zip(&totals)
+            .map(|(after, before)| after.freed.saturating_sub(before.freed))
+            .sum();
+        if passed < best.0 {
+            best = (passed, totals);
+        }
+        if passed == 0 {
+            break;
+        }
+    }
+    best.1
 }
 
 /// How far a thread's own balance may drift before it is added to the common one.

@@ -2,9 +2,13 @@
 //!
 //! Blocks do not count references, for that count would be every thread's cache line. A pool whose last handle goes
 //! while blocks are out becomes an orphan; whoever frees a block of a closed pool looks whether it was the last.
+//!
+//! A thread that frees the last block just while another one drops the last handle may not know that the pool is closed.
+//! It learns so when it next needs more than its cache of one pool gives, or ends; and orphans are looked at whenever a
+//! pool is made or closed.
 
 use super::central::Central;
-use super::counters::{CLOSED, Counters, FLUSH, Peak, totals};
+use super::counters::{CLOSED, Counters, FLUSH, Peak, quiet_totals, totals};
 use super::leak::{Leak, Leaks};
 use super::regions::Regions;
 use super::source::{Address, HostMemory, HostRegion};
@@ -14,7 +18,7 @@ use crate::Error;
 use crate::zero_copy::ZeroCopyTracker;
 use std::collections::HashMap;
 use std::panic::Location;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 pub(super) struct Inner {
@@ -47,6 +51,8 @@ static ORPHAN_COUNT: AtomicUsize = AtomicUsize::new(0);
 
 /// Lets go of the closed pools whose last block is freed.
 pub(super) fn sweep_orphans() {
+    // Against the same fence of another thread: one of who counted the last block and who made an orphan sees both.
+    fence(Ordering::SeqCst);
     if ORPHAN_COUNT.load(Ordering::Acquire) == 0 {
         return;
     }
@@ -195,7 +201,7 @@ impl Inner {
     }
 
     fn in_use(&self) -> usize {
-        self.with_counters(|all| totals(all.into_iter()))
+        self.with_counters(|all| quiet_totals(all.into_iter()))
             .iter()
             .map(|tag| tag.taken_bytes.wrapping_sub(tag.freed_bytes) as usize)
             .sum()
@@ -205,7 +211,7 @@ impl Inner {
         let (totals, misses, peak) = self.with_counters(|all| {
             let all = all.into_iter();
             let misses = all.clone().map(Counters::misses).sum::<u64>();
-            (totals(all.clone()), misses, self.peak.highest(all))
+            (quiet_totals(all.clone()), misses, self.peak.highest(all))
         });
         let tags = Tag::ALL.map(|tag| {
             let total = totals[tag.index()];

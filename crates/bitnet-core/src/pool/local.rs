@@ -250,7 +250,7 @@ unsafe fn free_without_cache(
     tag: Tag,
     bytes: usize,
 ) {
-    let closed = {
+    {
         // SAFETY: valid, for the block is not counted yet.
         let pool = unsafe { &*inner };
         if let Some(class) = class {
@@ -258,13 +258,11 @@ unsafe fn free_without_cache(
                 .put(usize::from(class), std::iter::once(address));
         }
         pool.peak.add(-(bytes as i64));
-        pool.is_closed()
-    };
+    }
     // SAFETY: part of the pool, which is valid until the block is counted.
     unsafe { Counters::free_shared(&raw const (*inner).shared, tag, bytes) };
-    if closed {
-        sweep_orphans();
-    }
+    // It may have been the last one of a closed pool.
+    sweep_orphans();
 }
 
 /// Does what other threads have asked this one for.
@@ -315,19 +313,30 @@ pub(super) fn flush(only: Option<&Inner>) {
 /// # Safety
 /// `inner` must be valid until `work` begins.
 unsafe fn with_cache<R>(inner: *const Inner, work: impl FnOnce(&mut Cache) -> R) -> Option<R> {
-    LOCAL
-        .try_with(|local| {
-            let mut local = local.try_borrow_mut().ok()?;
-            // SAFETY: valid, as the caller promises.
-            let cache = local.find(unsafe { &*inner });
-            LAST.set(Some((cache.pool_id, cache.0)));
-            Some(work(cache))
-        })
-        .ok()
-        .flatten()
+    let worked = LOCAL.try_with(|local| {
+        let mut local = local.try_borrow_mut().ok()?;
+        let is_late = local.misses_a_close();
+        // SAFETY: valid, as the caller promises.
+        let cache = local.find(unsafe { &*inner });
+        LAST.set(Some((cache.pool_id, cache.0)));
+        Some((work(cache), is_late))
+    });
+    let (result, is_late) = worked.ok().flatten()?;
+    if is_late {
+        obey(CLOSED);
+    }
+    Some(result)
 }
 
 impl Local {
+    /// Whether a pool that this thread has a cache of was closed and the thread has not heard. Of one that frees a block
+    /// and one that closes its pool at the same time, each may look before the other's word comes. A fence in [`free`]
+    /// would settle it, at the price of all else there.
+    fn misses_a_close(&self) -> bool {
+        let mut caches = self.caches.iter();
+        caches.any(|cache| cache.counters.signal() & CLOSED != 0)
+    }
+
     /// The pool's cache, made if there is none.
     fn find(&mut self, inner: &Inner) -> &mut Owned {
         let found = self.caches.iter().position(|c| c.pool_id == inner.id);

@@ -83,6 +83,10 @@ impl Default for PoolOptions {
 }
 
 /// A pool of host memory. Cheap to clone; clones share the memory.
+///
+/// It goes back to the system when the last clone and the last [`Block`] are gone. If two threads drop these at the very
+/// same time, that may wait until the block's thread next needs more than its cache of the pool used last gives,
+/// or ends, or any pool is made or closed.
 #[derive(Clone)]
 pub struct HybridMemoryPool(Arc<Open>);
 
@@ -220,7 +224,7 @@ impl HybridMemoryPool {
         Ok(buffer)
     }
 
-    /// What it has done.
+    /// What it has done; beside busy threads [an upper bound](PoolStats) of what is in use.
     pub fn stats(&self) -> PoolStats {
         self.inner().stats()
     }

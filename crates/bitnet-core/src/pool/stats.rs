@@ -3,8 +3,11 @@
 use super::Tag;
 use std::fmt;
 
-/// A pool's account. Exact while no other thread takes or frees, the peak as
-/// [documented](Self::peak).
+/// A pool's account. Exact while no other thread takes or frees, the peak as [documented](Self::peak).
+///
+/// Other threads go on while their counts are read. A block that is in use all the while is counted; one that comes and
+/// goes meanwhile may be, so that more can seem to be in use than ever were at once. Of a few readings the one counts
+/// during which fewest blocks were freed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolStats {
     /// Bytes asked for and not freed yet.

@@ -6,6 +6,7 @@
 use super::create::scalar;
 use super::element::{Run, run};
 use super::layout::{Layout, Runs};
+use super::pieces::in_pieces;
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Dims, Element, refusal};
 use crate::{Result, simd};
@@ -285,7 +286,8 @@ impl BitNetTensor {
             let (x, y) = (self.elements::<T>(op.name())?, other.elements::<T>(op.name())?);
             refuse_zero_divisor(op, self.dtype, y, &b)?;
             fill(shape, self.dtype, self.device(), self.pool(), |out| {
-                apply(&T::kernels(op), (x, &a), (y, &b), out);
+                let kernels = T::kernels(op);
+                in_pieces([&a, &b], 1, out, |[a, b], out| apply(&kernels, (x, a), (y, b), out));
                 Ok(())
             })
         })
@@ -305,7 +307,10 @@ impl BitNetTensor {
             };
             refuse_zero_divisor(op, self.dtype, &y, &repeated)?;
             fill(self.layout.shape, self.dtype, self.device(), self.pool(), |out| {
-                apply(&T::kernels(op), (x, &self.layout), (&y, &repeated), out);
+                let kernels = T::kernels(op);
+                in_pieces([&self.layout, &repeated], 1, out, |[a, b], out| {
+                    apply(&kernels, (x, a), (&y, b), out);
+                });
                 Ok(())
             })
         })
@@ -328,7 +333,10 @@ impl BitNetTensor {
         with_number!(op, self.dtype, T => {
             let y = other.elements::<T>(op.name())?;
             refuse_zero_divisor(op, self.dtype, y, &b)?;
-            apply_assign(&T::kernels(op), self.elements_mut::<T>()?, (y, &b));
+            let kernels = T::kernels(op);
+            in_pieces([&b], 1, self.elements_mut::<T>()?, |[b], a| {
+                apply_assign(&kernels, a, (y, b));
+            });
             Ok(())
         })
     }

@@ -2,6 +2,7 @@
 
 use super::dispatch::with_type;
 use super::layout::{Layout, Runs};
+use super::pieces::in_pieces;
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, Element, refusal};
 use crate::zero_copy::{Conversion, Movement, Source, Target};
@@ -52,7 +53,7 @@ impl BitNetTensor {
                 self.shape(),
             ));
         }
-        Ok(self.row_major(data))
+        Ok(self.layout.row_major(data))
     }
 
     /// The elements to write to, in row-major order. Where other tensors share the storage, or it is borrowed or not
@@ -108,7 +109,9 @@ impl BitNetTensor {
         with_type!(self.dtype, T => {
             let data = self.elements::<T>("copy")?;
             fill(self.layout.shape, self.dtype, self.device(), self.pool(), |out| {
-                gather(data, &self.layout, out);
+                in_pieces([&self.layout], 1, out, |[layout], out| {
+                    gather(data, layout, out);
+                });
                 Ok(())
             })
         })
@@ -174,14 +177,16 @@ impl BitNetTensor {
     fn between_floats(&self, dtype: BitNetDType) -> Result<Option<Self>> {
         macro_rules! by {
             ($kernel:path, $From:ty) => {{
-                let x = self.row_major(self.elements::<$From>("to_dtype")?);
+                let data = self.elements::<$From>("to_dtype")?;
                 fill(
                     self.layout.shape,
                     dtype,
                     self.device(),
                     self.pool(),
                     |out| {
-                        $kernel(x, out);
+                        in_pieces([&self.layout], 1, out, |[layout], out| {
+                            $kernel(layout.row_major(data), out);
+                        });
                         Ok(())
                     },
                 )
@@ -203,7 +208,7 @@ impl BitNetTensor {
         &self,
         data: &[A],
         dtype: BitNetDType,
-        f: impl Fn(A) -> B,
+        f: impl Fn(A) -> B + Sync,
     ) -> Result<Self> {
         fill(
             self.layout.shape,
@@ -211,7 +216,9 @@ impl BitNetTensor {
             self.device(),
             self.pool(),
             |out| {
-                map(data, &self.layout, out, f);
+                in_pieces([&self.layout], 1, out, |[layout], out| {
+                    map(data, layout, out, &f);
+                });
                 Ok(())
             },
         )
@@ -233,12 +240,6 @@ impl BitNetTensor {
             return Err(refusal::dtype(op, T::DTYPE.name(), self.dtype));
         }
         self.storage.elements()
-    }
-
-    /// The part of the storage that a contiguous layout covers.
-    pub(super) fn row_major<'a, T>(&self, data: &'a [T]) -> &'a [T] {
-        let start = self.layout.offset.min(data.len());
-        &data[start..(start + self.len()).min(data.len())]
     }
 }
 

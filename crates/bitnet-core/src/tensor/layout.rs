@@ -52,6 +52,12 @@ impl Layout {
         true
     }
 
+    /// The elements of a contiguous layout in `data`, the whole storage.
+    pub(super) fn row_major<'a, T>(&self, data: &'a [T]) -> &'a [T] {
+        let start = self.offset.min(data.len());
+        &data[start..(start + self.len()).min(data.len())]
+    }
+
     pub(super) fn permute(&self, axes: &[usize]) -> Self {
         let mut out = *self;
         for (i, &axis) in axes.iter().enumerate() {

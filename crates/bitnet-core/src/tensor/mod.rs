@@ -36,6 +36,7 @@
 //! | `dims`, `layout`, `view` | shapes, strides, views |
 //! | `storage`, `create`, `random`, `element` | memory and elements |
 //! | `arithmetic`, `compare`, `unary`, `reduce` | elementwise operations and reductions |
+//! | `pieces` | large results on several threads |
 //! | `matmul`, `gemm`, `conv`, `norm` | products, convolution, normalization |
 //! | `bit_linear` | the ternary linear layer |
 
@@ -52,6 +53,7 @@ mod gemm;
 mod layout;
 mod matmul;
 mod norm;
+mod pieces;
 mod random;
 mod reduce;
 mod refusal;

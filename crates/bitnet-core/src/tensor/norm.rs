@@ -1,6 +1,8 @@
 //! Softmax and normalization along the last axes, in f32 whatever the element type.
 
+use super::element::gather;
 use super::layout::axis_index;
+use super::pieces::in_pieces;
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, refusal};
 use crate::{Result, simd};
@@ -101,7 +103,7 @@ impl BitNetTensor {
     }
 
     /// Changes a copy of each run of `len` elements, in f32.
-    fn map_rows(&self, op: &str, len: usize, f: impl Fn(&mut [f32])) -> Result<Self> {
+    fn map_rows(&self, op: &str, len: usize, f: impl Fn(&mut [f32]) + Sync) -> Result<Self> {
         if !self.dtype.is_float() {
             return Err(refusal::dtype(op, "a float", self.dtype));
         }
@@ -113,8 +115,10 @@ impl BitNetTensor {
             self.device(),
             self.pool(),
             |out| {
-                super::element::gather(data, &wide.layout, out);
-                out.chunks_exact_mut(len.max(1)).for_each(f);
+                in_pieces([&wide.layout], len.max(1), out, |[layout], out| {
+                    gather(data, layout, out);
+                    out.chunks_exact_mut(len.max(1)).for_each(&f);
+                });
                 Ok(())
             },
         )?;

@@ -3,6 +3,7 @@
 //! Floats only; f16 and bf16 are computed in f32 and rounded.
 
 use super::element::gather;
+use super::pieces::in_pieces;
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, refusal};
 use crate::{Result, simd};
@@ -77,12 +78,14 @@ impl BitNetTensor {
             self.device(),
             self.pool(),
             |out| {
-                if self.is_contiguous() {
-                    kernel(self.row_major(data), out);
-                } else {
-                    gather(data, &self.layout, out);
-                    in_place(out);
-                }
+                in_pieces([&self.layout], 1, out, |[layout], out| {
+                    if layout.is_contiguous() {
+                        kernel(layout.row_major(data), out);
+                    } else {
+                        gather(data, layout, out);
+                        in_place(out);
+                    }
+                });
                 Ok(())
             },
         )

@@ -2,7 +2,9 @@
 
 use super::{CPU, floats, pool};
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::{Activations, BitLinear, BitNetDType, BitNetTensor, Bytes, WeightMatrix};
+use bitnet_core::{
+    Activations, BitLinear, BitNetDType, BitNetTensor, Bytes, HybridMemoryPool, Tag, WeightMatrix,
+};
 use bitnet_quant::{Format, quantize_absmax_i8, quantize_absmean};
 use proptest::prelude::*;
 use std::sync::{Arc, LazyLock};
@@ -140,4 +142,24 @@ fn misfits_are_refused() {
             .unwrap(),
         [0.0]
     );
+}
+
+#[test]
+fn activations_and_products_are_not_copied() {
+    const TOKENS: usize = 8;
+    const COLS: usize = 256;
+    let scratch = HybridMemoryPool::default();
+    let backend = CpuBackend::with_pool(Some(1), None, scratch.clone()).unwrap();
+    let weight = BitNetTensor::randn(&[64, COLS], 1, CPU, pool()).unwrap();
+    let layer = BitLinear::from_f32(&weight, None, Arc::new(backend)).unwrap();
+    let x = BitNetTensor::randn(&[TOKENS, COLS], 2, CPU, pool()).unwrap();
+    let taken = |layer: BitLinear| {
+        let bytes = || scratch.stats().tag(Tag::Activation).allocated;
+        let before = bytes();
+        layer.forward(&x).unwrap();
+        bytes() - before
+    };
+    // Rounded to a byte each, with a few sums.
+    assert!(taken(layer.clone()) < 2 * (TOKENS * COLS) as u64);
+    assert_eq!(taken(layer.with_activations(Activations::F32)), 0);
 }

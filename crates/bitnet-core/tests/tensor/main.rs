@@ -9,6 +9,7 @@ mod naive;
 mod products;
 mod reductions;
 mod sharing;
+mod threads;
 mod views;
 
 use bitnet_core::{BitNetTensor, Device, HybridMemoryPool};

@@ -57,6 +57,38 @@ fn several_leaders_share_a_team() {
     assert_eq!(done.load(Ordering::Relaxed), 3 * 500 * 5);
 }
 
+/// Slots that pieces write to, each its own; plain memory, so that only the team orders what is done to it.
+struct Slots(Vec<UnsafeCell<usize>>);
+
+// SAFETY: as described; the test below keeps to it.
+unsafe impl Sync for Slots {}
+
+#[test]
+fn what_pieces_write_is_the_leaders_to_read_and_what_it_writes_is_theirs() {
+    let team = team(2);
+    let team = &team;
+    std::thread::scope(|scope| {
+        for leader in 0..3usize {
+            scope.spawn(move || {
+                let mut slots = Slots((0..7).map(|_| UnsafeCell::new(leader)).collect());
+                for round in 0..300 {
+                    let shared = &slots;
+                    team.run(shared.0.len(), &|i| {
+                        // SAFETY: every piece runs once, and the slot is that piece's.
+                        unsafe { *shared.0[i].get() += i };
+                    });
+                    let whole = (0..7).map(|i| leader + (round + 1) * i);
+                    assert!(slots.0.iter_mut().map(|slot| *slot.get_mut()).eq(whole));
+                    if round % 100 == leader {
+                        // Long enough for all to fall asleep, and for helpers to leave.
+                        std::thread::sleep(std::time::Duration::from_millis(2));
+                    }
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn a_piece_may_itself_be_divided() {
     let team = team(1);
