@@ -10,7 +10,9 @@ use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+// The standard library has no clock for wasm32; elsewhere this is the standard one.
+use web_time::Instant;
 
 /// A flag that stops a generation from another thread. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -151,6 +151,14 @@ impl CpuBackend {
         })
     }
 
+    /// The same backend on the threads of `pool`, for hosts where threads are not started as [`new`](Self::new) does it.
+    /// Results stay the same bits.
+    #[must_use]
+    pub fn with_threads(mut self, pool: rayon::ThreadPool) -> Self {
+        self.threads = Threads::of_pool(pool);
+        self
+    }
+
     /// The same backend, changing its ways at other sizes. Results stay the same bits.
     #[must_use]
     pub fn with_crossovers(mut self, crossovers: Crossovers) -> Self {

@@ -41,6 +41,15 @@ impl Threads {
         Ok(Self { team, count })
     }
 
+    /// The threads of a pool that was made elsewhere.
+    pub(crate) fn of_pool(pool: rayon::ThreadPool) -> Self {
+        let count = pool.current_num_threads();
+        Self {
+            pool: Some(pool),
+            count,
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count
     }

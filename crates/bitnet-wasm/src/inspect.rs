@@ -1,0 +1,201 @@
+//! A look inside: the weights of a tensor, and what the model thinks comes next.
+
+use crate::engine::Engine;
+use crate::failure::{Failure, Result, thrown};
+use crate::report::json;
+use bitnet::I2sLayout;
+use bitnet::Want;
+use bitnet::file::{GgufTensor, ModelFile};
+use serde::Serialize;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// A tensor of the file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Described<'a> {
+    name: &'a str,
+    kind: String,
+    rows: usize,
+    cols: usize,
+    bytes: usize,
+    ternary: bool,
+}
+
+/// How often each value stands in a ternary tensor.
+#[derive(Debug, Default, Serialize)]
+struct Counts {
+    minus: u64,
+    zero: u64,
+    plus: u64,
+}
+
+/// A token that may follow.
+#[derive(Debug, Serialize)]
+struct Likely {
+    id: u32,
+    text: String,
+    probability: f64,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// The tensors of the file, as a JSON array of `{name, kind, rows, cols, bytes, ternary}`.
+    pub fn tensors(&self) -> String {
+        let all: Vec<Described<'_>> = self
+            .tensors_in_file()
+            .iter()
+            .map(|tensor| Described {
+                name: &tensor.name,
+                kind: tensor.kind.to_string(),
+                rows: tensor.rows(),
+                cols: tensor.cols(),
+                bytes: tensor.data.len(),
+                ternary: tensor
+                    .format(I2sLayout::A, self.model.name())
+                    .is_ok_and(|format| format.is_ternary()),
+            })
+            .collect();
+        json(&all)
+    }
+
+    /// The codes −1, 0 and +1 of a rectangle of a ternary tensor, row after row; less where the tensor ends before.
+    ///
+    /// # Errors
+    /// If there is no such tensor or it is not ternary.
+    #[wasm_bindgen(js_name = ternaryCodes)]
+    pub fn ternary_codes(
+        &self,
+        tensor: &str,
+        first_row: usize,
+        rows: usize,
+        first_col: usize,
+        cols: usize,
+    ) -> Result<Vec<i8>> {
+        let mut codes = Vec::new();
+        let tensor = self.ternary_tensor(tensor)?;
+        let end_row = first_row.saturating_add(rows).min(tensor.rows());
+        let end_col = first_col.saturating_add(cols).min(tensor.cols());
+        self.each_row(tensor, first_row..end_row, |row| {
+            let part = row.get(first_col..end_col).unwrap_or_default();
+            codes.extend(part.iter().map(|value| sign(*value)));
+        })?;
+        Ok(codes)
+    }
+
+    /// How often each code stands in a ternary tensor, as JSON `{minus, zero, plus}`.
+    ///
+    /// # Errors
+    /// As `ternaryCodes`.
+    #[wasm_bindgen(js_name = ternaryCounts)]
+    pub fn ternary_counts(&self, tensor: &str) -> Result<String> {
+        let mut counts = Counts::default();
+        let tensor = self.ternary_tensor(tensor)?;
+        self.each_row(tensor, 0..tensor.rows(), |row| {
+            for value in row {
+                match sign(*value) {
+                    -1 => counts.minus += 1,
+                    0 => counts.zero += 1,
+                    _ => counts.plus += 1,
+                }
+            }
+        })?;
+        Ok(json(&counts))
+    }
+
+    /// The likeliest `count` tokens to follow the session's last, as a JSON array of `{id, text, probability}`: what the model says
+    /// before any sampling. Ends the generation under way.
+    ///
+    /// # Errors
+    /// If memory is short.
+    #[wasm_bindgen(js_name = likeliest)]
+    pub fn likeliest(&mut self, count: usize) -> Result<String> {
+        let mut session = self.take_session()?;
+        let Some(&last) = session.tokens().last() else {
+            self.give_session(session);
+            return Ok("[]".to_owned());
+        };
+        session.truncate(session.tokens().len() - 1);
+        let outcome = session.forward(&[last], Want::Last);
+        self.give_session(session);
+        let logits = outcome.map_err(thrown)?;
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f64> = logits
+            .iter()
+            .map(|logit| f64::from(logit - highest).exp())
+            .collect();
+        let total: f64 = weights.iter().sum();
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]));
+        order.truncate(count);
+        let tokenizer = self.model.tokenizer();
+        let likely: Vec<Likely> = order
+            .into_iter()
+            .map(|id| Likely {
+                id,
+                text: tokenizer.token_text(id).unwrap_or_default(),
+                probability: weights[id as usize] / total,
+            })
+            .collect();
+        Ok(json(&likely))
+    }
+}
+
+impl Engine {
+    fn tensors_in_file(&self) -> &[GgufTensor] {
+        match &self.file {
+            ModelFile::Gguf(file) => file.tensors(),
+            ModelFile::SafeTensors(_) => &[],
+        }
+    }
+
+    fn ternary_tensor(&self, name: &str) -> std::result::Result<&GgufTensor, Failure> {
+        let found = self.tensors_in_file().iter().find(|t| t.name == name);
+        found.ok_or_else(|| {
+            Failure::argument(format!("{}: there is no tensor {name}", self.model.name()))
+        })
+    }
+
+    /// Hands the rows of `tensor`, decoded without its scale, to `each`.
+    fn each_row(
+        &self,
+        tensor: &GgufTensor,
+        rows: std::ops::Range<usize>,
+        mut each: impl FnMut(&[f32]),
+    ) -> Result<()> {
+        let format = tensor
+            .format(I2sLayout::A, self.model.name())
+            .map_err(thrown)?;
+        if !format.is_ternary() {
+            let message = format!(
+                "tensor {}: expected a ternary type, found {format}",
+                tensor.name
+            );
+            return Err(Failure::argument(message).into());
+        }
+        let row_bytes = format
+            .row_bytes(tensor.cols())
+            .map_err(|error| thrown(error.into()))?;
+        let data = tensor.row_data();
+        let mut values = vec![0.0; tensor.cols()];
+        for row in rows {
+            let Some(bytes) = data.get(row * row_bytes..(row + 1) * row_bytes) else {
+                break;
+            };
+            format
+                .decode_row(bytes, 1.0, &mut values)
+                .map_err(|error| thrown(error.into()))?;
+            each(&values);
+        }
+        Ok(())
+    }
+}
+
+fn sign(value: f32) -> i8 {
+    if value > 0.0 {
+        1
+    } else if value < 0.0 {
+        -1
+    } else {
+        0
+    }
+}

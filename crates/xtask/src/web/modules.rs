@@ -1,0 +1,120 @@
+//! The three builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
+
+use super::tools;
+use crate::suite::carry_out;
+use crate::target::Target;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// The profile that they are built in.
+const PROFILE: &str = "web";
+
+/// One build.
+struct Build {
+    name: &'static str,
+    /// For rustc.
+    features: &'static str,
+    /// Whether memory is shared with threads; the standard library is then built anew.
+    threads: bool,
+}
+
+const BUILDS: [Build; 3] = [
+    Build {
+        name: "simd128",
+        features: "+simd128",
+        threads: false,
+    },
+    Build {
+        name: "relaxed",
+        features: "+simd128,+relaxed-simd",
+        threads: false,
+    },
+    Build {
+        name: "threads",
+        features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
+        threads: true,
+    },
+];
+
+/// What the linker is told for shared memory: it is made outside, may grow to 4 GiB, and each thread has its own statics.
+const SHARED: [&str; 7] = [
+    "--shared-memory",
+    "--import-memory",
+    "--max-memory=4294967296",
+    "--export=__wasm_init_tls",
+    "--export=__tls_size",
+    "--export=__tls_align",
+    "--export=__tls_base",
+];
+
+/// Builds all three into `out/NAME/bitnet.js` and `bitnet_bg.wasm`. What is up to date is left alone.
+pub(super) fn build(out: &Path) -> Result<()> {
+    for build in &BUILDS {
+        build.carry_out(&out.join(build.name))?;
+    }
+    Ok(())
+}
+
+impl Build {
+    fn carry_out(&self, out: &Path) -> Result<()> {
+        let mut cargo =
+            Target::Wasm.cargo(PROFILE, &["build", "--package=bitnet-wasm", "--lib"])?;
+        let mut flags = vec![format!("-Ctarget-feature={}", self.features)];
+        if self.threads {
+            flags.extend(SHARED.map(|flag| format!("-Clink-arg={flag}")));
+            // The distributed standard library was compiled for one thread.
+            cargo.arg("-Zbuild-std=std,panic_abort");
+            cargo.env("RUSTC_BOOTSTRAP", "1");
+        }
+        cargo.env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+            flags.join(" "),
+        );
+        carry_out(cargo)?;
+
+        let built = Target::Wasm.built(PROFILE)?.join("bitnet_wasm.wasm");
+        let bytes =
+            std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
+        let source = out.join("source.wasm");
+        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes)
+            && out.join("bitnet_bg.wasm").exists()
+        {
+            return Ok(());
+        }
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        let mut bindgen = tools::wasm_bindgen()?;
+        bindgen
+            .args(["--target", "web", "--out-name", "bitnet"])
+            // The Worker says where the module is.
+            .args(["--omit-default-module-path", "--remove-name-section"])
+            .arg("--out-dir")
+            .arg(out)
+            .arg(&built);
+        carry_out(bindgen)?;
+        let module = out.join("bitnet_bg.wasm");
+        let mut optimize = tools::npx("wasm-opt");
+        optimize
+            .args(["-O3", "--strip-debug", "--strip-producers"])
+            .args(FEATURES)
+            .arg("-o")
+            .arg(&module)
+            .arg(&module);
+        carry_out(optimize)?;
+        // Kept last: a build that was broken off is done again.
+        std::fs::write(&source, bytes).with_context(|| format!("cannot write {}", source.display()))
+    }
+}
+
+/// What the compiler may have used.
+const FEATURES: [&str; 10] = [
+    "--enable-simd",
+    "--enable-relaxed-simd",
+    "--enable-threads",
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-multivalue",
+    "--enable-sign-ext",
+];
