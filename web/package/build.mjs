@@ -21,6 +21,8 @@ await mkdir(dist, { recursive: true });
 const require = createRequire(import.meta.url);
 const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin/tsc");
 execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json")], { stdio: "inherit" });
+// Nobody can import the Worker's parts.
+await rm(path.join(dist, "worker"), { recursive: true });
 
 await build({
   absWorkingDir: here,

@@ -38,8 +38,11 @@ pub(crate) struct Serving {
     #[arg(long)]
     host: bool,
     /// Serve what was built before
-    #[arg(long)]
+    #[arg(long, conflicts_with = "build_only")]
     no_build: bool,
+    /// Build web/package/dist and web/dist, and serve nothing
+    #[arg(long)]
+    build_only: bool,
 }
 
 /// The folder of everything TypeScript.
@@ -59,6 +62,9 @@ pub(crate) fn serve(serving: &Serving) -> Result<()> {
         let needed = REQUIREMENTS.iter().copied();
         requirement::install_all(needed.filter(|one| *one != Requirement::Chromium))?;
         build()?;
+    }
+    if serving.build_only {
+        return Ok(());
     }
     let port = serving.port.to_string();
     let mut preview = tools::npm();

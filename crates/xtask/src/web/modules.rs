@@ -94,7 +94,7 @@ impl Build {
         let module = out.join("bitnet_bg.wasm");
         let mut optimize = tools::npx("wasm-opt");
         optimize
-            .args(["-O3", "--strip-debug", "--strip-producers"])
+            .args(["-O1", "--strip-debug", "--strip-producers"])
             .args(FEATURES)
             .arg("-o")
             .arg(&module)

@@ -1,5 +1,6 @@
 // How a file comes into the core's memory: chunk by chunk, straight to where it stays.
 
+import type { Landing } from "../../wasm/simd128/bitnet.js";
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { LoadRequest } from "../protocol.js";
@@ -7,7 +8,6 @@ import type { Core } from "./core.js";
 import { download } from "./download.js";
 import type { Caller } from "./worker.js";
 
-export type Landing = InstanceType<Core["Landing"]>;
 
 /** Chunks, and the file's size where it is known. */
 export interface Incoming {

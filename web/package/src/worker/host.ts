@@ -1,5 +1,6 @@
 // The model and what can be asked of it.
 
+import type { Engine } from "../../wasm/simd128/bitnet.js";
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
@@ -25,7 +26,6 @@ function breathe(): Promise<void> {
   });
 }
 
-type Engine = InstanceType<Core["Engine"]>;
 
 /** What the core reports of a generation. */
 interface CoreOutcome {

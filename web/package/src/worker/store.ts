@@ -5,6 +5,16 @@ export const FOLDER = "bitnet-web";
 /** A read from the cache, in bytes. */
 const CHUNK = 4 << 20;
 
+/** What TypeScript's library has for Workers only: a file held open, read and written at once. */
+interface SyncAccessHandle {
+  getSize(): number;
+  truncate(size: number): void;
+  read(buffer: Uint8Array, options: { at: number }): number;
+  write(buffer: Uint8Array, options: { at: number }): number;
+  flush(): void;
+  close(): void;
+}
+
 /** What is known of a file. */
 export interface Note {
   url: string;
@@ -34,12 +44,12 @@ export async function folder(): Promise<FileSystemDirectoryHandle> {
 /** One file of the cache, held open: nobody else can open it meanwhile. */
 export class Entry {
   #note: Note;
-  readonly #bytes: FileSystemSyncAccessHandle;
-  readonly #notes: FileSystemSyncAccessHandle;
+  readonly #bytes: SyncAccessHandle;
+  readonly #notes: SyncAccessHandle;
   #at: number;
   #open = true;
 
-  constructor(note: Note, bytes: FileSystemSyncAccessHandle, notes: FileSystemSyncAccessHandle) {
+  constructor(note: Note, bytes: SyncAccessHandle, notes: SyncAccessHandle) {
     this.#note = note;
     this.#bytes = bytes;
     this.#notes = notes;
@@ -89,7 +99,7 @@ export class Entry {
   }
 
   append(chunk: Uint8Array): void {
-    const written = this.#bytes.write(chunk as Uint8Array<ArrayBuffer>, { at: this.#at });
+    const written = this.#bytes.write(chunk, { at: this.#at });
     if (written < chunk.length) {
       throw new DOMException("the disk took only a part", "QuotaExceededError");
     }
@@ -128,7 +138,10 @@ export class Entry {
 /** Opens what the cache has of `url`, or room for it. */
 export async function openEntry(url: string): Promise<Entry> {
   const [home, key] = [await folder(), await keyOf(url)];
-  const open = async (name: string) => (await home.getFileHandle(name, { create: true })).createSyncAccessHandle();
+  const open = async (name: string) => {
+    const handle = await home.getFileHandle(name, { create: true });
+    return (handle as unknown as { createSyncAccessHandle(): Promise<SyncAccessHandle> }).createSyncAccessHandle();
+  };
   const bytes = await open(`${key}.bin`);
   try {
     const notes = await open(`${key}.json`);
@@ -139,7 +152,7 @@ export async function openEntry(url: string): Promise<Entry> {
   }
 }
 
-function readNote(notes: FileSystemSyncAccessHandle): Note | undefined {
+function readNote(notes: SyncAccessHandle): Note | undefined {
   const buffer = new Uint8Array(notes.getSize());
   notes.read(buffer, { at: 0 });
   try {
