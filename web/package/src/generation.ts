@@ -77,6 +77,7 @@ export class Generation implements AsyncIterable<string> {
   readonly #cancel: () => void;
   readonly #pieces: string[] = [];
   #first: number | undefined;
+  #count = 0;
   #outcome: WireOutcome | undefined;
   #error: unknown;
   #ended = false;
@@ -84,10 +85,11 @@ export class Generation implements AsyncIterable<string> {
   #wake: (() => void) | undefined;
 
   /** @internal */
-  constructor(start: (onText: (text: string) => void) => Promise<WireOutcome>, cancel: () => void) {
+  constructor(start: (onText: (text: string, pieces: number) => void) => Promise<WireOutcome>, cancel: () => void) {
     this.#cancel = cancel;
-    start((text) => {
+    start((text, pieces) => {
       this.#first ??= performance.now();
+      this.#count += pieces;
       if (text !== "") {
         this.#pieces.push(text);
       }
@@ -101,6 +103,11 @@ export class Generation implements AsyncIterable<string> {
         this.#ended = true;
         this.#wake?.();
       });
+  }
+
+  /** Pieces of text so far, each of about a token; `timings` has the exact number. */
+  get pieces(): number {
+    return this.#count;
   }
 
   /** Why it ended; `undefined` while it runs. */

@@ -6,7 +6,7 @@ import type { CallName, Calls, FromWorker, ToWorker } from "./protocol.js";
 /** What a call may bring besides its result. */
 export interface Events {
   onProgress?: (message: Extract<FromWorker, { kind: "progress" }>) => void;
-  onText?: (text: string) => void;
+  onText?: (text: string, pieces: number) => void;
   pieces?: AsyncIterator<Uint8Array>;
   signal?: AbortSignal | undefined;
 }
@@ -117,7 +117,7 @@ export class Link {
         pending.onProgress?.(message);
         break;
       case "text":
-        pending.onText?.(message.text);
+        pending.onText?.(message.text, message.pieces);
         break;
       case "pull":
         void this.#feed(message.id, pending);

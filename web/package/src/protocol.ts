@@ -88,7 +88,8 @@ export type FromWorker =
   | { kind: "result"; id: number; result: unknown }
   | { kind: "failure"; id: number; failure: Failure }
   | { kind: "progress"; id: number; phase: "download" | "open" | "prefill"; done: number; total: number | undefined }
-  | { kind: "text"; id: number; text: string; tokens: number }
+  /** Text of so many pieces, which were written since the last such event. */
+  | { kind: "text"; id: number; text: string; pieces: number }
   | { kind: "pull"; id: number };
 
 /** To a Worker that is to be a thread. */

@@ -139,7 +139,7 @@ export class Host {
     let posted = -Infinity;
     const post = () => {
       if (pieces > 0) {
-        caller.tell({ kind: "text", id: caller.id, text, tokens: pieces });
+        caller.tell({ kind: "text", id: caller.id, text, pieces });
         text = "";
         pieces = 0;
       }
