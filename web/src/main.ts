@@ -179,5 +179,7 @@ connectPicker((chosen) => void open(chosen));
 connectBenchmark(() => model, showError);
 if (!(await connectOffline())) {
   await open(undefined, OPENING);
-  await keepForOffline().catch(() => undefined);
+  if (model !== undefined) {
+    await keepForOffline(model.info.variant).catch(() => undefined);
+  }
 }

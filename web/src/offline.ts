@@ -25,8 +25,8 @@ export async function connectOffline(): Promise<boolean> {
   return false;
 }
 
-/** Has everything kept that the page was made of, the model included. */
-export async function keepForOffline(): Promise<void> {
+/** Has everything kept that the page was made of, the demo model and the build `variant` of the core included. */
+export async function keepForOffline(variant: string): Promise<void> {
   if (!("serviceWorker" in navigator) || import.meta.env.DEV) {
     return;
   }
@@ -36,6 +36,9 @@ export async function keepForOffline(): Promise<void> {
     .map(({ name }) => name)
     .filter((name) => new URL(name).origin === location.origin);
   // What the model's Worker fetched is in its own list: the build says what it is.
-  const urls = [...new Set([location.href, ...own, ...__WORKER_ASSETS__.map((name) => new URL(name, location.href).href)])];
+  const fetched = __WORKER_ASSETS__
+    .filter((name) => !name.endsWith(".wasm") || name.includes(`bitnet-${variant}-`))
+    .map((name) => new URL(name, location.href).href);
+  const urls = [...new Set([location.href, ...own, ...fetched])];
   active?.postMessage({ kind: "keep", urls });
 }

@@ -29,6 +29,13 @@ struct Counts {
     plus: u64,
 }
 
+/// A token, and how much is attended to it.
+#[derive(Debug, Serialize)]
+struct Attended {
+    text: String,
+    weight: f32,
+}
+
 /// A token that may follow.
 #[derive(Debug, Serialize)]
 struct Likely {
@@ -137,6 +144,35 @@ impl Engine {
             })
             .collect();
         Ok(json(&likely))
+    }
+
+    /// How much head `head` of layer `layer` attends, from the session's last token, to each token, as a JSON array of
+    /// `{text, weight}`. Ends the generation under way.
+    ///
+    /// # Errors
+    /// If there is no such layer or head, or memory is short.
+    pub fn attention(&mut self, layer: usize, head: usize) -> Result<String> {
+        let heads = self.model.architecture().heads.query;
+        if head >= heads {
+            let message = format!("head: expected below {heads}, found {head}");
+            return Err(Failure::argument(message).into());
+        }
+        let mut session = self.take_session()?;
+        let weights = session.attention(layer);
+        let tokens = session.tokens().to_vec();
+        self.give_session(session);
+        let weights = weights.map_err(thrown)?;
+        let row = weights.chunks_exact(tokens.len().max(1)).nth(head);
+        let mut detokenizer = self.model.tokenizer().detokenizer();
+        let attended: Vec<Attended> = tokens
+            .iter()
+            .zip(row.unwrap_or_default())
+            .map(|(token, weight)| Attended {
+                text: detokenizer.push(*token),
+                weight: *weight,
+            })
+            .collect();
+        Ok(json(&attended))
     }
 }
 

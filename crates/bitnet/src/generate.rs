@@ -281,6 +281,8 @@ impl<'s> Generation<'s> {
         match answer {
             Answer::Logits(logits) => self.sampler.sample(logits, recent),
             Answer::Top(candidates) => self.sampler.sample_top(candidates, recent),
+            // Not asked for: as where nothing could follow.
+            Answer::Attention(_) => self.sampler.sample(&[], recent),
         }
     }
 

@@ -39,6 +39,8 @@ pub(crate) enum Requirement {
     NpmPackages,
     /// A browser.
     Chromium,
+    /// The program that drives it.
+    Chromedriver,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -68,6 +70,7 @@ impl Requirement {
             Self::WasmBindgen => "wasm-bindgen",
             Self::NpmPackages => "web/node_modules",
             Self::Chromium => "chromium",
+            Self::Chromedriver => "chromedriver",
         }
     }
 
@@ -85,6 +88,7 @@ impl Requirement {
             Self::WasmBindgen => tools::wasm_bindgen_is_installed(),
             Self::NpmPackages => tools::npm_packages_are_installed(),
             Self::Chromium => tools::chromium().is_some(),
+            Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
         }
     }
 
@@ -95,6 +99,7 @@ impl Requirement {
             }
             Self::WasmBindgen => tools::install_wasm_bindgen(),
             Self::NpmPackages => tools::install_npm_packages(),
+            Self::Chromedriver => apt_install(&["chromium-driver"], tools::CHROMEDRIVER),
             Self::Chromium => apt_install(
                 &["chromium"],
                 "Chromium, or its path in the variable CHROMIUM",

@@ -99,18 +99,22 @@ impl Target {
             }
         };
         command.current_dir(workspace()).args(arguments);
-        command.args(["--target", triple, "--profile", profile, "--target-dir"]);
-        command.arg(toolchain.folder()?);
+        command.args(["--target", triple, "--profile", profile]);
+        command.env("CARGO_TARGET_DIR", toolchain.folder()?);
         if self == Self::Aarch64 && !cfg!(target_arch = "aarch64") {
             command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
         }
         Ok(command)
     }
 
+    /// The target folder that [`cargo`](Self::cargo) builds into.
+    pub(crate) fn folder(self) -> Result<PathBuf> {
+        self.toolchain().context("no compiler")?.folder()
+    }
+
     /// The folder of what [`cargo`](Self::cargo) built.
     pub(crate) fn built(self, profile: &str) -> Result<PathBuf> {
-        let toolchain = self.toolchain().context("no compiler")?;
-        Ok(toolchain.folder()?.join(self.triple()).join(profile))
+        Ok(self.folder()?.join(self.triple()).join(profile))
     }
 
     /// Whether the sources of the standard library are there, so that it can be built with other features.

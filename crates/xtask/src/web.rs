@@ -19,13 +19,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// What building and testing need.
-pub(crate) const REQUIREMENTS: [Requirement; 6] = [
+pub(crate) const REQUIREMENTS: [Requirement; 7] = [
     Requirement::Library(Target::Wasm),
     Requirement::Source,
     Requirement::Node,
     Requirement::WasmBindgen,
     Requirement::NpmPackages,
     Requirement::Chromium,
+    Requirement::Chromedriver,
 ];
 
 /// How to serve the site.
@@ -59,8 +60,8 @@ fn build() -> Result<()> {
 /// Builds the site and serves it until it is stopped.
 pub(crate) fn serve(serving: &Serving) -> Result<()> {
     if !serving.no_build {
-        let needed = REQUIREMENTS.iter().copied();
-        requirement::install_all(needed.filter(|one| *one != Requirement::Chromium))?;
+        // The last two only test.
+        requirement::install_all(REQUIREMENTS[..REQUIREMENTS.len() - 2].iter().copied())?;
         build()?;
     }
     if serving.build_only {
@@ -80,6 +81,7 @@ pub(crate) fn serve(serving: &Serving) -> Result<()> {
 pub(crate) fn test() -> Result<()> {
     let host = cross::build_host()?;
     build()?;
+    test_core()?;
     npm(&["run", "unit"])?;
     let Some(chromium) = tools::chromium() else {
         bail!("there is no Chromium: cargo xtask setup");
@@ -92,6 +94,26 @@ pub(crate) fn test() -> Result<()> {
         .env("CHROMIUM", chromium)
         .env("BITNET_DIGEST", digest);
     carry_out(tests)
+}
+
+/// The tests of the core in a Worker of Chromium, as `wasm-pack test --headless --chrome crates/bitnet-wasm` runs them.
+fn test_core() -> Result<()> {
+    // The profile and flags of the cross tests: what is built for them is not built again.
+    let mut test = Target::Wasm.cargo(
+        "cross",
+        &["test", "--package=bitnet-wasm", "--test=browser"],
+    )?;
+    test.env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+        "-Ctarget-feature=+simd128",
+    )
+    .env(
+        "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER",
+        tools::test_runner()?,
+    )
+    .env("CHROMEDRIVER", tools::CHROMEDRIVER)
+    .env("WASM_BINDGEN_TEST_TIMEOUT", "300");
+    carry_out(test)
 }
 
 /// The tokens whose logits are compared with those in the browser.

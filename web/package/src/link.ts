@@ -16,6 +16,9 @@ interface Pending extends Events {
   reject(error: unknown): void;
 }
 
+/** The Worker's script, beside this module. */
+const WORKER = "./worker.js";
+
 /** Starts the Worker that lies beside this module, or at `url`. */
 function startWorker(url: string | undefined): { worker: Worker; revoke?: string } {
   const options: WorkerOptions = { type: "module", name: "bitnet" };
@@ -25,7 +28,8 @@ function startWorker(url: string | undefined): { worker: Worker; revoke?: string
       // Spelled so that bundlers see it.
       return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitnet" }) };
     }
-    url = new URL("./worker.js", import.meta.url).href;
+    // A name that bundlers do not see: what they would copy for it could not find its files.
+    url = new URL(WORKER, here).href;
   }
   const absolute = new URL(url, globalThis.document?.baseURI);
   if (absolute.origin === globalThis.location?.origin) {

@@ -63,6 +63,13 @@ export interface LikelyToken {
   probability: number;
 }
 
+/** A token of the context, and how much a head attends to it. */
+export interface AttendedToken {
+  text: string;
+  /** Of all tokens together: 1. */
+  weight: number;
+}
+
 /** What a model is and how it really runs. */
 export interface ModelInfo {
   /** The file's name. */
@@ -245,6 +252,11 @@ export class BitNet {
   /** The tokens that the model finds likeliest to follow, before any sampling. */
   async likeliest(count = 10): Promise<LikelyToken[]> {
     return JSON.parse(await this.#link.call("likeliest", { count })) as LikelyToken[];
+  }
+
+  /** How much one head attends, from the last token that the model holds, to each token. */
+  async attention(layer: number, head: number): Promise<AttendedToken[]> {
+    return JSON.parse(await this.#link.call("attention", { layer, head })) as AttendedToken[];
   }
 
   /** Ends the Worker and gives all memory back. Calls under way fail with `disposed`. */

@@ -48,6 +48,7 @@ export interface Calls {
   tensors: { request: null; result: string };
   codes: { request: { tensor: string; row: number; rows: number; col: number; cols: number }; result: Int8Array };
   counts: { request: { tensor: string }; result: string };
+  attention: { request: { layer: number; head: number }; result: string };
   likeliest: { request: { count: number }; result: string };
 }
 

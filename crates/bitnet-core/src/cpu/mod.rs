@@ -3,6 +3,7 @@
 //! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
 //! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
 
+mod attention_weights;
 mod cache;
 mod columns;
 mod dense;
@@ -480,6 +481,10 @@ impl Backend for CpuBackend {
                 Ok(())
             })?;
         Ok(out)
+    }
+
+    fn attention_weights(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {
+        attention_weights::of_last(q, cache, layer)
     }
 
     fn gate_norm_quantize(

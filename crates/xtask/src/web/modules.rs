@@ -57,22 +57,29 @@ pub(super) fn build(out: &Path) -> Result<()> {
 
 impl Build {
     fn carry_out(&self, out: &Path) -> Result<()> {
-        let mut cargo =
-            Target::Wasm.cargo(PROFILE, &["build", "--package=bitnet-wasm", "--lib"])?;
+        let arguments = ["build", "--package=bitnet-wasm", "--lib"];
+        let mut target_folder = Target::Wasm.folder()?;
+        let mut cargo = Target::Wasm.cargo(PROFILE, &arguments)?;
         let mut flags = vec![format!("-Ctarget-feature={}", self.features)];
         if self.threads {
             flags.extend(SHARED.map(|flag| format!("-Clink-arg={flag}")));
             // The distributed standard library was compiled for one thread.
             cargo.arg("-Zbuild-std=std,panic_abort");
             cargo.env("RUSTC_BOOTSTRAP", "1");
+            // Build scripts look at that variable: in one folder each build would undo the other's.
+            target_folder = target_folder.join("threads");
         }
         cargo.env(
             "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
             flags.join(" "),
         );
+        cargo.env("CARGO_TARGET_DIR", &target_folder);
         carry_out(cargo)?;
 
-        let built = Target::Wasm.built(PROFILE)?.join("bitnet_wasm.wasm");
+        let built = target_folder
+            .join(Target::Wasm.triple())
+            .join(PROFILE)
+            .join("bitnet_wasm.wasm");
         let bytes =
             std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
         let source = out.join("source.wasm");

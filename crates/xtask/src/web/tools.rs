@@ -73,6 +73,17 @@ pub(super) fn wasm_bindgen() -> Result<Command> {
     }
 }
 
+/// The runner of Rust's tests in browsers, which comes with `wasm-bindgen`.
+pub(super) fn test_runner() -> Result<PathBuf> {
+    match find_wasm_bindgen() {
+        Some(program) => Ok(program.with_file_name(file_name("wasm-bindgen-test-runner"))),
+        None => bail!("wasm-bindgen is missing: cargo xtask setup"),
+    }
+}
+
+/// The program by which that runner drives Chromium.
+pub(crate) const CHROMEDRIVER: &str = "/usr/bin/chromedriver";
+
 /// `npm`, which is a script on Windows.
 pub(crate) fn npm() -> Command {
     Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" })

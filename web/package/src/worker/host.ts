@@ -56,6 +56,7 @@ export class Host {
     tensors: () => this.#open.tensors(),
     codes: ({ tensor, row, rows, col, cols }) => this.#open.ternaryCodes(tensor, row, rows, col, cols),
     counts: ({ tensor }) => this.#open.ternaryCounts(tensor),
+    attention: ({ layer, head }) => this.#open.attention(layer, head),
     likeliest: ({ count }) => this.#open.likeliest(count),
   };
 
