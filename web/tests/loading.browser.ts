@@ -242,16 +242,20 @@ test("a conversation reads only what is new, in OpenAI's shape", async ({ page }
         sum += chunk.choices[0].delta.content ?? "";
         usage = chunk.usage;
       }
+      messages.push({ role: "assistant", content: sum }, { role: "user", content: "Hello!" });
+      const third = await model.chat.completions.create({ messages, temperature: 0 });
       const tokens = await model.tokenize("Hello world");
       const text = await model.detokenize(tokens);
       model.dispose();
-      return { story: story.choices[0].message.content, sum, usage, first: story.usage, text };
+      return { story: story.choices[0].message.content, sum, usage, third: third.usage, text };
     },
     null,
   );
   expect(seen.story).toContain("Rusty");
   expect(seen.sum).toBe("47 + 38 = 85.");
-  expect(seen.usage?.prompt_tokens_details.cached_tokens).toBeGreaterThan(seen.first.prompt_tokens);
+  // Everything up to the last answer, which is spelled with other tokens now that something follows it.
+  const known = seen.third.prompt_tokens_details.cached_tokens;
+  expect(known).toBeGreaterThanOrEqual((seen.usage?.prompt_tokens ?? 0) - 2);
   expect(seen.text.trim()).toBe("Hello world");
 });
 
@@ -268,7 +272,7 @@ test("disposing gives memory back: 100 times", async ({ page }) => {
       async ({ BitNet }, count) => {
         const file = await (await fetch("/package/demo.gguf")).blob();
         for (let i = 0; i < count; i += 1) {
-          const model = await BitNet.load(file, { threads: 2 });
+          const model = await BitNet.load(file, { threads: i % 10 === 0 ? 2 : 1 });
           model.dispose();
         }
       },

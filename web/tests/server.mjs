@@ -101,10 +101,13 @@ async function sendFile(url, request, response, isolated) {
       await new Promise((resolve) => setTimeout(resolve, Number(parameters.get("delay"))));
     }
     if (!response.write(bytes.subarray(at, Math.min(at + PIECE, bytes.length)))) {
-      await Promise.race([
-        new Promise((resolve) => response.once("drain", resolve)),
-        new Promise((resolve) => response.once("close", resolve)),
-      ]);
+      await new Promise((resolve) => {
+        const go = () => {
+          response.off("drain", go).off("close", go);
+          resolve();
+        };
+        response.on("drain", go).on("close", go);
+      });
     }
     if (response.destroyed) {
       return;

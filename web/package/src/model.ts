@@ -106,6 +106,9 @@ export interface ModelInfo {
 /** The most threads taken unasked: more cores share the same memory bandwidth. */
 const MOST_THREADS = 8;
 
+/** The compiled cores of earlier loads, by build and address. */
+const compiled = new Map<string, WebAssembly.Module>();
+
 /** A model in a Worker of its own: the page stays free. */
 export class BitNet {
   readonly #link: Link;
@@ -144,6 +147,7 @@ export class BitNet {
           threads,
           cache: options.cache ?? "auto",
           sha256: options.sha256,
+          module: compiled.get(`${variant} ${options.wasmUrl}`),
           wasmUrl: options.wasmUrl && new URL(options.wasmUrl, globalThis.document?.baseURI).href,
           engine: JSON.stringify({
             contextLength: options.contextLength,
@@ -161,6 +165,7 @@ export class BitNet {
           },
         },
       );
+      compiled.set(`${variant} ${options.wasmUrl}`, result.module);
       return new BitNet(link, infoOf(result, variant, fallbacks));
     } catch (error) {
       link.close(new BitNetError("disposed", "the model was not loaded"));

@@ -23,7 +23,9 @@ export interface LoadRequest {
   threads: number;
   cache: CachePolicy;
   sha256: string | undefined;
-  /** Of the WebAssembly module. */
+  /** The core, where an earlier Worker has compiled it. */
+  module: WebAssembly.Module | undefined;
+  /** Where it lies otherwise, if not beside the Worker. */
   wasmUrl: string | undefined;
   /** JSON for the core. */
   engine: string;
@@ -62,6 +64,8 @@ export interface LoadResult {
   fallbacks: Fallback[];
   /** Whether the file came from the cache. */
   cached: boolean;
+  /** The compiled core, for the next Worker. */
+  module: WebAssembly.Module;
   memory: number;
 }
 

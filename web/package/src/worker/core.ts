@@ -5,7 +5,7 @@ import initSimd, * as simd from "../../wasm/simd128/bitnet.js";
 import initThreads, * as threaded from "../../wasm/threads/bitnet.js";
 import { BitNetError } from "../errors.js";
 import type { Variant } from "../features.js";
-import type { ThreadStart } from "../protocol.js";
+import type { LoadRequest, ThreadStart } from "../protocol.js";
 
 /** What all builds have. */
 export type Core = Pick<typeof simd, "Engine" | "Hasher" | "Landing" | "memoryBytes">;
@@ -42,9 +42,13 @@ async function compile(url: URL): Promise<WebAssembly.Module> {
   return WebAssembly.compile(await response.arrayBuffer());
 }
 
-/** Starts the build `variant` with `threads` threads. */
-export async function start(variant: Variant, threads: number, wasmUrl: string | undefined): Promise<Core> {
-  const module = await compile(wasmUrl === undefined ? moduleUrl(variant) : new URL(wasmUrl));
+/** The compiled build that `request` asks for. */
+export async function moduleOf({ module, variant, wasmUrl }: LoadRequest): Promise<WebAssembly.Module> {
+  return module ?? compile(wasmUrl === undefined ? moduleUrl(variant) : new URL(wasmUrl));
+}
+
+/** Starts `module`, the build `variant`, with `threads` threads. */
+export async function start(module: WebAssembly.Module, { variant, threads }: LoadRequest): Promise<Core> {
   if (variant !== "threads") {
     const [init, core] = variant === "relaxed" ? [initRelaxed, relaxed] : [initSimd, simd];
     await init({ module_or_path: module });

@@ -4,7 +4,7 @@ import type { Engine } from "../../wasm/simd128/bitnet.js";
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
-import { type Core, start } from "./core.js";
+import { type Core, moduleOf, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import type { Caller } from "./worker.js";
 
@@ -69,7 +69,8 @@ export class Host {
 
   async #load(request: LoadRequest, caller: Caller): Promise<LoadResult> {
     const fallbacks: Fallback[] = [];
-    const core = await start(request.variant, request.threads, request.wasmUrl);
+    const module = await moduleOf(request);
+    const core = await start(module, request);
     this.#core = core;
     const { landing, cached } = await deliver(core, request, caller, fallbacks);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 0, total: 1 });
@@ -79,7 +80,7 @@ export class Host {
     }
     this.#engine = core.Engine.open(landing, request.engine);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 1, total: 1 });
-    return { info: this.#engine.info(), fallbacks, cached, memory: core.memoryBytes() };
+    return { info: this.#engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
   }
 
   async #generate({ prompt, options }: GenerateRequest, caller: Caller): Promise<WireOutcome> {

@@ -100,7 +100,8 @@ export class Entry {
 
   append(chunk: Uint8Array): void {
     const written = this.#bytes.write(chunk, { at: this.#at });
-    if (written < chunk.length) {
+    // Chromium returns a number beyond all sense where the quota is reached.
+    if (written !== chunk.length) {
       throw new DOMException("the disk took only a part", "QuotaExceededError");
     }
     this.#at += written;
