@@ -4,6 +4,8 @@ import type { BitNet, TensorInfo } from "bitnet-web";
 import { bytes, element, made } from "./dom.js";
 
 const likely = element("ol", "likely");
+const before = element("p", "before");
+const back = element("input", "back");
 const select = element("select", "tensor");
 const plane = element("canvas", "plane");
 const caption = element("figcaption", "plane-caption");
@@ -24,6 +26,7 @@ export class Inside {
 
   constructor(onError: (error: unknown) => void) {
     const attempt = (work: () => Promise<void>) => () => void work().catch(onError);
+    back.addEventListener("change", attempt(() => this.refresh()));
     select.addEventListener("change", attempt(() => this.#showTensor()));
     layers.addEventListener("change", attempt(() => this.#showAttention()));
     heads.addEventListener("change", attempt(() => this.#showAttention()));
@@ -51,10 +54,11 @@ export class Inside {
     if (model === undefined) {
       return;
     }
-    const tokens = await model.likeliest(8);
+    const { context, chosen, tokens } = await model.likeliest({ count: 8, back: Number(back.max) - Number(back.value) });
+    before.textContent = `… ${context.trimStart()}`;
     likely.replaceChildren(
-      ...tokens.map(({ text, probability }) => {
-        const row = made("li");
+      ...tokens.map(({ id, text, probability }) => {
+        const row = made("li", id === chosen ? "chosen" : "");
         const bar = made("span", "bar");
         bar.style.setProperty("--share", `${(100 * probability).toFixed(1)}%`);
         row.append(made("code", "", JSON.stringify(text).slice(1, -1)), bar, made("span", "number", `${(100 * probability).toFixed(1)} %`));

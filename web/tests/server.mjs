@@ -1,9 +1,10 @@
 // Serves the site, the package and files, with the faults that tests ask for.
 //
-// node server.mjs PORT
+// node server.mjs PORT [FOLDER]
 //
 // /                   the built site                        /package/…   the package as npm publishes it
 // /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers
+// /bench/NAME         a file of FOLDER                      /modules/…   an npm package that we are compared with
 // /file/NAME          a file of the package: ranges, ETag, and these parameters:
 //   break=N           the connection breaks after N bytes, once for each key
 //   key=K             tells tests apart
@@ -12,12 +13,13 @@
 //   corrupt=N         byte N is another
 
 import { createServer } from "node:http";
-import { readFile } from "node:fs/promises";
+import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist") };
+const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules") };
 const TYPES = {
   ".css": "text/css",
   ".gguf": "application/octet-stream",
@@ -51,8 +53,15 @@ async function answer(request, response) {
   if (url.pathname.startsWith("/file/")) {
     return sendFile(url, request, response, isolated);
   }
-  const [root, rest] = url.pathname.startsWith("/package/")
-    ? [ROOTS.package, url.pathname.slice("/package/".length)]
+  if (url.pathname.startsWith("/bench/")) {
+    const file = path.join(process.argv[3] ?? ROOTS.package, path.basename(url.pathname));
+    const { size } = await stat(file);
+    response.writeHead(200, { "content-type": TYPES[".gguf"], "content-length": size, ...isolated });
+    return createReadStream(file).pipe(response);
+  }
+  const known = Object.entries(ROOTS).find(([name]) => url.pathname.startsWith(`/${name}/`));
+  const [root, rest] = known !== undefined
+    ? [known[1], url.pathname.slice(known[0].length + 2)]
     : [ROOTS.site, url.pathname.replace(/^\/(static\/)?/, "")];
   const file = path.join(root, path.normalize(rest === "" || rest.endsWith("/") ? `${rest}index.html` : rest));
   if (!file.startsWith(root)) {

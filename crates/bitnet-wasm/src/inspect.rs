@@ -6,6 +6,7 @@ use crate::report::json;
 use bitnet::I2sLayout;
 use bitnet::Want;
 use bitnet::file::{GgufTensor, ModelFile};
+use bitnet::tokenizer::TokenKind;
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -43,6 +44,17 @@ struct Likely {
     text: String,
     probability: f64,
 }
+
+/// What may follow at one place of a text.
+#[derive(Debug, Default, Serialize)]
+struct Step {
+    context: String,
+    chosen: Option<u32>,
+    tokens: Vec<Likely>,
+}
+
+/// Tokens before a place that are shown with it.
+const CONTEXT: usize = 12;
 
 #[wasm_bindgen]
 impl Engine {
@@ -109,22 +121,29 @@ impl Engine {
         Ok(json(&counts))
     }
 
-    /// The likeliest `count` tokens to follow the session's last, as a JSON array of `{id, text, probability}`: what the model says
-    /// before any sampling. Ends the generation under way.
+    /// The likeliest `count` tokens to follow the session's tokens without the last `back` of them, as JSON
+    /// `{context, chosen, tokens: [{id, text, probability}]}`: what the model says before any sampling, the text before that place, and
+    /// the id of the token that does follow there. Ends the generation under way.
     ///
     /// # Errors
     /// If memory is short.
     #[wasm_bindgen(js_name = likeliest)]
-    pub fn likeliest(&mut self, count: usize) -> Result<String> {
+    pub fn likeliest(&mut self, count: usize, back: usize) -> Result<String> {
         let mut session = self.take_session()?;
-        let Some(&last) = session.tokens().last() else {
+        let tokens = session.tokens().to_vec();
+        let Some(at) = tokens.len().checked_sub(1) else {
             self.give_session(session);
-            return Ok("[]".to_owned());
+            return Ok(json(&Step::default()));
         };
-        session.truncate(session.tokens().len() - 1);
-        let outcome = session.forward(&[last], Want::Last);
+        let at = at.saturating_sub(back);
+        session.truncate(at);
+        let logits = session.forward(&tokens[at..=at], Want::Last);
+        // The rest is as before.
+        let rest = session.forward(&tokens[at + 1..], Want::Nothing);
         self.give_session(session);
-        let logits = outcome.map_err(thrown)?;
+        let logits = logits
+            .and_then(|logits| rest.map(|_| logits))
+            .map_err(thrown)?;
         let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         let weights: Vec<f64> = logits
             .iter()
@@ -134,16 +153,17 @@ impl Engine {
         let mut order: Vec<u32> = (0..logits.len() as u32).collect();
         order.sort_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]));
         order.truncate(count);
-        let tokenizer = self.model.tokenizer();
-        let likely: Vec<Likely> = order
-            .into_iter()
-            .map(|id| Likely {
-                id,
-                text: tokenizer.token_text(id).unwrap_or_default(),
-                probability: weights[id as usize] / total,
-            })
-            .collect();
-        Ok(json(&likely))
+        let likely = order.into_iter().map(|id| Likely {
+            id,
+            text: self.spelled(id),
+            probability: weights[id as usize] / total,
+        });
+        let first = at.saturating_sub(CONTEXT);
+        Ok(json(&Step {
+            context: self.model.tokenizer().decode(&tokens[first..=at]),
+            chosen: tokens.get(at + 1).copied(),
+            tokens: likely.collect(),
+        }))
     }
 
     /// How much head `head` of layer `layer` attends, from the session's last token, to each token, as a JSON array of
@@ -177,6 +197,17 @@ impl Engine {
 }
 
 impl Engine {
+    /// A token as people read it: marks by their names, others as their text.
+    fn spelled(&self, id: u32) -> String {
+        let tokenizer = self.model.tokenizer();
+        match (tokenizer.token_kind(id), tokenizer.token_bytes(id)) {
+            (Some(TokenKind::Normal | TokenKind::Byte), Some(bytes)) => {
+                String::from_utf8_lossy(&bytes).into_owned()
+            }
+            _ => tokenizer.token_text(id).unwrap_or_default(),
+        }
+    }
+
     fn tensors_in_file(&self) -> &[GgufTensor] {
         match &self.file {
             ModelFile::Gguf(file) => file.tensors(),

@@ -76,7 +76,7 @@ fn looking_inside_changes_nothing() {
     let prompt = engine.tokenize("Once upon a time", false, true).unwrap();
     let text = written(&mut engine, prompt.clone(), GREEDY, 256);
     let before = engine.tokens();
-    assert!(engine.likeliest(5).unwrap().contains("probability"));
+    assert!(engine.likeliest(5, 3).unwrap().contains("probability"));
     assert!(engine.attention(5, 7).unwrap().contains("weight"));
     assert_eq!(code(&engine.attention(99, 0).unwrap_err()), "argument");
     assert_eq!(engine.tokens(), before);

@@ -43,6 +43,8 @@ enum Chore {
     Validate(validate::Measurement),
     /// Measure llama.cpp and candle beside ours on the same models: prints tables and writes benches/report
     BenchPeers(peers::Measurement),
+    /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
+    BenchWeb(web::bench::Measurement),
     /// Show where the time of decode and prefill goes: prints tables and writes benches/report
     Profile(profile::Measurement),
     /// Compare every kernel with the machine's limits on the shapes of a real model: prints tables and writes benches/report
@@ -56,6 +58,7 @@ fn main() -> ExitCode {
         Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
+        Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),
         Chore::Kernels(measurement) => kernels::run(&measurement),
     };

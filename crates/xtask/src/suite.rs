@@ -89,7 +89,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,

@@ -5,6 +5,7 @@
 //!                                                  npm run build ─► web/package/dist, web/dist
 //! ```
 
+pub(crate) mod bench;
 mod modules;
 pub(crate) mod tools;
 

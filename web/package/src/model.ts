@@ -63,6 +63,15 @@ export interface LikelyToken {
   probability: number;
 }
 
+/** What may follow at one place of a text. */
+export interface NextToken {
+  /** The text just before. */
+  context: string;
+  /** The token that follows there; `null` at the end. */
+  chosen: number | null;
+  tokens: LikelyToken[];
+}
+
 /** A token of the context, and how much a head attends to it. */
 export interface AttendedToken {
   text: string;
@@ -254,9 +263,11 @@ export class BitNet {
     return JSON.parse(await this.#link.call("counts", { tensor })) as { minus: number; zero: number; plus: number };
   }
 
-  /** The tokens that the model finds likeliest to follow, before any sampling. */
-  async likeliest(count = 10): Promise<LikelyToken[]> {
-    return JSON.parse(await this.#link.call("likeliest", { count })) as LikelyToken[];
+  /**
+   * What the model finds likeliest to follow, before any sampling: after the last token that it holds, or `back` tokens before that.
+   */
+  async likeliest({ count = 10, back = 0 } = {}): Promise<NextToken> {
+    return JSON.parse(await this.#link.call("likeliest", { count, back })) as NextToken;
   }
 
   /** How much one head attends, from the last token that the model holds, to each token. */

@@ -51,7 +51,7 @@ export interface Calls {
   codes: { request: { tensor: string; row: number; rows: number; col: number; cols: number }; result: Int8Array };
   counts: { request: { tensor: string }; result: string };
   attention: { request: { layer: number; head: number }; result: string };
-  likeliest: { request: { count: number }; result: string };
+  likeliest: { request: { count: number; back: number }; result: string };
 }
 
 /** The name of a function of the Worker. */

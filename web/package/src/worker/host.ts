@@ -57,7 +57,7 @@ export class Host {
     codes: ({ tensor, row, rows, col, cols }) => this.#open.ternaryCodes(tensor, row, rows, col, cols),
     counts: ({ tensor }) => this.#open.ternaryCounts(tensor),
     attention: ({ layer, head }) => this.#open.attention(layer, head),
-    likeliest: ({ count }) => this.#open.likeliest(count),
+    likeliest: ({ count, back }) => this.#open.likeliest(count, back),
   };
 
   get #open(): Engine {
