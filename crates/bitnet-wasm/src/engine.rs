@@ -70,8 +70,8 @@ impl Engine {
         let backend =
             CpuBackend::new(options.threads, options.isa).map_err(|error| thrown(error.into()))?;
         #[cfg(target_feature = "atomics")]
-        let backend = match crate::threads::take_pool() {
-            Some(pool) => backend.with_threads(pool),
+        let backend = match crate::threads::take_helpers() {
+            Some(helpers) => backend.with_helpers(helpers),
             None => backend,
         };
         let threads = backend.threads();

@@ -1,7 +1,7 @@
 //! Threads for rayon where only JavaScript can start them: Workers that share this module's memory.
 //!
-//! JavaScript prepares a pool of so many threads, starts as many Workers less one, instantiates the module in each with the same memory, and
-//! calls [`run_thread`] there, which returns when the pool is gone. The pool that waits is taken by the next model that is opened.
+//! JavaScript prepares so many helpers, starts as many Workers, instantiates the module in each with the same memory, and
+//! calls [`run_thread`] there, which returns when the helpers are no longer needed. The next model that is opened takes them.
 
 use crate::failure::{Failure, Result};
 use rayon::{ThreadBuilder, ThreadPool, ThreadPoolBuilder};
@@ -13,22 +13,22 @@ const MOST: usize = 256;
 
 /// Threads that wait for a Worker to run them.
 static WAITING: Mutex<Vec<ThreadBuilder>> = Mutex::new(Vec::new());
-/// The pool that waits for a model.
-static POOL: Mutex<Option<ThreadPool>> = Mutex::new(None);
+/// Helpers that wait for a model.
+static HELPERS: Mutex<Option<ThreadPool>> = Mutex::new(None);
 
 /// What is behind `mutex`. No code here can leave it half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Prepares a pool of `count` threads: every one needs a Worker that calls [`run_thread`].
+/// Prepares `count` threads to help the one that computes: every one needs a Worker that calls [`run_thread`].
 ///
 /// # Errors
 /// If the number cannot be.
-#[wasm_bindgen(js_name = prepareThreads)]
-pub fn prepare_threads(count: usize) -> Result<()> {
+#[wasm_bindgen(js_name = prepareHelpers)]
+pub fn prepare_helpers(count: usize) -> Result<()> {
     if !(1..=MOST).contains(&count) {
-        let message = format!("threads: expected 1 to {MOST}, found {count}");
+        let message = format!("helpers: expected 1 to {MOST}, found {count}");
         return Err(Failure::argument(message).into());
     }
     lock(&WAITING).clear();
@@ -41,14 +41,14 @@ pub fn prepare_threads(count: usize) -> Result<()> {
         .build()
         .map_err(|error| Failure {
             code: "unavailable",
-            message: format!("{count} threads: {error}"),
+            message: format!("{count} helpers: {error}"),
             tensor: None,
         })?;
-    *lock(&POOL) = Some(pool);
+    *lock(&HELPERS) = Some(pool);
     Ok(())
 }
 
-/// Is a thread of the prepared pool until the pool is gone.
+/// Is one of the prepared helpers until they are no longer needed.
 #[wasm_bindgen(js_name = runThread)]
 pub fn run_thread() {
     let thread = lock(&WAITING).pop();
@@ -57,7 +57,7 @@ pub fn run_thread() {
     }
 }
 
-/// The prepared pool.
-pub(crate) fn take_pool() -> Option<ThreadPool> {
-    lock(&POOL).take()
+/// The prepared helpers.
+pub(crate) fn take_helpers() -> Option<ThreadPool> {
+    lock(&HELPERS).take()
 }

@@ -152,11 +152,11 @@ impl CpuBackend {
         })
     }
 
-    /// The same backend on the threads of `pool`, for hosts where threads are not started as [`new`](Self::new) does it.
-    /// Results stay the same bits.
+    /// The same backend on the caller's thread and those of `helpers`, for hosts where threads are not started as
+    /// [`new`](Self::new) does it. Results stay the same bits.
     #[must_use]
-    pub fn with_threads(mut self, pool: rayon::ThreadPool) -> Self {
-        self.threads = Threads::of_pool(pool);
+    pub fn with_helpers(mut self, helpers: rayon::ThreadPool) -> Self {
+        self.threads = Threads::with_helpers(helpers);
         self
     }
 

@@ -41,11 +41,11 @@ impl Threads {
         Ok(Self { team, count })
     }
 
-    /// The threads of a pool that was made elsewhere.
-    pub(crate) fn of_pool(pool: rayon::ThreadPool) -> Self {
-        let count = pool.current_num_threads();
+    /// The caller's thread and those of a pool that was made elsewhere.
+    pub(crate) fn with_helpers(helpers: rayon::ThreadPool) -> Self {
+        let count = helpers.current_num_threads() + 1;
         Self {
-            pool: Some(pool),
+            team: Some(Team::new(helpers)),
             count,
         }
     }

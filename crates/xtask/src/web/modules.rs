@@ -80,25 +80,38 @@ impl Build {
             .join(Target::Wasm.triple())
             .join(PROFILE)
             .join("bitnet_wasm.wasm");
+        // What was made of it lies with it, and outlives the clone where that is arranged.
+        let made = built.with_file_name(format!("bitnet_wasm_{}", self.name));
+        self.finish(&built, &made)?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        for file in ["bitnet.js", "bitnet.d.ts", MODULE] {
+            std::fs::copy(made.join(file), out.join(file))
+                .with_context(|| format!("cannot copy {file} to {}", out.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes JavaScript and an optimized module of `built` in the folder `made`, unless that was done with the same bytes.
+    fn finish(&self, built: &Path, made: &Path) -> Result<()> {
         let bytes =
-            std::fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
-        let source = out.join("source.wasm");
-        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes)
-            && out.join("bitnet_bg.wasm").exists()
-        {
+            std::fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+        let source = made.join("source.wasm");
+        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes) {
             return Ok(());
         }
-        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        std::fs::create_dir_all(made)
+            .with_context(|| format!("cannot create {}", made.display()))?;
+        let _ = std::fs::remove_file(&source);
         let mut bindgen = tools::wasm_bindgen()?;
         bindgen
             .args(["--target", "web", "--out-name", "bitnet"])
             // The Worker says where the module is.
             .args(["--omit-default-module-path", "--remove-name-section"])
             .arg("--out-dir")
-            .arg(out)
-            .arg(&built);
+            .arg(made)
+            .arg(built);
         carry_out(bindgen)?;
-        let module = out.join("bitnet_bg.wasm");
+        let module = made.join(MODULE);
         let mut optimize = tools::npx("wasm-opt");
         optimize
             .args(["-O1", "--strip-debug", "--strip-producers"])
@@ -107,10 +120,13 @@ impl Build {
             .arg(&module)
             .arg(&module);
         carry_out(optimize)?;
-        // Kept last: a build that was broken off is done again.
+        // Written last: what was broken off is done again.
         std::fs::write(&source, bytes).with_context(|| format!("cannot write {}", source.display()))
     }
 }
+
+/// The module's file.
+const MODULE: &str = "bitnet_bg.wasm";
 
 /// What the compiler may have used.
 const FEATURES: [&str; 10] = [

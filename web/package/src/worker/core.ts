@@ -55,13 +55,16 @@ export async function start(module: WebAssembly.Module, { variant, threads }: Lo
     return core;
   }
   const { memory } = await initThreads({ module_or_path: module, thread_stack_size: STACK });
-  threaded.prepareThreads(threads);
-  const ready = Array.from({ length: threads }, () => startThread(module, memory));
-  await Promise.all(ready);
+  // This Worker is one of the threads.
+  const helpers = threads - 1;
+  if (helpers > 0) {
+    threaded.prepareHelpers(helpers);
+    await Promise.all(Array.from({ length: helpers }, () => startThread(module, memory)));
+  }
   return threaded;
 }
 
-/** Starts a Worker that runs one of the prepared threads; settled when it is about to. */
+/** Starts a Worker that runs one of the prepared helpers; settled when it is about to. */
 function startThread(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<void> {
   return new Promise((resolve, reject) => {
     // This script again: it learns from its first message what it is to be.
