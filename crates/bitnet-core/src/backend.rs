@@ -5,7 +5,7 @@
 //! are batched.
 
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
-use crate::{HybridMemoryPool, Result, WeightMatrix};
+use crate::{Error, HybridMemoryPool, Result, WeightMatrix};
 
 /// What happens to activations before a ternary matrix multiplies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -196,6 +196,23 @@ pub trait Backend: Send + Sync + 'static {
         cache: &Self::Cache,
         layer: usize,
     ) -> Result<Self::Hidden>;
+    /// How much each query head of the last row attends to each position of `layer`: `[query heads, positions]`, rows that
+    /// sum to 1. For looking at; [`attention`](Self::attention) keeps no such thing.
+    ///
+    /// # Errors
+    /// If widths differ, or the backend cannot tell.
+    fn attention_weights(
+        &self,
+        q: &Self::Hidden,
+        cache: &Self::Cache,
+        layer: usize,
+    ) -> Result<Vec<f32>> {
+        let _ = (q, cache, layer);
+        Err(Error::Unavailable {
+            what: "the weights of attention".into(),
+            why: format!("{} does not show them", self.describe()),
+        })
+    }
     /// gate(g) · up, then norm (if asked) and quantization.
     ///
     /// # Errors

@@ -10,7 +10,9 @@ use crate::{Error, Result};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+// The standard library has no clock for wasm32; elsewhere this is the standard one.
+use web_time::Instant;
 
 /// A flag that stops a generation from another thread. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -279,6 +281,8 @@ impl<'s> Generation<'s> {
         match answer {
             Answer::Logits(logits) => self.sampler.sample(logits, recent),
             Answer::Top(candidates) => self.sampler.sample_top(candidates, recent),
+            // Not asked for: as where nothing could follow.
+            Answer::Attention(_) => self.sampler.sample(&[], recent),
         }
     }
 

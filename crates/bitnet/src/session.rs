@@ -130,6 +130,33 @@ impl Session {
         self.ask(tokens, Ask::Top(top)).map(Answer::into_top)
     }
 
+    /// How much each query head of `layer` attends, from the last token, to each token so far: `[query heads, tokens]`, rows
+    /// that sum to 1. Nothing if there are no tokens yet.
+    ///
+    /// # Errors
+    /// If there is no such layer, or the backend cannot tell.
+    pub fn attention(&mut self, layer: usize) -> Result<Vec<f32>> {
+        let layers = self.model.architecture().layers;
+        if layer >= layers {
+            return Err(Error::Argument {
+                what: "layer",
+                expected: format!("below {layers}"),
+                found: layer.to_string(),
+            });
+        }
+        self.keep_ahead(0);
+        let Some(last) = self.tokens.len().checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let rest = self.tokens.split_off(last);
+        let outcome = self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
+        self.state.truncate(last);
+        self.tokens.extend(&rest);
+        outcome?;
+        let answer = self.state.forward(&rest, Ask::Attention(layer))?;
+        Ok(answer.into_attention())
+    }
+
     fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
         self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
         let before = self.tokens.len();

@@ -237,6 +237,31 @@ fn forward_is_the_same_in_one_batch_or_after_a_rollback() {
 }
 
 #[test]
+fn looking_at_attention_changes_nothing() {
+    let model = model();
+    let heads = model.architecture().heads.query;
+    let tokens: Vec<u32> = (5..105).collect();
+    let mut session = model.session().unwrap();
+    assert_eq!(session.attention(0).unwrap(), []);
+    session.forward(&tokens, Want::Nothing).unwrap();
+    for layer in 0..model.architecture().layers {
+        let weights = session.attention(layer).unwrap();
+        assert_eq!(weights.len(), heads * tokens.len());
+        for head in weights.chunks_exact(tokens.len()) {
+            let sum: f32 = head.iter().sum();
+            assert!((sum - 1.0).abs() < 1e-5, "layer {layer}: {sum}");
+            assert!(head.iter().all(|weight| (0.0..=1.0).contains(weight)));
+        }
+    }
+    assert!(session.attention(model.architecture().layers).is_err());
+    assert_eq!(session.tokens(), tokens);
+    let mut other = model.session().unwrap();
+    other.forward(&tokens, Want::Nothing).unwrap();
+    let logits = |session: &mut bitnet::Session| session.forward(&[7], Want::Last).unwrap();
+    assert_eq!(logits(&mut session), logits(&mut other));
+}
+
+#[test]
 fn a_closed_session_has_returned_every_byte() {
     let model = model();
     let held = || {

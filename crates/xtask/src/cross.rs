@@ -19,6 +19,9 @@ use sweep::{Models, Sweep, Work};
 /// CPUs that qemu emulates: all extensions, dot products without matrix products, neither.
 const CPUS: [&str; 3] = ["max", "neoverse-n1", "cortex-a72"];
 
+/// The profile that everything for other targets is built in.
+const PROFILE: &str = "cross";
+
 /// Where Debian keeps the C library of the other architecture.
 const AARCH64_ROOT: &str = "/usr/aarch64-linux-gnu";
 
@@ -54,7 +57,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// The command and `bitnet-digest` for this machine; returns their folder. They come with all that the unit tests build:
 /// after those nothing is left to do, while any other choice of packages would compile half of it with other features.
-fn build_host() -> Result<PathBuf> {
+pub(crate) fn build_host() -> Result<PathBuf> {
     carry_out(cargo_with(&[
         "test",
         "--workspace",
@@ -72,13 +75,14 @@ fn build_wasm() -> Result<Vec<Sweep>> {
         ("simd128", "+simd128", &[][..]),
         ("relaxed", "+simd128,+relaxed-simd", relaxed_flags()),
     ] {
-        let mut build = Target::Wasm.cargo(&["rustc", "--package=bitnet-digest", "--lib"])?;
+        let mut build =
+            Target::Wasm.cargo(PROFILE, &["rustc", "--package=bitnet-digest", "--lib"])?;
         build.args(["--crate-type", "cdylib"]).env(
             "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
             format!("-Ctarget-feature={features}"),
         );
         carry_out(build)?;
-        let built = Target::Wasm.built()?.join("bitnet_digest.wasm");
+        let built = Target::Wasm.built(PROFILE)?.join("bitnet_digest.wasm");
         // The other build would overwrite it.
         let module = built.with_file_name(format!("bitnet_digest_{name}.wasm"));
         std::fs::copy(&built, &module)
@@ -112,12 +116,11 @@ fn relaxed_flags() -> &'static [&'static str] {
 
 /// `bitnet-digest` for aarch64, on every emulated CPU.
 fn build_aarch64() -> Result<Vec<Sweep>> {
-    carry_out(Target::Aarch64.cargo(&[
-        "build",
-        "--package=bitnet-digest",
-        "--bin=bitnet-digest",
-    ])?)?;
-    let digest = Target::Aarch64.built()?.join("bitnet-digest");
+    carry_out(Target::Aarch64.cargo(
+        PROFILE,
+        &["build", "--package=bitnet-digest", "--bin=bitnet-digest"],
+    )?)?;
+    let digest = Target::Aarch64.built(PROFILE)?.join("bitnet-digest");
     let sweep = |cpu: &&str| {
         let mut command: Vec<_> = emulator(cpu).into_iter().map(Into::into).collect();
         command.push(digest.clone().into());
@@ -143,14 +146,17 @@ fn emulator(cpu: &str) -> Vec<&str> {
 /// The tests that compare kernels and codecs with their references, on the emulated CPU that has every extension: they
 /// run all kernel sets there are. On the other CPUs it is the choice among them that differs, which the digests show.
 fn test_kernels() -> Result<()> {
-    let mut test = Target::Aarch64.cargo(&[
-        "test",
-        "--quiet",
-        "--package=bitnet-quant",
-        "--package=bitnet-core",
-        "--lib",
-        "--test=agreement",
-    ])?;
+    let mut test = Target::Aarch64.cargo(
+        PROFILE,
+        &[
+            "test",
+            "--quiet",
+            "--package=bitnet-quant",
+            "--package=bitnet-core",
+            "--lib",
+            "--test=agreement",
+        ],
+    )?;
     test.env(
         "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
         emulator(CPUS[0]).join(" "),

@@ -1,7 +1,7 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
-//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `validate`,
-//! `bench-peers`, `profile` and `kernels` measure and write a report.
+//! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-web`, `profile` and `kernels` measure and write a report.
 
 mod cross;
 mod kernels;
@@ -14,6 +14,7 @@ mod requirement;
 mod suite;
 mod target;
 mod validate;
+mod web;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -36,10 +37,14 @@ enum Chore {
     Setup,
     /// Run the test suite: every part, or only those named
     Test(suite::Selection),
+    /// Build the demo site for browsers and serve it: prints its address
+    Web(web::Serving),
     /// Measure the project's targets: prints a table and writes benches/report
     Validate(validate::Measurement),
     /// Measure llama.cpp and candle beside ours on the same models: prints tables and writes benches/report
     BenchPeers(peers::Measurement),
+    /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
+    BenchWeb(web::bench::Measurement),
     /// Show where the time of decode and prefill goes: prints tables and writes benches/report
     Profile(profile::Measurement),
     /// Compare every kernel with the machine's limits on the shapes of a real model: prints tables and writes benches/report
@@ -50,8 +55,10 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Setup => requirement::install(&suite::Part::ALL),
         Chore::Test(selection) => test(&selection),
+        Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
+        Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),
         Chore::Kernels(measurement) => kernels::run(&measurement),
     };

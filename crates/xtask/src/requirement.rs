@@ -1,4 +1,5 @@
-//! What the parts of the test suite need beyond a Rust compiler, and how it is installed: by rustup, or as Debian packages.
+//! What the parts of the test suite need beyond a Rust compiler, and how it is installed: by rustup, cargo and npm,
+//! or as Debian packages.
 //!
 //! A requirement can tell whether it is met and, if not, meet it. Each [`Part`] lists its own, so that running one part
 //! never installs what only another needs.
@@ -6,6 +7,7 @@
 use crate::race;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
+use crate::web::tools;
 use anyhow::{Context, Result, bail};
 use std::process::{Command, Stdio};
 
@@ -29,6 +31,16 @@ pub(crate) enum Requirement {
     Qemu,
     /// node, which runs WebAssembly.
     Node,
+    /// The sources of the standard library, which is built anew for WebAssembly with threads.
+    Source,
+    /// The program that writes the JavaScript around a WebAssembly module.
+    WasmBindgen,
+    /// The npm packages that the browser's side is built and tested with.
+    NpmPackages,
+    /// A browser.
+    Chromium,
+    /// The program that drives it.
+    Chromedriver,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -54,6 +66,11 @@ impl Requirement {
             Self::Aarch64Linker => target::LINKER,
             Self::Qemu => "qemu-aarch64",
             Self::Node => "node",
+            Self::Source => "rust-src",
+            Self::WasmBindgen => "wasm-bindgen",
+            Self::NpmPackages => "web/node_modules",
+            Self::Chromium => "chromium",
+            Self::Chromedriver => "chromedriver",
         }
     }
 
@@ -67,12 +84,26 @@ impl Requirement {
             Self::Aarch64Linker => target::linker_is_installed(),
             Self::Qemu => target::qemu_is_installed(),
             Self::Node => target::node_version().is_some_and(|version| version >= NODE),
+            Self::Source => Target::Wasm.has_source(),
+            Self::WasmBindgen => tools::wasm_bindgen_is_installed(),
+            Self::NpmPackages => tools::npm_packages_are_installed(),
+            Self::Chromium => tools::chromium().is_some(),
+            Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
         }
     }
 
     fn meet(self) -> Result<()> {
         match self {
-            Self::Component { .. } | Self::LibrarySource => add_component(self.name()),
+            Self::Component { .. } | Self::LibrarySource | Self::Source => {
+                add_component(self.name())
+            }
+            Self::WasmBindgen => tools::install_wasm_bindgen(),
+            Self::NpmPackages => tools::install_npm_packages(),
+            Self::Chromedriver => apt_install(&["chromium-driver"], tools::CHROMEDRIVER),
+            Self::Chromium => apt_install(
+                &["chromium"],
+                "Chromium, or its path in the variable CHROMIUM",
+            ),
             Self::Library(target) => target.install(),
             Self::Aarch64Linker => apt_install(
                 &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
@@ -85,7 +116,7 @@ impl Requirement {
                     None => "found none".to_owned(),
                 };
                 let wanted = format!("node {NODE} or later ({found}; https://nodejs.org)");
-                apt_install(&["nodejs"], &wanted)?;
+                apt_install(&["nodejs", "npm"], &wanted)?;
                 if !self.is_met() {
                     bail!("the distribution's node is too old: install {wanted}");
                 }
@@ -157,10 +188,15 @@ pub(crate) fn apt_script(script: &str, what: &str) -> Result<()> {
 
 /// Meets every requirement of `parts` and says what was found or done.
 pub(crate) fn install(parts: &[Part]) -> Result<()> {
+    install_all(parts.iter().flat_map(|part| part.requirements()).copied())
+}
+
+/// Meets all of `requirements` and says what was found or done.
+pub(crate) fn install_all(requirements: impl IntoIterator<Item = Requirement>) -> Result<()> {
     let mut needed: Vec<Requirement> = Vec::new();
-    for requirement in parts.iter().flat_map(|part| part.requirements()) {
-        if !needed.contains(requirement) {
-            needed.push(*requirement);
+    for requirement in requirements {
+        if !needed.contains(&requirement) {
+            needed.push(requirement);
         }
     }
     let mut present = Vec::new();

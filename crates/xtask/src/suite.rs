@@ -5,6 +5,7 @@ use crate::program::finish;
 use crate::race;
 use crate::requirement::{Requirement, succeeds};
 use crate::target::Target;
+use crate::web;
 use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
@@ -36,6 +37,9 @@ pub(crate) struct Selection {
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
+    /// The npm package and the demo site in Chromium
+    #[arg(long)]
+    web: bool,
 }
 
 impl Selection {
@@ -51,6 +55,7 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Cross => self.cross,
+                Part::Web => self.web,
             })
             .collect();
         if chosen.is_empty() {
@@ -78,11 +83,13 @@ pub(crate) enum Part {
     Race,
     /// The same bits on every target and kernel set.
     Cross,
+    /// The npm package and the site, in a browser.
+    Web,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -90,6 +97,7 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Cross,
+        Self::Web,
     ];
 
     fn name(self) -> &'static str {
@@ -101,6 +109,7 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Cross => "cross",
+            Self::Web => "web",
         }
     }
 
@@ -118,12 +127,13 @@ impl Part {
                 Requirement::Aarch64Linker,
                 Requirement::Qemu,
             ],
+            Self::Web => &web::REQUIREMENTS,
             // qemu emulates single programs on Linux only.
             Self::Cross => &[Requirement::Library(Target::Wasm), Requirement::Node],
         }
     }
 
-    /// The commands of this part, run one after the other; the race and cross tests are more than commands.
+    /// The commands of this part, run one after the other; the last three are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -164,7 +174,7 @@ impl Part {
                 "--all-features",
                 "--doc",
             ])],
-            Self::Race | Self::Cross => Vec::new(),
+            Self::Race | Self::Cross | Self::Web => Vec::new(),
         }
     }
 
@@ -173,6 +183,7 @@ impl Part {
         match self {
             Self::Race => race::run(),
             Self::Cross => cross::run(),
+            Self::Web => web::test(),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Targets that the cross tests build for, and the compiler that can: the one in use, or else the distribution's.
+//! Targets that this repository builds for besides the machine's own, and the compiler that can: the one in use, or else the distribution's.
 
 use crate::program::target_folder;
 use crate::requirement::{apt_script, succeeds};
@@ -8,12 +8,12 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// A target of the cross tests.
+/// A target besides the machine's own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     /// `aarch64-unknown-linux-gnu`, run by qemu-user.
     Aarch64,
-    /// `wasm32-unknown-unknown`, run by node.
+    /// `wasm32-unknown-unknown`, run by node and by browsers.
     Wasm,
 }
 
@@ -77,11 +77,11 @@ impl Target {
         Ok(())
     }
 
-    /// A cargo command in the workspace root that builds for this target.
+    /// A cargo command in the workspace root that builds for this target in `profile`.
     ///
     /// # Errors
     /// If there is no compiler for it.
-    pub(crate) fn cargo(self, arguments: &[&str]) -> Result<Command> {
+    pub(crate) fn cargo(self, profile: &str, arguments: &[&str]) -> Result<Command> {
         let triple = self.triple();
         let Some(toolchain) = self.toolchain() else {
             bail!("no compiler here has a standard library for {triple}: cargo xtask setup");
@@ -99,18 +99,43 @@ impl Target {
             }
         };
         command.current_dir(workspace()).args(arguments);
-        command.args(["--target", triple, "--profile", "cross", "--target-dir"]);
-        command.arg(toolchain.folder()?);
+        command.args(["--target", triple, "--profile", profile]);
+        command.env("CARGO_TARGET_DIR", toolchain.folder()?);
         if self == Self::Aarch64 && !cfg!(target_arch = "aarch64") {
             command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
         }
         Ok(command)
     }
 
+    /// The target folder that [`cargo`](Self::cargo) builds into.
+    pub(crate) fn folder(self) -> Result<PathBuf> {
+        self.toolchain().context("no compiler")?.folder()
+    }
+
     /// The folder of what [`cargo`](Self::cargo) built.
-    pub(crate) fn built(self) -> Result<PathBuf> {
-        let toolchain = self.toolchain().context("no compiler")?;
-        Ok(toolchain.folder()?.join(self.triple()).join("cross"))
+    pub(crate) fn built(self, profile: &str) -> Result<PathBuf> {
+        Ok(self.folder()?.join(self.triple()).join(profile))
+    }
+
+    /// Whether the sources of the standard library are there, so that it can be built with other features.
+    pub(crate) fn has_source(self) -> bool {
+        let Some(toolchain) = self.toolchain() else {
+            return false;
+        };
+        let rustc = match toolchain {
+            Toolchain::Own => std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()),
+            Toolchain::System => "/usr/bin/rustc".into(),
+        };
+        let said = Command::new(rustc)
+            .current_dir(workspace())
+            .args(["--print", "sysroot"])
+            .output();
+        said.is_ok_and(|said| {
+            let root = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+            Path::new(&root)
+                .join("lib/rustlib/src/rust/library/std/Cargo.toml")
+                .exists()
+        })
     }
 
     fn toolchain(self) -> Option<Toolchain> {

@@ -3,6 +3,7 @@
 //! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
 //! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
 
+mod attention_weights;
 mod cache;
 mod columns;
 mod dense;
@@ -165,6 +166,14 @@ impl CpuBackend {
             repacks_base3: repack::REPACKS_BASE3,
             pool,
         })
+    }
+
+    /// The same backend on the caller's thread and those of `helpers`, for hosts where threads are not started as
+    /// [`new`](Self::new) does it. Results stay the same bits.
+    #[must_use]
+    pub fn with_helpers(mut self, helpers: rayon::ThreadPool) -> Self {
+        self.threads = Threads::with_helpers(helpers);
+        self
     }
 
     /// The same backend, changing its ways at other sizes. Results stay the same bits.
@@ -491,6 +500,10 @@ impl Backend for CpuBackend {
                 Ok(())
             })?;
         Ok(out)
+    }
+
+    fn attention_weights(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {
+        attention_weights::of_last(q, cache, layer)
     }
 
     fn gate_norm_quantize(

@@ -41,6 +41,15 @@ impl Threads {
         Ok(Self { team, count })
     }
 
+    /// The caller's thread and those of a pool that was made elsewhere.
+    pub(crate) fn with_helpers(helpers: rayon::ThreadPool) -> Self {
+        let count = helpers.current_num_threads() + 1;
+        Self {
+            team: Some(Team::new(helpers)),
+            count,
+        }
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count
     }

@@ -57,6 +57,9 @@ pub(crate) enum Ask<'a> {
     Logits(Want),
     /// The likeliest tokens after the last position.
     Top(Top<'a>),
+    /// What the heads of this layer attend to from the last position; what comes after that layer is not run, and the
+    /// positions do not become part of the state.
+    Attention(usize),
 }
 
 /// What follows a batch.
@@ -66,6 +69,8 @@ pub(crate) enum Answer {
     Logits(Vec<f32>),
     /// Those asked for.
     Top(Vec<Candidate>),
+    /// `[query heads, positions]`.
+    Attention(Vec<f32>),
 }
 
 impl Answer {
@@ -73,15 +78,23 @@ impl Answer {
     pub(crate) fn into_logits(self) -> Vec<f32> {
         match self {
             Self::Logits(logits) => logits,
-            Self::Top(_) => Vec::new(),
+            Self::Top(_) | Self::Attention(_) => Vec::new(),
         }
     }
 
     /// The likeliest tokens, or none if they were not asked for.
     pub(crate) fn into_top(self) -> Vec<Candidate> {
         match self {
-            Self::Logits(_) => Vec::new(),
+            Self::Logits(_) | Self::Attention(_) => Vec::new(),
             Self::Top(top) => top,
+        }
+    }
+
+    /// The weights of attention, or none if they were not asked for.
+    pub(crate) fn into_attention(self) -> Vec<f32> {
+        match self {
+            Self::Logits(_) | Self::Top(_) => Vec::new(),
+            Self::Attention(weights) => weights,
         }
     }
 }
@@ -113,6 +126,10 @@ impl<B: Backend> Transformer<B> {
             let [mut q, k, v] = products(backend, &a, [&layer.query, &layer.key, &layer.value])?;
             let head_norms = layer.head_norms.as_ref().map(|[q, k]| [norm(q), norm(k)]);
             backend.rope_append(&mut q, k, v, head_norms, &rotations, cache, index)?;
+            if matches!(ask, Ask::Attention(wanted) if wanted == index) {
+                let weights = backend.attention_weights(&q, cache, index)?;
+                return Ok(Answer::Attention(weights));
+            }
             let attention = backend.attention(&q, cache, index)?;
             let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
             let a = backend.norm_quantize(&attention, sub_norm, self.activations)?;
@@ -129,6 +146,8 @@ impl<B: Backend> Transformer<B> {
         let last = tokens.len().saturating_sub(1);
         let (norm, head) = (norm(&self.output_norm), self.head());
         let first = match ask {
+            // A layer that is not there.
+            Ask::Attention(_) => return Ok(Answer::Attention(Vec::new())),
             Ask::Logits(Want::Nothing) => return Ok(Answer::Logits(Vec::new())),
             Ask::Logits(Want::Last) => last,
             Ask::Logits(Want::All) => 0,
@@ -233,7 +252,11 @@ impl<B: Backend> State for BackendState<B> {
             .scope(|| transformer.forward(tokens, *len, cache, ask));
         match result {
             Ok(answer) => {
-                self.len += tokens.len();
+                if let Answer::Attention(_) = answer {
+                    self.truncate(self.len);
+                } else {
+                    self.len += tokens.len();
+                }
                 Ok(answer)
             }
             Err(error) => {

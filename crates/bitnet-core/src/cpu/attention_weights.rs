@@ -1,0 +1,59 @@
+//! How much each head attends to each position: what attention computes on its way and does not keep.
+//!
+//! For people to look at, once in a while: plain loops over the keys as the cache holds them,
+//! `[block][head][dim][POSITIONS]`.
+
+use super::{CpuCache, Rows, shape_error};
+use crate::math::exp;
+use crate::simd::{KeysValues, POSITIONS};
+use crate::{Error, Result};
+
+/// The weights of the last row of `q` in `layer`, `[query heads, positions]`: softmax(q·k / √dim).
+pub(super) fn of_last(q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {
+    let heads = cache.heads();
+    let width = heads.query * heads.dim;
+    if q.width != width {
+        return Err(shape_error("queries", width, q.width));
+    }
+    let keys_values = cache.layer(layer)?;
+    let Some(last) = q.values.chunks_exact(width).next_back() else {
+        return Err(Error::Shape {
+            what: "queries".into(),
+            expected: "at least one row".into(),
+            found: "none".into(),
+        });
+    };
+    let mut weights = Vec::with_capacity(heads.query * keys_values.positions);
+    for (query_head, query) in last.chunks_exact(heads.dim).enumerate() {
+        let head = KeysValues {
+            head: query_head / (heads.query / heads.kv),
+            ..keys_values
+        };
+        let start = weights.len();
+        weights.extend((0..head.positions).map(|position| score(query, &head, position)));
+        softmax(&mut weights[start..]);
+    }
+    Ok(weights)
+}
+
+/// q·k / √dim for one position.
+fn score(query: &[f32], keys_values: &KeysValues<'_>, position: usize) -> f32 {
+    let dim = keys_values.dim;
+    let (block, place) = (position / POSITIONS, position % POSITIONS);
+    let first = (block * keys_values.heads + keys_values.head) * dim * POSITIONS + place;
+    let key = keys_values.keys[first..].iter().step_by(POSITIONS);
+    let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+    product / (dim as f32).sqrt()
+}
+
+fn softmax(scores: &mut [f32]) {
+    let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut sum = 0.0;
+    for score in scores.iter_mut() {
+        *score = exp(*score - largest);
+        sum += *score;
+    }
+    for score in scores {
+        *score /= sum;
+    }
+}

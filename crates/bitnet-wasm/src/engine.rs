@@ -1,0 +1,304 @@
+//! An open model with its one session, driven step by step.
+//!
+//! ```text
+//! idle ──begin(tokens)──► reading the prompt ──prefill()… ──► writing ──step()… ──► idle
+//! ```
+//!
+//! Every call does a bounded piece of work and returns, so that the Worker can look for messages in between. What the session already
+//! holds of a prompt is not run again.
+
+use crate::failure::{Failure, Result, thrown};
+use crate::landing::Landing;
+use crate::options::{self, Generate, Open};
+use crate::report::{Info, Outcome, json};
+use bitnet::file::ModelFile;
+use bitnet::tokenizer::EncodeOptions;
+use bitnet::{ChatMessage, GenerateOptions, Generation, Model, Session, Want};
+use bitnet_core::cpu::CpuBackend;
+use self_cell::{MutBorrow, self_cell};
+use sha2::{Digest, Sha256};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+self_cell! {
+    /// A generation and the session that it runs in.
+    struct Writing {
+        owner: MutBorrow<Session>,
+        #[not_covariant]
+        dependent: Generation,
+    }
+}
+
+/// What the session is doing.
+enum Phase {
+    Idle(Session),
+    /// Reading a prompt: these tokens of it have yet to run.
+    Reading(Session, Vec<u32>, GenerateOptions),
+    Writing(Writing),
+    /// Only while one phase becomes another.
+    Between,
+}
+
+impl Phase {
+    /// The session, whatever it was doing.
+    fn into_session(self) -> Option<Session> {
+        match self {
+            Self::Idle(session) | Self::Reading(session, ..) => Some(session),
+            Self::Writing(writing) => Some(writing.into_owner().into_inner()),
+            Self::Between => None,
+        }
+    }
+}
+
+/// An open model.
+#[wasm_bindgen]
+pub struct Engine {
+    pub(crate) model: Model,
+    pub(crate) file: ModelFile,
+    threads: usize,
+    phase: Phase,
+}
+
+#[wasm_bindgen]
+impl Engine {
+    /// Opens the file that has landed. `options` is a JSON object with `contextLength`, `i2sLayout` and `activations`, all optional.
+    ///
+    /// # Errors
+    /// If the file is incomplete, breaks its format, or is no model that this runtime runs; if memory is short.
+    pub fn open(landing: Landing, options: &str) -> Result<Engine> {
+        let options = options::parse::<Open>("options", options)?.resolve()?;
+        let (name, bytes) = landing.finish()?;
+        let backend =
+            CpuBackend::new(options.threads, options.isa).map_err(|error| thrown(error.into()))?;
+        #[cfg(target_feature = "atomics")]
+        let backend = match crate::threads::take_helpers() {
+            Some(helpers) => backend.with_helpers(helpers),
+            None => backend,
+        };
+        let threads = backend.threads();
+        let file = ModelFile::parse(name, bytes).map_err(thrown)?;
+        let model = Model::from_file_on(&file, backend, &options, |_, _| ()).map_err(thrown)?;
+        let session = model.session().map_err(thrown)?;
+        Ok(Self {
+            model,
+            file,
+            threads,
+            phase: Phase::Idle(session),
+        })
+    }
+
+    /// What the model is and how it runs, as JSON.
+    pub fn info(&self) -> String {
+        json(&Info::of(&self.model, self.threads))
+    }
+
+    /// The ids of `text`. With `special`, the spelling of control tokens stands for them; with `begin`, the model's beginning-of-text
+    /// token comes first if the model wants one.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text.
+    pub fn tokenize(&self, text: &str, special: bool, begin: bool) -> Result<Vec<u32>> {
+        let tokenizer = self.model.tokenizer();
+        let options = EncodeOptions {
+            add_bos: begin && tokenizer.add_bos(),
+            parse_special: special,
+        };
+        tokenizer.encode(text, options).map_err(thrown)
+    }
+
+    /// The text of `tokens`.
+    pub fn detokenize(&self, tokens: &[u32]) -> String {
+        self.model.tokenizer().decode(tokens)
+    }
+
+    /// The prompt for a conversation, as ids up to where the answer begins. `messages` is a JSON array of `{role, content}`.
+    ///
+    /// # Errors
+    /// If the model has no chat template, or the template refuses the messages.
+    #[wasm_bindgen(js_name = chatTokens)]
+    pub fn chat_tokens(&self, messages: &str) -> Result<Vec<u32>> {
+        let messages: Vec<ChatMessage> = options::parse("messages", messages)?;
+        let Some(template) = self.model.chat_template() else {
+            return Err(Failure {
+                code: "template",
+                message: format!("{} has no chat template: use generate", self.model.name()),
+                tensor: None,
+            }
+            .into());
+        };
+        template
+            .render_tokens(&messages, self.model.tokenizer())
+            .map_err(thrown)
+    }
+
+    /// Begins a generation from `tokens`, the whole context; ends the one under way. Returns how many of them the session already
+    /// holds, which do not run again. `options` is a JSON object.
+    ///
+    /// # Errors
+    /// If an option is unknown or out of range, or there are no tokens.
+    pub fn begin(&mut self, tokens: Vec<u32>, options: &str) -> Result<usize> {
+        let options: GenerateOptions = options::parse::<Generate>("options", options)?.into();
+        options.sampling.validate().map_err(thrown)?;
+        if tokens.is_empty() {
+            return Err(
+                Failure::argument("prompt: expected at least one token, found none").into(),
+            );
+        }
+        let mut session = self.take_session()?;
+        let held = session
+            .tokens()
+            .iter()
+            .zip(&tokens)
+            .take_while(|(a, b)| a == b)
+            .count();
+        // At least the last token runs again: what follows starts from its logits.
+        let held = held.min(tokens.len() - 1);
+        session.truncate(held);
+        self.phase = Phase::Reading(session, tokens[held..].to_vec(), options);
+        Ok(held)
+    }
+
+    /// Runs at most `most` tokens of the prompt. Returns how many have yet to run; with 0, `step` gives the text.
+    ///
+    /// # Errors
+    /// If the prompt does not fit the context, holds a token that is none, or memory is short.
+    pub fn prefill(&mut self, most: usize) -> Result<usize> {
+        let (mut session, mut rest, options) =
+            match std::mem::replace(&mut self.phase, Phase::Between) {
+                Phase::Reading(session, rest, options) => (session, rest, options),
+                other => {
+                    self.phase = other;
+                    return Ok(0);
+                }
+            };
+        let room = self.model.context().saturating_sub(session.tokens().len());
+        if rest.len() > room {
+            let full = bitnet::Error::ContextFull {
+                capacity: self.model.context(),
+                used: session.tokens().len(),
+                wanted: rest.len(),
+            };
+            self.phase = Phase::Idle(session);
+            return Err(thrown(full));
+        }
+        if rest.len() > most.max(1) {
+            let later = rest.split_off(most.max(1));
+            let outcome = session.forward(&rest, Want::Nothing);
+            let left = later.len();
+            return match outcome {
+                Ok(_) => {
+                    self.phase = Phase::Reading(session, later, options);
+                    Ok(left)
+                }
+                Err(error) => {
+                    self.phase = Phase::Idle(session);
+                    Err(thrown(error))
+                }
+            };
+        }
+        let begun = Writing::try_new_or_recover(MutBorrow::new(session), |session| {
+            let mut generation = session.borrow_mut().generate_tokens(&rest, &options)?;
+            generation.prefill(|_, _| ())?;
+            Ok(generation)
+        });
+        match begun {
+            Ok(writing) => {
+                self.phase = Phase::Writing(writing);
+                Ok(0)
+            }
+            Err((session, error)) => {
+                self.phase = Phase::Idle(session.into_inner());
+                Err(thrown(error))
+            }
+        }
+    }
+
+    /// The next piece of text, of one token or more; nothing at the end.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn step(&mut self) -> Result<Option<String>> {
+        match &mut self.phase {
+            Phase::Writing(writing) => writing
+                .with_dependent_mut(|_, generation| generation.next())
+                .transpose()
+                .map_err(thrown),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a generation has ended by itself, and what it took, as JSON; nothing if none was begun.
+    pub fn outcome(&self) -> Option<String> {
+        match &self.phase {
+            Phase::Writing(writing) => {
+                Some(writing.with_dependent(|_, generation| json(&Outcome::of(generation))))
+            }
+            _ => None,
+        }
+    }
+
+    /// Ends the generation under way. What it has run stays in the session.
+    ///
+    /// # Errors
+    /// If memory for a session is short, where an earlier failure lost it.
+    pub fn end(&mut self) -> Result<()> {
+        let session = self.take_session()?;
+        self.phase = Phase::Idle(session);
+        Ok(())
+    }
+
+    /// The tokens of the session, prompt and generated.
+    pub fn tokens(&self) -> Vec<u32> {
+        match &self.phase {
+            Phase::Idle(session) | Phase::Reading(session, ..) => session.tokens().to_vec(),
+            Phase::Writing(writing) => {
+                writing.with_dependent(|_, generation| generation.session().tokens().to_vec())
+            }
+            Phase::Between => Vec::new(),
+        }
+    }
+
+    /// Bytes of keys and values that the session holds.
+    #[wasm_bindgen(js_name = cacheBytes)]
+    pub fn cache_bytes(&self) -> f64 {
+        let bytes = match &self.phase {
+            Phase::Idle(session) | Phase::Reading(session, ..) => session.cache_bytes(),
+            Phase::Writing(writing) => {
+                writing.with_dependent(|_, generation| generation.session().cache_bytes())
+            }
+            Phase::Between => 0,
+        };
+        bytes as f64
+    }
+
+    /// SHA-256 of the little-endian bits of the logits of all positions of `tokens`, `batch` of them run at once: the same on
+    /// every machine and build, as `bitnet logits --digest` prints it. In a session of its own.
+    ///
+    /// # Errors
+    /// If a token is none, or they do not fit the context.
+    #[wasm_bindgen(js_name = logitsDigest)]
+    pub fn logits_digest(&self, tokens: Vec<u32>, batch: usize) -> Result<String> {
+        let mut session = self.model.session().map_err(thrown)?;
+        let mut hash = Sha256::new();
+        for piece in tokens.chunks(batch.max(1)) {
+            for value in session.forward(piece, Want::All).map_err(thrown)? {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        Ok(crate::hasher::hex(hash))
+    }
+}
+
+impl Engine {
+    /// The session, out of whatever it was doing.
+    pub(crate) fn take_session(&mut self) -> Result<Session> {
+        match std::mem::replace(&mut self.phase, Phase::Between).into_session() {
+            Some(session) => Ok(session),
+            None => self.model.session().map_err(thrown),
+        }
+    }
+
+    /// Takes the session back, which then does nothing.
+    pub(crate) fn give_session(&mut self, session: Session) {
+        self.phase = Phase::Idle(session);
+    }
+}

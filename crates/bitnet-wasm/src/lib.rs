@@ -1,0 +1,60 @@
+//! BitNet-Rust for the browser: a thin skin of wasm-bindgen over the crate `bitnet`.
+//!
+//! One WebAssembly instance, in a Worker of its own, holds one model. The Worker hands the file over in pieces
+//! ([`Landing`]), opens it ([`Engine`]), and then asks for one piece of text after another: no call goes back to JavaScript
+//! while tokens are computed. Options and reports are JSON, once for each generation; text is the only thing that crosses
+//! for each token. Ending the Worker gives all memory back.
+//!
+//! | piece | what it is |
+//! | --- | --- |
+//! | [`Landing`] | memory that a model file is written into, chunk by chunk, where it then stays |
+//! | [`Engine`] | an open model, its one session, and the generation under way |
+//! | [`Hasher`] | SHA-256 in pieces, which browsers do not have |
+//! | `threads` | threads for rayon, run by Workers (only in builds with shared memory) |
+
+mod engine;
+mod failure;
+mod hasher;
+mod inspect;
+mod landing;
+mod options;
+mod report;
+#[cfg(target_feature = "atomics")]
+mod threads;
+
+pub use engine::Engine;
+pub use hasher::Hasher;
+pub use landing::Landing;
+
+use wasm_bindgen::prelude::wasm_bindgen;
+
+#[wasm_bindgen]
+extern "C" {
+    #[wasm_bindgen(js_namespace = console, js_name = error)]
+    fn console_error(message: &str);
+}
+
+/// Runs when the module has been instantiated: faults of the program then say on the console where they are, before the
+/// browser says that an unreachable instruction was reached.
+#[cfg(target_family = "wasm")]
+#[wasm_bindgen(start)]
+pub fn start() {
+    std::panic::set_hook(Box::new(|info| console_error(&info.to_string())));
+}
+
+/// The kernels that this build has: `simd128` or `relaxed`.
+#[wasm_bindgen]
+pub fn isa() -> String {
+    bitnet::Isa::best().name().to_owned()
+}
+
+/// Bytes of this instance's memory, used or not.
+#[wasm_bindgen(js_name = memoryBytes)]
+pub fn memory_bytes() -> f64 {
+    const PAGE: usize = 1 << 16;
+    #[cfg(target_family = "wasm")]
+    let pages = core::arch::wasm32::memory_size::<0>();
+    #[cfg(not(target_family = "wasm"))]
+    let pages = 0_usize;
+    (pages as f64) * (PAGE as f64)
+}

@@ -1,0 +1,123 @@
+//! What JavaScript asks for, as JSON: every key is known and checked, and those left out have the library's defaults.
+
+use crate::failure::Failure;
+use bitnet::{Activations, GenerateOptions, I2sLayout, ModelOptions, SamplingOptions, Speculation};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Reads JSON; `what` is what errors call it.
+pub(crate) fn parse<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Failure> {
+    serde_json::from_str(json).map_err(|error| Failure::argument(format!("{what}: {error}")))
+}
+
+/// How to open a model.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Open {
+    /// Positions of the session.
+    context_length: Option<usize>,
+    /// `a` or `b`.
+    i2s_layout: Option<String>,
+    /// `int8` or `f32`.
+    activations: Option<String>,
+}
+
+impl Open {
+    /// For the library, which runs on the threads that there are.
+    pub(crate) fn resolve(self) -> Result<ModelOptions, Failure> {
+        let choice = |key: &str, expected: &str, found: &str| {
+            Failure::argument(format!("{key}: expected {expected}, found {found:?}"))
+        };
+        Ok(ModelOptions {
+            threads: Some(1),
+            context: self.context_length,
+            i2s_layout: match self.i2s_layout.as_deref() {
+                None | Some("a") => I2sLayout::A,
+                Some("b") => I2sLayout::B,
+                Some(other) => return Err(choice("i2sLayout", "\"a\" or \"b\"", other)),
+            },
+            activations: match self.activations.as_deref() {
+                None | Some("int8") => Activations::Int8,
+                Some("f32") => Activations::F32,
+                Some(other) => return Err(choice("activations", "\"int8\" or \"f32\"", other)),
+            },
+            ..ModelOptions::default()
+        })
+    }
+}
+
+/// How to generate.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct Generate {
+    max_tokens: Option<usize>,
+    temperature: Option<f32>,
+    top_k: Option<usize>,
+    top_p: Option<f32>,
+    min_p: Option<f32>,
+    repetition_penalty: Option<f32>,
+    repetition_window: Option<usize>,
+    seed: Option<u64>,
+    stop: Vec<String>,
+    ignore_end: bool,
+    /// Whether drafts from earlier tokens are tried; if absent, where they may help.
+    speculate: Option<bool>,
+}
+
+impl From<Generate> for GenerateOptions {
+    fn from(asked: Generate) -> Self {
+        let (plain, sampling) = (Self::default(), SamplingOptions::default());
+        Self {
+            max_tokens: asked.max_tokens.unwrap_or(plain.max_tokens),
+            sampling: SamplingOptions {
+                repetition_penalty: asked
+                    .repetition_penalty
+                    .unwrap_or(sampling.repetition_penalty),
+                repetition_window: asked
+                    .repetition_window
+                    .unwrap_or(sampling.repetition_window),
+                top_k: asked.top_k.unwrap_or(sampling.top_k),
+                top_p: asked.top_p.unwrap_or(sampling.top_p),
+                min_p: asked.min_p.unwrap_or(sampling.min_p),
+                temperature: asked.temperature.unwrap_or(sampling.temperature),
+                seed: asked.seed.unwrap_or(sampling.seed),
+            },
+            stop: asked.stop,
+            stop_at_end: !asked.ignore_end,
+            speculation: match asked.speculate {
+                None => Speculation::Auto,
+                Some(true) => Speculation::Ngram,
+                Some(false) => Speculation::Off,
+            },
+            ..plain
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn left_out_is_default_and_unknown_is_refused() {
+        let options: GenerateOptions = parse::<Generate>("options", "{}").unwrap().into();
+        assert_eq!(options.sampling, SamplingOptions::default());
+        let options: GenerateOptions = parse::<Generate>("options", r#"{"topK":3,"seed":9}"#)
+            .unwrap()
+            .into();
+        assert_eq!((options.sampling.top_k, options.sampling.seed), (3, 9));
+        let failure = parse::<Generate>("options", r#"{"topq":3}"#).unwrap_err();
+        assert_eq!(failure.code, "argument");
+        assert!(failure.message.contains("topq"), "{}", failure.message);
+    }
+
+    #[test]
+    fn choices_name_what_there_is() {
+        let open: Open = parse("options", r#"{"i2sLayout":"c"}"#).unwrap();
+        let failure = open.resolve().unwrap_err();
+        assert_eq!(
+            failure.message,
+            "i2sLayout: expected \"a\" or \"b\", found \"c\""
+        );
+    }
+}

@@ -1,0 +1,76 @@
+//! `cargo xtask bench-web`: bitnet-web beside wllama in the same Chromium, on files of the 125m and 700m shapes.
+
+use super::{build, tools, web};
+use crate::program::{self, file_name, target_folder};
+use crate::requirement;
+use crate::suite::{carry_out, workspace};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::process::Command;
+
+/// What to measure.
+#[derive(Args)]
+pub(crate) struct Measurement {
+    /// Turns of either program on every file
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Only the files whose name has this in it: 125m, 700m, tq1_0, tq2_0
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+/// Shapes × types of the files: what both programs run.
+const FILES: [(&str, &str); 4] = [
+    ("125m", "tq2_0"),
+    ("125m", "tq1_0"),
+    ("700m", "tq2_0"),
+    ("700m", "tq1_0"),
+];
+
+/// Builds what is measured, writes the files where they are missing, and runs the comparison, which writes
+/// `benches/report/web.md` and `web.svg`.
+pub(crate) fn run(measurement: &Measurement) -> Result<()> {
+    requirement::install_all(super::REQUIREMENTS)?;
+    build()?;
+    program::build()?;
+    let folder = target_folder()?.join("bench-web");
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    let bitnet = target_folder()?.join("release").join(file_name("bitnet"));
+    let mut files = Vec::new();
+    for (shape, kind) in FILES {
+        let name = format!("bitnet-{shape}-{kind}");
+        let wanted = measurement.only.as_ref();
+        if wanted.is_some_and(|only| !name.contains(&only.to_lowercase())) {
+            continue;
+        }
+        let path = folder.join(name + ".gguf");
+        if !path.exists() {
+            let mut synth = Command::new(&bitnet);
+            synth.args(["synth", "--shape", shape, "--type", kind]);
+            synth
+                .args(["--embedding", "q8_0", "--arch", "bitnet"])
+                .arg(&path);
+            carry_out(synth)?;
+        }
+        files.push(path);
+    }
+    if files.is_empty() {
+        bail!("no file has that in its name");
+    }
+    let Some(chromium) = tools::chromium() else {
+        bail!("there is no Chromium: cargo xtask setup");
+    };
+    let report = workspace().join("benches/report");
+    std::fs::create_dir_all(&report)
+        .with_context(|| format!("cannot create {}", report.display()))?;
+    let mut compare = Command::new("node");
+    compare
+        .current_dir(web())
+        .env("CHROMIUM", chromium)
+        .arg("bench/compare.mjs")
+        .arg(report.canonicalize().context("the report's folder")?)
+        .arg(measurement.rounds.max(1).to_string())
+        .args(files);
+    carry_out(compare)
+}

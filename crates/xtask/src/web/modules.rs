@@ -1,0 +1,143 @@
+//! The three builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
+
+use super::tools;
+use crate::suite::carry_out;
+use crate::target::Target;
+use anyhow::{Context, Result};
+use std::path::Path;
+
+/// The profile that they are built in.
+const PROFILE: &str = "web";
+
+/// One build.
+struct Build {
+    name: &'static str,
+    /// For rustc.
+    features: &'static str,
+    /// Whether memory is shared with threads; the standard library is then built anew.
+    threads: bool,
+}
+
+const BUILDS: [Build; 3] = [
+    Build {
+        name: "simd128",
+        features: "+simd128",
+        threads: false,
+    },
+    Build {
+        name: "relaxed",
+        features: "+simd128,+relaxed-simd",
+        threads: false,
+    },
+    Build {
+        name: "threads",
+        features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
+        threads: true,
+    },
+];
+
+/// What the linker is told for shared memory: it is made outside, may grow to 4 GiB, and each thread has its own statics.
+const SHARED: [&str; 7] = [
+    "--shared-memory",
+    "--import-memory",
+    "--max-memory=4294967296",
+    "--export=__wasm_init_tls",
+    "--export=__tls_size",
+    "--export=__tls_align",
+    "--export=__tls_base",
+];
+
+/// Builds all three into `out/NAME/bitnet.js` and `bitnet_bg.wasm`. What is up to date is left alone.
+pub(super) fn build(out: &Path) -> Result<()> {
+    for build in &BUILDS {
+        build.carry_out(&out.join(build.name))?;
+    }
+    Ok(())
+}
+
+impl Build {
+    fn carry_out(&self, out: &Path) -> Result<()> {
+        let arguments = ["build", "--package=bitnet-wasm", "--lib"];
+        let mut target_folder = Target::Wasm.folder()?;
+        let mut cargo = Target::Wasm.cargo(PROFILE, &arguments)?;
+        let mut flags = vec![format!("-Ctarget-feature={}", self.features)];
+        if self.threads {
+            flags.extend(SHARED.map(|flag| format!("-Clink-arg={flag}")));
+            // The distributed standard library was compiled for one thread.
+            cargo.arg("-Zbuild-std=std,panic_abort");
+            cargo.env("RUSTC_BOOTSTRAP", "1");
+            // Build scripts look at that variable: in one folder each build would undo the other's.
+            target_folder = target_folder.join("threads");
+        }
+        cargo.env(
+            "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
+            flags.join(" "),
+        );
+        cargo.env("CARGO_TARGET_DIR", &target_folder);
+        carry_out(cargo)?;
+
+        let built = target_folder
+            .join(Target::Wasm.triple())
+            .join(PROFILE)
+            .join("bitnet_wasm.wasm");
+        // What was made of it lies with it, and outlives the clone where that is arranged.
+        let made = built.with_file_name(format!("bitnet_wasm_{}", self.name));
+        self.finish(&built, &made)?;
+        std::fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        for file in ["bitnet.js", "bitnet.d.ts", MODULE] {
+            std::fs::copy(made.join(file), out.join(file))
+                .with_context(|| format!("cannot copy {file} to {}", out.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Makes JavaScript and an optimized module of `built` in the folder `made`, unless that was done with the same bytes.
+    fn finish(&self, built: &Path, made: &Path) -> Result<()> {
+        let bytes =
+            std::fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
+        let source = made.join("source.wasm");
+        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes) {
+            return Ok(());
+        }
+        std::fs::create_dir_all(made)
+            .with_context(|| format!("cannot create {}", made.display()))?;
+        let _ = std::fs::remove_file(&source);
+        let mut bindgen = tools::wasm_bindgen()?;
+        bindgen
+            .args(["--target", "web", "--out-name", "bitnet"])
+            // The Worker says where the module is.
+            .args(["--omit-default-module-path", "--remove-name-section"])
+            .arg("--out-dir")
+            .arg(made)
+            .arg(built);
+        carry_out(bindgen)?;
+        let module = made.join(MODULE);
+        let mut optimize = tools::npx("wasm-opt");
+        optimize
+            .args(["-O1", "--strip-debug", "--strip-producers"])
+            .args(FEATURES)
+            .arg("-o")
+            .arg(&module)
+            .arg(&module);
+        carry_out(optimize)?;
+        // Written last: what was broken off is done again.
+        std::fs::write(&source, bytes).with_context(|| format!("cannot write {}", source.display()))
+    }
+}
+
+/// The module's file.
+const MODULE: &str = "bitnet_bg.wasm";
+
+/// What the compiler may have used.
+const FEATURES: [&str; 10] = [
+    "--enable-simd",
+    "--enable-relaxed-simd",
+    "--enable-threads",
+    "--enable-bulk-memory",
+    "--enable-bulk-memory-opt",
+    "--enable-mutable-globals",
+    "--enable-nontrapping-float-to-int",
+    "--enable-reference-types",
+    "--enable-multivalue",
+    "--enable-sign-ext",
+];

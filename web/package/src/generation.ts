@@ -1,0 +1,173 @@
+// A text that is being written.
+
+import { BitNetError } from "./errors.js";
+import type { WireOutcome } from "./protocol.js";
+
+/** How to generate. What is left out has the library's default. */
+export interface GenerateOptions {
+  /** The most tokens to generate: 128. */
+  maxTokens?: number;
+  /** Divides the logits: below 1 sharper, above 1 flatter; 0 takes the likeliest token: 0.8. */
+  temperature?: number;
+  /** Keep so many of the likeliest tokens; 0 keeps all: 40. */
+  topK?: number;
+  /** Keep the likeliest tokens that together reach this probability; 1 keeps all: 0.95. */
+  topP?: number;
+  /** Drop tokens less likely than this fraction of the likeliest: 0. */
+  minP?: number;
+  /** Divides positive logits of recent tokens and multiplies negative ones; 1 does nothing: 1. */
+  repetitionPenalty?: number;
+  /** How many recent tokens the penalty looks at: 64. */
+  repetitionWindow?: number;
+  /** Where the random numbers start: the same seed gives the same text on every machine: 0. */
+  seed?: number;
+  /** Texts that end the generation; they are not part of the output. */
+  stop?: string | string[];
+  /** Go on after the model's own end: `false`. */
+  ignoreEnd?: boolean;
+  /** Try several tokens at once where the text repeats itself; the text is the same. By default where that helps. */
+  speculate?: boolean;
+  /** Ends the generation. What came before stays. */
+  signal?: AbortSignal;
+  /** Told how much of the prompt has been read. */
+  onPrefill?: (done: number, total: number) => void;
+}
+
+/** Why a text ended: the model's end token, a stop string, `maxTokens`, a full context, or an `AbortSignal`. */
+export type StopReason = WireOutcome["reason"];
+
+/** What a generation took. */
+export interface Timings {
+  /** Tokens of the prompt. */
+  promptTokens: number;
+  /** Of these, the ones that the model still knew from before. */
+  cachedTokens: number;
+  /** Time to read the others. */
+  promptMilliseconds: number;
+  /** From the call to the first piece of text. */
+  firstTokenMilliseconds: number;
+  /** Tokens generated, an end token included. */
+  generatedTokens: number;
+  /** From the first generated token to the last. */
+  decodeMilliseconds: number;
+  /** Prompt tokens read per second. */
+  promptRate: number;
+  /** Tokens generated per second. */
+  decodeRate: number;
+  /** Tokens that were drafted to be tried at once, and of these the ones that were right. */
+  draftedTokens: number;
+  acceptedTokens: number;
+}
+
+/** The options as the core wants them. */
+export function wireOptions(options: GenerateOptions): string {
+  const { signal: _, onPrefill: __, stop, ...rest } = options;
+  if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
+    throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
+  }
+  return JSON.stringify({ ...rest, stop: typeof stop === "string" ? [stop] : stop });
+}
+
+/**
+ * A text that is being written: iterate over its pieces, once. Leaving the loop ends the generation. `timings` and `reason` are there
+ * when it has ended.
+ */
+export class Generation implements AsyncIterable<string> {
+  readonly #begin = performance.now();
+  readonly #cancel: () => void;
+  readonly #pieces: string[] = [];
+  #first: number | undefined;
+  #count = 0;
+  #outcome: WireOutcome | undefined;
+  #error: unknown;
+  #ended = false;
+  #taken = false;
+  #wake: (() => void) | undefined;
+
+  /** @internal */
+  constructor(start: (onText: (text: string, pieces: number) => void) => Promise<WireOutcome>, cancel: () => void) {
+    this.#cancel = cancel;
+    start((text, pieces) => {
+      this.#first ??= performance.now();
+      this.#count += pieces;
+      if (text !== "") {
+        this.#pieces.push(text);
+      }
+      this.#wake?.();
+    })
+      .then(
+        (outcome) => (this.#outcome = outcome),
+        (error: unknown) => (this.#error = error),
+      )
+      .finally(() => {
+        this.#ended = true;
+        this.#wake?.();
+      });
+  }
+
+  /** Pieces of text so far, each of about a token; `timings` has the exact number. */
+  get pieces(): number {
+    return this.#count;
+  }
+
+  /** Why it ended; `undefined` while it runs. */
+  get reason(): StopReason | undefined {
+    return this.#outcome?.reason;
+  }
+
+  /** What it took; `undefined` while it runs. */
+  get timings(): Timings | undefined {
+    const outcome = this.#outcome;
+    if (outcome === undefined) {
+      return undefined;
+    }
+    const rate = (count: number, milliseconds: number) => (milliseconds > 0 && count > 0 ? (count * 1000) / milliseconds : 0);
+    return {
+      promptTokens: outcome.promptTokens,
+      cachedTokens: outcome.cachedTokens,
+      promptMilliseconds: outcome.promptMilliseconds,
+      firstTokenMilliseconds: (this.#first ?? performance.now()) - this.#begin,
+      generatedTokens: outcome.generatedTokens,
+      decodeMilliseconds: outcome.decodeMilliseconds,
+      promptRate: rate(outcome.promptTokens - outcome.cachedTokens, outcome.promptMilliseconds),
+      decodeRate: rate(outcome.generatedTokens - 1, outcome.decodeMilliseconds),
+      draftedTokens: outcome.draftedTokens,
+      acceptedTokens: outcome.acceptedTokens,
+    };
+  }
+
+  async *[Symbol.asyncIterator](): AsyncIterator<string> {
+    if (this.#taken) {
+      throw new BitNetError("argument", "a generation can be iterated over once");
+    }
+    this.#taken = true;
+    try {
+      for (;;) {
+        const pieces = this.#pieces.splice(0);
+        if (pieces.length > 0) {
+          yield pieces.join("");
+        } else if (this.#ended) {
+          if (this.#error !== undefined) {
+            throw this.#error;
+          }
+          return;
+        } else {
+          await new Promise<void>((resolve) => (this.#wake = resolve));
+        }
+      }
+    } finally {
+      if (!this.#ended) {
+        this.#cancel();
+      }
+    }
+  }
+
+  /** The whole text, when it has been written. */
+  async text(): Promise<string> {
+    let text = "";
+    for await (const piece of this) {
+      text += piece;
+    }
+    return text;
+  }
+}

@@ -1,0 +1,24 @@
+/**
+ * Ternary (1.58-bit) language models in the browser.
+ *
+ * ```ts
+ * import { BitNet } from "bitnet-web";
+ *
+ * const model = await BitNet.demo(); // or BitNet.load("https://…/model.gguf")
+ * for await (const piece of model.generate("Once upon a time")) {
+ *   document.body.append(piece);
+ * }
+ * model.dispose();
+ * ```
+ *
+ * @packageDocumentation
+ */
+
+export { type CachedModel, modelCache } from "./cache.js";
+export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, ChatCompletions, ChatMessage, Usage } from "./chat.js";
+export { BitNetError, type BitNetErrorCode } from "./errors.js";
+export type { Fallback, Variant } from "./features.js";
+export type { GenerateOptions, Generation, StopReason, Timings } from "./generation.js";
+export { type AttendedToken, BitNet, type LikelyToken, type LoadOptions, type LoadProgress, type ModelInfo, type NextToken, type TensorInfo } from "./model.js";
+export type { CachePolicy } from "./protocol.js";
+export type { ModelSource } from "./source.js";

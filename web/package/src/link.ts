@@ -1,0 +1,141 @@
+// The page's end of the line to the Worker.
+
+import { aborted, BitNetError, errorOf, failureOf } from "./errors.js";
+import type { CallName, Calls, FromWorker, ToWorker } from "./protocol.js";
+
+/** What a call may bring besides its result. */
+export interface Events {
+  onProgress?: (message: Extract<FromWorker, { kind: "progress" }>) => void;
+  onText?: (text: string, pieces: number) => void;
+  pieces?: AsyncIterator<Uint8Array>;
+  signal?: AbortSignal | undefined;
+}
+
+interface Pending extends Events {
+  resolve(result: unknown): void;
+  reject(error: unknown): void;
+}
+
+/** The Worker's script, beside this module. */
+const WORKER = "./worker.js";
+
+/** Starts the Worker that lies beside this module, or at `url`. */
+function startWorker(url: string | undefined): { worker: Worker; revoke?: string } {
+  const options: WorkerOptions = { type: "module", name: "bitnet" };
+  if (url === undefined) {
+    const here = new URL(import.meta.url);
+    if (here.origin === globalThis.location?.origin) {
+      // Spelled so that bundlers see it.
+      return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitnet" }) };
+    }
+    // A name that bundlers do not see: what they would copy for it could not find its files.
+    url = new URL(WORKER, here).href;
+  }
+  const absolute = new URL(url, globalThis.document?.baseURI);
+  if (absolute.origin === globalThis.location?.origin) {
+    return { worker: new Worker(absolute, options) };
+  }
+  // Browsers start no Worker of another origin, but a Worker may import from there.
+  const script = new Blob([`import ${JSON.stringify(absolute.href)};`], { type: "text/javascript" });
+  const revoke = URL.createObjectURL(script);
+  return { worker: new Worker(revoke, options), revoke };
+}
+
+/** A Worker with a model, and the calls under way. */
+export class Link {
+  readonly #worker: Worker;
+  readonly #revoke: string | undefined;
+  readonly #pending = new Map<number, Pending>();
+  #next = 0;
+  #closed: BitNetError | undefined;
+
+  constructor(workerUrl: string | undefined) {
+    const { worker, revoke } = startWorker(workerUrl);
+    this.#worker = worker;
+    this.#revoke = revoke;
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
+    worker.onerror = (event) => {
+      event.preventDefault();
+      const what = event.message ?? "its script could not be loaded";
+      this.close(new BitNetError("internal", `the Worker failed: ${what}`));
+    };
+  }
+
+  /** Calls a function of the Worker. */
+  async call<K extends CallName>(name: K, request: Calls[K]["request"], events: Events = {}): Promise<Calls[K]["result"]> {
+    if (this.#closed !== undefined) {
+      throw this.#closed;
+    }
+    const { signal } = events;
+    if (signal?.aborted) {
+      throw aborted(signal);
+    }
+    const id = this.#next++;
+    const abort = () => this.#post({ kind: "abort", id });
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      return (await new Promise<unknown>((resolve, reject) => {
+        this.#pending.set(id, { ...events, resolve, reject });
+        this.#post({ kind: "call", id, name, request } as ToWorker);
+      })) as Calls[K]["result"];
+    } finally {
+      this.#pending.delete(id);
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  /** Ends the Worker, and with it all its memory. */
+  close(reason: BitNetError): void {
+    if (this.#closed !== undefined) {
+      return;
+    }
+    this.#closed = reason;
+    this.#worker.terminate();
+    if (this.#revoke !== undefined) {
+      URL.revokeObjectURL(this.#revoke);
+    }
+    for (const pending of this.#pending.values()) {
+      pending.reject(reason);
+    }
+  }
+
+  #post(message: ToWorker, transfer: Transferable[] = []): void {
+    if (this.#closed === undefined) {
+      this.#worker.postMessage(message, transfer);
+    }
+  }
+
+  #receive(message: FromWorker): void {
+    const pending = this.#pending.get(message.id);
+    if (pending === undefined) {
+      return;
+    }
+    switch (message.kind) {
+      case "result":
+        pending.resolve(message.result);
+        break;
+      case "failure":
+        pending.reject(errorOf(message.failure));
+        break;
+      case "progress":
+        pending.onProgress?.(message);
+        break;
+      case "text":
+        pending.onText?.(message.text, message.pieces);
+        break;
+      case "pull":
+        void this.#feed(message.id, pending);
+        break;
+    }
+  }
+
+  async #feed(id: number, pending: Pending): Promise<void> {
+    try {
+      const next = await pending.pieces?.next();
+      const bytes = next === undefined || next.done ? null : next.value;
+      this.#post({ kind: "piece", id, bytes }, bytes === null ? [] : [bytes.buffer]);
+    } catch (error) {
+      this.#post({ kind: "piece-failed", id, failure: failureOf(error) });
+    }
+  }
+}

@@ -1,0 +1,316 @@
+// A model in a Worker.
+
+import { ChatCompletions, type ChatMessage } from "./chat.js";
+import { aborted, BitNetError } from "./errors.js";
+import { chooseVariant, type Fallback, type Variant } from "./features.js";
+import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
+import { Link } from "./link.js";
+import type { CachePolicy, GenerateRequest, LoadResult } from "./protocol.js";
+import { type ModelSource, resolveSource } from "./source.js";
+
+/** How far a load is. */
+export interface LoadProgress {
+  /** `download` counts bytes; `open` is 0 or 1 of 1. */
+  phase: "download" | "open";
+  done: number;
+  /** Absent where the source does not tell. */
+  total: number | undefined;
+}
+
+/** How to load a model. */
+export interface LoadOptions {
+  /** Where it runs: `auto` is the best there is. */
+  device?: "auto" | "webgpu" | "wasm";
+  /** Threads; by default as many as the machine reports cores, at most 8. More than one needs a cross-origin isolated page. */
+  threads?: number;
+  /** Told how far the load is. */
+  onProgress?: (progress: LoadProgress) => void;
+  /** Ends the load. */
+  signal?: AbortSignal;
+  /** Whether downloads are kept: `auto` (the default) where the browser allows it, `true` or else the load fails, `false` never. */
+  cache?: CachePolicy;
+  /** Positions that a conversation can have; by default the model's own, at most 4096. */
+  contextLength?: number;
+  /** The file's SHA-256 in hexadecimal; another one is refused. */
+  sha256?: string;
+  /** Byte order of I2_S tensors: `b` for files from some ARM builds of bitnet.cpp. */
+  i2sLayout?: "a" | "b";
+  /** `f32` leaves activations unrounded: slower; for models that were not trained with int8 activations. */
+  activations?: "int8" | "f32";
+  /** A build of the core, for tests and comparisons; by default the best that runs here. */
+  variant?: Variant;
+  /** Where the Worker's script lies, if not beside this module. */
+  workerUrl?: string;
+  /** Where the core's module lies, if not beside the Worker. */
+  wasmUrl?: string;
+}
+
+/** A tensor of the file. */
+export interface TensorInfo {
+  name: string;
+  /** How it is stored, such as `I2_S`. */
+  kind: string;
+  rows: number;
+  cols: number;
+  bytes: number;
+  ternary: boolean;
+}
+
+/** A token that may follow. */
+export interface LikelyToken {
+  id: number;
+  text: string;
+  probability: number;
+}
+
+/** What may follow at one place of a text. */
+export interface NextToken {
+  /** The text just before. */
+  context: string;
+  /** The token that follows there; `null` at the end. */
+  chosen: number | null;
+  tokens: LikelyToken[];
+}
+
+/** A token of the context, and how much a head attends to it. */
+export interface AttendedToken {
+  text: string;
+  /** Of all tokens together: 1. */
+  weight: number;
+}
+
+/** What a model is and how it really runs. */
+export interface ModelInfo {
+  /** The file's name. */
+  name: string;
+  architecture: string;
+  /** The device in use, in words. */
+  device: string;
+  /** The kernels in use: `simd128` or `relaxed`. */
+  isa: string;
+  /** The build in use. */
+  variant: Variant;
+  threads: number;
+  layers: number;
+  hidden: number;
+  feedForward: number;
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  vocabulary: number;
+  contextLength: number;
+  trainedContextLength: number;
+  parameters: number;
+  weightBytes: number;
+  kvBytesPerToken: number;
+  hasChatTemplate: boolean;
+  /** Whether the file came from the cache. */
+  cached: boolean;
+  /** WebAssembly memory after loading, in bytes. */
+  memoryBytes: number;
+  /** Everything that was not available, and what is used instead. */
+  fallbacks: Fallback[];
+}
+
+/** The most threads taken unasked: more cores share the same memory bandwidth. */
+const MOST_THREADS = 8;
+
+/** The compiled cores of earlier loads, by build and address. */
+const compiled = new Map<string, WebAssembly.Module>();
+
+/** A model in a Worker of its own: the page stays free. */
+export class BitNet {
+  readonly #link: Link;
+  /** What the model is and how it really runs. */
+  readonly info: ModelInfo;
+  /** Conversations in the shape of OpenAI's API. */
+  readonly chat: { completions: ChatCompletions };
+
+  private constructor(link: Link, info: ModelInfo) {
+    this.#link = link;
+    this.info = info;
+    this.chat = {
+      completions: new ChatCompletions(info.name, (messages, options) => this.answer(messages, options)),
+    };
+  }
+
+  /**
+   * Loads a model.
+   *
+   * @throws {BitNetError} if it cannot be had or run; `code` says why.
+   */
+  static async load(source: ModelSource, options: LoadOptions = {}): Promise<BitNet> {
+    const { signal, onProgress } = options;
+    if (signal?.aborted) {
+      throw aborted(signal);
+    }
+    const { variant, threads, fallbacks } = placement(options);
+    const { wire, pieces } = resolveSource(source);
+    const link = new Link(options.workerUrl);
+    try {
+      const result = await link.call(
+        "load",
+        {
+          source: wire,
+          variant,
+          threads,
+          cache: options.cache ?? "auto",
+          sha256: options.sha256,
+          module: compiled.get(`${variant} ${options.wasmUrl}`),
+          wasmUrl: options.wasmUrl && new URL(options.wasmUrl, globalThis.document?.baseURI).href,
+          engine: JSON.stringify({
+            contextLength: options.contextLength,
+            i2sLayout: options.i2sLayout,
+            activations: options.activations,
+          }),
+        },
+        {
+          signal,
+          ...(pieces === undefined ? {} : { pieces }),
+          onProgress: ({ phase, done, total }) => {
+            if (phase !== "prefill") {
+              onProgress?.({ phase, done, total });
+            }
+          },
+        },
+      );
+      compiled.set(`${variant} ${options.wasmUrl}`, result.module);
+      return new BitNet(link, infoOf(result, variant, fallbacks));
+    } catch (error) {
+      link.close(new BitNetError("disposed", "the model was not loaded"));
+      await pieces?.return?.();
+      throw error;
+    }
+  }
+
+  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
+  static async demo(options: LoadOptions = {}): Promise<BitNet> {
+    return BitNet.load(new URL("./demo.gguf", import.meta.url), options);
+  }
+
+  /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
+  generate(prompt: string | Uint32Array, options: GenerateOptions = {}): Generation {
+    return this.#generate(typeof prompt === "string" ? { text: prompt } : { tokens: prompt }, options);
+  }
+
+  /** Answers the last of `messages` in the model's own conversation format. */
+  answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
+    return this.#generate({ messages: JSON.stringify(messages) }, options);
+  }
+
+  #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
+    const controller = new AbortController();
+    const { signal, onPrefill } = options;
+    const abort = () => controller.abort(signal?.reason);
+    if (signal?.aborted) {
+      abort();
+    }
+    signal?.addEventListener("abort", abort, { once: true });
+    const wire = wireOptions(options);
+    return new Generation(
+      async (onText) => {
+        try {
+          return await this.#link.call(
+            "generate",
+            { prompt, options: wire },
+            { signal: controller.signal, onText, onProgress: ({ done, total }) => onPrefill?.(done, total ?? done) },
+          );
+        } finally {
+          signal?.removeEventListener("abort", abort);
+        }
+      },
+      () => controller.abort(),
+    );
+  }
+
+  /** The ids of `text`. With `special`, the spelling of control tokens stands for them. */
+  tokenize(text: string, { special = false, begin = false } = {}): Promise<Uint32Array> {
+    return this.#link.call("tokenize", { text, special, begin });
+  }
+
+  /** The text of `tokens`. */
+  detokenize(tokens: ArrayLike<number>): Promise<string> {
+    return this.#link.call("detokenize", { tokens: Uint32Array.from(tokens) });
+  }
+
+  /** The tokens that the model holds: the last prompt and what it wrote. */
+  tokens(): Promise<Uint32Array> {
+    return this.#link.call("tokens", null);
+  }
+
+  /** Bytes of WebAssembly memory, and of keys and values in it. */
+  memory(): Promise<{ wasm: number; cache: number }> {
+    return this.#link.call("memory", null);
+  }
+
+  /** SHA-256 over the bits of the logits of all positions of `tokens`, as `bitnet logits --digest` prints it: equal on every machine. */
+  logitsDigest(tokens: ArrayLike<number>, batch = 64): Promise<string> {
+    return this.#link.call("digest", { tokens: Uint32Array.from(tokens), batch });
+  }
+
+  /** The tensors of the file. */
+  async tensors(): Promise<TensorInfo[]> {
+    return JSON.parse(await this.#link.call("tensors", null)) as TensorInfo[];
+  }
+
+  /** The codes −1, 0 and 1 of a rectangle of a ternary tensor, row after row. */
+  ternaryCodes(tensor: string, area: { row: number; rows: number; col: number; cols: number }): Promise<Int8Array> {
+    return this.#link.call("codes", { tensor, ...area });
+  }
+
+  /** How often each code stands in a ternary tensor. */
+  async ternaryCounts(tensor: string): Promise<{ minus: number; zero: number; plus: number }> {
+    return JSON.parse(await this.#link.call("counts", { tensor })) as { minus: number; zero: number; plus: number };
+  }
+
+  /**
+   * What the model finds likeliest to follow, before any sampling: after the last token that it holds, or `back` tokens before that.
+   */
+  async likeliest({ count = 10, back = 0 } = {}): Promise<NextToken> {
+    return JSON.parse(await this.#link.call("likeliest", { count, back })) as NextToken;
+  }
+
+  /** How much one head attends, from the last token that the model holds, to each token. */
+  async attention(layer: number, head: number): Promise<AttendedToken[]> {
+    return JSON.parse(await this.#link.call("attention", { layer, head })) as AttendedToken[];
+  }
+
+  /** Ends the Worker and gives all memory back. Calls under way fail with `disposed`. */
+  dispose(): void {
+    this.#link.close(new BitNetError("disposed", "the model was disposed of"));
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** Where the model will run, and what is not available for it. */
+function placement(options: LoadOptions): { variant: Variant; threads: number; fallbacks: Fallback[] } {
+  const { device = "auto", threads: asked } = options;
+  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= 256)) {
+    throw new BitNetError("argument", `threads: expected 1 to 256, found ${asked}`);
+  }
+  if (!["auto", "webgpu", "wasm"].includes(device)) {
+    throw new BitNetError("argument", `device: expected auto, webgpu or wasm, found ${String(device)}`);
+  }
+  const noGpu = "this version has no GPU kernels";
+  if (device === "webgpu") {
+    throw new BitNetError("no-webgpu", `WebGPU was asked for, but ${noGpu}`);
+  }
+  const wanted = asked ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MOST_THREADS);
+  const { variant, fallbacks } = chooseVariant(wanted);
+  if (variant === undefined) {
+    throw new BitNetError("unavailable", "this browser's WebAssembly has no SIMD: a browser of 2023 or later has");
+  }
+  if (device === "auto") {
+    fallbacks.unshift({ wanted: "webgpu", used: "wasm", reason: noGpu });
+  }
+  const chosen = options.variant ?? variant;
+  return { variant: chosen, threads: chosen === "threads" ? wanted : 1, fallbacks };
+}
+
+function infoOf({ info, fallbacks, cached, memory }: LoadResult, variant: Variant, earlier: Fallback[]): ModelInfo {
+  const core = JSON.parse(info) as Omit<ModelInfo, "variant" | "cached" | "memoryBytes" | "fallbacks">;
+  return { ...core, variant, cached, memoryBytes: memory, fallbacks: [...earlier, ...fallbacks] };
+}

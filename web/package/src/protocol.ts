@@ -1,0 +1,105 @@
+// What the page and the Worker say to each other.
+//
+// The page calls by number; the Worker answers with any number of events and one result or failure. `pull` goes the other way: the
+// Worker asks for the next piece of a file that only the page can read.
+
+import type { Failure } from "./errors.js";
+import type { Fallback, Variant } from "./features.js";
+
+/** Where the Worker gets the file from. */
+export type WireSource =
+  | { kind: "url"; url: string; name: string }
+  | { kind: "blob"; blob: Blob; name: string }
+  /** The page hands it over piece by piece. */
+  | { kind: "fed"; name: string; size: number | undefined };
+
+/** Whether downloads are kept: `auto` where that is possible, `true` or else the load fails, `false` never. */
+export type CachePolicy = boolean | "auto";
+
+/** What the Worker needs to open a model. */
+export interface LoadRequest {
+  source: WireSource;
+  variant: Variant;
+  threads: number;
+  cache: CachePolicy;
+  sha256: string | undefined;
+  /** The core, where an earlier Worker has compiled it. */
+  module: WebAssembly.Module | undefined;
+  /** Where it lies otherwise, if not beside the Worker. */
+  wasmUrl: string | undefined;
+  /** JSON for the core. */
+  engine: string;
+}
+
+/** One generation. */
+export interface GenerateRequest {
+  prompt: { text: string } | { tokens: Uint32Array } | { messages: string };
+  /** JSON for the core. */
+  options: string;
+}
+
+/** Functions of the Worker: arguments and result. */
+export interface Calls {
+  load: { request: LoadRequest; result: LoadResult };
+  generate: { request: GenerateRequest; result: WireOutcome };
+  tokenize: { request: { text: string; special: boolean; begin: boolean }; result: Uint32Array };
+  detokenize: { request: { tokens: Uint32Array }; result: string };
+  tokens: { request: null; result: Uint32Array };
+  memory: { request: null; result: { wasm: number; cache: number } };
+  digest: { request: { tokens: Uint32Array; batch: number }; result: string };
+  tensors: { request: null; result: string };
+  codes: { request: { tensor: string; row: number; rows: number; col: number; cols: number }; result: Int8Array };
+  counts: { request: { tensor: string }; result: string };
+  attention: { request: { layer: number; head: number }; result: string };
+  likeliest: { request: { count: number; back: number }; result: string };
+}
+
+/** The name of a function of the Worker. */
+export type CallName = keyof Calls;
+
+/** What opening a model gives. */
+export interface LoadResult {
+  /** JSON of the core. */
+  info: string;
+  fallbacks: Fallback[];
+  /** Whether the file came from the cache. */
+  cached: boolean;
+  /** The compiled core, for the next Worker. */
+  module: WebAssembly.Module;
+  memory: number;
+}
+
+/** How a generation went. */
+export interface WireOutcome {
+  reason: "end" | "stop" | "length" | "context" | "cancelled";
+  promptTokens: number;
+  cachedTokens: number;
+  promptMilliseconds: number;
+  generatedTokens: number;
+  decodeMilliseconds: number;
+  draftedTokens: number;
+  acceptedTokens: number;
+}
+
+/** From the page to the Worker. */
+export type ToWorker =
+  | { [K in CallName]: { kind: "call"; id: number; name: K; request: Calls[K]["request"] } }[CallName]
+  | { kind: "abort"; id: number }
+  | { kind: "piece"; id: number; bytes: Uint8Array | null }
+  | { kind: "piece-failed"; id: number; failure: Failure };
+
+/** From the Worker to the page. */
+export type FromWorker =
+  | { kind: "result"; id: number; result: unknown }
+  | { kind: "failure"; id: number; failure: Failure }
+  | { kind: "progress"; id: number; phase: "download" | "open" | "prefill"; done: number; total: number | undefined }
+  /** Text of so many pieces, which were written since the last such event. */
+  | { kind: "text"; id: number; text: string; pieces: number }
+  | { kind: "pull"; id: number };
+
+/** To a Worker that is to be a thread. */
+export interface ThreadStart {
+  kind: "thread";
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+}

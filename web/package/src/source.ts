@@ -1,0 +1,82 @@
+// Where a model comes from.
+
+import { BitNetError } from "./errors.js";
+import type { WireSource } from "./protocol.js";
+
+/**
+ * A GGUF file: a URL (also relative to the page), `hf:owner/repo/file.gguf` on the Hugging Face hub, a `File` or `Blob`, its bytes, or
+ * a stream of them.
+ */
+export type ModelSource = string | URL | Blob | ArrayBuffer | ArrayBufferView | ReadableStream<Uint8Array>;
+
+/** Bytes handed to the Worker at a time. */
+const PIECE = 4 << 20;
+
+/** What the Worker is told, and the pieces that the page feeds it, where it does. */
+export function resolveSource(source: ModelSource): { wire: WireSource; pieces?: AsyncIterator<Uint8Array> } {
+  if (typeof source === "string" || source instanceof URL) {
+    const url = urlOf(source);
+    return { wire: { kind: "url", url: url.href, name: nameIn(url) } };
+  }
+  if (source instanceof Blob) {
+    const name = source instanceof File ? source.name : "model";
+    return { wire: { kind: "blob", blob: source, name } };
+  }
+  if (source instanceof ReadableStream) {
+    return { wire: { kind: "fed", name: "stream", size: undefined }, pieces: piecesOfStream(source) };
+  }
+  if (source instanceof ArrayBuffer || ArrayBuffer.isView(source)) {
+    const bytes = ArrayBuffer.isView(source)
+      ? new Uint8Array(source.buffer, source.byteOffset, source.byteLength)
+      : new Uint8Array(source);
+    return { wire: { kind: "fed", name: "memory", size: bytes.length }, pieces: piecesOf(bytes) };
+  }
+  throw new BitNetError("argument", "source: expected a URL, hf:owner/repo/file, File, Blob, ArrayBuffer or ReadableStream");
+}
+
+function urlOf(source: string | URL): URL {
+  if (typeof source === "string" && source.startsWith("hf:")) {
+    const [owner, repository, ...file] = source.slice("hf:".length).split("/");
+    if (!owner || !repository || file.length === 0 || file.some((part) => part === "")) {
+      throw new BitNetError("argument", `source: expected hf:owner/repo/file, found ${JSON.stringify(source)}`);
+    }
+    const path = [owner, repository, "resolve", "main", ...file].map(encodeURIComponent).join("/");
+    return new URL(`https://huggingface.co/${path}`);
+  }
+  try {
+    return new URL(source, globalThis.document?.baseURI);
+  } catch (cause) {
+    throw new BitNetError("argument", `source: expected a URL, found ${JSON.stringify(String(source))}`, { cause });
+  }
+}
+
+function nameIn(url: URL): string {
+  const last = url.pathname.split("/").pop();
+  return last ? decodeURIComponent(last) : url.href;
+}
+
+async function* piecesOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += PIECE) {
+    // A copy, so that handing it over leaves the caller's bytes alone.
+    yield bytes.slice(at, at + PIECE);
+  }
+}
+
+async function* piecesOfStream(stream: ReadableStream<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const reader = stream.getReader();
+  let ended = false;
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) {
+        ended = true;
+        return;
+      }
+      yield value.slice();
+    }
+  } finally {
+    if (!ended) {
+      await reader.cancel().catch(() => undefined);
+    }
+  }
+}

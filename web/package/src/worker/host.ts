@@ -1,0 +1,167 @@
+// The model and what can be asked of it.
+
+import type { Engine } from "../../wasm/simd128/bitnet.js";
+import { aborted, BitNetError } from "../errors.js";
+import type { Fallback } from "../features.js";
+import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
+import { type Core, moduleOf, start } from "./core.js";
+import { deliver } from "./delivery.js";
+import type { Caller } from "./worker.js";
+
+/** Text is sent on at most so often, in milliseconds: as often as screens show it. */
+const BETWEEN_POSTS = 16;
+/** A part of a prompt should take about so long, in milliseconds: what an abort waits for. */
+const BATCH_TIME = 100;
+/** Tokens of the first and of the longest part of a prompt. */
+const [FIRST_BATCH, LONGEST_BATCH] = [32, 256];
+
+const channel = new MessageChannel();
+channel.port1.start();
+
+/** Lets messages that have arrived be handled. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => {
+    channel.port1.onmessage = () => resolve();
+    channel.port2.postMessage(null);
+  });
+}
+
+
+/** What the core reports of a generation. */
+interface CoreOutcome {
+  reason: WireOutcome["reason"] | null;
+  generatedTokens: number;
+  decodeMilliseconds: number;
+  draftedTokens: number;
+  acceptedTokens: number;
+}
+
+export class Host {
+  #core: Core | undefined;
+  #engine: Engine | undefined;
+
+  async answer<K extends CallName>(name: K, request: Calls[K]["request"], caller: Caller): Promise<Calls[K]["result"]> {
+    const handler = this.#handlers[name] as (request: Calls[K]["request"], caller: Caller) => Calls[K]["result"] | Promise<Calls[K]["result"]>;
+    return handler(request, caller);
+  }
+
+  readonly #handlers: { [K in CallName]: (request: Calls[K]["request"], caller: Caller) => Calls[K]["result"] | Promise<Calls[K]["result"]> } = {
+    load: (request, caller) => this.#load(request, caller),
+    generate: (request, caller) => this.#generate(request, caller),
+    tokenize: ({ text, special, begin }) => this.#open.tokenize(text, special, begin),
+    detokenize: ({ tokens }) => this.#open.detokenize(tokens),
+    tokens: () => this.#open.tokens(),
+    memory: () => ({ wasm: this.#core?.memoryBytes() ?? 0, cache: this.#open.cacheBytes() }),
+    digest: ({ tokens, batch }) => this.#open.logitsDigest(tokens, batch),
+    tensors: () => this.#open.tensors(),
+    codes: ({ tensor, row, rows, col, cols }) => this.#open.ternaryCodes(tensor, row, rows, col, cols),
+    counts: ({ tensor }) => this.#open.ternaryCounts(tensor),
+    attention: ({ layer, head }) => this.#open.attention(layer, head),
+    likeliest: ({ count, back }) => this.#open.likeliest(count, back),
+  };
+
+  get #open(): Engine {
+    if (this.#engine === undefined) {
+      throw new BitNetError("internal", "no model is open");
+    }
+    return this.#engine;
+  }
+
+  async #load(request: LoadRequest, caller: Caller): Promise<LoadResult> {
+    const fallbacks: Fallback[] = [];
+    const module = await moduleOf(request);
+    const core = await start(module, request);
+    this.#core = core;
+    const { landing, cached } = await deliver(core, request, caller, fallbacks);
+    caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 0, total: 1 });
+    await breathe();
+    if (caller.signal.aborted) {
+      throw aborted(caller.signal);
+    }
+    this.#engine = core.Engine.open(landing, request.engine);
+    caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 1, total: 1 });
+    return { info: this.#engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
+  }
+
+  async #generate({ prompt, options }: GenerateRequest, caller: Caller): Promise<WireOutcome> {
+    const engine = this.#open;
+    const tokens =
+      "text" in prompt
+        ? engine.tokenize(prompt.text, false, true)
+        : "tokens" in prompt
+          ? prompt.tokens
+          : engine.chatTokens(prompt.messages);
+    const begin = performance.now();
+    const cachedTokens = engine.begin(tokens, options);
+    const fresh = tokens.length - cachedTokens;
+    const stopped = await this.#read(engine, fresh, caller);
+    const promptMilliseconds = performance.now() - begin;
+    if (!stopped) {
+      await this.#write(engine, caller);
+    }
+    const outcome = JSON.parse(engine.outcome() ?? "{}") as Partial<CoreOutcome>;
+    engine.end();
+    return {
+      reason: outcome.reason ?? "cancelled",
+      promptTokens: tokens.length,
+      cachedTokens,
+      promptMilliseconds,
+      generatedTokens: outcome.generatedTokens ?? 0,
+      decodeMilliseconds: outcome.decodeMilliseconds ?? 0,
+      draftedTokens: outcome.draftedTokens ?? 0,
+      acceptedTokens: outcome.acceptedTokens ?? 0,
+    };
+  }
+
+  /** Reads the prompt in parts that take about BATCH_TIME. Returns whether that was stopped. */
+  async #read(engine: Engine, total: number, caller: Caller): Promise<boolean> {
+    let batch = FIRST_BATCH;
+    for (;;) {
+      const before = performance.now();
+      const left = engine.prefill(batch);
+      if (left === 0) {
+        return false;
+      }
+      if (performance.now() - before < BATCH_TIME / 2) {
+        batch = Math.min(2 * batch, LONGEST_BATCH);
+      }
+      caller.tell({ kind: "progress", id: caller.id, phase: "prefill", done: total - left, total });
+      await breathe();
+      if (caller.signal.aborted) {
+        return true;
+      }
+    }
+  }
+
+  /** Writes text until the model or the page ends it. */
+  async #write(engine: Engine, caller: Caller): Promise<void> {
+    let text = "";
+    let pieces = 0;
+    // The first piece goes at once.
+    let posted = -Infinity;
+    const post = () => {
+      if (pieces > 0) {
+        caller.tell({ kind: "text", id: caller.id, text, pieces });
+        text = "";
+        pieces = 0;
+      }
+    };
+    for (;;) {
+      const piece = engine.step();
+      if (piece === undefined) {
+        break;
+      }
+      text += piece;
+      pieces += 1;
+      if (performance.now() - posted >= BETWEEN_POSTS) {
+        post();
+        await breathe();
+        if (caller.signal.aborted) {
+          break;
+        }
+        posted = performance.now();
+      }
+    }
+    post();
+  }
+}

@@ -1,0 +1,133 @@
+// Serves the site, the package and files, with the faults that tests ask for.
+//
+// node server.mjs PORT [FOLDER]
+//
+// /                   the built site                        /package/…   the package as npm publishes it
+// /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers
+// /bench/NAME         a file of FOLDER                      /modules/…   an npm package that we are compared with
+// /file/NAME          a file of the package: ranges, ETag, and these parameters:
+//   break=N           the connection breaks after N bytes, once for each key
+//   key=K             tells tests apart
+//   ranges=no         answers a range with the whole file
+//   delay=MS          waits before every 256 KiB
+//   corrupt=N         byte N is another
+
+import { createServer } from "node:http";
+import { createReadStream } from "node:fs";
+import { readFile, stat } from "node:fs/promises";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+
+const here = path.dirname(fileURLToPath(import.meta.url));
+const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules") };
+const TYPES = {
+  ".css": "text/css",
+  ".gguf": "application/octet-stream",
+  ".html": "text/html; charset=utf-8",
+  ".js": "text/javascript",
+  ".json": "application/json",
+  ".svg": "image/svg+xml",
+  ".wasm": "application/wasm",
+  ".webmanifest": "application/manifest+json",
+};
+const ISOLATED = {
+  "Cross-Origin-Opener-Policy": "same-origin",
+  "Cross-Origin-Embedder-Policy": "require-corp",
+  "Cross-Origin-Resource-Policy": "same-origin",
+};
+const PIECE = 256 << 10;
+const broken = new Set();
+/** What was asked for, so that tests can look: lines of `path range`. */
+const log = [];
+
+async function answer(request, response) {
+  const url = new URL(request.url, "http://localhost");
+  const isolated = url.pathname === "/plain.html" || url.pathname.startsWith("/static/") ? {} : ISOLATED;
+  const send = (status, type, body) => response.writeHead(status, { "content-type": type, ...isolated }).end(body);
+  if (url.pathname === "/log") {
+    return send(200, "application/json", JSON.stringify(log));
+  }
+  if (["/blank.html", "/plain.html"].includes(url.pathname)) {
+    return send(200, TYPES[".html"], "<!doctype html><title>blank</title>");
+  }
+  if (url.pathname.startsWith("/file/")) {
+    return sendFile(url, request, response, isolated);
+  }
+  if (url.pathname.startsWith("/bench/")) {
+    const file = path.join(process.argv[3] ?? ROOTS.package, path.basename(url.pathname));
+    const { size } = await stat(file);
+    response.writeHead(200, { "content-type": TYPES[".gguf"], "content-length": size, ...isolated });
+    return createReadStream(file).pipe(response);
+  }
+  const known = Object.entries(ROOTS).find(([name]) => url.pathname.startsWith(`/${name}/`));
+  const [root, rest] = known !== undefined
+    ? [known[1], url.pathname.slice(known[0].length + 2)]
+    : [ROOTS.site, url.pathname.replace(/^\/(static\/)?/, "")];
+  const file = path.join(root, path.normalize(rest === "" || rest.endsWith("/") ? `${rest}index.html` : rest));
+  if (!file.startsWith(root)) {
+    return send(404, "text/plain", "not found");
+  }
+  try {
+    const body = await readFile(file);
+    return send(200, TYPES[path.extname(file)] ?? "application/octet-stream", body);
+  } catch {
+    return send(404, "text/plain", "not found");
+  }
+}
+
+async function sendFile(url, request, response, isolated) {
+  const parameters = url.searchParams;
+  const name = path.basename(url.pathname);
+  const bytes = await readFile(path.join(ROOTS.package, name));
+  if (parameters.has("corrupt")) {
+    bytes[Number(parameters.get("corrupt"))] ^= 0xff;
+  }
+  const range = parameters.get("ranges") === "no" ? null : /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
+  log.push(`${url.pathname}${url.search} ${request.headers.range ?? ""}`.trim());
+  const start = range === null ? 0 : Number(range[1]);
+  const headers = {
+    "content-type": TYPES[".gguf"],
+    "content-length": bytes.length - start,
+    etag: `"${name}-${bytes.length}"`,
+    ...isolated,
+  };
+  if (range === null) {
+    response.writeHead(200, headers);
+  } else {
+    response.writeHead(206, { ...headers, "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` });
+  }
+  const key = `${parameters.get("key")}`;
+  const end = parameters.has("break") && !broken.has(key) ? Number(parameters.get("break")) : Infinity;
+  for (let at = start; at < bytes.length; at += PIECE) {
+    if (at >= end) {
+      broken.add(key);
+      // What was written goes out first.
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      response.destroy();
+      return;
+    }
+    if (parameters.has("delay")) {
+      await new Promise((resolve) => setTimeout(resolve, Number(parameters.get("delay"))));
+    }
+    if (!response.write(bytes.subarray(at, Math.min(at + PIECE, bytes.length)))) {
+      await new Promise((resolve) => {
+        const go = () => {
+          response.off("drain", go).off("close", go);
+          resolve();
+        };
+        response.on("drain", go).on("close", go);
+      });
+    }
+    if (response.destroyed) {
+      return;
+    }
+  }
+  response.end();
+}
+
+createServer((request, response) => {
+  answer(request, response).catch((error) => {
+    console.error(error);
+    response.destroy();
+  });
+}).listen(Number(process.argv[2]));

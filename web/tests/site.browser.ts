@@ -1,0 +1,105 @@
+// The demo site, as built.
+
+import { expect, type Page, test } from "@playwright/test";
+
+/** Waits until the opening story has been told. */
+async function opened(page: Page) {
+  await expect(page.locator(".message.assistant").first()).toContainText("Rusty", { timeout: 60_000 });
+  await expect(page.locator(".facts-line").first()).toBeVisible({ timeout: 60_000 });
+}
+
+/** Nothing may be asked of other hosts. */
+test.beforeEach(async ({ page, baseURL }) => {
+  page.on("request", (request) => {
+    const { protocol, origin } = new URL(request.url());
+    if (protocol.startsWith("http")) {
+      expect(origin).toBe(new URL(baseURL ?? "").origin);
+    }
+  });
+  page.on("pageerror", (error) => {
+    throw error;
+  });
+});
+
+test("opens telling a story, and answers", async ({ page }) => {
+  const begin = Date.now();
+  let transferred = 0;
+  page.on("response", (response) => {
+    transferred += Number(response.headers()["content-length"] ?? 0);
+  });
+  await page.goto("/");
+  await expect(page.locator(".message.assistant").first()).toContainText(/\w+ \w+/, { timeout: 60_000 });
+  console.log(`first words after ${Date.now() - begin} ms`);
+  await opened(page);
+  await page.getByRole("button", { name: "What is 47 + 38?" }).click();
+  await expect(page.locator(".message.assistant").nth(1)).toContainText("47 + 38 = 85.");
+  await page.getByLabel("Message", { exact: true }).fill("Hello!");
+  await page.keyboard.press("Enter");
+  await expect(page.locator(".message.assistant").nth(2)).toContainText("story");
+  await expect(page.locator("#gauge-rate")).toHaveText(/\d/);
+  await expect(page.locator("#gauge-memory")).toHaveText(/MB/);
+  await expect(page.locator("#likely li")).toHaveCount(8);
+  await expect(page.locator("#attention span").nth(5)).toBeVisible();
+  await expect(page.locator("#histogram")).toHaveAttribute("aria-label", /percent/);
+  expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
+  await page.screenshot({ path: "test-results/chat-light.png" });
+});
+
+test("dark, benchmark, settings", async ({ page }) => {
+  await page.emulateMedia({ colorScheme: "dark" });
+  await page.goto("/");
+  await opened(page);
+  await page.screenshot({ path: "test-results/chat-dark.png" });
+  await page.getByRole("tab", { name: "Benchmark" }).click();
+  await page.getByRole("button", { name: "Run the benchmark" }).click();
+  await expect(page.locator("#benchmark-out table")).toBeVisible({ timeout: 60_000 });
+  await page.screenshot({ path: "test-results/benchmark-dark.png" });
+  await page.getByRole("tab", { name: "Settings" }).click();
+  await expect(page.locator("#facts")).toContainText("webgpu is not used");
+  await page.screenshot({ path: "test-results/settings-dark.png" });
+  await page.getByRole("button", { name: /light and dark/ }).click();
+  await expect(page.locator("html")).toHaveAttribute("data-theme", "light");
+  await page.getByRole("button", { name: /demo/ }).click();
+  await page.screenshot({ path: "test-results/picker-light.png" });
+});
+
+test("a phone", async ({ page }) => {
+  await page.setViewportSize({ width: 390, height: 844 });
+  await page.goto("/");
+  await opened(page);
+  await page.screenshot({ path: "test-results/phone-chat.png" });
+  await page.getByRole("tab", { name: "Inside" }).click();
+  await expect(page.locator("#plane")).toBeVisible();
+  await page.screenshot({ path: "test-results/phone-inside.png" });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  expect(wide, "nothing sticks out at the side").toBe(false);
+  await page.getByRole("tab", { name: "Chat" }).click();
+  await expect(page.locator("#composer")).toBeVisible();
+});
+
+test("a file of one's own, and one that is no model", async ({ page }) => {
+  await page.goto("/");
+  await opened(page);
+  await page.locator("#pick-file").setInputFiles({ name: "broken.gguf", mimeType: "", buffer: Buffer.from("GGUF nonsense") });
+  await expect(page.getByRole("alert")).toContainText("damaged");
+  await expect(page.getByRole("alert")).toHaveAttribute("data-code", "bad-file");
+  await page.locator("#pick-file").setInputFiles("package/dist/demo.gguf");
+  await expect(page.locator("#model-name")).toHaveText("demo");
+  await page.getByLabel("Message", { exact: true }).fill("What is 1 + 2?");
+  await page.keyboard.press("Enter");
+  await expect(page.locator(".message.assistant")).toHaveCount(1);
+});
+
+test("works again without a network, and on a host that sends no headers", async ({ page, context }) => {
+  await page.goto("/static/");
+  await opened(page);
+  expect(await page.evaluate(() => crossOriginIsolated), "the service worker isolates the page").toBe(true);
+  // Kept when the model has been told to be.
+  await page.waitForFunction(async () => {
+    const cache = await caches.open("bitnet-site-1");
+    return (await cache.keys()).some(({ url }) => url.endsWith(".gguf"));
+  });
+  await context.setOffline(true);
+  await page.reload();
+  await opened(page);
+});
