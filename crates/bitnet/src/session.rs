@@ -149,8 +149,8 @@ impl Session {
             return Ok(Vec::new());
         };
         let rest = self.tokens.split_off(last);
-        let outcome = self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
         self.state.truncate(last);
+        let outcome = self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
         self.tokens.extend(&rest);
         outcome?;
         let answer = self.state.forward(&rest, Ask::Attention(layer))?;
