@@ -6,8 +6,8 @@ use super::Dims;
 use super::layout::Layout;
 use rayon::prelude::*;
 
-/// Elements of a result from which threads share it. One core adds so many in some 30 µs, and threads that sleep are awake
-/// after some 10.
+/// Elements of a result from which threads share it. One core adds so many in some 25 µs and takes as many exponentials in
+/// 70; sharing costs 2 µs where the other threads have no time, and gains where they wake within the rest.
 const SHARED_FROM: usize = 1 << 17;
 /// The fewest elements of a piece that is worth handing over.
 const PIECE: usize = 1 << 14;
