@@ -15,6 +15,9 @@ const FORMATS: [Format; 6] = [
     Format::Q4_0,
 ];
 
+/// Bytes for the longest row of any: 69 times four columns of f32.
+const ROOM: usize = 4 * 69 * size_of::<f32>();
+
 /// Sixteen lanes, multiply then add, and their tree.
 fn naive(x: &[f32], w: &[f32]) -> f32 {
     let mut lanes = [0.0f32; 16];
@@ -64,14 +67,14 @@ proptest! {
         which in 0..FORMATS.len(),
         length in 1usize..70,
         less in 0usize..40,
-        bytes in prop::collection::vec(any::<u8>(), 4 * 1100),
+        bytes in prop::collection::vec(any::<u8>(), 4 * ROOM),
         x in prop::collection::vec(prop_oneof![9 => -4f32..4.0, 1 => any::<f32>()], 1280),
     ) {
         let format = FORMATS[which];
         let blocks = if format.block_len() == 1 { 4 * length } else { length.div_ceil(16) };
         let columns = blocks * format.block_len();
         let row_bytes = format.row_bytes(columns).unwrap();
-        let rows = [0, 1, 2, 3].map(|row| &bytes[row * 1100..][..row_bytes]);
+        let rows = [0, 1, 2, 3].map(|row| &bytes[row * ROOM..][..row_bytes]);
         check(format, rows, &x[..columns.saturating_sub(less).max(1)], columns);
     }
 
