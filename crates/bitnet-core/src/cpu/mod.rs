@@ -283,19 +283,30 @@ impl CpuBackend {
                 .pool
                 .buffer_uninit(rows.tokens.saturating_mul(runs), Tag::Activation)?,
         };
-        let quantized = int8
-            .q
-            .chunks_exact_mut(stride)
-            .zip(rows.values.chunks_exact(rows.width));
-        for ((q, x), (scale, sums)) in
-            quantized.zip(int8.scales.iter_mut().zip(int8.sums.chunks_exact_mut(runs)))
-        {
-            let (q_row, padding) = q.split_at_mut(rows.width);
-            *scale = (self.kernels.quantize)(x, q_row);
-            padding.fill(0);
-            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
-                *sum = q.iter().map(|q| i32::from(*q)).sum();
+        let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, rows.values.len());
+        let pieces = (int8.q.chunks_mut(chunk * stride))
+            .zip(int8.scales.chunks_mut(chunk))
+            .zip(int8.sums.chunks_mut(chunk * runs));
+        let round = |index: usize, ((q, scales), sums): ((&mut [i8], &mut [f32]), &mut [i32])| {
+            let x = rows.values[index * chunk * rows.width..].chunks_exact(rows.width);
+            let places = q.chunks_exact_mut(stride).zip(sums.chunks_exact_mut(runs));
+            for ((x, scale), (q, sums)) in x.zip(scales).zip(places) {
+                let (q_row, padding) = q.split_at_mut(rows.width);
+                *scale = (self.kernels.quantize)(x, q_row);
+                padding.fill(0);
+                for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
+                    *sum = q.iter().map(|q| i32::from(*q)).sum();
+                }
             }
+        };
+        if chunk >= rows.tokens {
+            // A token at a time is the rule: nothing to share, and no list of pieces to make.
+            pieces.for_each(|piece| round(0, piece));
+        } else {
+            self.threads.each(pieces, |index, piece| {
+                round(index, piece);
+                Ok(())
+            })?;
         }
         Ok(Some(int8))
     }
@@ -420,8 +431,13 @@ impl Backend for CpuBackend {
         if product.width != residual.width || product.tokens != residual.tokens {
             return Err(shape_error(weights.name(), residual.width, product.width));
         }
-        (self.kernels.add)(&mut residual.values, &product.values);
-        Ok(())
+        let (len, grain) = (product.values.len(), 1024);
+        let chunk = self.chunk(Operation::Elementwise, len, grain, len);
+        self.threads
+            .chunks(&mut residual.values, chunk, |index, piece| {
+                (self.kernels.add)(piece, &product.values[index * chunk..][..piece.len()]);
+                Ok(())
+            })
     }
 
     fn rope_append(
@@ -444,21 +460,25 @@ impl Backend for CpuBackend {
                 ));
             }
         }
-        for (index, rows) in [&mut *q, &mut k].into_iter().enumerate() {
-            if let Some(norms) = head_norms {
-                let norm = norms[index];
-                if norm.gain.len() != heads.dim {
-                    return Err(shape_error("head norm gain", heads.dim, norm.gain.len()));
-                }
-                for head in rows.values.chunks_exact_mut(heads.dim) {
-                    (self.kernels.rms_norm)(head, norm.gain, norm.eps);
-                }
+        for (index, rows) in [q, &mut k].into_iter().enumerate() {
+            let norm = head_norms.map(|norms| norms[index]);
+            if let Some(norm) = norm.filter(|norm| norm.gain.len() != heads.dim) {
+                return Err(shape_error("head norm gain", heads.dim, norm.gain.len()));
             }
-        }
-        for (rows, count) in [(q, heads.query), (&mut k, heads.kv)] {
-            for (index, head) in rows.values.chunks_exact_mut(heads.dim).enumerate() {
-                rotations.apply(index / count, head);
-            }
+            let (width, work) = (rows.width, rows.values.len());
+            let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, work);
+            self.threads
+                .chunks(&mut rows.values, chunk * width, |index, piece| {
+                    for (i, row) in piece.chunks_exact_mut(width).enumerate() {
+                        for head in row.chunks_exact_mut(heads.dim) {
+                            if let Some(norm) = norm {
+                                (self.kernels.rms_norm)(head, norm.gain, norm.eps);
+                            }
+                            rotations.apply(index * chunk + i, head);
+                        }
+                    }
+                    Ok(())
+                })?;
         }
         self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
         cache.append(layer, &k.values, &v.values)
