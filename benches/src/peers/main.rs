@@ -4,7 +4,6 @@
 //! model). In the same run the machine's read bandwidth and int8 peak are measured, the roofs over decode and prefill.
 
 mod facts;
-mod figures;
 mod products;
 mod programs;
 mod reference;
@@ -12,12 +11,12 @@ mod tables;
 mod targets;
 
 use anyhow::{Context, Result, bail};
+use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::{Parser, Subcommand};
 use facts::Facts;
-use figures::{Figures, Key, Test};
 use programs::{LlamaBench, Plan, VARIANTS};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 //! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
 //! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
 
+mod attention;
 mod attention_weights;
 mod cache;
 mod columns;
@@ -30,10 +31,11 @@ pub use screen::CpuTable;
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
-use crate::simd::KeysValues;
 use crate::zero_copy::Movement;
 use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
 use kernels::Kernels;
+use std::sync::OnceLock;
+use ternary::Arranged;
 use threads::Threads;
 
 /// f32 rows: `tokens × width`.
@@ -97,6 +99,9 @@ struct Int8Rows {
     scales: Buffer<f32>,
     /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
     sums: Buffer<i32>,
+    /// In the order of the first matrix that they were multiplied by; the matrices that share an activation mostly
+    /// share a layout too.
+    arranged: OnceLock<Arranged>,
 }
 
 impl Int8Rows {
@@ -282,6 +287,7 @@ impl CpuBackend {
             sums: self
                 .pool
                 .buffer_uninit(rows.tokens.saturating_mul(runs), Tag::Activation)?,
+            arranged: OnceLock::new(),
         };
         let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, rows.values.len());
         let pieces = (int8.q.chunks_mut(chunk * stride))
@@ -485,41 +491,7 @@ impl Backend for CpuBackend {
     }
 
     fn attention(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Rows> {
-        let heads = cache.heads();
-        if q.width != heads.query * heads.dim {
-            return Err(shape_error("queries", heads.query * heads.dim, q.width));
-        }
-        let keys_values = cache.layer(layer)?;
-        let positions = keys_values.positions;
-        let first = positions
-            .checked_sub(q.tokens)
-            .ok_or_else(|| Error::Shape {
-                what: format!("cache of layer {layer}"),
-                expected: format!("at least {} positions", q.tokens),
-                found: format!("{positions} positions"),
-            })?;
-        let row_bytes = size_of::<f32>() * heads.kv * heads.dim;
-        self.moved(Movement::ZeroCopy, 2 * positions * row_bytes);
-        let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
-        // One item is the query heads of one token that share a head of keys and values.
-        let width = q.width / heads.kv;
-        let (items, work) = (q.tokens * heads.kv, q.values.len() * positions);
-        let chunk = self.chunk(Operation::Attention, items, 1, work);
-        self.threads
-            .chunks(&mut out.values, chunk * width, |index, piece| {
-                for (i, out) in piece.chunks_exact_mut(width).enumerate() {
-                    let item = index * chunk + i;
-                    let (token, head) = (item / heads.kv, item % heads.kv);
-                    let keys_values = KeysValues {
-                        head,
-                        positions: first + token + 1,
-                        ..keys_values
-                    };
-                    (self.kernels.attend)(&q.values[item * width..][..width], keys_values, out);
-                }
-                Ok(())
-            })?;
-        Ok(out)
+        self.attend(q, cache, layer)
     }
 
     fn attention_weights(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {
