@@ -7,6 +7,8 @@ use crate::speculate::{Drafter, Speculation};
 use crate::stop::StopStrings;
 use crate::tokenizer::Detokenizer;
 use crate::{Error, Result};
+use bitnet_core::Pending;
+use bitnet_core::pending::now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,7 +132,13 @@ fn rate(count: usize, time: Duration) -> f64 {
     }
 }
 
+/// Tokens that are begun before the first of them is known, on backends that can do that: while the host reads one answer
+/// and records the next forward pass, the device has one to run and one in reserve.
+const IN_FLIGHT: usize = 3;
+
 /// An iterator over the pieces of a generated text. Each piece is whole characters; pieces may be of several tokens.
+///
+/// On a GPU in a browser the answers must be awaited: by [`next_piece`](Self::next_piece).
 pub struct Generation<'s> {
     session: &'s mut Session,
     sampler: Sampler,
@@ -147,6 +155,10 @@ pub struct Generation<'s> {
     drafter: Drafter,
     /// Tokens that were chosen and are not part of the text yet.
     ahead: VecDeque<u32>,
+    /// Whether tokens run before they are known.
+    runs_ahead: bool,
+    /// What follows tokens that run and are not known yet, in their order.
+    in_flight: VecDeque<Pending<Answer>>,
 }
 
 impl<'s> Generation<'s> {
@@ -162,8 +174,21 @@ impl<'s> Generation<'s> {
         if session.tokens().len() > 1 {
             detokenizer = detokenizer.continuing();
         }
+        let sampling = options.sampling;
+        let drafts = match options.speculation {
+            // Where tokens run ahead, each is cheaper than a draft that may be wrong.
+            Speculation::Auto => sampling.is_greedy() && !session.runs_ahead(),
+            Speculation::Off => false,
+            Speculation::Ngram => true,
+        };
         Ok(Self {
-            sampler: Sampler::new(options.sampling)?,
+            // The device takes the likeliest, and knows of no penalty.
+            runs_ahead: session.runs_ahead()
+                && !drafts
+                && sampling.is_greedy()
+                && !sampling.has_penalty(),
+            in_flight: VecDeque::new(),
+            sampler: Sampler::new(sampling)?,
             stop: StopStrings::new(&options.stop)?,
             detokenizer,
             session,
@@ -174,11 +199,7 @@ impl<'s> Generation<'s> {
             ready: VecDeque::new(),
             prompt_answer: None,
             first_token: None,
-            drafter: Drafter::new(match options.speculation {
-                Speculation::Auto => options.sampling.is_greedy(),
-                Speculation::Off => false,
-                Speculation::Ngram => true,
-            }),
+            drafter: Drafter::new(drafts),
             ahead: VecDeque::new(),
         })
     }
@@ -188,7 +209,15 @@ impl<'s> Generation<'s> {
     ///
     /// # Errors
     /// If the backend fails.
-    pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
+    pub fn prefill(&mut self, progress: impl FnMut(usize, usize)) -> Result<()> {
+        now(self.prefill_async(progress))
+    }
+
+    /// [`prefill`](Self::prefill) for browsers, where a GPU's answer must be awaited.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    pub async fn prefill_async(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
         if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
             return Ok(());
         }
@@ -199,7 +228,7 @@ impl<'s> Generation<'s> {
             progress(done, total);
             !cancel.is_cancelled()
         };
-        match self.run(&mut watch) {
+        match self.run(&mut watch).await {
             Ok(answer) => {
                 self.prompt_answer = Some(answer);
                 self.timings.prompt_tokens = tokens;
@@ -211,6 +240,21 @@ impl<'s> Generation<'s> {
                 Ok(())
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// The next piece, as the iterator gives it, for browsers, where a GPU's answer must be awaited.
+    pub async fn next_piece(&mut self) -> Option<Result<String>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(Ok(piece));
+            }
+            if self.reason.is_some() || self.failed {
+                return None;
+            }
+            if let Err(error) = self.step().await {
+                return Some(Err(self.fail(error)));
+            }
         }
     }
 
@@ -230,16 +274,16 @@ impl<'s> Generation<'s> {
     }
 
     /// Runs the tokens that have yet to run; asks for as much as the sampler needs.
-    fn run(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Answer> {
+    async fn run<P: FnMut(usize, usize) -> bool>(&mut self, progress: &mut P) -> Result<Answer> {
         let ask = match self.sampler.top(self.session.tokens()) {
             Some(top) => Ask::Top(top),
             None => Ask::Logits(Want::Last),
         };
-        self.session.run_pending(progress, ask)
+        self.session.run_pending(progress, ask).await
     }
 
     /// One more token, its text into `ready`.
-    fn step(&mut self) -> Result<()> {
+    async fn step(&mut self) -> Result<()> {
         if self.options.cancel.is_cancelled() {
             return self.end(StopReason::Cancelled);
         }
@@ -247,7 +291,7 @@ impl<'s> Generation<'s> {
             return self.end(StopReason::MaxTokens);
         }
         if self.first_token.is_none() {
-            self.prefill(|_, _| ())?;
+            self.prefill_async(|_, _| ()).await?;
             if self.reason.is_some() {
                 return Ok(());
             }
@@ -257,7 +301,8 @@ impl<'s> Generation<'s> {
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
             None => match self.ahead.pop_front() {
                 Some(token) => token,
-                None => self.next_token()?,
+                None if self.runs_ahead => self.next_in_flight().await?,
+                None => self.next_token().await?,
             },
         };
         self.timings.generated_tokens += 1;
@@ -287,7 +332,7 @@ impl<'s> Generation<'s> {
     }
 
     /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
-    fn next_token(&mut self) -> Result<u32> {
+    async fn next_token(&mut self) -> Result<u32> {
         let start = Instant::now();
         let tokens = self.session.tokens();
         let room = self.session.model().context() - tokens.len();
@@ -295,12 +340,12 @@ impl<'s> Generation<'s> {
         // The token after the draft comes for nothing.
         let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
         if draft.is_empty() {
-            let answer = self.run(&mut |_, _| true)?;
+            let answer = self.run(&mut |_, _| true).await?;
             let token = self.choose(&answer)?;
             self.drafter.took(start.elapsed());
             return Ok(token);
         }
-        let logits = self.session.run_ahead(&draft)?;
+        let logits = self.session.run_draft(&draft).await?;
         let mut tokens = self.session.tokens().to_vec();
         let first = self.sampler.sample(&logits[0], &tokens)?;
         let mut last = first;
@@ -319,18 +364,41 @@ impl<'s> Generation<'s> {
         Ok(first)
     }
 
+    /// The next token, when as many as can become part of the text are under way.
+    async fn next_in_flight(&mut self) -> Result<u32> {
+        let wanted = self.options.max_tokens - self.timings.generated_tokens;
+        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
+            self.in_flight.push_back(self.session.run_chosen()?);
+        }
+        let answer = match self.in_flight.front_mut() {
+            Some(first) => first.await?,
+            None => self.run(&mut |_, _| true).await?,
+        };
+        self.in_flight.pop_front();
+        self.choose(&answer)
+    }
+
+    /// Ends by an error.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = true;
+        self.in_flight.clear();
+        error
+    }
+
     fn emit(&mut self, text: &str) {
         let text = self.stop.push(text);
         if !text.is_empty() {
             self.ready.push_back(text);
         }
         if self.stop.stopped() {
+            self.in_flight.clear();
             self.reason = Some(StopReason::StopString);
         }
     }
 
     /// Ends with what is still held back.
     fn end(&mut self, reason: StopReason) -> Result<()> {
+        self.in_flight.clear();
         let rest = self.detokenizer.finish();
         self.emit(&rest);
         if self.reason.is_none() {
@@ -348,17 +416,9 @@ impl Iterator for Generation<'_> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(Ok(piece));
-            }
-            if self.reason.is_some() || self.failed {
-                return None;
-            }
-            if let Err(error) = self.step() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        match now(async { Ok(self.next_piece().await) }) {
+            Ok(next) => next,
+            Err(error) => Some(Err(self.fail(error))),
         }
     }
 }
