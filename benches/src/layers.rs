@@ -9,7 +9,7 @@ use crate::machine::{self, Work};
 use crate::{inputs, matmul};
 use anyhow::{Context, Result};
 use bitnet_core::cpu::{CpuBackend, CpuTable, Isa};
-use bitnet_core::{Backend, Bytes, HeadMode, Norm, Top, WeightMatrix};
+use bitnet_core::{Backend, Bytes, HeadMode, Heads, Norm, Top, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -312,7 +312,13 @@ fn head(backend: CpuBackend, mode: HeadMode, matrices: &[WeightMatrix]) -> Resul
     let x = matmul::rows(&backend, 1, weights.cols())?;
     let gain = backend.gain(vec![1.0; weights.cols()])?;
     let table: CpuTable = backend.head_table(weights, mode)?;
-    let choose = move |backend: &CpuBackend| {
+    let heads = Heads {
+        query: 1,
+        kv: 1,
+        dim: 1,
+    };
+    let mut cache = backend.cache(0, heads, 0)?;
+    let mut choose = move |backend: &CpuBackend| {
         let norm = Norm {
             gain: &gain,
             eps: 1e-5,
@@ -321,7 +327,8 @@ fn head(backend: CpuBackend, mode: HeadMode, matrices: &[WeightMatrix]) -> Resul
             count: 1,
             also: &[],
         };
-        backend.head_top(&x, 0, norm, &table, &top)
+        let answer = backend.head_top(&x, 0, norm, &table, &top, &mut cache)?;
+        answer.now()
     };
     choose(&backend)?;
     Ok(Box::new(move |times| {

@@ -198,7 +198,7 @@ pub(crate) fn rows(
     let table = WeightMatrix::new("activations", Format::F32, shape, 1.0, Bytes::from(bytes))?;
     let table = backend.table(table)?;
     let count = u32::try_from(tokens).context("more tokens than a model can number")?;
-    Ok(backend.embed(&table, &(0..count).collect::<Vec<_>>())?)
+    Ok(backend.rows(&table, &(0..count).collect::<Vec<_>>())?)
 }
 
 /// Backends that this build or machine does not have, each with why.

@@ -4,8 +4,8 @@
 //! them.
 
 use bitnet_core::{
-    Activations, Backend, Candidate, Gate, HeadMode, HeadStats, Heads, HybridMemoryPool, Norm,
-    Result, Rope, Top, WeightMatrix,
+    Activations, Backend, Candidate, Gate, HeadMode, HeadStats, Heads, HybridMemoryPool, Input,
+    Norm, Pending, Result, Rope, Top, WeightMatrix,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -159,9 +159,14 @@ impl<B: Backend> Backend for Timed<B> {
         })
     }
 
-    fn embed(&self, table: &Self::Table, tokens: &[u32]) -> Result<Self::Hidden> {
+    fn embed(
+        &self,
+        table: &Self::Table,
+        input: Input<'_>,
+        cache: &Self::Cache,
+    ) -> Result<Self::Hidden> {
         self.clock
-            .time(Part::Embed, || self.inner.embed(table, tokens))
+            .time(Part::Embed, || self.inner.embed(table, input, cache))
     }
 
     fn norm_quantize(
@@ -236,7 +241,7 @@ impl<B: Backend> Backend for Timed<B> {
         first: usize,
         norm: Norm<'_, Self::Gain>,
         table: &Self::Table,
-    ) -> Result<Vec<f32>> {
+    ) -> Result<Pending<Vec<f32>>> {
         self.clock
             .time(Part::Head, || self.inner.head(x, first, norm, table))
     }
@@ -248,10 +253,19 @@ impl<B: Backend> Backend for Timed<B> {
         norm: Norm<'_, Self::Gain>,
         table: &Self::Table,
         top: &Top<'_>,
-    ) -> Result<Vec<Vec<Candidate>>> {
+        cache: &mut Self::Cache,
+    ) -> Result<Pending<Vec<Vec<Candidate>>>> {
         self.clock.time(Part::Head, || {
-            self.inner.head_top(x, first, norm, table, top)
+            self.inner.head_top(x, first, norm, table, top, cache)
         })
+    }
+
+    fn run(&self, x: Self::Hidden) -> Result<()> {
+        self.inner.run(x)
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.inner.runs_ahead()
     }
 
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize {

@@ -5,7 +5,7 @@
 //! are batched.
 
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
-use crate::{Error, HybridMemoryPool, Result, WeightMatrix};
+use crate::{Error, HybridMemoryPool, Pending, Result, WeightMatrix};
 
 /// What happens to activations before a ternary matrix multiplies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -76,6 +76,31 @@ impl<G> Clone for Norm<'_, G> {
 
 impl<G> Copy for Norm<'_, G> {}
 
+/// What a batch begins with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Input<'a> {
+    /// These tokens.
+    Tokens(&'a [u32]),
+    /// The one token that the last [`head_top`](Backend::head_top) of this cache found likeliest; it need not have left the
+    /// device.
+    Chosen,
+}
+
+impl Input<'_> {
+    /// Tokens of the batch.
+    pub const fn len(&self) -> usize {
+        match self {
+            Self::Tokens(tokens) => tokens.len(),
+            Self::Chosen => 1,
+        }
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
 /// A machine that can run a transformer.
 ///
 /// `Hidden` is f32 `[tokens, width]`; `Activation` is such rows made ready for a matrix (normed, and quantized
@@ -141,11 +166,17 @@ pub trait Backend: Send + Sync + 'static {
     /// If memory is short.
     fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Self::Rotations>;
 
-    /// Rows `tokens` of `table`: `[tokens, width]`.
+    /// The rows of `table` for `input`, which will be appended to `cache`: `[tokens, width]`.
     ///
     /// # Errors
-    /// If a token is past the table's last row.
-    fn embed(&self, table: &Self::Table, tokens: &[u32]) -> Result<Self::Hidden>;
+    /// If a token is past the table's last row; for [`Input::Chosen`] if the backend does not
+    /// [run ahead](Self::runs_ahead) or nothing was chosen yet.
+    fn embed(
+        &self,
+        table: &Self::Table,
+        input: Input<'_>,
+        cache: &Self::Cache,
+    ) -> Result<Self::Hidden>;
     /// Norms (if asked) and quantizes rows.
     ///
     /// # Errors
@@ -235,9 +266,9 @@ pub trait Backend: Send + Sync + 'static {
         first: usize,
         norm: Norm<'_, Self::Gain>,
         table: &Self::Table,
-    ) -> Result<Vec<f32>>;
+    ) -> Result<Pending<Vec<f32>>>;
     /// The likeliest tokens after each of the rows `first..`, as [`Top::of_logits`] finds them in the rows of
-    /// [`head`](Self::head).
+    /// [`head`](Self::head). The likeliest after the last row is the cache's [`Input::Chosen`] from now on.
     ///
     /// # Errors
     /// As for [`head`](Self::head).
@@ -248,7 +279,20 @@ pub trait Backend: Send + Sync + 'static {
         norm: Norm<'_, Self::Gain>,
         table: &Self::Table,
         top: &Top<'_>,
-    ) -> Result<Vec<Vec<Candidate>>>;
+        cache: &mut Self::Cache,
+    ) -> Result<Pending<Vec<Vec<Candidate>>>>;
+    /// Runs what was recorded for `x`, of which nothing more is asked. A CPU has done it already.
+    ///
+    /// # Errors
+    /// If the device refuses it.
+    fn run(&self, x: Self::Hidden) -> Result<()> {
+        drop(x);
+        Ok(())
+    }
+    /// Whether [`Input::Chosen`] works, so that the next token can be begun before this one is known.
+    fn runs_ahead(&self) -> bool {
+        false
+    }
     /// Bytes that a product with `matrix` reads of it.
     fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
     /// Bytes of `table` that [`head_top`](Self::head_top) reads of it whatever the row.

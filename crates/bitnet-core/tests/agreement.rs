@@ -2,7 +2,9 @@
 
 use bitnet_core::cpu::{CpuBackend, CpuTable, Isa};
 use bitnet_core::device::Crossovers;
-use bitnet_core::{Activations, Backend, Bytes, Gate, Heads, Norm, Rope, RopePairs, WeightMatrix};
+use bitnet_core::{
+    Activations, Backend, Bytes, Gate, Heads, Norm, Pending, Rope, RopePairs, WeightMatrix,
+};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
 
@@ -113,7 +115,8 @@ fn read(backend: &CpuBackend, x: &<CpuBackend as Backend>::Hidden, width: usize)
         eps: 1e-5,
     };
     let head = table(&identity, width, Format::F32);
-    let logits = backend.head(x, 0, norm, &head).expect("logits");
+    let logits = backend.head(x, 0, norm, &head).and_then(Pending::now);
+    let logits = logits.expect("logits");
     logits.into_iter().map(f32::to_bits).collect()
 }
 
@@ -126,7 +129,7 @@ fn product(
     let cols = matrix.cols();
     let tokens: Vec<u32> = (0..(x.len() / cols) as u32).collect();
     let rows = backend
-        .embed(&table(x, cols, Format::F32), &tokens)
+        .rows(&table(x, cols, Format::F32), &tokens)
         .expect("rows");
     let a = backend
         .norm_quantize(&rows, None, activations)
@@ -182,8 +185,9 @@ proptest! {
         let logits = |backend: &CpuBackend, ids: &[u32]| -> Vec<u32> {
             let gain = backend.gain(vec![0.7; cols]).expect("a gain");
             let norm = Norm { gain: &gain, eps: 1e-5 };
-            let rows = backend.embed(&x, ids).expect("rows");
-            let logits = backend.head(&rows, 0, norm, &head).expect("logits");
+            let rows = backend.rows(&x, ids).expect("rows");
+            let logits = backend.head(&rows, 0, norm, &head).and_then(Pending::now);
+            let logits = logits.expect("logits");
             logits.into_iter().map(f32::to_bits).collect()
         };
         let backends = backends();
@@ -213,7 +217,7 @@ proptest! {
             let mut result = Vec::new();
             let ids: Vec<u32> = (0..tokens as u32).collect();
             for ids in ids.chunks(steps) {
-                let mut rows = inputs.iter().map(|x| backend.embed(x, ids).expect("rows"));
+                let mut rows = inputs.iter().map(|x| backend.rows(x, ids).expect("rows"));
                 let (Some(mut q), Some(k), Some(v)) = (rows.next(), rows.next(), rows.next()) else { return result };
                 let rotations = backend.rotations(&rope, ids[0] as usize, ids.len()).expect("rotations");
                 let head_norms = norms.then_some([Norm { gain: &gains[0], eps: 1e-6 }, Norm { gain: &gains[1], eps: 1e-6 }]);
@@ -243,7 +247,7 @@ proptest! {
         let function = if silu { Gate::Silu } else { Gate::Relu2 };
         let ids: Vec<u32> = (0..tokens as u32).collect();
         let run = |backend: &CpuBackend| -> Vec<u32> {
-            let [gate, up] = [0, 1].map(|i| backend.embed(&inputs[i], &ids).expect("rows"));
+            let [gate, up] = [0, 1].map(|i| backend.rows(&inputs[i], &ids).expect("rows"));
             let norm = Some(Norm { gain: &gain, eps: 1e-5 });
             let a = backend.gate_norm_quantize(gate, up, function, norm, Activations::Int8).expect("activations");
             let y = backend.matmul(&a, &[&weights]).expect("a product").remove(0);
@@ -280,7 +284,7 @@ fn a_ternary_product_is_the_documented_one() {
             .matrix(matrix.expect("a matching size"))
             .expect("a matrix");
         let rows = backend
-            .embed(&table(&x, 8, Format::F32), &[0])
+            .rows(&table(&x, 8, Format::F32), &[0])
             .expect("rows");
         let a = backend
             .norm_quantize(&rows, None, Activations::Int8)
@@ -317,7 +321,7 @@ fn hostile_activations_agree_too() {
         let x = WeightMatrix::new("x", Format::F32, (1, 128, 128), 1.0, Bytes::from(bytes));
         let x = x.expect("a matching size");
         let mut results = backends().into_iter().map(|backend| {
-            let rows = backend.embed(&x.clone().into(), &[0]).expect("rows");
+            let rows = backend.rows(&x.clone().into(), &[0]).expect("rows");
             let a = backend
                 .norm_quantize(&rows, None, Activations::Int8)
                 .expect("activations");
@@ -366,8 +370,8 @@ fn bad_weights_are_refused() {
 fn wrong_shapes_are_errors() {
     let backend = CpuBackend::new(Some(1), None).expect("a backend");
     let x = table(&[1.0; 256], 256, Format::F32);
-    let rows = backend.embed(&x, &[0]).expect("rows");
-    assert!(backend.embed(&x, &[1]).is_err(), "token past the table");
+    let rows = backend.rows(&x, &[0]).expect("rows");
+    assert!(backend.rows(&x, &[1]).is_err(), "token past the table");
     let a = backend
         .norm_quantize(&rows, None, Activations::Int8)
         .expect("activations");

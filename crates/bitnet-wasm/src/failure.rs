@@ -48,6 +48,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<bitnet_core::Error> for Failure {
+    fn from(error: bitnet_core::Error) -> Self {
+        Error::Backend(error).into()
+    }
+}
+
 impl From<Failure> for JsValue {
     fn from(failure: Failure) -> Self {
         let error = js_sys::Error::new(&failure.message);

@@ -7,6 +7,8 @@ use crate::speculate::{Drafter, Speculation};
 use crate::stop::StopStrings;
 use crate::tokenizer::Detokenizer;
 use crate::{Error, Result};
+use bitnet_core::Pending;
+use bitnet_core::pending::now;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -130,7 +132,13 @@ fn rate(count: usize, time: Duration) -> f64 {
     }
 }
 
+/// Tokens that are begun before the first of them is known, on backends that can do that: while the host reads one answer
+/// and records the next forward pass, the device has one to run and one in reserve.
+const IN_FLIGHT: usize = 3;
+
 /// An iterator over the pieces of a generated text. Each piece is whole characters; pieces may be of several tokens.
+///
+/// On a GPU in a browser the answers must be awaited: by [`next_piece`](Self::next_piece).
 pub struct Generation<'s> {
     session: &'s mut Session,
     sampler: Sampler,
@@ -147,6 +155,14 @@ pub struct Generation<'s> {
     drafter: Drafter,
     /// Tokens that were chosen and are not part of the text yet.
     ahead: VecDeque<u32>,
+    /// Whether tokens run before they are known.
+    runs_ahead: bool,
+    /// Answers that were begun and are not here yet, in their order.
+    in_flight: VecDeque<Pending<Answer>>,
+    /// When the first of them was begun, and the draft that it is about.
+    begun: Option<(Instant, Vec<u32>)>,
+    /// Positions that are known to have run.
+    confirmed: usize,
 }
 
 impl<'s> Generation<'s> {
@@ -162,8 +178,23 @@ impl<'s> Generation<'s> {
         if session.tokens().len() > 1 {
             detokenizer = detokenizer.continuing();
         }
+        let sampling = options.sampling;
+        let drafts = match options.speculation {
+            // Where tokens run ahead, each is cheaper than a draft that may be wrong.
+            Speculation::Auto => sampling.is_greedy() && !session.runs_ahead(),
+            Speculation::Off => false,
+            Speculation::Ngram => true,
+        };
         Ok(Self {
-            sampler: Sampler::new(options.sampling)?,
+            // The device takes the likeliest, and knows of no penalty.
+            runs_ahead: session.runs_ahead()
+                && !drafts
+                && sampling.is_greedy()
+                && !sampling.has_penalty(),
+            in_flight: VecDeque::new(),
+            begun: None,
+            confirmed: session.tokens().len() - session.pending(),
+            sampler: Sampler::new(sampling)?,
             stop: StopStrings::new(&options.stop)?,
             detokenizer,
             session,
@@ -174,11 +205,7 @@ impl<'s> Generation<'s> {
             ready: VecDeque::new(),
             prompt_answer: None,
             first_token: None,
-            drafter: Drafter::new(match options.speculation {
-                Speculation::Auto => options.sampling.is_greedy(),
-                Speculation::Off => false,
-                Speculation::Ngram => true,
-            }),
+            drafter: Drafter::new(drafts),
             ahead: VecDeque::new(),
         })
     }
@@ -188,29 +215,53 @@ impl<'s> Generation<'s> {
     ///
     /// # Errors
     /// If the backend fails.
-    pub fn prefill(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
+    pub fn prefill(&mut self, progress: impl FnMut(usize, usize)) -> Result<()> {
+        now(self.prefill_async(progress))
+    }
+
+    /// [`prefill`](Self::prefill) for browsers, where a GPU's answer must be awaited.
+    ///
+    /// # Errors
+    /// As [`prefill`](Self::prefill).
+    pub async fn prefill_async(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
         if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
             return Ok(());
         }
-        let start = Instant::now();
-        let tokens = self.session.pending();
-        let cancel = self.options.cancel.clone();
-        let mut watch = |done, total| {
-            progress(done, total);
-            !cancel.is_cancelled()
-        };
-        match self.run(&mut watch) {
-            Ok(answer) => {
-                self.prompt_answer = Some(answer);
-                self.timings.prompt_tokens = tokens;
-                self.timings.prompt_time = start.elapsed();
-                Ok(())
+        if self.in_flight.is_empty() {
+            self.timings.prompt_tokens = self.session.pending();
+            let cancel = self.options.cancel.clone();
+            let begun = self.begin(&mut |done, total| {
+                progress(done, total);
+                !cancel.is_cancelled()
+            });
+            match begun {
+                Err(Error::Cancelled) => {
+                    self.timings.prompt_tokens = 0;
+                    self.reason = Some(StopReason::Cancelled);
+                    return Ok(());
+                }
+                begun => begun?,
             }
-            Err(Error::Cancelled) => {
-                self.reason = Some(StopReason::Cancelled);
-                Ok(())
+        }
+        let (answer, time, _) = self.first_in_flight().await?;
+        self.prompt_answer = Some(answer);
+        self.timings.prompt_time = time;
+        Ok(())
+    }
+
+    /// The next piece, as the iterator gives it, for browsers, where a GPU's answer must be awaited. The future can be dropped
+    /// before it is done: another one goes on from there.
+    pub async fn next_piece(&mut self) -> Option<Result<String>> {
+        loop {
+            if let Some(piece) = self.ready.pop_front() {
+                return Some(Ok(piece));
             }
-            Err(error) => Err(error),
+            if self.reason.is_some() || self.failed {
+                return None;
+            }
+            if let Err(error) = self.step().await {
+                return Some(Err(self.fail(error)));
+            }
         }
     }
 
@@ -229,17 +280,40 @@ impl<'s> Generation<'s> {
         self.session
     }
 
-    /// Runs the tokens that have yet to run; asks for as much as the sampler needs.
-    fn run(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<Answer> {
+    /// Begins to run the tokens that have yet to run; asks for as much as the sampler needs.
+    fn begin(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<()> {
         let ask = match self.sampler.top(self.session.tokens()) {
             Some(top) => Ask::Top(top),
             None => Ask::Logits(Want::Last),
         };
-        self.session.run_pending(progress, ask)
+        let start = Instant::now();
+        let answer = self.session.begin_pending(progress, ask)?;
+        self.in_flight.push_back(answer);
+        self.begun = Some((start, Vec::new()));
+        Ok(())
+    }
+
+    /// The answer that was begun first, the time since then, and the draft that it is about.
+    async fn first_in_flight(&mut self) -> Result<(Answer, Duration, Vec<u32>)> {
+        let answer = match self.in_flight.front_mut() {
+            Some(first) => first.await,
+            // Nothing was begun: as where nothing could follow.
+            None => Ok(Answer::Logits(Vec::new())),
+        };
+        self.in_flight.pop_front();
+        let answer = answer.inspect_err(|_| {
+            self.in_flight.clear();
+            self.session.unrun(self.confirmed);
+        })?;
+        self.confirmed = self.session.tokens().len();
+        Ok(match self.begun.take() {
+            Some((start, draft)) => (answer, start.elapsed(), draft),
+            None => (answer, Duration::ZERO, Vec::new()),
+        })
     }
 
     /// One more token, its text into `ready`.
-    fn step(&mut self) -> Result<()> {
+    async fn step(&mut self) -> Result<()> {
         if self.options.cancel.is_cancelled() {
             return self.end(StopReason::Cancelled);
         }
@@ -247,7 +321,7 @@ impl<'s> Generation<'s> {
             return self.end(StopReason::MaxTokens);
         }
         if self.first_token.is_none() {
-            self.prefill(|_, _| ())?;
+            self.prefill_async(|_, _| ()).await?;
             if self.reason.is_some() {
                 return Ok(());
             }
@@ -257,7 +331,7 @@ impl<'s> Generation<'s> {
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
             None => match self.ahead.pop_front() {
                 Some(token) => token,
-                None => self.next_token()?,
+                None => self.next_token().await?,
             },
         };
         self.timings.generated_tokens += 1;
@@ -287,24 +361,58 @@ impl<'s> Generation<'s> {
     }
 
     /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
-    fn next_token(&mut self) -> Result<u32> {
-        let start = Instant::now();
+    async fn next_token(&mut self) -> Result<u32> {
+        if self.runs_ahead {
+            self.fill_flight()?;
+        } else if self.in_flight.is_empty() {
+            self.begin_next()?;
+        }
+        let (answer, time, draft) = self.first_in_flight().await?;
+        if !draft.is_empty() {
+            return self.accept(&draft, &answer.into_logits(), time);
+        }
+        let token = self.choose(&answer)?;
+        self.drafter.took(time);
+        Ok(token)
+    }
+
+    /// Begins to run the last token, and a draft if there is one.
+    fn begin_next(&mut self) -> Result<()> {
         let tokens = self.session.tokens();
         let room = self.session.model().context() - tokens.len();
         let wanted = self.options.max_tokens - self.timings.generated_tokens;
         // The token after the draft comes for nothing.
         let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
         if draft.is_empty() {
-            let answer = self.run(&mut |_, _| true)?;
-            let token = self.choose(&answer)?;
-            self.drafter.took(start.elapsed());
-            return Ok(token);
+            return self.begin(&mut |_, _| true);
         }
-        let logits = self.session.run_ahead(&draft)?;
+        let start = Instant::now();
+        self.in_flight.push_back(self.session.begin_draft(&draft)?);
+        self.begun = Some((start, draft));
+        Ok(())
+    }
+
+    /// Begins to run tokens that are not known yet, as many as can become part of the text.
+    fn fill_flight(&mut self) -> Result<()> {
+        let wanted = self.options.max_tokens - self.timings.generated_tokens;
+        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
+            self.in_flight.push_back(self.session.begin_chosen()?);
+        }
+        Ok(())
+    }
+
+    /// Samples what follows the last token and each token of `draft`, until a sample differs from it; `logits` has rows for
+    /// all of these.
+    fn accept(&mut self, draft: &[u32], logits: &[f32], time: Duration) -> Result<u32> {
+        let vocabulary = self.session.model().vocabulary().max(1);
+        let rows = logits.len() / vocabulary;
+        let mut rows = logits
+            .chunks_exact(vocabulary)
+            .skip(rows.saturating_sub(draft.len() + 1));
         let mut tokens = self.session.tokens().to_vec();
-        let first = self.sampler.sample(&logits[0], &tokens)?;
+        let first = self.sampler.sample(rows.next().unwrap_or(&[]), &tokens)?;
         let mut last = first;
-        for (draft, logits) in draft.iter().zip(&logits[1..]) {
+        for (draft, logits) in draft.iter().zip(rows) {
             if last != *draft {
                 break;
             }
@@ -315,8 +423,16 @@ impl<'s> Generation<'s> {
         self.session.keep_ahead(self.ahead.len());
         self.timings.drafted_tokens += draft.len();
         self.timings.accepted_tokens += self.ahead.len();
-        self.drafter.brought(1 + self.ahead.len(), start.elapsed());
+        self.drafter.brought(1 + self.ahead.len(), time);
         Ok(first)
+    }
+
+    /// Ends by an error.
+    fn fail(&mut self, error: Error) -> Error {
+        self.failed = true;
+        self.in_flight.clear();
+        self.session.unrun(self.confirmed);
+        error
     }
 
     fn emit(&mut self, text: &str) {
@@ -325,12 +441,14 @@ impl<'s> Generation<'s> {
             self.ready.push_back(text);
         }
         if self.stop.stopped() {
+            self.in_flight.clear();
             self.reason = Some(StopReason::StopString);
         }
     }
 
     /// Ends with what is still held back.
     fn end(&mut self, reason: StopReason) -> Result<()> {
+        self.in_flight.clear();
         let rest = self.detokenizer.finish();
         self.emit(&rest);
         if self.reason.is_none() {
@@ -348,17 +466,9 @@ impl Iterator for Generation<'_> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
-        loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(Ok(piece));
-            }
-            if self.reason.is_some() || self.failed {
-                return None;
-            }
-            if let Err(error) = self.step() {
-                self.failed = true;
-                return Some(Err(error));
-            }
+        match now(async { Ok(self.next_piece().await) }) {
+            Ok(next) => next,
+            Err(error) => Some(Err(self.fail(error))),
         }
     }
 }

@@ -56,6 +56,11 @@ impl SamplingOptions {
         self.temperature == 0.0
     }
 
+    /// Whether recent tokens become less likely, or more.
+    pub fn has_penalty(&self) -> bool {
+        self.repetition_penalty != 1.0 && self.repetition_window > 0
+    }
+
     /// # Errors
     /// If an option is outside its range; the message names it.
     pub fn validate(&self) -> Result<()> {
@@ -198,7 +203,7 @@ impl Sampler {
     /// Finds the tokens that the penalty changes.
     fn find_penalized(&mut self, recent: &[u32]) {
         self.penalized.clear();
-        if self.options.repetition_penalty != 1.0 {
+        if self.options.has_penalty() {
             let window = self.options.repetition_window.min(recent.len());
             self.penalized
                 .extend_from_slice(&recent[recent.len() - window..]);

@@ -5,7 +5,8 @@ use crate::generate::{GenerateOptions, Generation};
 use crate::model::{Answer, Ask, Model, State, Want};
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
-use bitnet_core::{Candidate, Top};
+use bitnet_core::pending::now;
+use bitnet_core::{Candidate, Input, Pending, Top};
 
 /// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
 pub(crate) const BATCH: usize = 256;
@@ -16,6 +17,8 @@ pub struct Session {
     state: Box<dyn State>,
     /// All tokens; those from `state.len()` on have not run yet.
     tokens: Vec<u32>,
+    /// Whether the state may hold more than the tokens.
+    ahead: bool,
 }
 
 impl Session {
@@ -24,6 +27,7 @@ impl Session {
             model,
             state,
             tokens: Vec::new(),
+            ahead: false,
         }
     }
 
@@ -42,8 +46,14 @@ impl Session {
         self.state.bytes()
     }
 
+    /// Whether greedy text is generated several tokens ahead of what is known of it: on a GPU, which need not wait for the host.
+    pub fn runs_ahead(&self) -> bool {
+        self.state.runs_ahead()
+    }
+
     /// Forgets the tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
+        self.settle();
         self.tokens.truncate(len);
         self.state.truncate(len);
     }
@@ -113,7 +123,16 @@ impl Session {
     /// # Errors
     /// If a token is not in the vocabulary or they do not fit the context; the session is then as before.
     pub fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
-        self.ask(tokens, Ask::Logits(want)).map(Answer::into_logits)
+        now(self.forward_async(tokens, want))
+    }
+
+    /// [`forward`](Self::forward) for browsers, where a GPU's answer must be awaited.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub async fn forward_async(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+        let answer = self.ask(tokens, Ask::Logits(want)).await;
+        answer.map(Answer::into_logits)
     }
 
     /// Appends `tokens`, runs them, and returns the likeliest `count` tokens to follow, in the order of likelihood
@@ -123,11 +142,24 @@ impl Session {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub fn forward_top(&mut self, tokens: &[u32], count: usize) -> Result<Vec<Candidate>> {
+        now(self.forward_top_async(tokens, count))
+    }
+
+    /// [`forward_top`](Self::forward_top) for browsers, where a GPU's answer must be awaited.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub async fn forward_top_async(
+        &mut self,
+        tokens: &[u32],
+        count: usize,
+    ) -> Result<Vec<Candidate>> {
         let top = Top {
             count: count.max(1),
             also: &[],
         };
-        self.ask(tokens, Ask::Top(top)).map(Answer::into_top)
+        let answer = self.ask(tokens, Ask::Top(top)).await;
+        answer.map(Answer::into_top)
     }
 
     /// How much each query head of `layer` attends, from the last token, to each token so far: `[query heads, tokens]`, rows
@@ -144,34 +176,42 @@ impl Session {
                 found: layer.to_string(),
             });
         }
-        self.keep_ahead(0);
+        self.settle();
         let Some(last) = self.tokens.len().checked_sub(1) else {
             return Ok(Vec::new());
         };
         let rest = self.tokens.split_off(last);
         self.state.truncate(last);
-        let outcome = self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
+        let outcome = self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
         self.tokens.extend(&rest);
         outcome?;
-        let answer = self.state.forward(&rest, Ask::Attention(layer))?;
+        let input = Input::Tokens(&rest);
+        let answer = self.state.forward(input, Ask::Attention(layer))?.now()?;
         Ok(answer.into_attention())
     }
 
-    fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
-        self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
+    async fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
+        self.settle();
+        let ran = self.state.len();
+        self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
         let before = self.tokens.len();
         self.push(tokens)?;
-        let result = self.state.forward(&self.tokens[before..], ask);
+        let input = Input::Tokens(&self.tokens[before..]);
+        let result = match self.state.forward(input, ask) {
+            Ok(answer) => answer.await.map_err(Error::from),
+            Err(error) => Err(error),
+        };
         if result.is_err() {
             self.tokens.truncate(before);
+            // A device may tell only now that what ran before did not.
+            self.unrun(ran);
         }
         result
     }
 
     /// Adds tokens that have yet to run.
     fn push(&mut self, tokens: &[u32]) -> Result<()> {
-        // What an earlier generation had run ahead never became part of the text.
-        self.keep_ahead(0);
+        self.settle();
         let vocabulary = self.model.vocabulary();
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             return Err(Error::Argument {
@@ -192,6 +232,14 @@ impl Session {
         Ok(())
     }
 
+    /// Forgets what an earlier generation ran ahead of its text, of which it never became part.
+    fn settle(&mut self) {
+        if std::mem::take(&mut self.ahead) {
+            // The last token is as one that has not run: nobody kept what follows it.
+            self.state.truncate(self.tokens.len().saturating_sub(1));
+        }
+    }
+
     /// Adds a generated token, which runs when the next one is wanted.
     pub(crate) fn push_generated(&mut self, token: u32) {
         self.tokens.push(token);
@@ -202,17 +250,31 @@ impl Session {
         self.tokens.len().saturating_sub(self.state.len())
     }
 
-    /// Runs what has yet to run and `draft` behind it, which does not become part of the tokens; returns the logits of
-    /// the last token and of each of the draft.
-    pub(crate) fn run_ahead(&mut self, draft: &[u32]) -> Result<Vec<Vec<f32>>> {
+    /// Begins to run what has yet to run and `draft` behind it, which does not become part of the tokens; asks for the logits
+    /// of all of them.
+    pub(crate) fn begin_draft(&mut self, draft: &[u32]) -> Result<Pending<Answer>> {
+        self.ahead = true;
         let pending = self.pending();
         let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
         batch.extend_from_slice(draft);
-        let ask = Ask::Logits(Want::All);
-        let logits = self.state.forward(&batch, ask)?.into_logits();
-        let vocabulary = (logits.len() / batch.len()).max(1);
-        let rows = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec);
-        Ok(rows.skip(pending - 1).collect())
+        let input = Input::Tokens(&batch);
+        self.state.forward(input, Ask::Logits(Want::All))
+    }
+
+    /// Begins to run the token that will be found likeliest by the forward pass before, and asks for the one that is likeliest
+    /// after it. Not for backends that cannot [run ahead](Self::runs_ahead).
+    pub(crate) fn begin_chosen(&mut self) -> Result<Pending<Answer>> {
+        self.ahead = true;
+        let top = Top {
+            count: 1,
+            also: &[],
+        };
+        self.state.forward(Input::Chosen, Ask::Top(top))
+    }
+
+    /// Whether another token can run, and the one after it will have a place.
+    pub(crate) fn has_room_ahead(&self) -> bool {
+        self.state.len() + 1 < self.model.context()
     }
 
     /// Forgets what ran behind the tokens, but for the first `count`.
@@ -225,16 +287,21 @@ impl Session {
         self.tokens.len() >= self.model.context()
     }
 
-    /// Runs the tokens that have yet to run, in batches, and returns what is asked of the last batch.
-    /// `progress` is told the tokens done and their number before each batch, and stops the run by `false`.
-    pub(crate) fn run_pending(
+    /// Forgets that the tokens from `len` on have run: they run again when the next one is wanted.
+    pub(crate) fn unrun(&mut self, len: usize) {
+        self.state.truncate(len);
+    }
+
+    /// Begins to run the tokens that have yet to run, in batches; gives what is asked of the last batch.
+    /// `progress` is told the tokens begun and their number before each batch, and stops the run by `false`.
+    pub(crate) fn begin_pending(
         &mut self,
         progress: &mut dyn FnMut(usize, usize) -> bool,
         ask: Ask<'_>,
-    ) -> Result<Answer> {
+    ) -> Result<Pending<Answer>> {
         let start = self.state.len();
         let total = self.tokens.len() - start;
-        let mut answer = Answer::Logits(Vec::new());
+        let mut answer = Pending::ready(Answer::Logits(Vec::new()));
         while self.state.len() < self.tokens.len() {
             let done = self.state.len();
             if !progress(done - start, total) {
@@ -247,7 +314,8 @@ impl Session {
             } else {
                 Ask::Logits(Want::Nothing)
             };
-            answer = self.state.forward(&self.tokens[done..end], ask)?;
+            let input = Input::Tokens(&self.tokens[done..end]);
+            answer = self.state.forward(input, ask)?;
         }
         Ok(answer)
     }

@@ -32,7 +32,9 @@ use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::zero_copy::Movement;
-use crate::{Activations, Backend, Error, Gate, Heads, Norm, Result, Rope, WeightMatrix};
+use crate::{
+    Activations, Backend, Error, Gate, Heads, Input, Norm, Pending, Result, Rope, WeightMatrix,
+};
 use kernels::Kernels;
 use std::sync::OnceLock;
 use ternary::Arranged;
@@ -225,6 +227,31 @@ impl CpuBackend {
         self.pool.zero_copy().record(movement, bytes);
     }
 
+    /// Rows `tokens` of `table`: `[tokens, width]`.
+    ///
+    /// # Errors
+    /// If a token is past the table's last row, or memory is short.
+    pub fn rows(&self, table: &CpuTable, tokens: &[u32]) -> Result<Rows> {
+        table.touched(tokens.len());
+        let table = &table.weights;
+        let mut rows = Rows::new(&self.pool, tokens.len(), table.cols())?;
+        let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
+        for (out, &token) in rows.values.chunks_exact_mut(table.cols()).zip(tokens) {
+            if token as usize >= table.rows() {
+                return Err(Error::Value {
+                    what: "token".into(),
+                    expected: format!("below the vocabulary's {}", table.rows()),
+                    found: token.to_string(),
+                });
+            }
+            let row = table.row(token as usize);
+            table.format().decode_row(row, table.scale(), &mut stored)?;
+            out.copy_from_slice(&stored[..table.cols()]);
+        }
+        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
+        Ok(rows)
+    }
+
     /// RMSNorm of every row of `x`, which is `tokens × width`, into new rows.
     fn normed(&self, x: &[f32], width: usize, norm: Norm<'_, Vec<f32>>) -> Result<Rows> {
         if norm.gain.len() != width {
@@ -383,25 +410,14 @@ impl Backend for CpuBackend {
         Rotations::new(&self.pool, rope, first, count)
     }
 
-    fn embed(&self, table: &CpuTable, tokens: &[u32]) -> Result<Rows> {
-        table.touched(tokens.len());
-        let table = &table.weights;
-        let mut rows = Rows::new(&self.pool, tokens.len(), table.cols())?;
-        let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
-        for (out, &token) in rows.values.chunks_exact_mut(table.cols()).zip(tokens) {
-            if token as usize >= table.rows() {
-                return Err(Error::Value {
-                    what: "token".into(),
-                    expected: format!("below the vocabulary's {}", table.rows()),
-                    found: token.to_string(),
-                });
-            }
-            let row = table.row(token as usize);
-            table.format().decode_row(row, table.scale(), &mut stored)?;
-            out.copy_from_slice(&stored[..table.cols()]);
+    fn embed(&self, table: &CpuTable, input: Input<'_>, _: &CpuCache) -> Result<Rows> {
+        match input {
+            Input::Tokens(tokens) => self.rows(table, tokens),
+            Input::Chosen => Err(Error::Unavailable {
+                what: "a token that nobody has read".into(),
+                why: "a CPU gives every token at once".into(),
+            }),
         }
-        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
-        Ok(rows)
     }
 
     fn norm_quantize(
@@ -529,8 +545,9 @@ impl Backend for CpuBackend {
         first: usize,
         norm: Norm<'_, Vec<f32>>,
         table: &CpuTable,
-    ) -> Result<Vec<f32>> {
-        self.logits(&self.head_rows(x, first, norm)?, table)
+    ) -> Result<Pending<Vec<f32>>> {
+        let logits = self.logits(&self.head_rows(x, first, norm)?, table)?;
+        Ok(Pending::ready(logits))
     }
 
     fn head_top(
@@ -540,8 +557,10 @@ impl Backend for CpuBackend {
         norm: Norm<'_, Vec<f32>>,
         table: &CpuTable,
         top: &Top<'_>,
-    ) -> Result<Vec<Vec<Candidate>>> {
-        self.candidates(&self.head_rows(x, first, norm)?, table, top)
+        _: &mut CpuCache,
+    ) -> Result<Pending<Vec<Vec<Candidate>>>> {
+        let candidates = self.candidates(&self.head_rows(x, first, norm)?, table, top)?;
+        Ok(Pending::ready(candidates))
     }
 
     fn matrix_bytes(&self, matrix: &WeightMatrix) -> usize {

@@ -232,7 +232,7 @@ impl Bench {
     /// `tokens` rows of small numbers.
     fn rows(&self, tokens: usize, width: usize) -> Result<Hidden> {
         let table = matrix(Format::F32, 1, width)?;
-        self.backend.embed(&table.into(), &vec![0; tokens])
+        self.backend.rows(&table.into(), &vec![0; tokens])
     }
 
     /// Median times of `work` with each of two sets of crossovers, in turns.

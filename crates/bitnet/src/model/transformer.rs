@@ -5,7 +5,9 @@
 
 use super::architecture::Architecture;
 use crate::{Error, Result};
-use bitnet_core::{Activations, Backend, Candidate, HeadStats, HybridMemoryPool, Norm, Top};
+use bitnet_core::{
+    Activations, Backend, Candidate, HeadStats, HybridMemoryPool, Input, Norm, Pending, Top,
+};
 use std::sync::Arc;
 
 /// The weights of one block, resident on a backend.
@@ -105,21 +107,21 @@ impl<B: Backend> Transformer<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
-    /// Runs `tokens` after the `len` positions in `cache`.
+    /// Runs `input` after the `len` positions in `cache`.
     fn forward(
         &self,
-        tokens: &[u32],
+        input: Input<'_>,
         len: usize,
         cache: &mut B::Cache,
         ask: Ask<'_>,
-    ) -> Result<Answer, bitnet_core::Error> {
+    ) -> Result<Pending<Answer>, bitnet_core::Error> {
         let backend = &self.backend;
         let norm = |gain| Norm {
             gain,
             eps: self.architecture.eps,
         };
-        let rotations = backend.rotations(&self.architecture.rope, len, tokens.len())?;
-        let mut x = backend.embed(&self.embedding, tokens)?;
+        let rotations = backend.rotations(&self.architecture.rope, len, input.len())?;
+        let mut x = backend.embed(&self.embedding, input, cache)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let attention_norm = Some(norm(&layer.attention_norm));
             let a = backend.norm_quantize(&x, attention_norm, self.activations)?;
@@ -128,7 +130,7 @@ impl<B: Backend> Transformer<B> {
             backend.rope_append(&mut q, k, v, head_norms, &rotations, cache, index)?;
             if matches!(ask, Ask::Attention(wanted) if wanted == index) {
                 let weights = backend.attention_weights(&q, cache, index)?;
-                return Ok(Answer::Attention(weights));
+                return Ok(Pending::ready(Answer::Attention(weights)));
             }
             let attention = backend.attention(&q, cache, index)?;
             let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
@@ -143,20 +145,23 @@ impl<B: Backend> Transformer<B> {
             let a = backend.gate_norm_quantize(gate, up, function, sub_norm, self.activations)?;
             backend.matmul_add(&a, &layer.down, &mut x)?;
         }
-        let last = tokens.len().saturating_sub(1);
+        let last = input.len().saturating_sub(1);
         let (norm, head) = (norm(&self.output_norm), self.head());
         let first = match ask {
             // A layer that is not there.
-            Ask::Attention(_) => return Ok(Answer::Attention(Vec::new())),
-            Ask::Logits(Want::Nothing) => return Ok(Answer::Logits(Vec::new())),
+            Ask::Attention(_) => return Ok(Pending::ready(Answer::Attention(Vec::new()))),
+            Ask::Logits(Want::Nothing) => {
+                backend.run(x)?;
+                return Ok(Pending::ready(Answer::Logits(Vec::new())));
+            }
             Ask::Logits(Want::Last) => last,
             Ask::Logits(Want::All) => 0,
             Ask::Top(top) => {
-                let mut answers = backend.head_top(&x, last, norm, head, &top)?;
-                return Ok(Answer::Top(answers.pop().unwrap_or_default()));
+                let answers = backend.head_top(&x, last, norm, head, &top, cache)?;
+                return Ok(answers.map(|mut rows| Answer::Top(rows.pop().unwrap_or_default())));
             }
         };
-        backend.head(&x, first, norm, head).map(Answer::Logits)
+        Ok(backend.head(&x, first, norm, head)?.map(Answer::Logits))
     }
 }
 
@@ -189,8 +194,11 @@ pub(crate) trait Run: Send + Sync {
 
 /// The positions that one session has run.
 pub(crate) trait State: Send {
-    /// Runs `tokens` after the positions so far. On an error the state is as before.
-    fn forward(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer>;
+    /// Runs `input` after the positions so far, which grow at once. On an error the state is as before; where the answer
+    /// turns out to be an error, the caller forgets what was run for it.
+    fn forward(&mut self, input: Input<'_>, ask: Ask<'_>) -> Result<Pending<Answer>>;
+    /// Whether the input can be [`Input::Chosen`].
+    fn runs_ahead(&self) -> bool;
     /// Positions so far.
     fn len(&self) -> usize;
     /// Forgets the positions from `len` on.
@@ -233,12 +241,12 @@ impl<B: Backend> Run for Transformer<B> {
 }
 
 impl<B: Backend> State for BackendState<B> {
-    fn forward(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
-        if tokens.len() > self.capacity - self.len {
+    fn forward(&mut self, input: Input<'_>, ask: Ask<'_>) -> Result<Pending<Answer>> {
+        if input.len() > self.capacity - self.len {
             return Err(Error::ContextFull {
                 capacity: self.capacity,
                 used: self.len,
-                wanted: tokens.len(),
+                wanted: input.len(),
             });
         }
         let Self {
@@ -249,13 +257,13 @@ impl<B: Backend> State for BackendState<B> {
         } = self;
         let result = transformer
             .backend
-            .scope(|| transformer.forward(tokens, *len, cache, ask));
+            .scope(|| transformer.forward(input, *len, cache, ask));
         match result {
             Ok(answer) => {
-                if let Answer::Attention(_) = answer {
+                if let Ask::Attention(_) = ask {
                     self.truncate(self.len);
                 } else {
-                    self.len += tokens.len();
+                    self.len += input.len();
                 }
                 Ok(answer)
             }
@@ -264,6 +272,10 @@ impl<B: Backend> State for BackendState<B> {
                 Err(error.into())
             }
         }
+    }
+
+    fn runs_ahead(&self) -> bool {
+        self.transformer.backend.runs_ahead()
     }
 
     fn len(&self) -> usize {
