@@ -1,8 +1,5 @@
 import { defineConfig } from "@playwright/test";
 
-/** Where tests/server.mjs listens. */
-const PORT = 4199;
-
 export default defineConfig({
   testDir: "tests",
   testMatch: "*.browser.ts",
@@ -12,7 +9,8 @@ export default defineConfig({
   timeout: 120_000,
   reporter: [["list"]],
   use: {
-    baseURL: `http://localhost:${PORT}`,
+    // Where tests/server.mjs listens: what it says becomes a variable.
+    baseURL: `http://localhost:${process.env["BITNET_TEST_PORT"] ?? 0}`,
     browserName: "chromium",
     launchOptions: {
       executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
@@ -20,8 +18,7 @@ export default defineConfig({
     },
   },
   webServer: {
-    command: `node tests/server.mjs ${PORT}`,
-    port: PORT,
-    reuseExistingServer: false,
+    command: "node tests/server.mjs",
+    wait: { stdout: /listening on port (?<bitnet_test_port>\d+)/ },
   },
 });

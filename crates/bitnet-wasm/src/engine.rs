@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result, thrown};
 use crate::landing::Landing;
 use crate::options::{self, Generate, Open};
 use crate::report::{Info, Outcome, json};
-use bitnet::file::ModelFile;
+use bitnet::file::{Gguf, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{ChatMessage, GenerateOptions, Generation, Model, Session, Want};
 use bitnet_core::cpu::CpuBackend;
@@ -53,7 +53,7 @@ impl Phase {
 #[wasm_bindgen]
 pub struct Engine {
     pub(crate) model: Model,
-    pub(crate) file: ModelFile,
+    pub(crate) file: Gguf,
     threads: usize,
     phase: Phase,
 }
@@ -75,8 +75,8 @@ impl Engine {
             None => backend,
         };
         let threads = backend.threads();
-        let file = ModelFile::parse(name, bytes).map_err(thrown)?;
-        let model = Model::from_file_on(&file, backend, &options, |_, _| ()).map_err(thrown)?;
+        let file = ModelFile::parse_gguf(name, bytes).map_err(thrown)?;
+        let model = Model::from_gguf_on(&file, backend, &options, |_, _| ()).map_err(thrown)?;
         let session = model.session().map_err(thrown)?;
         Ok(Self {
             model,
