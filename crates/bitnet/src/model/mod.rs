@@ -21,7 +21,7 @@ use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::zero_copy::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats};
+use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats, Input};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -284,7 +284,8 @@ impl Model {
             .collect();
         let mut state = Arc::clone(&self.0.run).start(PROBE)?;
         let logits = state
-            .forward(&tokens, Ask::Logits(Want::Last))?
+            .forward(Input::Tokens(&tokens), Ask::Logits(Want::Last))?
+            .now()?
             .into_logits();
         let mut hash = Sha256::new();
         for logit in logits {
