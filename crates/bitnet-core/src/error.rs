@@ -47,6 +47,19 @@ pub enum Error {
         /// The most that the pool may hold.
         limit: Option<usize>,
     },
+    /// A GPU that is gone: its driver failed, it was taken away, or somebody destroyed it. What was made with it is of no
+    /// use any more; open the backend anew.
+    #[error("the GPU was lost: {why}")]
+    DeviceLost {
+        /// What is known about it.
+        why: String,
+    },
+    /// A command that a GPU's driver or its checks refused.
+    #[error("the GPU refused a command: {why}")]
+    Refused {
+        /// What it said.
+        why: String,
+    },
     /// A calibration file that cannot be read, used or written.
     #[error("calibration file {path}: {why}", path = path.display())]
     Calibration {

@@ -8,6 +8,8 @@ mod candle;
 pub mod cpu;
 pub mod device;
 mod error;
+#[cfg(feature = "wgpu")]
+pub mod gpu;
 pub mod head;
 pub mod math;
 mod matrix;

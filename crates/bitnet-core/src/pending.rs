@@ -123,6 +123,15 @@ pub fn now<T, E: From<Error>>(work: impl Future<Output = Result<T, E>>) -> Resul
     }
 }
 
+/// The outcome of `work` if it is there at its first poll.
+#[cfg(feature = "wgpu")]
+pub(crate) fn poll_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    match pin!(work).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Some(outcome),
+        Poll::Pending => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -86,6 +86,8 @@ fn code(error: &Error) -> &'static str {
         Error::Backend(error) => match error {
             bitnet_core::Error::OutOfMemory { .. } => "no-memory",
             bitnet_core::Error::Unavailable { .. } => "unavailable",
+            bitnet_core::Error::DeviceLost { .. } => "gpu-lost",
+            bitnet_core::Error::Refused { .. } => "internal",
             // The options are checked before: what remains are weights of the wrong shape, or that are no numbers.
             _ => "bad-file",
         },

@@ -328,7 +328,7 @@ fn a_lost_device_is_an_error_and_the_text_goes_on_elsewhere() {
     );
 
     let backend = WgpuBackend::new(&any_adapter()).expect("an adapter");
-    let handle = backend.handle();
+    let handle = backend.clone();
     let model = Model::from_file_on(&file, backend, &ModelOptions::default(), |_, _| ());
     let model = model.expect("a model on the GPU");
     let mut session = model.session().expect("a session");

@@ -59,6 +59,11 @@ impl Rows {
         })
     }
 
+    /// All numbers, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
     fn view(&self) -> RowView<'_> {
         RowView {
             values: &self.values,

@@ -18,7 +18,7 @@ impl Rotations {
     ///
     /// # Errors
     /// If memory is short.
-    pub(super) fn new(
+    pub(crate) fn new(
         pool: &HybridMemoryPool,
         rope: &Rope,
         first: usize,
@@ -40,6 +40,12 @@ impl Rotations {
             table,
             half,
         })
+    }
+
+    /// cos and sin, `count × dims/2`.
+    #[cfg(feature = "wgpu")]
+    pub(crate) fn turns_of_all(&self) -> &[[f32; 2]] {
+        &self.table
     }
 
     /// What turns a head of the `index`-th position of the run: places of two elements, cos and sin.

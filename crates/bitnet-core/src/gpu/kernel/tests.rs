@@ -1,0 +1,249 @@
+//! Every kernel, in every way it can be put together, is valid WGSL and translates to what drivers take.
+
+use super::*;
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+const X: RowPlace = RowPlace {
+    cols: 256,
+    offset: 0,
+    stride: 256,
+};
+
+/// Rows that no vector can be read from.
+const ODD: RowPlace = RowPlace {
+    cols: 250,
+    offset: 3,
+    stride: 261,
+};
+
+fn tables() -> Vec<TablePlace> {
+    let table = |kind, stride| TablePlace {
+        kind,
+        cols: 250,
+        stored: 256,
+        stride,
+        rows: 99,
+    };
+    let ternary = |group| TableKind::Ternary(TernaryRow { words: 16, group });
+    vec![
+        table(TableKind::F32, 63),
+        table(TableKind::F16, 32),
+        table(TableKind::Bf16, 32),
+        table(TableKind::Q8_0, 68),
+        table(TableKind::Q4_0, 36),
+        table(TableKind::Q6K, 53),
+        table(ternary(0), 16),
+        table(ternary(64), 16),
+    ]
+}
+
+/// Kernels of every kind, with every choice of their pieces.
+fn kernels() -> Vec<Kernel> {
+    let mut list = vec![Kernel::Combine { heads: heads(false) }];
+    let eps = [None, Some(1e-5f32.to_bits())];
+    let gates = [false, true].map(|silu| Some(GatePlace { silu, up: ODD }));
+    for x in [X, ODD] {
+        for eps in eps {
+            for gate in [None, gates[0], gates[1]] {
+                list.push(Kernel::Norm {
+                    x,
+                    eps,
+                    gate,
+                    out_stride: 256,
+                    asked: true,
+                });
+                list.push(Kernel::Quantize {
+                    x,
+                    eps,
+                    gate,
+                    words: 16,
+                });
+            }
+            for group in [0, 64, 256] {
+                let row = TernaryRow { words: 16, group };
+                for epilogue in epilogues() {
+                    list.push(Kernel::Gemv {
+                        x,
+                        eps,
+                        row,
+                        rows: [9, 3, 3],
+                        out: [0, 9, 12],
+                        out_stride: 15,
+                        epilogue,
+                    });
+                }
+            }
+        }
+    }
+    for group in [0, 64, 256] {
+        let row = TernaryRow { words: 16, group };
+        for epilogue in &epilogues()[..2] {
+            list.push(Kernel::Gemm {
+                row,
+                rows: 9,
+                out: 3,
+                out_stride: 15,
+                epilogue: *epilogue,
+            });
+        }
+    }
+    for table in tables() {
+        list.push(Kernel::Embed {
+            table,
+            first: 7,
+            out_stride: 250,
+        });
+        for epilogue in &epilogues()[..2] {
+            list.push(Kernel::Dense {
+                table,
+                x: X,
+                out: 0,
+                out_stride: 99,
+                epilogue: *epilogue,
+            });
+        }
+    }
+    for heads in [heads(false), heads(true)] {
+        for interleaved in [false, true] {
+            for eps in [None, Some([1, 2])] {
+                list.push(Kernel::Rope {
+                    heads,
+                    half: 9,
+                    interleaved,
+                    rows: [X, X, ODD],
+                    eps,
+                });
+            }
+        }
+        list.push(Kernel::AttendTile { heads });
+        list.push(Kernel::Attend { heads, split: false });
+        list.push(Kernel::Attend { heads, split: true });
+    }
+    for logits in [false, true] {
+        list.push(Kernel::Best { count: 999, logits });
+        list.push(Kernel::Top {
+            count: 999,
+            kept: 40,
+            logits,
+        });
+    }
+    let (vocabulary, kept) = (999, 4);
+    list.push(Kernel::Exclude { vocabulary, kept });
+    list.push(Kernel::Answer { vocabulary, kept });
+    list
+}
+
+fn epilogues() -> [Epilogue; 4] {
+    [
+        Epilogue::Store,
+        Epilogue::Add {
+            offset: 3,
+            stride: 15,
+        },
+        Epilogue::Gate { silu: false },
+        Epilogue::Gate { silu: true },
+    ]
+}
+
+fn heads(half: bool) -> HeadsPlace {
+    HeadsPlace {
+        query: 6,
+        kv: 3,
+        dim: 50,
+        half,
+    }
+}
+
+fn lanes(size: u32, subgroups: bool, packed_dot: bool) -> Lanes {
+    Lanes {
+        size,
+        subgroups,
+        declared: false,
+        packed_dot,
+    }
+}
+
+#[test]
+fn every_kernel_is_valid_and_translates() {
+    let mut sources: Vec<(Kernel, Source)> = Vec::new();
+    for kernel in kernels() {
+        for lanes in [
+            lanes(32, true, true),
+            lanes(8, true, true),
+            lanes(32, false, true),
+            lanes(32, false, false),
+        ] {
+            sources.push((kernel, kernel.source(lanes)));
+        }
+    }
+    sources.push((Kernel::Probe, Kernel::Probe.source(lanes(32, true, true))));
+    for (kernel, source) in sources {
+        let refused = |what: &str, error: String| -> ! {
+            panic!("{kernel:?}: {what}: {error}\n{}", source.wgsl)
+        };
+        let module = match naga::front::wgsl::parse_str(&source.wgsl) {
+            Ok(module) => module,
+            Err(error) => refused("WGSL", error.emit_to_string(&source.wgsl)),
+        };
+        let capabilities = Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER;
+        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+        validator
+            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+        let info = match validator.validate(&module) {
+            Ok(info) => info,
+            Err(error) => refused("validation", error.emit_to_string(&source.wgsl)),
+        };
+        let options = naga::back::spv::Options {
+            lang_version: (1, 3),
+            ..Default::default()
+        };
+        if let Err(error) = naga::back::spv::write_vec(&module, &info, &options, None) {
+            refused("SPIR-V", error.to_string());
+        }
+        let options = naga::back::msl::Options {
+            lang_version: (2, 4),
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let pipeline = naga::back::msl::PipelineOptions::default();
+        if let Err(error) = naga::back::msl::write_string(&module, &info, &options, &pipeline) {
+            refused("MSL", error.to_string());
+        }
+        let options = naga::back::hlsl::Options {
+            shader_model: naga::back::hlsl::ShaderModel::V6_4,
+            fake_missing_bindings: true,
+            ..Default::default()
+        };
+        let mut text = String::new();
+        let pipeline = naga::back::hlsl::PipelineOptions::default();
+        let mut writer = naga::back::hlsl::Writer::new(&mut text, &options, &pipeline);
+        if let Err(error) = writer.write(&module, &info, None) {
+            refused("HLSL", error.to_string());
+        }
+    }
+}
+
+#[test]
+fn bindings_are_those_that_the_texts_declare() {
+    for kernel in kernels() {
+        let source = kernel.source(lanes(32, true, true));
+        let module = naga::front::wgsl::parse_str(&source.wgsl).expect("valid WGSL");
+        for (_, variable) in module.global_variables.iter() {
+            let Some(binding) = &variable.binding else {
+                continue;
+            };
+            let writes = matches!(
+                variable.space,
+                naga::AddressSpace::Storage { access } if access.contains(naga::StorageAccess::STORE)
+            );
+            let access = match variable.space {
+                naga::AddressSpace::Uniform => Access::Uniform,
+                _ if writes => Access::Write,
+                _ => Access::Read,
+            };
+            let declared = source.bindings.get(binding.binding as usize);
+            assert_eq!(declared, Some(&access), "{kernel:?}: {:?}", variable.name);
+        }
+    }
+}

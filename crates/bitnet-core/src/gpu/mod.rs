@@ -1,0 +1,179 @@
+//! The backend for GPUs: Vulkan, Metal and DirectX 12 natively, WebGPU in a browser, all through wgpu and the kernels of
+//! `shaders-wgsl/`.
+//!
+//! A batch of tokens is written down operation by operation ([`recording`]) and sent as one command buffer; the likeliest
+//! tokens are found on the device, and only they come back. Integer parts are exact: with the same int8 activations a
+//! ternary product's sums are those of the CPU, scaled in the same order. Floats are added in another order than on a CPU,
+//! and divided, exponentiated and rooted by the device, so texts may part where two tokens are about as likely.
+//!
+//! | what | where |
+//! |---|---|
+//! | adapters, the device, its failures | [`adapters`], [`device`], [`failure`], [`probe`] |
+//! | buffers | [`memory`], [`weights`], [`session`], [`rotations`] |
+//! | kernels and what is sent | [`kernel`], [`recording`], [`readback`] |
+//! | operations | [`rows`], [`product`], [`attention`], [`head`], [`backend`] |
+
+mod adapters;
+mod attention;
+mod backend;
+mod device;
+mod failure;
+mod head;
+mod kernel;
+mod memory;
+mod probe;
+mod product;
+mod readback;
+mod recording;
+mod rotations;
+mod rows;
+mod session;
+mod weights;
+
+pub use backend::Gain;
+pub use rotations::GpuRotations;
+pub use rows::{GpuActivation, GpuRows};
+pub use session::GpuCache;
+pub use weights::{GpuMatrix, GpuTable};
+
+use crate::device::Adapter;
+use crate::pool::PoolStats;
+use crate::{HybridMemoryPool, Pending, Result, pending};
+use device::Gpu;
+use kernel::RowPlace;
+use std::sync::Arc;
+
+/// Which device to open, and how.
+#[derive(Debug, Clone)]
+pub struct GpuOptions {
+    /// The adapter's index in [`adapters`], or a part of its name; `None` for the most powerful one.
+    pub adapter: Option<String>,
+    /// Whether adapters that compute on the CPU may be used.
+    pub software: bool,
+    /// The most bytes of a buffer that kernels may see, if less than the device allows.
+    pub binding_limit: Option<u64>,
+    /// Whether kernels check every index at run time, though they are proven: slower, for tests.
+    pub checked: bool,
+    /// Whether to use subgroup operations where the device has them.
+    pub subgroups: bool,
+    /// Whether to use the packed dot product where the device has it.
+    pub packed_dot: bool,
+    /// Whether keys and values are kept in binary16, half the bytes of f32.
+    pub half_cache: bool,
+    /// Host memory. Its limit, if it has one, is the limit of the device's memory too.
+    pub pool: HybridMemoryPool,
+}
+
+impl Default for GpuOptions {
+    fn default() -> Self {
+        Self {
+            adapter: None,
+            software: false,
+            binding_limit: None,
+            checked: false,
+            subgroups: true,
+            packed_dot: true,
+            half_cache: false,
+            pool: HybridMemoryPool::default(),
+        }
+    }
+}
+
+/// The adapters of this machine, in the order of their indices.
+pub fn adapters() -> Vec<Adapter> {
+    pending::poll_once(adapters::list()).unwrap_or_default()
+}
+
+/// [`adapters`], for a browser, which shows one adapter at most.
+pub async fn adapters_later() -> Vec<Adapter> {
+    adapters::list().await
+}
+
+/// A GPU.
+///
+/// Several batches of a session may be under way: what one leaves on the device, the next one finds there. Clones share the
+/// device.
+#[derive(Clone)]
+pub struct WgpuBackend {
+    gpu: Arc<Gpu>,
+    pool: HybridMemoryPool,
+    rotations: Arc<rotations::Tables>,
+}
+
+impl std::fmt::Debug for WgpuBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WgpuBackend")
+            .field("adapter", &self.gpu.summary)
+            .finish_non_exhaustive()
+    }
+}
+
+impl WgpuBackend {
+    /// Opens a device. In a browser, [`open`](Self::open) it.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is no such adapter, or it lacks something.
+    pub fn new(options: &GpuOptions) -> Result<Self> {
+        pending::now(Self::open(options.clone()))
+    }
+
+    /// Opens a device.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub async fn open(options: GpuOptions) -> Result<Self> {
+        let gpu = Gpu::open(&options).await?;
+        Ok(Self {
+            gpu: Arc::new(gpu),
+            pool: options.pool,
+            rotations: Arc::default(),
+        })
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &Adapter {
+        &self.gpu.summary
+    }
+
+    /// The account of the device's memory.
+    pub fn memory(&self) -> PoolStats {
+        self.gpu.memory.stats()
+    }
+
+    /// The numbers of `rows`, row after row. What their batch was asked so far is sent, and nothing can be added to it.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and others of the device.
+    pub fn fetch(&self, rows: &GpuRows) -> Result<Pending<Vec<f32>>> {
+        let recording = &rows.recording;
+        let rows = rows.rows()?;
+        recording.read(rows.slot.buffer(), rows.bytes);
+        let mut reads = recording.submit()?;
+        let bytes = reads.pop().unwrap_or_else(|| Pending::ready(Vec::new()));
+        Ok(bytes.map(move |bytes| {
+            let all: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
+            let place = rows.place;
+            let (first, cols) = (place.offset as usize, place.cols as usize);
+            let stored = all.chunks(place.stride as usize);
+            let wanted = stored.filter_map(|row| row.get(first..first + cols));
+            wanted.flatten().copied().collect()
+        }))
+    }
+
+    /// Destroys the device, as a failing driver would: everything that was made with it answers
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost) from now on.
+    pub fn destroy(&self) {
+        self.gpu.device.destroy();
+        // Natively the loss is told while the device is polled.
+        let _ = self.gpu.device.poll(wgpu::PollType::Poll);
+    }
+}
+
+/// Rows of `cols` columns, `stride` apart.
+fn row_place(cols: usize, stride: usize) -> RowPlace {
+    RowPlace {
+        cols: cols as u32,
+        offset: 0,
+        stride: stride as u32,
+    }
+}

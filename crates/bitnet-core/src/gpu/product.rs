@@ -1,0 +1,343 @@
+//! Products of activations with matrices: which kernel, over which parts.
+//!
+//! Few tokens go one at a time through the kernel that norms and rounds them itself; many are normed and rounded first,
+//! and multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
+
+use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, TernaryRow};
+use super::recording::{Bound, Recording};
+use super::rows::{Activation, Rows, add_to};
+use super::weights::{Matrix, Shard};
+use crate::{Activations, Error, Result};
+use std::sync::Arc;
+
+/// Tokens up to which each is multiplied by itself.
+const FEW: usize = 4;
+/// Matrices that one dispatch takes.
+const TOGETHER: usize = 3;
+
+/// A part of a matrix and where its products go.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    matrix: &'a Matrix,
+    shard: &'a Shard,
+    /// Column of its first row in the products.
+    out: usize,
+}
+
+fn shape_error(what: &str, expected: usize, found: usize) -> Error {
+    Error::Shape {
+        what: what.into(),
+        expected: format!("width {expected}"),
+        found: format!("width {found}"),
+    }
+}
+
+fn check(a: &Activation, matrix: &Matrix) -> Result<()> {
+    if matrix.cols == a.width {
+        Ok(())
+    } else {
+        Err(shape_error(&matrix.name, matrix.cols, a.width))
+    }
+}
+
+/// The products of `a` with each of `matrices`, side by side in one slot.
+///
+/// # Errors
+/// If widths differ, or as [`Recording::dispatch`].
+pub(super) fn all(a: &Activation, matrices: &[Arc<Matrix>]) -> Result<Vec<Rows>> {
+    let width: usize = matrices.iter().map(|matrix| matrix.rows).sum();
+    let (slot, bytes) = products_slot(&a.recording, width)?;
+    let mut pieces = Vec::new();
+    let mut rows = Vec::new();
+    let mut out = 0;
+    for matrix in matrices {
+        check(a, matrix)?;
+        for shard in &matrix.shards {
+            pieces.push(Piece {
+                matrix,
+                shard,
+                out: out + shard.first,
+            });
+        }
+        let mut place = super::row_place(matrix.rows, width);
+        place.offset = out as u32;
+        rows.push(Rows {
+            slot: Arc::clone(&slot),
+            bytes,
+            place,
+        });
+        out += matrix.rows;
+    }
+    multiply(a, &pieces, (Bound::slot(&slot, bytes), width), None)?;
+    Ok(rows)
+}
+
+/// `residual` and the product of `a` with `matrix`, added.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<Rows> {
+    check(a, matrix)?;
+    if residual.place.cols as usize != matrix.rows {
+        return Err(shape_error(
+            &matrix.name,
+            residual.place.cols as usize,
+            matrix.rows,
+        ));
+    }
+    let (slot, bytes) = products_slot(&a.recording, matrix.rows)?;
+    let pieces: Vec<Piece<'_>> = matrix
+        .shards
+        .iter()
+        .map(|shard| Piece {
+            matrix,
+            shard,
+            out: shard.first,
+        })
+        .collect();
+    let out = (Bound::slot(&slot, bytes), matrix.rows);
+    multiply(a, &pieces, out, Some(residual))?;
+    Ok(Rows {
+        slot,
+        bytes,
+        place: super::row_place(matrix.rows, matrix.rows),
+    })
+}
+
+/// gate(`a`·gate)·(`a`·up) by one kernel, where there is one.
+///
+/// # Errors
+/// As [`all`].
+pub(super) fn gated(a: &Activation, gate: &Matrix, up: &Matrix, silu: bool) -> Result<Option<Rows>> {
+    check(a, gate)?;
+    check(a, up)?;
+    let (Some(row), Some(other)) = (direct(a, gate), direct(a, up)) else {
+        return Ok(None);
+    };
+    let split_alike = gate.shards.len() == up.shards.len() && gate.rows == up.rows;
+    if row != other || !split_alike {
+        return Ok(None);
+    }
+    let width = gate.rows;
+    let (slot, bytes) = products_slot(&a.recording, width)?;
+    for (one, other) in gate.shards.iter().zip(&up.shards) {
+        let pieces = [(gate, one), (up, other)].map(|(matrix, shard)| Piece {
+            matrix,
+            shard,
+            out: shard.first,
+        });
+        let out = (Bound::slot(&slot, bytes), width);
+        gemv(a, row, &pieces, out, None, Some(silu))?;
+    }
+    Ok(Some(Rows {
+        slot,
+        bytes,
+        place: super::row_place(width, width),
+    }))
+}
+
+type Out<'a> = (Bound<'a>, usize);
+
+fn products_slot(
+    recording: &Arc<Recording>,
+    width: usize,
+) -> Result<(Arc<super::memory::Slot>, usize)> {
+    let bytes = recording.tokens * width * 4;
+    Ok((recording.slot(bytes)?, bytes))
+}
+
+/// The row layout of `matrix`, if `a` is multiplied by it one token at a time.
+fn direct(a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
+    let gpu = &a.recording.gpu;
+    match matrix.kind {
+        TableKind::Ternary(row)
+            if a.activations == Activations::Int8
+                && a.recording.tokens <= FEW
+                && Kernel::gemv_memory(row, gpu.lanes) <= gpu.workgroup_memory =>
+        {
+            Some(row)
+        }
+        _ => None,
+    }
+}
+
+fn multiply(
+    a: &Activation,
+    pieces: &[Piece<'_>],
+    out: Out<'_>,
+    residual: Option<&Rows>,
+) -> Result<()> {
+    let mut rest = pieces;
+    while let Some(piece) = rest.first() {
+        let (now, later) = match direct(a, piece.matrix) {
+            Some(row) => {
+                let alike = |other: &&Piece<'_>| direct(a, other.matrix) == Some(row);
+                let count = rest.iter().take(TOGETHER).take_while(alike).count();
+                let (now, later) = rest.split_at(count);
+                gemv(a, row, now, out, residual, None)?;
+                (now, later)
+            }
+            None => {
+                let (now, later) = rest.split_at(1);
+                one_piece(a, *piece, out, residual)?;
+                (now, later)
+            }
+        };
+        debug_assert!(!now.is_empty());
+        rest = later;
+    }
+    Ok(())
+}
+
+fn one_piece(
+    a: &Activation,
+    piece: Piece<'_>,
+    out: Out<'_>,
+    residual: Option<&Rows>,
+) -> Result<()> {
+    match piece.matrix.kind {
+        TableKind::Ternary(row) if a.activations == Activations::Int8 => {
+            gemm(a, row, piece, out, residual)
+        }
+        _ => {
+            let rows = a.normed()?;
+            let tokens = a.recording.tokens;
+            let job = Dense {
+                matrix: piece.matrix,
+                shard: piece.shard,
+                x: (rows.bound(), rows.place.stride),
+                tokens,
+                column: piece.out,
+            };
+            dense(&a.recording, job, out, residual)
+        }
+    }
+}
+
+fn epilogue(residual: Option<&Rows>) -> Epilogue {
+    residual.map_or(Epilogue::Store, add_to)
+}
+
+/// One token at a time.
+fn gemv(
+    a: &Activation,
+    row: TernaryRow,
+    pieces: &[Piece<'_>],
+    (out, out_stride): Out<'_>,
+    residual: Option<&Rows>,
+    silu: Option<bool>,
+) -> Result<()> {
+    let x = a.plain()?;
+    let part = |index: usize, value: fn(&Piece<'_>) -> usize| {
+        pieces.get(index).map_or(0, |piece| value(piece) as u32)
+    };
+    let three = |value| [part(0, value), part(1, value), part(2, value)];
+    let rows = three(|piece| piece.shard.rows);
+    let kernel = Kernel::Gemv {
+        x: x.place,
+        eps: a.eps(),
+        row,
+        rows,
+        out: three(|piece| piece.out),
+        out_stride: out_stride as u32,
+        epilogue: match silu {
+            Some(silu) => Epilogue::Gate { silu },
+            None => epilogue(residual),
+        },
+    };
+    let Some(first) = pieces.first() else {
+        return Ok(());
+    };
+    let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
+    let gain = if a.eps().is_some() { a.gain() } else { x.bound() };
+    let bound = [
+        x.bound(),
+        gain,
+        matrix(0),
+        matrix(1),
+        matrix(2),
+        residual.map_or(x.bound(), Rows::bound),
+        out,
+    ];
+    let count = match silu {
+        Some(_) => rows[0],
+        None => rows.iter().sum(),
+    };
+    let recording = &a.recording;
+    let groups = count.div_ceil(Kernel::gemv_rows(recording.gpu.lanes));
+    recording.dispatch(kernel, &bound, [groups, recording.tokens as u32, 1])
+}
+
+/// Many tokens.
+fn gemm(
+    a: &Activation,
+    row: TernaryRow,
+    piece: Piece<'_>,
+    (out, out_stride): Out<'_>,
+    residual: Option<&Rows>,
+) -> Result<()> {
+    let rounded = a.rounded(row.words)?;
+    let scales = Bound::slot(&rounded.scales, rounded.scales_bytes);
+    let kernel = Kernel::Gemm {
+        row,
+        rows: piece.shard.rows as u32,
+        out: piece.out as u32,
+        out_stride: out_stride as u32,
+        epilogue: epilogue(residual),
+    };
+    let bound = [
+        Bound::slot(&rounded.q, rounded.q_bytes),
+        scales,
+        Bound::whole(&piece.shard.buffer),
+        residual.map_or(scales, Rows::bound),
+        out,
+    ];
+    let tiles = |count: usize| (count as u32).div_ceil(GEMM_TILE);
+    let groups = [tiles(piece.shard.rows), tiles(a.recording.tokens), 1];
+    a.recording.dispatch(kernel, &bound, groups)
+}
+
+/// Rows of floats times a part of a table.
+pub(super) struct Dense<'a> {
+    pub(super) matrix: &'a Matrix,
+    pub(super) shard: &'a Shard,
+    /// Rows with zeros up to their stride, and the stride.
+    pub(super) x: (Bound<'a>, u32),
+    pub(super) tokens: usize,
+    /// Column of the first product.
+    pub(super) column: usize,
+}
+
+/// Floats times floats.
+///
+/// # Errors
+/// As [`Recording::dispatch`].
+pub(super) fn dense(
+    recording: &Recording,
+    job: Dense<'_>,
+    (out, out_stride): Out<'_>,
+    residual: Option<&Rows>,
+) -> Result<()> {
+    let (x, stride) = job.x;
+    let table = job.matrix.place(job.shard);
+    let kernel = Kernel::Dense {
+        table,
+        x: RowPlace {
+            cols: stride,
+            offset: 0,
+            stride,
+        },
+        out: job.column as u32,
+        out_stride: out_stride as u32,
+        epilogue: epilogue(residual),
+    };
+    let bound = [
+        x,
+        x,
+        Bound::whole(&job.shard.buffer),
+        residual.map_or(x, Rows::bound),
+        out,
+    ];
+    let groups = table.rows.div_ceil(Kernel::dense_rows(recording.gpu.lanes));
+    recording.dispatch(kernel, &bound, [groups, job.tokens as u32, 1])
+}

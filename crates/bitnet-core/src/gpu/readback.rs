@@ -1,0 +1,104 @@
+//! Bytes on their way from the device to the host.
+
+use super::device::Gpu;
+use super::failure::Failures;
+use crate::pending::Waiting;
+use crate::{Pending, Result};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// A copy that a command buffer will make into memory that the host can read.
+pub(super) struct Readback {
+    staging: wgpu::Buffer,
+}
+
+/// What the callback of a mapping knows.
+#[derive(Default)]
+struct Mapped {
+    outcome: Option<bool>,
+    waker: Option<Waker>,
+}
+
+struct Arriving {
+    device: wgpu::Device,
+    failures: Arc<Failures>,
+    staging: wgpu::Buffer,
+    submission: wgpu::SubmissionIndex,
+    mapped: Arc<Mutex<Mapped>>,
+}
+
+impl Readback {
+    /// Records the copy of `bytes` bytes of `buffer` from `at` on.
+    pub(super) fn record(
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+        buffer: &wgpu::Buffer,
+        at: u64,
+        bytes: u64,
+    ) -> Self {
+        let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("readback"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        encoder.copy_buffer_to_buffer(buffer, at, &staging, 0, bytes);
+        Self { staging }
+    }
+
+    /// The bytes, once `submission`, which makes the copy, is done.
+    pub(super) fn map(self, gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Pending<Vec<u8>> {
+        let mapped = Arc::new(Mutex::new(Mapped::default()));
+        let told = Arc::clone(&mapped);
+        self.staging
+            .map_async(wgpu::MapMode::Read, .., move |outcome| {
+                let mut mapped = told.lock().unwrap_or_else(PoisonError::into_inner);
+                mapped.outcome = Some(outcome.is_ok());
+                if let Some(waker) = mapped.waker.take() {
+                    waker.wake();
+                }
+            });
+        Pending::waiting(Box::new(Arriving {
+            device: gpu.device.clone(),
+            failures: Arc::clone(&gpu.failures),
+            staging: self.staging,
+            submission,
+            mapped,
+        }))
+    }
+}
+
+impl Arriving {
+    fn outcome(&self, waker: Option<&Waker>) -> Option<bool> {
+        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (None, Some(waker)) = (mapped.outcome, waker) {
+            mapped.waker = Some(waker.clone());
+        }
+        mapped.outcome
+    }
+
+    fn read(&self) -> Result<Vec<u8>> {
+        let view = self.staging.get_mapped_range(..);
+        let bytes = view.map(|view| view.to_vec());
+        self.staging.unmap();
+        bytes.map_err(|error| self.failures.silent(&error.to_string()))
+    }
+}
+
+impl Waiting<Vec<u8>> for Arriving {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
+        // A browser's GPU calls back by itself, and `Wait` does not wait for it.
+        if cfg!(not(target_family = "wasm")) && self.outcome(None).is_none() {
+            let _ = self.device.poll(wgpu::PollType::Wait {
+                submission_index: Some(self.submission.clone()),
+                timeout: None,
+            });
+        }
+        match self.outcome(Some(cx.waker())) {
+            Some(true) => Poll::Ready(self.read()),
+            Some(false) => Poll::Ready(Err(self.failures.silent("what it computed cannot be read"))),
+            None if cfg!(target_family = "wasm") => Poll::Pending,
+            None => Poll::Ready(Err(self.failures.silent("it does not answer"))),
+        }
+    }
+}

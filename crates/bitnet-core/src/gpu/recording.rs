@@ -1,0 +1,286 @@
+//! What one batch of tokens asks of the device: dispatches and copies in their order, sent as one command buffer.
+//!
+//! Operations of the backend only write down what is to be done. All dispatches between two copies go into one compute
+//! pass, in which the device runs them one after the other where one reads what another wrote.
+
+use super::device::{Gpu, Pipeline};
+use super::kernel::Kernel;
+use super::memory::{GpuBuffer, Slot};
+use super::readback::Readback;
+use super::session::Session;
+use crate::{Error, Pending, Result};
+use bytemuck::{Pod, Zeroable};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What changes from batch to batch: `step.wgsl`.
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+#[repr(C)]
+pub(super) struct Step {
+    pub(super) first: u32,
+    pub(super) count: u32,
+    pub(super) room: u32,
+    pub(super) asked: u32,
+    pub(super) entries: u32,
+    pub(super) reserved: [u32; 3],
+}
+
+/// A part of a buffer that a kernel sees.
+#[derive(Clone, Copy)]
+pub(super) struct Bound<'a> {
+    pub(super) buffer: &'a Arc<GpuBuffer>,
+    /// A multiple of 256.
+    pub(super) at: usize,
+    pub(super) bytes: usize,
+}
+
+impl<'a> Bound<'a> {
+    /// All of a buffer.
+    pub(super) fn whole(buffer: &'a Arc<GpuBuffer>) -> Self {
+        Self {
+            buffer,
+            at: 0,
+            bytes: buffer.bytes(),
+        }
+    }
+
+    /// The first `bytes` of a slot, which may be larger.
+    pub(super) fn slot(slot: &'a Slot, bytes: usize) -> Self {
+        Self {
+            buffer: slot.buffer(),
+            at: 0,
+            bytes,
+        }
+    }
+
+    /// What tells it from others.
+    pub(super) fn key(&self) -> [u64; 3] {
+        [self.buffer.id(), self.at as u64, self.bytes as u64]
+    }
+}
+
+enum Command {
+    Dispatch {
+        pipeline: Arc<Pipeline>,
+        bindings: wgpu::BindGroup,
+        groups: [u32; 3],
+    },
+    Copy {
+        from: (Arc<GpuBuffer>, usize),
+        to: (Arc<GpuBuffer>, usize),
+        bytes: usize,
+    },
+    Read {
+        from: Arc<GpuBuffer>,
+        bytes: usize,
+    },
+}
+
+/// The recording of one batch.
+pub(super) struct Recording {
+    pub(super) gpu: Arc<Gpu>,
+    pub(super) session: Arc<Session>,
+    state: Mutex<State>,
+    /// Tokens of the batch.
+    pub(super) tokens: usize,
+    /// The position of the first of them.
+    pub(super) first: usize,
+}
+
+#[derive(Default)]
+struct State {
+    commands: Vec<Command>,
+    step: Step,
+    writes: Vec<(Arc<GpuBuffer>, Vec<u8>)>,
+    sent: bool,
+}
+
+impl Recording {
+    pub(super) fn new(
+        gpu: &Arc<Gpu>,
+        session: &Arc<Session>,
+        (first, tokens): (usize, usize),
+        step: Step,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            gpu: Arc::clone(gpu),
+            session: Arc::clone(session),
+            state: Mutex::new(State {
+                step,
+                ..State::default()
+            }),
+            tokens,
+            first,
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A buffer for the time of this batch.
+    ///
+    /// # Errors
+    /// [`Error::OutOfMemory`]; [`Error::Unavailable`] if the device cannot bind so much at once.
+    pub(super) fn slot(&self, bytes: usize) -> Result<Arc<Slot>> {
+        let bytes = bytes.max(16).next_multiple_of(16);
+        if bytes > self.gpu.binding_limit {
+            return Err(Error::Unavailable {
+                what: format!("a batch whose rows take {bytes} bytes"),
+                why: format!(
+                    "the GPU binds at most {} bytes at once: run fewer tokens together",
+                    self.gpu.binding_limit
+                ),
+            });
+        }
+        self.session.arena.take(bytes, &self.gpu.memory)
+    }
+
+    /// Will write `bytes` to the start of `buffer` before the batch.
+    pub(super) fn write(&self, buffer: &Arc<GpuBuffer>, bytes: Vec<u8>) {
+        self.state().writes.push((Arc::clone(buffer), bytes));
+    }
+
+    /// Changes what kernels read as `step`.
+    pub(super) fn set(&self, change: impl FnOnce(&mut Step)) {
+        change(&mut self.state().step);
+    }
+
+    /// Runs `kernel` on `bound` in `groups` workgroups; the last binding of those that have one, `step`, is added.
+    ///
+    /// # Errors
+    /// If the device does not take the kernel, or there are too many workgroups.
+    pub(super) fn dispatch(
+        &self,
+        kernel: Kernel,
+        bound: &[Bound<'_>],
+        groups: [u32; 3],
+    ) -> Result<()> {
+        if groups.iter().any(|count| *count > self.gpu.workgroup_limit) {
+            return Err(Error::Unavailable {
+                what: format!("the kernel {} for {groups:?} workgroups", kernel.name()),
+                why: format!(
+                    "the GPU takes at most {} along a dimension: run fewer tokens together",
+                    self.gpu.workgroup_limit
+                ),
+            });
+        }
+        if groups.contains(&0) {
+            return Ok(());
+        }
+        let pipeline = self.gpu.pipeline(kernel)?;
+        let bindings = self
+            .session
+            .bindings(&self.gpu, &pipeline, kernel.bindings(), bound)?;
+        let mut state = self.state();
+        if state.sent {
+            return Err(sent());
+        }
+        state.commands.push(Command::Dispatch {
+            pipeline,
+            bindings,
+            groups,
+        });
+        Ok(())
+    }
+
+    /// Copies bytes between buffers.
+    pub(super) fn copy(
+        &self,
+        from: (&Arc<GpuBuffer>, usize),
+        to: (&Arc<GpuBuffer>, usize),
+        bytes: usize,
+    ) {
+        self.state().commands.push(Command::Copy {
+            from: (Arc::clone(from.0), from.1),
+            to: (Arc::clone(to.0), to.1),
+            bytes,
+        });
+    }
+
+    /// Will bring the first `bytes` of `from`, as they are then, to the host.
+    pub(super) fn read(&self, from: &Arc<GpuBuffer>, bytes: usize) {
+        self.state().commands.push(Command::Read {
+            from: Arc::clone(from),
+            bytes,
+        });
+    }
+
+    /// Sends all of it to the device; what was to be read follows, in its order.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Refused`]; if it was sent before.
+    pub(super) fn submit(&self) -> Result<Vec<Pending<Vec<u8>>>> {
+        let gpu = &*self.gpu;
+        gpu.failures.check()?;
+        let mut state = self.state();
+        if std::mem::replace(&mut state.sent, true) {
+            return Err(sent());
+        }
+        for (buffer, bytes) in state.writes.drain(..) {
+            gpu.write(&buffer, 0, &bytes);
+        }
+        gpu.write(&self.session.step, 0, bytemuck::bytes_of(&state.step));
+        let commands = std::mem::take(&mut state.commands);
+        drop(state);
+        let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut reads = Vec::new();
+        let mut rest = commands.as_slice();
+        while let Some(command) = rest.first() {
+            match command {
+                Command::Dispatch { .. } => {
+                    let run = |command: &Command| matches!(command, Command::Dispatch { .. });
+                    let count = rest.iter().take_while(|command| run(command)).count();
+                    run_pass(&mut encoder, &rest[..count]);
+                    rest = &rest[count..];
+                    continue;
+                }
+                Command::Copy { from, to, bytes } => {
+                    if let (Some(source), Some(target)) = (from.0.raw(), to.0.raw()) {
+                        let (at, to_at) = (from.1 as u64, to.1 as u64);
+                        encoder.copy_buffer_to_buffer(source, at, target, to_at, *bytes as u64);
+                    }
+                }
+                Command::Read { from, bytes } => {
+                    if let Some(from) = from.raw() {
+                        let bytes = *bytes as u64;
+                        reads.push(Readback::record(gpu, &mut encoder, from, 0, bytes));
+                    }
+                }
+            }
+            rest = &rest[1..];
+        }
+        let submission = gpu.queue.submit([encoder.finish()]);
+        gpu.failures.check()?;
+        Ok(reads
+            .into_iter()
+            .map(|read| read.map(gpu, submission.clone()))
+            .collect())
+    }
+}
+
+fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command]) {
+    let mut pass = encoder.begin_compute_pass(&Default::default());
+    let mut current = None;
+    for command in commands {
+        if let Command::Dispatch {
+            pipeline,
+            bindings,
+            groups: [x, y, z],
+        } = command
+        {
+            if current != Some(pipeline.id) {
+                pass.set_pipeline(&pipeline.pipeline);
+                current = Some(pipeline.id);
+            }
+            pass.set_bind_group(0, bindings, &[]);
+            pass.dispatch_workgroups(*x, *y, *z);
+        }
+    }
+}
+
+fn sent() -> Error {
+    Error::Unavailable {
+        what: "a batch that was sent to the GPU".into(),
+        why: "nothing can be added to it".into(),
+    }
+}

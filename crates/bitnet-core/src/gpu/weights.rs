@@ -1,0 +1,301 @@
+//! Matrices and tables on the device, brought there a few rows at a time in the layout of the kernels.
+//!
+//! Ternary formats, base 3 included, become 2-bit codes that unpack by a shift and a mask (`gemv.wgsl`); other formats keep
+//! their bytes, moved so that words are aligned (`table_*.wgsl`). A matrix that is larger than a binding is split by rows
+//! into shards. On the host there is never more than one piece of [`STAGED`] bytes.
+
+use super::device::Gpu;
+use super::kernel::{TableKind, TablePlace, TernaryRow};
+use super::memory::GpuBuffer;
+use crate::pool::Buffer;
+use crate::zero_copy::Movement;
+use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
+use bitnet_quant::Format;
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Bytes that are brought to the device at a time.
+const STAGED: usize = 4 << 20;
+/// Bytes after which the host waits for the device to have them.
+const FLUSHED: usize = 4 * STAGED;
+/// Bytes before the rows of a buffer: what products and what weights are multiplied by, and room.
+const HEADER: usize = 16;
+
+/// A matrix on the device.
+pub(super) struct Matrix {
+    pub(super) name: String,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    /// Columns of a stored row.
+    pub(super) stored: usize,
+    /// Vectors or words of a row, as its kind counts.
+    pub(super) stride: usize,
+    pub(super) kind: TableKind,
+    pub(super) shards: Vec<Shard>,
+}
+
+/// Some rows of a matrix.
+pub(super) struct Shard {
+    pub(super) buffer: Arc<GpuBuffer>,
+    pub(super) first: usize,
+    pub(super) rows: usize,
+}
+
+/// A projection of the wgpu backend.
+pub struct GpuMatrix(pub(super) Arc<Matrix>);
+
+/// A table of the wgpu backend: an embedding, a head or both.
+pub struct GpuTable(pub(super) Arc<Matrix>);
+
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matrix")
+            .field("name", &self.name)
+            .field("rows", &self.rows)
+            .field("cols", &self.cols)
+            .field("kind", &self.kind)
+            .field("shards", &self.shards.len())
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for GpuMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for GpuTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Matrix {
+    /// How kernels find the rows of one of its shards.
+    pub(super) fn place(&self, shard: &Shard) -> TablePlace {
+        TablePlace {
+            kind: self.kind,
+            cols: self.cols as u32,
+            stored: self.stored as u32,
+            stride: self.stride as u32,
+            rows: shard.rows as u32,
+        }
+    }
+
+    /// Bytes on the device.
+    pub(super) fn bytes(&self) -> usize {
+        self.shards.iter().map(|shard| shard.buffer.bytes()).sum()
+    }
+}
+
+/// How the rows of a matrix lie on the device.
+struct Layout {
+    kind: TableKind,
+    stride: usize,
+    /// Bytes of a row's own numbers.
+    row_bytes: usize,
+    /// Bytes of a row's scales, which lie behind all rows.
+    scale_bytes: usize,
+}
+
+impl Layout {
+    fn new(format: Format, stored: usize) -> Self {
+        let plain = |kind, stride, row_bytes| Self {
+            kind,
+            stride,
+            row_bytes,
+            scale_bytes: 0,
+        };
+        let words = |kind, words: usize| plain(kind, words, 4 * words);
+        let scales = (stored / 32).div_ceil(2);
+        match format {
+            Format::F32 => plain(TableKind::F32, stored.div_ceil(4), stored.div_ceil(4) * 16),
+            Format::F16 => plain(TableKind::F16, stored.div_ceil(8), stored.div_ceil(8) * 16),
+            Format::Bf16 => plain(TableKind::Bf16, stored.div_ceil(8), stored.div_ceil(8) * 16),
+            Format::Q8_0 => words(TableKind::Q8_0, stored / 4 + scales),
+            Format::Q4_0 => words(TableKind::Q4_0, stored / 8 + scales),
+            Format::Q6K => words(TableKind::Q6K, stored / 256 * 53),
+            Format::I2s(_)
+            | Format::Tq1_0
+            | Format::Tq2_0
+            | Format::Q2_0
+            | Format::Q2_0Group128 => {
+                let group = match format {
+                    Format::I2s(_) => 0,
+                    _ => format.block_len() as u32,
+                };
+                let row = TernaryRow {
+                    words: (stored.next_multiple_of(64) / 16) as u32,
+                    group,
+                };
+                Self {
+                    kind: TableKind::Ternary(row),
+                    stride: row.words as usize,
+                    row_bytes: 4 * row.words as usize,
+                    scale_bytes: 4 * row.groups() as usize,
+                }
+            }
+        }
+    }
+}
+
+impl Gpu {
+    /// Brings a matrix to the device, every number looked at on the way.
+    ///
+    /// # Errors
+    /// If a weight is no ternary code or finite number; [`Error::Unavailable`] if a row is larger than a binding;
+    /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
+    pub(super) fn resident(
+        &self,
+        weights: &WeightMatrix,
+        pool: &HybridMemoryPool,
+    ) -> Result<Arc<Matrix>> {
+        let stored = weights.stored_cols();
+        let layout = Layout::new(weights.format(), stored);
+        let whole = layout.row_bytes + layout.scale_bytes;
+        let most = self.binding_limit.saturating_sub(HEADER) / whole.max(1);
+        // One invocation of a kernel takes at least one row.
+        let most = most.min(self.workgroup_limit as usize);
+        if most == 0 {
+            return Err(Error::Unavailable {
+                what: format!("{}: rows of {whole} bytes", weights.name()),
+                why: format!("the GPU binds at most {} bytes at once", self.binding_limit),
+            });
+        }
+        let scale = weights.scale();
+        let header = [scale * weights.output_scale(), scale, 0.0, 0.0];
+        let mut shards = Vec::new();
+        for first in (0..weights.rows()).step_by(most) {
+            let rows = most.min(weights.rows() - first);
+            let buffer = self.memory.take(HEADER + rows * whole, Tag::Weights)?;
+            self.write(&buffer, 0, bytemuck::cast_slice(&header));
+            self.fill(weights, pool, &layout, (first, rows), &buffer)?;
+            shards.push(Shard {
+                buffer,
+                first,
+                rows,
+            });
+        }
+        pool.zero_copy().record(Movement::Copy, weights.rows() * whole);
+        self.flush()?;
+        Ok(Arc::new(Matrix {
+            name: weights.name().into(),
+            rows: weights.rows(),
+            cols: weights.cols(),
+            stored,
+            stride: layout.stride,
+            kind: layout.kind,
+            shards,
+        }))
+    }
+
+    fn fill(
+        &self,
+        weights: &WeightMatrix,
+        pool: &HybridMemoryPool,
+        layout: &Layout,
+        (first, rows): (usize, usize),
+        buffer: &GpuBuffer,
+    ) -> Result<()> {
+        let whole = layout.row_bytes + layout.scale_bytes;
+        let at_once = (STAGED / whole).clamp(1, rows);
+        let mut codes: Buffer<u8> =
+            pool.buffer(at_once * layout.row_bytes, Tag::Scratch)?;
+        let mut scales: Buffer<u8> =
+            pool.buffer(at_once * layout.scale_bytes, Tag::Scratch)?;
+        let mut waiting = 0;
+        for start in (0..rows).step_by(at_once) {
+            let count = at_once.min(rows - start);
+            let range = first + start..first + start + count;
+            weights.validate(range.clone())?;
+            let packed = weights.row_range(range.start, count);
+            let packed: Vec<&[u8]> = packed.collect();
+            let codes = &mut codes[..count * layout.row_bytes];
+            let scales = &mut scales[..count * layout.scale_bytes];
+            let rows_of_codes = codes.par_chunks_exact_mut(layout.row_bytes);
+            if layout.scale_bytes == 0 {
+                rows_of_codes
+                    .zip(packed)
+                    .try_for_each(|(out, packed)| arrange(weights, packed, out, &mut []))?;
+            } else {
+                rows_of_codes
+                    .zip(scales.par_chunks_exact_mut(layout.scale_bytes))
+                    .zip(packed)
+                    .try_for_each(|((out, scales), packed)| {
+                        arrange(weights, packed, out, scales)
+                    })?;
+            }
+            self.write(buffer, HEADER + start * layout.row_bytes, codes);
+            if layout.scale_bytes > 0 {
+                let at = HEADER + rows * layout.row_bytes + start * layout.scale_bytes;
+                self.write(buffer, at, scales);
+            }
+            weights.give_back(range);
+            waiting += count * whole;
+            if waiting >= FLUSHED {
+                self.flush()?;
+                waiting = 0;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One packed row in the layout of the kernels. `out` is zeros, or a row that was arranged before.
+fn arrange(
+    weights: &WeightMatrix,
+    packed: &[u8],
+    out: &mut [u8],
+    scales: &mut [u8],
+) -> Result<()> {
+    match weights.format() {
+        Format::F32 | Format::F16 | Format::Bf16 => out[..packed.len()].copy_from_slice(packed),
+        Format::Q8_0 => scales_behind::<34>(packed, out),
+        Format::Q4_0 => scales_behind::<18>(packed, out),
+        Format::Q6K => {
+            let blocks = packed.as_chunks::<210>().0;
+            for (block, out) in blocks.iter().zip(out.as_chunks_mut::<212>().0) {
+                out[..210].copy_from_slice(block);
+            }
+        }
+        format => {
+            let stored = weights.stored_cols();
+            let mut codes = vec![0i8; stored.next_multiple_of(64)];
+            format.decode_codes(packed, &mut codes[..stored])?;
+            let words = codes.as_chunks::<16>().0.iter();
+            for (word, out) in words.zip(out.as_chunks_mut::<4>().0) {
+                *out = ternary_word(word).to_le_bytes();
+            }
+            if !scales.is_empty() {
+                let mut values = vec![0.0f32; scales.len() / 4];
+                format.block_scales(packed, &mut values)?;
+                scales.copy_from_slice(bytemuck::cast_slice(&values));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Sixteen codes of −1 to 2, one more each, in two bits: code 4j + b at bits 8b + 2j.
+fn ternary_word(codes: &[i8; 16]) -> u32 {
+    let mut word = 0;
+    for (j, codes) in codes.as_chunks::<4>().0.iter().enumerate() {
+        let bytes = codes.map(|code| (code + 1) as u8);
+        word |= u32::from_le_bytes(bytes) << (2 * j);
+    }
+    word
+}
+
+/// Blocks of an f16 scale and bytes: all the bytes, then all the scales.
+fn scales_behind<const BLOCK: usize>(packed: &[u8], out: &mut [u8]) {
+    let blocks = packed.as_chunks::<BLOCK>().0;
+    let (bytes, scales) = out.split_at_mut(blocks.len() * (BLOCK - 2));
+    let parts = bytes
+        .chunks_exact_mut(BLOCK - 2)
+        .zip(scales.as_chunks_mut::<2>().0);
+    for (block, (bytes, scale)) in blocks.iter().zip(parts) {
+        scale.copy_from_slice(&block[..2]);
+        bytes.copy_from_slice(&block[2..]);
+    }
+}

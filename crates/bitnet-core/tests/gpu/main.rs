@@ -1,0 +1,10 @@
+//! Every operation of the wgpu backend beside the CPU's, on whatever adapter there is: a software one will do.
+#![cfg(feature = "wgpu")]
+
+mod attention;
+mod elementwise;
+mod failures;
+mod harness;
+mod head;
+mod products;
+mod sessions;

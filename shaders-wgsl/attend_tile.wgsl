@@ -1,0 +1,120 @@
+// Causal attention of many tokens, without a matrix of scores: 32 queries of one head against tiles of 16 positions, each
+// query with a running maximum and sum.
+//
+// Eight invocations share a query. A tile's keys, and after them its values, lie in workgroup memory; each invocation
+// scores two positions, then adds up every eighth vector of the values' columns.
+//
+// In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: [tokens, QUERY_HEADS·DIM].
+// Grid (QUERY_HEADS, ⌈tokens / 32⌉). Reads the positions once for each 32 queries of a head.
+// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, OWN (= ⌈DIM4 / 8⌉). A workgroup has 256 invocations.
+
+@group(0) @binding(0) var<storage, read> queries: array<f32>;
+@group(0) @binding(1) var<storage, read> cache: array<Cached>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<uniform> step: Step;
+
+const QUERIES: u32 = 32u;
+const POSITIONS: u32 = 16u;
+const SHARERS: u32 = 8u;
+const PITCH: u32 = DIM4 + 1u;
+const LOWEST: f32 = -3.4028234e38;
+
+var<workgroup> tile: array<vec4<f32>, POSITIONS * PITCH>;
+var<workgroup> weights: array<f32, QUERIES * (POSITIONS + 1u)>;
+
+fn fetch(which: u32, base: u32, end: u32, kv_head: u32, local: u32) {
+    for (var i = local; i < POSITIONS * DIM4; i += 256u) {
+        let position = min(base + i / DIM4, end - 1u);
+        tile[i / DIM4 * PITCH + i % DIM4] = cached(which, position, kv_head, i % DIM4);
+    }
+}
+
+fn query4(at: u32, chunk: u32) -> vec4<f32> {
+    let c = 4u * chunk;
+    if c + 3u < DIM {
+        return vec4<f32>(queries[at + c], queries[at + c + 1u], queries[at + c + 2u], queries[at + c + 3u]);
+    }
+    var four = vec4<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        if c + i < DIM {
+            four[i] = queries[at + c + i];
+        }
+    }
+    return four;
+}
+
+@compute @workgroup_size(256)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let head = group.x;
+    let kv_head = head / (QUERY_HEADS / KV_HEADS);
+    let own_query = local / SHARERS;
+    let sharer = local % SHARERS;
+    let first_token = group.y * QUERIES;
+    // Past the last token, that token stands in.
+    let token = min(first_token + own_query, step.count - 1u);
+    let positions = step.first + token + 1u;
+    let end = step.first + min(first_token + QUERIES, step.count);
+    let at = token * (QUERY_HEADS * DIM) + head * DIM;
+    let scale = 1.0 / sqrt(f32(DIM));
+
+    var most = LOWEST;
+    var weight_sum = 0.0;
+    var sums: array<vec4<f32>, OWN>;
+    for (var base = 0u; base < end; base += POSITIONS) {
+        workgroupBarrier();
+        fetch(0u, base, end, kv_head, local);
+        workgroupBarrier();
+        var products0 = vec4<f32>();
+        var products1 = vec4<f32>();
+        for (var chunk = 0u; chunk < DIM4; chunk++) {
+            let q = query4(at, chunk);
+            products0 += q * tile[sharer * PITCH + chunk];
+            products1 += q * tile[(sharer + SHARERS) * PITCH + chunk];
+        }
+        var score0 = (products0.x + products0.y + products0.z + products0.w) * scale;
+        var score1 = (products1.x + products1.y + products1.z + products1.w) * scale;
+        score0 = select(LOWEST, score0, base + sharer < positions);
+        score1 = select(LOWEST, score1, base + sharer + SHARERS < positions);
+        weights[own_query * (POSITIONS + 1u) + sharer] = score0;
+        weights[own_query * (POSITIONS + 1u) + sharer + SHARERS] = score1;
+        workgroupBarrier();
+        fetch(1u, base, end, kv_head, local);
+        var highest = most;
+        for (var i = 0u; i < POSITIONS; i++) {
+            highest = max(highest, weights[own_query * (POSITIONS + 1u) + i]);
+        }
+        workgroupBarrier();
+        weights[own_query * (POSITIONS + 1u) + sharer] = select(0.0, exp(score0 - highest), base + sharer < positions);
+        weights[own_query * (POSITIONS + 1u) + sharer + SHARERS] =
+            select(0.0, exp(score1 - highest), base + sharer + SHARERS < positions);
+        workgroupBarrier();
+        let shrink = exp(most - highest);
+        most = highest;
+        weight_sum *= shrink;
+        for (var own = 0u; own < OWN; own++) {
+            sums[own] *= shrink;
+        }
+        for (var i = 0u; i < POSITIONS; i++) {
+            let weight = weights[own_query * (POSITIONS + 1u) + i];
+            weight_sum += weight;
+            for (var own = 0u; own < OWN; own++) {
+                // Past the last column, that one stands in, and is not stored.
+                sums[own] += weight * tile[i * PITCH + min(sharer + SHARERS * own, DIM4 - 1u)];
+            }
+        }
+    }
+    if first_token + own_query < step.count {
+        for (var own = 0u; own < OWN; own++) {
+            let column = 4u * (sharer + SHARERS * own);
+            let four = sums[own] / weight_sum;
+            for (var c = 0u; c < 4u; c++) {
+                if column + c < DIM {
+                    out[at + column + c] = four[c];
+                }
+            }
+        }
+    }
+}

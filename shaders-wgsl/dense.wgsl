@@ -1,0 +1,57 @@
+// Rows of f32 times a matrix of any format, each weight decoded to f32: the head, and projections that are not ternary.
+//
+//     out[token, r] = Σ weight·x · factor
+//
+// The lanes of a team share four rows of the matrix, and each activation that is read meets all four.
+//
+// EPILOGUE 0 stores [tokens, OUT_STRIDE] at column OUT; 1 adds the residual.
+//
+// Grid (⌈ROWS / (4·TEAMS)⌉, tokens). Reads the rows once for each token; 2·ROWS·COLS operations a token.
+// Constants: those of the format's file, ROWS, SPANS (of a row), OUT, OUT_STRIDE, R_OFFSET, R_STRIDE, EPILOGUE, THREADS, LANES.
+
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+
+fn store(token: u32, row: u32, sum: f32) {
+    if row < ROWS {
+        var value = sum * bitcast<f32>(header(0u));
+        if EPILOGUE == 1u {
+            value = residual[R_OFFSET + token * R_STRIDE + OUT + row] + value;
+        }
+        out[token * OUT_STRIDE + OUT + row] = value;
+    }
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let token = group.y;
+    let lane = local % LANES;
+    let first = (group.x * (THREADS / LANES) + local / LANES) * 4u;
+    // Past the last row, that row stands in.
+    let r0 = min(first, ROWS - 1u);
+    let r1 = min(first + 1u, ROWS - 1u);
+    let r2 = min(first + 2u, ROWS - 1u);
+    let r3 = min(first + 3u, ROWS - 1u);
+    var sums = vec4<f32>();
+    for (var span = lane; span < SPANS; span += LANES) {
+        sums += vec4<f32>(
+            span_dot(r0, span, token),
+            span_dot(r1, span, token),
+            span_dot(r2, span, token),
+            span_dot(r3, span, token),
+        );
+    }
+    let s0 = lanes_sum_f32(sums.x, local);
+    let s1 = lanes_sum_f32(sums.y, local);
+    let s2 = lanes_sum_f32(sums.z, local);
+    let s3 = lanes_sum_f32(sums.w, local);
+    if lane == 0u {
+        store(token, first, s0);
+        store(token, first + 1u, s1);
+        store(token, first + 2u, s2);
+        store(token, first + 3u, s3);
+    }
+}

@@ -1,0 +1,23 @@
+// Rows of a table: out[i] = table[ids[i]], [tokens, COLS] f32.
+//
+// A table may be split by rows over several buffers; this dispatch writes the tokens whose rows are in its own, FIRST to
+// FIRST + ROWS − 1, and leaves the others to theirs. Grid (tokens).
+// Constants: those of the format's file, FIRST, ROWS, OUT_STRIDE.
+
+@group(0) @binding(3) var<storage, read> ids: array<u32>;
+@group(0) @binding(4) var<storage, read_write> out: array<f32>;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let token = group.x;
+    let id = ids[token];
+    if id < FIRST || id - FIRST >= ROWS {
+        return;
+    }
+    for (var column = local; column < COLS; column += THREADS) {
+        out[token * OUT_STRIDE + column] = weight4(id - FIRST, column / 4u)[column % 4u] * bitcast<f32>(header(1u));
+    }
+}

@@ -1,0 +1,101 @@
+// One token at a time times up to three ternary matrices, norm and rounding of the token included.
+//
+//     out[r] = (Σ over groups (Σ (code − 1)·q)·d) / s · factor          (inner sums exact in i32)
+//
+// The norm and the rounding of the row are repeated by every workgroup: a few thousand numbers that all of them read
+// from the cache, against a dispatch and a wait less. Weights are asked for before that, and come while it runs.
+//
+// Matrix: a header of four words, the first the bits of `factor`; then rows of WORDS words, word w holding columns 16w to
+// 16w + 15: code of column 16w + 4j + b at bits 8b + 2j, so that (word >> 2j) & 0x03030303 are four neighbours as int8;
+// then, if every GROUP columns have one, the f32 scales d, row after row.
+//
+// EPILOGUE 0 stores [tokens, OUT_STRIDE]: the rows of matrix m at column OUTm. 1 adds the residual at the same place.
+// 2 stores gate(row of the first)·(row of the second).
+//
+// Grid (⌈rows / TEAMS⌉, tokens). Reads rows·COLS/4 bytes of weights; 2·rows·COLS integer operations.
+// Constants: COLS, WORDS, GROUP, GROUPS (of a row), ROWS0, ROWS1, ROWS2, OUT0, OUT1, OUT2, OUT_STRIDE, R_OFFSET and R_STRIDE (of the residual),
+// EPILOGUE, SILU, those of quantize_row.wgsl.
+
+@group(0) @binding(2) var<storage, read> weights0: array<u32>;
+@group(0) @binding(3) var<storage, read> weights1: array<u32>;
+@group(0) @binding(4) var<storage, read> weights2: array<u32>;
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+
+const ROWS_AT_ONCE: u32 = THREADS / LANES;
+const HEADER: u32 = 4u;
+// Word j of four columns of word w of a row lies at j·PLANE + w; eight words apart, so that banks differ.
+const PLANE: u32 = WORDS + 8u;
+const STEPS: u32 = (WORDS + LANES - 1u) / LANES;
+const PAIRS: u32 = 0x03030303u;
+
+var<workgroup> quantized: array<u32, 4u * PLANE>;
+
+fn code_word(matrix: u32, at: u32) -> u32 {
+    if ROWS1 == 0u || matrix == 0u {
+        return weights0[at];
+    }
+    if ROWS2 == 0u || matrix == 1u {
+        return weights1[at];
+    }
+    return weights2[at];
+}
+
+fn dots(codes: u32, w: u32) -> i32 {
+    return dot4(codes & PAIRS, quantized[w])
+        + dot4((codes >> 2u) & PAIRS, quantized[PLANE + w])
+        + dot4((codes >> 4u) & PAIRS, quantized[2u * PLANE + w])
+        + dot4((codes >> 6u) & PAIRS, quantized[3u * PLANE + w]);
+}
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let token = group.y;
+    let lane = local % LANES;
+    let index = group.x * ROWS_AT_ONCE + local / LANES;
+    var matrix = 0u;
+    // Past the last row, that row stands in.
+    var row = min(index, ROWS0 - 1u);
+    if EPILOGUE != 2u {
+        row = min(index, ROWS0 + ROWS1 + ROWS2 - 1u);
+        if row >= ROWS0 + ROWS1 {
+            matrix = 2u;
+            row -= ROWS0 + ROWS1;
+        } else if row >= ROWS0 {
+            matrix = 1u;
+            row -= ROWS0;
+        }
+    }
+    let own = share(matrix, row, lane);
+    var other = own;
+    if EPILOGUE == 2u {
+        other = share(1u, row, lane);
+    }
+
+    let rounding = rounding_of(token, local);
+    var q_sum = 0;
+    for (var chunk = local; chunk < 4u * WORDS; chunk += THREADS) {
+        let q = rounded4(token, chunk, rounding);
+        q_sum += q.x + q.y + q.z + q.w;
+        quantized[chunk % 4u * PLANE + chunk / 4u] = packed(q);
+    }
+    q_sum = workgroup_sum_i32(q_sum, local);
+
+    let factor = bitcast<f32>(code_word(matrix, 0u));
+    var value = total(own, matrix, row, lane, local, q_sum) / rounding.scale * factor;
+    if EPILOGUE == 2u {
+        let up = total(other, 1u, row, lane, local, q_sum) / rounding.scale * bitcast<f32>(code_word(1u, 0u));
+        value = gated4(vec4<f32>(value), vec4<f32>(up)).x;
+    }
+    let last = select(ROWS0 + ROWS1 + ROWS2, ROWS0, EPILOGUE == 2u);
+    if lane == 0u && index < last {
+        let column = select(select(OUT2, OUT1, matrix == 1u), OUT0, matrix == 0u) + row;
+        if EPILOGUE == 1u {
+            value = residual[R_OFFSET + token * R_STRIDE + column] + value;
+        }
+        out[token * OUT_STRIDE + column] = value;
+    }
+}

@@ -1,0 +1,63 @@
+// Sums and maxima over the LANES invocations that share a row, and over a whole workgroup, through workgroup memory:
+// for devices without subgroup operations, or with subgroups of varying size. The interface of lanes_subgroup.wgsl.
+//
+// Constants: THREADS (invocations of a workgroup), LANES; both powers of two.
+
+var<workgroup> lane_floats: array<vec2<f32>, THREADS>;
+var<workgroup> lane_integers: array<i32, THREADS>;
+
+fn lanes_sum_i32(value: i32, local: u32) -> i32 {
+    lane_integers[local] = value;
+    workgroupBarrier();
+    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
+        if local % LANES < stride {
+            lane_integers[local] += lane_integers[local + stride];
+        }
+        workgroupBarrier();
+    }
+    let sum = lane_integers[local / LANES * LANES];
+    workgroupBarrier();
+    return sum;
+}
+
+fn lanes_sum_f32(value: f32, local: u32) -> f32 {
+    lane_floats[local] = vec2<f32>(value, 0.0);
+    workgroupBarrier();
+    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
+        if local % LANES < stride {
+            lane_floats[local].x += lane_floats[local + stride].x;
+        }
+        workgroupBarrier();
+    }
+    let sum = lane_floats[local / LANES * LANES].x;
+    workgroupBarrier();
+    return sum;
+}
+
+fn workgroup_sum_max(value: vec2<f32>, local: u32) -> vec2<f32> {
+    lane_floats[local] = value;
+    workgroupBarrier();
+    for (var stride = THREADS / 2u; stride > 0u; stride /= 2u) {
+        if local < stride {
+            let other = lane_floats[local + stride];
+            let mine = lane_floats[local];
+            lane_floats[local] = vec2<f32>(mine.x + other.x, max(mine.y, other.y));
+        }
+        workgroupBarrier();
+    }
+    return lane_floats[0];
+}
+
+fn workgroup_sum_i32(value: i32, local: u32) -> i32 {
+    lane_integers[local] = value;
+    workgroupBarrier();
+    for (var stride = THREADS / 2u; stride > 0u; stride /= 2u) {
+        if local < stride {
+            lane_integers[local] += lane_integers[local + stride];
+        }
+        workgroupBarrier();
+    }
+    let sum = lane_integers[0];
+    workgroupBarrier();
+    return sum;
+}

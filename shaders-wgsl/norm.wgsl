@@ -1,0 +1,24 @@
+// Rows normed (if NORM), left as f32: before a head or a matrix of floats.
+//
+// In: [tokens, COLS] f32; if ASKED is 1, from row step.asked on. Out: [tokens, OUT_STRIDE] f32, zeros past COLS. One workgroup for a token: grid (tokens).
+// Constants: those of quantize_row.wgsl, OUT_STRIDE (a multiple of four), ASKED.
+
+@group(0) @binding(2) var<storage, read_write> normed: array<vec4<f32>>;
+@group(0) @binding(3) var<uniform> step: Step;
+
+@compute @workgroup_size(THREADS)
+fn main(
+    @builtin(workgroup_id) group: vec3<u32>,
+    @builtin(local_invocation_index) local: u32,
+) {
+    let out = group.x * (OUT_STRIDE / 4u);
+    let token = group.x + step.asked * ASKED;
+    let rounding = rounding_of(token, local);
+    for (var chunk = local; chunk < OUT_STRIDE / 4u; chunk += THREADS) {
+        var y = value4(token, chunk);
+        if NORM == 1u {
+            y = y * rounding.inverse * gain4(chunk);
+        }
+        normed[out + chunk] = y;
+    }
+}
