@@ -1,5 +1,15 @@
 import { defineConfig } from "@playwright/test";
 
+/** A browser that keeps to itself. */
+const ARGUMENTS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info"];
+/** WebGPU by Chromium's own software, where there is no graphics card. */
+const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPUService", "--use-webgpu-adapter=swiftshader"];
+
+const launchOptions = (more: string[] = []) => ({
+  executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
+  args: [...ARGUMENTS, ...more],
+});
+
 /** Where tests/server.mjs listens. */
 const PORT = 4199;
 
@@ -14,11 +24,11 @@ export default defineConfig({
   use: {
     baseURL: `http://localhost:${PORT}`,
     browserName: "chromium",
-    launchOptions: {
-      executablePath: process.env["CHROMIUM"] ?? "/usr/bin/chromium",
-      args: ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info"],
-    },
   },
+  projects: [
+    { name: "processor", testIgnore: "webgpu.browser.ts", use: { launchOptions: launchOptions() } },
+    { name: "graphics", testMatch: "webgpu.browser.ts", use: { launchOptions: launchOptions(SOFTWARE_GPU) } },
+  ],
   webServer: {
     command: `node tests/server.mjs ${PORT}`,
     port: PORT,

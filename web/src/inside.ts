@@ -1,6 +1,6 @@
 // The look inside: chances of the next token, a matrix's weights, and where a head looks.
 
-import type { BitNet, TensorInfo } from "bitnet-web";
+import { BitNetError, type AttendedToken, type BitNet, type TensorInfo } from "bitnet-web";
 import { bytes, element, made } from "./dom.js";
 
 const likely = element("ol", "likely");
@@ -84,7 +84,16 @@ export class Inside {
     if (model === undefined) {
       return;
     }
-    const seen = await model.attention(Number(layers.value), Number(heads.value));
+    let seen: AttendedToken[];
+    try {
+      seen = await model.attention(Number(layers.value), Number(heads.value));
+    } catch (error) {
+      if (error instanceof BitNetError && error.code === "unavailable") {
+        attention.textContent = "A model on a graphics card does not show this.";
+        return;
+      }
+      throw error;
+    }
     const most = Math.max(...seen.map(({ weight }) => weight), 1e-9);
     attention.replaceChildren(
       ...seen.map(({ text, weight }) => {

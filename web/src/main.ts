@@ -97,7 +97,7 @@ function showFacts({ info }: BitNet): void {
     ["File", `${bytes(info.weightBytes)}${info.cached ? ", kept from an earlier visit" : ""}`],
     ["Vocabulary", `${info.vocabulary} tokens`],
     ["Context", `${info.contextLength} tokens, ${bytes(info.kvBytesPerToken)} each`],
-    ["Kernels", `${info.isa}, ${info.threads} thread${info.threads === 1 ? "" : "s"}`],
+    ["Kernels", info.variant === "webgpu" ? info.isa : `${info.isa}, ${info.threads} thread${info.threads === 1 ? "" : "s"}`],
   ];
   for (const [name, value] of rows) {
     const row = table.insertRow();
@@ -128,6 +128,7 @@ function showError(error: unknown): void {
     network: "The download failed.",
     quota: "The browser grants no more storage. Remove a kept model, or free space.",
     "no-webgpu": "WebGPU is not available. Choose WebAssembly in the settings.",
+    "gpu-lost": "The graphics card was lost. Load the model again, or choose WebAssembly in the settings.",
     "context-full": "The conversation has become longer than this model can remember. Load it again to begin anew.",
   };
   notice.textContent = [advice[code], message].filter(Boolean).join(" ");

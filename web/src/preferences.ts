@@ -12,7 +12,7 @@ interface Preferences {
   repetitionPenalty: number;
   maxTokens: number;
   seed: number | undefined;
-  device: NonNullable<LoadOptions["device"]>;
+  device: NonNullable<LoadOptions["device"]> | "webgpu-software";
   threads: number | undefined;
   theme: "light" | "dark" | undefined;
 }
@@ -57,7 +57,8 @@ export function generateOptions(): GenerateOptions {
 /** Where to run. */
 export function loadOptions(): LoadOptions {
   const { device, threads } = now;
-  return threads === undefined ? { device } : { device, threads };
+  const place: LoadOptions = device === "webgpu-software" ? { device: "webgpu", softwareGpu: true } : { device };
+  return threads === undefined ? place : { ...place, threads };
 }
 
 /** Connects the settings with what they set. */
@@ -84,6 +85,9 @@ export function connectPreferences(onPlacement: () => void, onTheme: () => void)
   const placement = element("form", "placement");
   const device = placement.elements.namedItem("device") as HTMLSelectElement;
   const threads = placement.elements.namedItem("threads") as HTMLInputElement;
+  for (const option of device.options) {
+    option.disabled = option.value.startsWith("webgpu") && !("gpu" in navigator);
+  }
   device.value = now.device;
   threads.value = now.threads?.toString() ?? "";
   placement.addEventListener("submit", (event) => {

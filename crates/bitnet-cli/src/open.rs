@@ -1,10 +1,11 @@
 //! The arguments that name a model and say how it runs, and the way from them to an open model.
 
+use crate::failure::Usage;
 use crate::interrupt::Interrupt;
 use crate::progress::{Downloads, Steps};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
-use bitnet::{Activations, Device, HeadMode, I2sLayout, Model, ModelOptions};
+use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -16,9 +17,17 @@ pub(crate) struct ModelArguments {
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
-    /// Where to run: auto or cpu (`bitnet devices` lists what there is)
+    /// Where to run: auto, cpu or wgpu (`bitnet devices` lists what there is, and --explain says what auto is)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    device: Device,
+    device: DeviceArgument,
+
+    /// Run on this GPU: a part of its name, or its number in the list of `bitnet devices`
+    #[arg(long, value_name = "NAME")]
+    adapter: Option<String>,
+
+    /// Run on a GPU that may be software on the processor, for tests
+    #[arg(long)]
+    software_adapter: bool,
 
     /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
     #[arg(long, value_enum, default_value_t)]
@@ -31,6 +40,21 @@ pub(crate) struct ModelArguments {
     /// Tokens of context; without it, the model's own, at most 4096
     #[arg(short, long, value_name = "TOKENS")]
     context: Option<usize>,
+}
+
+/// A device, or none for the one that is expected to be fastest.
+#[derive(Clone, Copy, Default)]
+struct DeviceArgument(Option<Device>);
+
+impl std::str::FromStr for DeviceArgument {
+    type Err = bitnet_core::Error;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(Self(match name {
+            "auto" => None,
+            name => Some(name.parse()?),
+        }))
+    }
 }
 
 /// How the likeliest tokens are found.
@@ -99,11 +123,37 @@ pub(crate) struct Opened {
 }
 
 impl ModelArguments {
+    /// That logits will have the bits that every processor gives: `what` needs them.
+    pub(crate) fn require_bits(&mut self, what: &str) -> anyhow::Result<()> {
+        let gpu = self.device.0 == Some(Device::Wgpu);
+        if gpu || self.adapter.is_some() || self.software_adapter {
+            let why =
+                format!("{what}: equal bits are promised on processors alone; use --device cpu");
+            return Err(Usage(why).into());
+        }
+        self.device = DeviceArgument(Some(Device::Cpu));
+        Ok(())
+    }
+
+    fn adapter(&self) -> anyhow::Result<AdapterChoice> {
+        let choice = AdapterChoice {
+            name: self.adapter.clone(),
+            software: self.software_adapter,
+        };
+        if self.device.0 == Some(Device::Cpu) && !choice.is_default() {
+            let why = "--adapter and --software-adapter choose a GPU: use --device wgpu";
+            return Err(Usage(why.to_owned()).into());
+        }
+        Ok(choice)
+    }
+
     /// Opens the model, downloading it first if need be.
     pub(crate) fn open(&self, threads: Option<usize>, head: HeadMode) -> anyhow::Result<Opened> {
+        let adapter = self.adapter()?;
         let path = self.model.as_deref().map(resolve).transpose()?;
         let options = ModelOptions {
-            device: self.device,
+            device: self.device.0,
+            adapter,
             threads,
             activations: match self.activations {
                 ActivationsArgument::Int8 => Activations::Int8,

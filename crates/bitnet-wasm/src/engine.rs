@@ -13,10 +13,14 @@ use crate::options::{self, Generate, Open};
 use crate::report::{Info, Outcome, json};
 use bitnet::file::ModelFile;
 use bitnet::tokenizer::EncodeOptions;
-use bitnet::{ChatMessage, GenerateOptions, Generation, Model, Session, Want};
+use bitnet::{ChatMessage, GenerateOptions, Generation, Model, ModelOptions, Session, Want};
+use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
+use bitnet_core::pending::now;
 use self_cell::{MutBorrow, self_cell};
 use sha2::{Digest, Sha256};
+use std::future::poll_fn;
+use std::pin::pin;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 self_cell! {
@@ -50,11 +54,16 @@ impl Phase {
 }
 
 /// An open model.
+///
+/// What takes time is written once, for devices that answer later, and ready when the call returns for those that do not: in
+/// the builds for CPUs these are plain functions. Builds for GPUs have asynchronous ones beside them (`gpu.rs`).
 #[wasm_bindgen]
 pub struct Engine {
     pub(crate) model: Model,
     pub(crate) file: ModelFile,
     threads: usize,
+    /// The kernels in use.
+    kernels: &'static str,
     phase: Phase,
 }
 
@@ -66,7 +75,6 @@ impl Engine {
     /// If the file is incomplete, breaks its format, or is no model that this runtime runs; if memory is short.
     pub fn open(landing: Landing, options: &str) -> Result<Engine> {
         let options = options::parse::<Open>("options", options)?.resolve()?;
-        let (name, bytes) = landing.finish()?;
         let backend =
             CpuBackend::new(options.threads, options.isa).map_err(|error| thrown(error.into()))?;
         #[cfg(target_feature = "atomics")]
@@ -74,21 +82,13 @@ impl Engine {
             Some(helpers) => backend.with_helpers(helpers),
             None => backend,
         };
-        let threads = backend.threads();
-        let file = ModelFile::parse(name, bytes).map_err(thrown)?;
-        let model = Model::from_file_on(&file, backend, &options, |_, _| ()).map_err(thrown)?;
-        let session = model.session().map_err(thrown)?;
-        Ok(Self {
-            model,
-            file,
-            threads,
-            phase: Phase::Idle(session),
-        })
+        let (threads, kernels) = (backend.threads(), backend.isa().name());
+        Ok(Self::on(backend, (threads, kernels), landing, &options)?)
     }
 
     /// What the model is and how it runs, as JSON.
     pub fn info(&self) -> String {
-        json(&Info::of(&self.model, self.threads))
+        json(&Info::of(&self.model, self.threads, self.kernels))
     }
 
     /// The ids of `text`. With `special`, the spelling of control tokens stands for them; with `begin`, the model's beginning-of-text
@@ -162,54 +162,7 @@ impl Engine {
     /// # Errors
     /// If the prompt does not fit the context, holds a token that is none, or memory is short.
     pub fn prefill(&mut self, most: usize) -> Result<usize> {
-        let (mut session, mut rest, options) =
-            match std::mem::replace(&mut self.phase, Phase::Between) {
-                Phase::Reading(session, rest, options) => (session, rest, options),
-                other => {
-                    self.phase = other;
-                    return Ok(0);
-                }
-            };
-        let room = self.model.context().saturating_sub(session.tokens().len());
-        if rest.len() > room {
-            let full = bitnet::Error::ContextFull {
-                capacity: self.model.context(),
-                used: session.tokens().len(),
-                wanted: rest.len(),
-            };
-            self.phase = Phase::Idle(session);
-            return Err(thrown(full));
-        }
-        if rest.len() > most.max(1) {
-            let later = rest.split_off(most.max(1));
-            let outcome = session.forward(&rest, Want::Nothing);
-            let left = later.len();
-            return match outcome {
-                Ok(_) => {
-                    self.phase = Phase::Reading(session, later, options);
-                    Ok(left)
-                }
-                Err(error) => {
-                    self.phase = Phase::Idle(session);
-                    Err(thrown(error))
-                }
-            };
-        }
-        let begun = Writing::try_new_or_recover(MutBorrow::new(session), |session| {
-            let mut generation = session.borrow_mut().generate_tokens(&rest, &options)?;
-            generation.prefill(|_, _| ())?;
-            Ok(generation)
-        });
-        match begun {
-            Ok(writing) => {
-                self.phase = Phase::Writing(writing);
-                Ok(0)
-            }
-            Err((session, error)) => {
-                self.phase = Phase::Idle(session.into_inner());
-                Err(thrown(error))
-            }
-        }
+        Ok(now(self.read(most))?)
     }
 
     /// The next piece of text, of one token or more; nothing at the end.
@@ -217,13 +170,7 @@ impl Engine {
     /// # Errors
     /// If memory is short.
     pub fn step(&mut self) -> Result<Option<String>> {
-        match &mut self.phase {
-            Phase::Writing(writing) => writing
-                .with_dependent_mut(|_, generation| generation.next())
-                .transpose()
-                .map_err(thrown),
-            _ => Ok(None),
-        }
+        Ok(now(self.write())?)
     }
 
     /// Whether a generation has ended by itself, and what it took, as JSON; nothing if none was begun.
@@ -289,11 +236,116 @@ impl Engine {
 }
 
 impl Engine {
+    /// Opens the file that has landed, on `backend`.
+    pub(crate) fn on<B: Backend>(
+        backend: B,
+        (threads, kernels): (usize, &'static str),
+        landing: Landing,
+        options: &ModelOptions,
+    ) -> std::result::Result<Self, Failure> {
+        let (name, bytes) = landing.finish()?;
+        let file = ModelFile::parse(name, bytes)?;
+        let model = Model::from_file_on(&file, backend, options, |_, _| ())?;
+        let session = model.session()?;
+        Ok(Self {
+            model,
+            file,
+            threads,
+            kernels,
+            phase: Phase::Idle(session),
+        })
+    }
+
+    /// See `prefill`.
+    pub(crate) async fn read(&mut self, most: usize) -> std::result::Result<usize, Failure> {
+        let (mut session, mut rest, options) =
+            match std::mem::replace(&mut self.phase, Phase::Between) {
+                Phase::Reading(session, rest, options) => (session, rest, options),
+                other => {
+                    self.phase = other;
+                    return Ok(0);
+                }
+            };
+        let room = self.model.context().saturating_sub(session.tokens().len());
+        if rest.len() > room {
+            let full = bitnet::Error::ContextFull {
+                capacity: self.model.context(),
+                used: session.tokens().len(),
+                wanted: rest.len(),
+            };
+            self.phase = Phase::Idle(session);
+            return Err(full.into());
+        }
+        if rest.len() > most.max(1) {
+            let later = rest.split_off(most.max(1));
+            let left = later.len();
+            return match run(&mut session, &rest).await {
+                Ok(()) => {
+                    self.phase = Phase::Reading(session, later, options);
+                    Ok(left)
+                }
+                Err(error) => {
+                    self.phase = Phase::Idle(session);
+                    Err(error.into())
+                }
+            };
+        }
+        let begun = Writing::try_new_or_recover(MutBorrow::new(session), |session| {
+            session.borrow_mut().generate_tokens(&rest, &options)
+        });
+        let mut writing = match begun {
+            Ok(writing) => writing,
+            Err((session, error)) => {
+                self.phase = Phase::Idle(session.into_inner());
+                return Err(error.into());
+            }
+        };
+        let outcome = poll_fn(|cx| {
+            writing.with_dependent_mut(|_, generation| {
+                pin!(generation.prefill_async(|_, _| ())).poll(cx)
+            })
+        });
+        match outcome.await {
+            Ok(()) => {
+                self.phase = Phase::Writing(writing);
+                Ok(0)
+            }
+            Err(error) => {
+                self.phase = Phase::Idle(writing.into_owner().into_inner());
+                Err(error.into())
+            }
+        }
+    }
+
+    /// See `step`.
+    pub(crate) async fn write(&mut self) -> std::result::Result<Option<String>, Failure> {
+        let Phase::Writing(writing) = &mut self.phase else {
+            return Ok(None);
+        };
+        // A generation goes on in another future where the last one was left.
+        let piece = poll_fn(|cx| {
+            writing.with_dependent_mut(|_, generation| pin!(generation.next_piece()).poll(cx))
+        });
+        Ok(piece.await.transpose()?)
+    }
+}
+
+/// Runs a part of a prompt. Returns when that is done, so that whoever waits can tell how long it takes.
+async fn run(session: &mut Session, tokens: &[u32]) -> bitnet::Result<()> {
+    if session.runs_ahead() {
+        session.forward_top_async(tokens, 1).await?;
+    } else {
+        session.forward(tokens, Want::Nothing)?;
+    }
+    Ok(())
+}
+
+impl Engine {
     /// The session, out of whatever it was doing.
-    pub(crate) fn take_session(&mut self) -> Result<Session> {
+    pub(crate) fn take_session(&mut self) -> std::result::Result<Session, Failure> {
         match std::mem::replace(&mut self.phase, Phase::Between).into_session() {
             Some(session) => Ok(session),
-            None => self.model.session().map_err(thrown),
+            None => Ok(self.model.session()?),
         }
     }
 

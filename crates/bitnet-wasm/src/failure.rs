@@ -48,6 +48,12 @@ impl From<Error> for Failure {
     }
 }
 
+impl From<bitnet_core::Error> for Failure {
+    fn from(error: bitnet_core::Error) -> Self {
+        Error::Backend(error).into()
+    }
+}
+
 impl From<Failure> for JsValue {
     fn from(failure: Failure) -> Self {
         let error = js_sys::Error::new(&failure.message);
@@ -80,6 +86,8 @@ fn code(error: &Error) -> &'static str {
         Error::Backend(error) => match error {
             bitnet_core::Error::OutOfMemory { .. } => "no-memory",
             bitnet_core::Error::Unavailable { .. } => "unavailable",
+            bitnet_core::Error::DeviceLost { .. } => "gpu-lost",
+            bitnet_core::Error::Refused { .. } => "internal",
             // The options are checked before: what remains are weights of the wrong shape, or that are no numbers.
             _ => "bad-file",
         },

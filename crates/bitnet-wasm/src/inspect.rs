@@ -7,6 +7,7 @@ use bitnet::I2sLayout;
 use bitnet::Want;
 use bitnet::file::{GgufTensor, ModelFile};
 use bitnet::tokenizer::TokenKind;
+use bitnet_core::pending::now;
 use serde::Serialize;
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -129,41 +130,7 @@ impl Engine {
     /// If memory is short.
     #[wasm_bindgen(js_name = likeliest)]
     pub fn likeliest(&mut self, count: usize, back: usize) -> Result<String> {
-        let mut session = self.take_session()?;
-        let tokens = session.tokens().to_vec();
-        let Some(at) = tokens.len().checked_sub(1) else {
-            self.give_session(session);
-            return Ok(json(&Step::default()));
-        };
-        let at = at.saturating_sub(back);
-        session.truncate(at);
-        let logits = session.forward(&tokens[at..=at], Want::Last);
-        // The rest is as before.
-        let rest = session.forward(&tokens[at + 1..], Want::Nothing);
-        self.give_session(session);
-        let logits = logits
-            .and_then(|logits| rest.map(|_| logits))
-            .map_err(thrown)?;
-        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        let weights: Vec<f64> = logits
-            .iter()
-            .map(|logit| f64::from(logit - highest).exp())
-            .collect();
-        let total: f64 = weights.iter().sum();
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        order.sort_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]));
-        order.truncate(count);
-        let likely = order.into_iter().map(|id| Likely {
-            id,
-            text: self.spelled(id),
-            probability: weights[id as usize] / total,
-        });
-        let first = at.saturating_sub(CONTEXT);
-        Ok(json(&Step {
-            context: self.model.tokenizer().decode(&tokens[first..=at]),
-            chosen: tokens.get(at + 1).copied(),
-            tokens: likely.collect(),
-        }))
+        Ok(now(self.what_follows(count, back))?)
     }
 
     /// How much head `head` of layer `layer` attends, from the session's last token, to each token, as a JSON array of
@@ -197,6 +164,48 @@ impl Engine {
 }
 
 impl Engine {
+    /// See `likeliest`.
+    pub(crate) async fn what_follows(
+        &mut self,
+        count: usize,
+        back: usize,
+    ) -> std::result::Result<String, Failure> {
+        let mut session = self.take_session()?;
+        let tokens = session.tokens().to_vec();
+        let Some(at) = tokens.len().checked_sub(1) else {
+            self.give_session(session);
+            return Ok(json(&Step::default()));
+        };
+        let at = at.saturating_sub(back);
+        session.truncate(at);
+        let logits = session.forward_async(&tokens[at..=at], Want::Last).await;
+        // The rest is as before.
+        let rest = session.forward(&tokens[at + 1..], Want::Nothing);
+        self.give_session(session);
+        let logits = logits?;
+        rest?;
+        let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let weights: Vec<f64> = logits
+            .iter()
+            .map(|logit| f64::from(logit - highest).exp())
+            .collect();
+        let total: f64 = weights.iter().sum();
+        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
+        order.sort_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]));
+        order.truncate(count);
+        let likely = order.into_iter().map(|id| Likely {
+            id,
+            text: self.spelled(id),
+            probability: weights[id as usize] / total,
+        });
+        let first = at.saturating_sub(CONTEXT);
+        Ok(json(&Step {
+            context: self.model.tokenizer().decode(&tokens[first..=at]),
+            chosen: tokens.get(at + 1).copied(),
+            tokens: likely.collect(),
+        }))
+    }
+
     /// A token as people read it: marks by their names, others as their text.
     fn spelled(&self, id: u32) -> String {
         let tokenizer = self.model.tokenizer();

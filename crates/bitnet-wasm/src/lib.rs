@@ -10,10 +10,13 @@
 //! | [`Landing`] | memory that a model file is written into, chunk by chunk, where it then stays |
 //! | [`Engine`] | an open model, its one session, and the generation under way |
 //! | [`Hasher`] | SHA-256 in pieces, which browsers do not have |
+//! | `Gpu` | the browser's GPU (only in the build for it) |
 //! | `threads` | threads for rayon, run by Workers (only in builds with shared memory) |
 
 mod engine;
 mod failure;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod hasher;
 mod inspect;
 mod landing;
@@ -23,6 +26,8 @@ mod report;
 mod threads;
 
 pub use engine::Engine;
+#[cfg(feature = "wgpu")]
+pub use gpu::Gpu;
 pub use hasher::Hasher;
 pub use landing::Landing;
 

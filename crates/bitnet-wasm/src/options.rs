@@ -46,6 +46,33 @@ impl Open {
     }
 }
 
+/// Which GPU to open.
+#[cfg(feature = "wgpu")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub(crate) struct OpenGpu {
+    /// Whether software on the processor will do.
+    software: bool,
+}
+
+#[cfg(feature = "wgpu")]
+impl OpenGpu {
+    pub(crate) fn resolve(self) -> bitnet_core::gpu::GpuOptions {
+        bitnet_core::gpu::GpuOptions {
+            software: self.software,
+            ..Default::default()
+        }
+    }
+
+    /// Why there is no GPU, by the code that tells programs so.
+    pub(crate) fn failure(error: bitnet_core::Error) -> Failure {
+        Failure {
+            code: "no-webgpu",
+            ..Failure::from(error)
+        }
+    }
+}
+
 /// How to generate.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]

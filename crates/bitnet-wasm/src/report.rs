@@ -28,14 +28,14 @@ pub(crate) struct Info<'a> {
 }
 
 impl<'a> Info<'a> {
-    /// About `model`, which runs on `threads` threads.
-    pub(crate) fn of(model: &'a Model, threads: usize) -> Self {
+    /// About `model`, which runs on `threads` threads by the kernels `isa`.
+    pub(crate) fn of(model: &'a Model, threads: usize, isa: &'static str) -> Self {
         let shape = model.architecture();
         Self {
             name: model.name(),
             architecture: &shape.name,
             device: model.device(),
-            isa: bitnet::Isa::best().name(),
+            isa,
             threads,
             layers: shape.layers,
             hidden: shape.hidden,

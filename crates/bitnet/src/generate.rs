@@ -157,8 +157,12 @@ pub struct Generation<'s> {
     ahead: VecDeque<u32>,
     /// Whether tokens run before they are known.
     runs_ahead: bool,
-    /// What follows tokens that run and are not known yet, in their order.
+    /// Answers that were begun and are not here yet, in their order.
     in_flight: VecDeque<Pending<Answer>>,
+    /// When the first of them was begun, and the draft that it is about.
+    begun: Option<(Instant, Vec<u32>)>,
+    /// Positions that are known to have run.
+    confirmed: usize,
 }
 
 impl<'s> Generation<'s> {
@@ -188,6 +192,8 @@ impl<'s> Generation<'s> {
                 && sampling.is_greedy()
                 && !sampling.has_penalty(),
             in_flight: VecDeque::new(),
+            begun: None,
+            confirmed: session.tokens().len() - session.pending(),
             sampler: Sampler::new(sampling)?,
             stop: StopStrings::new(&options.stop)?,
             detokenizer,
@@ -221,29 +227,30 @@ impl<'s> Generation<'s> {
         if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
             return Ok(());
         }
-        let start = Instant::now();
-        let tokens = self.session.pending();
-        let cancel = self.options.cancel.clone();
-        let mut watch = |done, total| {
-            progress(done, total);
-            !cancel.is_cancelled()
-        };
-        match self.run(&mut watch).await {
-            Ok(answer) => {
-                self.prompt_answer = Some(answer);
-                self.timings.prompt_tokens = tokens;
-                self.timings.prompt_time = start.elapsed();
-                Ok(())
+        if self.in_flight.is_empty() {
+            self.timings.prompt_tokens = self.session.pending();
+            let cancel = self.options.cancel.clone();
+            let begun = self.begin(&mut |done, total| {
+                progress(done, total);
+                !cancel.is_cancelled()
+            });
+            match begun {
+                Err(Error::Cancelled) => {
+                    self.timings.prompt_tokens = 0;
+                    self.reason = Some(StopReason::Cancelled);
+                    return Ok(());
+                }
+                begun => begun?,
             }
-            Err(Error::Cancelled) => {
-                self.reason = Some(StopReason::Cancelled);
-                Ok(())
-            }
-            Err(error) => Err(error),
         }
+        let (answer, time, _) = self.first_in_flight().await?;
+        self.prompt_answer = Some(answer);
+        self.timings.prompt_time = time;
+        Ok(())
     }
 
-    /// The next piece, as the iterator gives it, for browsers, where a GPU's answer must be awaited.
+    /// The next piece, as the iterator gives it, for browsers, where a GPU's answer must be awaited. The future can be dropped
+    /// before it is done: another one goes on from there.
     pub async fn next_piece(&mut self) -> Option<Result<String>> {
         loop {
             if let Some(piece) = self.ready.pop_front() {
@@ -273,13 +280,36 @@ impl<'s> Generation<'s> {
         self.session
     }
 
-    /// Runs the tokens that have yet to run; asks for as much as the sampler needs.
-    async fn run<P: FnMut(usize, usize) -> bool>(&mut self, progress: &mut P) -> Result<Answer> {
+    /// Begins to run the tokens that have yet to run; asks for as much as the sampler needs.
+    fn begin(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<()> {
         let ask = match self.sampler.top(self.session.tokens()) {
             Some(top) => Ask::Top(top),
             None => Ask::Logits(Want::Last),
         };
-        self.session.run_pending(progress, ask).await
+        let start = Instant::now();
+        let answer = self.session.begin_pending(progress, ask)?;
+        self.in_flight.push_back(answer);
+        self.begun = Some((start, Vec::new()));
+        Ok(())
+    }
+
+    /// The answer that was begun first, the time since then, and the draft that it is about.
+    async fn first_in_flight(&mut self) -> Result<(Answer, Duration, Vec<u32>)> {
+        let answer = match self.in_flight.front_mut() {
+            Some(first) => first.await,
+            // Nothing was begun: as where nothing could follow.
+            None => Ok(Answer::Logits(Vec::new())),
+        };
+        self.in_flight.pop_front();
+        let answer = answer.inspect_err(|_| {
+            self.in_flight.clear();
+            self.session.unrun(self.confirmed);
+        })?;
+        self.confirmed = self.session.tokens().len();
+        Ok(match self.begun.take() {
+            Some((start, draft)) => (answer, start.elapsed(), draft),
+            None => (answer, Duration::ZERO, Vec::new()),
+        })
     }
 
     /// One more token, its text into `ready`.
@@ -301,7 +331,6 @@ impl<'s> Generation<'s> {
             None if self.session.is_full() => return self.end(StopReason::ContextFull),
             None => match self.ahead.pop_front() {
                 Some(token) => token,
-                None if self.runs_ahead => self.next_in_flight().await?,
                 None => self.next_token().await?,
             },
         };
@@ -333,23 +362,57 @@ impl<'s> Generation<'s> {
 
     /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
     async fn next_token(&mut self) -> Result<u32> {
-        let start = Instant::now();
+        if self.runs_ahead {
+            self.fill_flight()?;
+        } else if self.in_flight.is_empty() {
+            self.begin_next()?;
+        }
+        let (answer, time, draft) = self.first_in_flight().await?;
+        if !draft.is_empty() {
+            return self.accept(&draft, &answer.into_logits(), time);
+        }
+        let token = self.choose(&answer)?;
+        self.drafter.took(time);
+        Ok(token)
+    }
+
+    /// Begins to run the last token, and a draft if there is one.
+    fn begin_next(&mut self) -> Result<()> {
         let tokens = self.session.tokens();
         let room = self.session.model().context() - tokens.len();
         let wanted = self.options.max_tokens - self.timings.generated_tokens;
         // The token after the draft comes for nothing.
         let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
         if draft.is_empty() {
-            let answer = self.run(&mut |_, _| true).await?;
-            let token = self.choose(&answer)?;
-            self.drafter.took(start.elapsed());
-            return Ok(token);
+            return self.begin(&mut |_, _| true);
         }
-        let logits = self.session.run_draft(&draft).await?;
+        let start = Instant::now();
+        self.in_flight.push_back(self.session.begin_draft(&draft)?);
+        self.begun = Some((start, draft));
+        Ok(())
+    }
+
+    /// Begins to run tokens that are not known yet, as many as can become part of the text.
+    fn fill_flight(&mut self) -> Result<()> {
+        let wanted = self.options.max_tokens - self.timings.generated_tokens;
+        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
+            self.in_flight.push_back(self.session.begin_chosen()?);
+        }
+        Ok(())
+    }
+
+    /// Samples what follows the last token and each token of `draft`, until a sample differs from it; `logits` has rows for
+    /// all of these.
+    fn accept(&mut self, draft: &[u32], logits: &[f32], time: Duration) -> Result<u32> {
+        let vocabulary = self.session.model().vocabulary().max(1);
+        let rows = logits.len() / vocabulary;
+        let mut rows = logits
+            .chunks_exact(vocabulary)
+            .skip(rows.saturating_sub(draft.len() + 1));
         let mut tokens = self.session.tokens().to_vec();
-        let first = self.sampler.sample(&logits[0], &tokens)?;
+        let first = self.sampler.sample(rows.next().unwrap_or(&[]), &tokens)?;
         let mut last = first;
-        for (draft, logits) in draft.iter().zip(&logits[1..]) {
+        for (draft, logits) in draft.iter().zip(rows) {
             if last != *draft {
                 break;
             }
@@ -360,28 +423,15 @@ impl<'s> Generation<'s> {
         self.session.keep_ahead(self.ahead.len());
         self.timings.drafted_tokens += draft.len();
         self.timings.accepted_tokens += self.ahead.len();
-        self.drafter.brought(1 + self.ahead.len(), start.elapsed());
+        self.drafter.brought(1 + self.ahead.len(), time);
         Ok(first)
-    }
-
-    /// The next token, when as many as can become part of the text are under way.
-    async fn next_in_flight(&mut self) -> Result<u32> {
-        let wanted = self.options.max_tokens - self.timings.generated_tokens;
-        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
-            self.in_flight.push_back(self.session.run_chosen()?);
-        }
-        let answer = match self.in_flight.front_mut() {
-            Some(first) => first.await?,
-            None => self.run(&mut |_, _| true).await?,
-        };
-        self.in_flight.pop_front();
-        self.choose(&answer)
     }
 
     /// Ends by an error.
     fn fail(&mut self, error: Error) -> Error {
         self.failed = true;
         self.in_flight.clear();
+        self.session.unrun(self.confirmed);
         error
     }
 

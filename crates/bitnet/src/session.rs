@@ -46,8 +46,14 @@ impl Session {
         self.state.bytes()
     }
 
+    /// Whether greedy text is generated several tokens ahead of what is known of it: on a GPU, which need not wait for the host.
+    pub fn runs_ahead(&self) -> bool {
+        self.state.runs_ahead()
+    }
+
     /// Forgets the tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
+        self.settle();
         self.tokens.truncate(len);
         self.state.truncate(len);
     }
@@ -176,7 +182,7 @@ impl Session {
         };
         let rest = self.tokens.split_off(last);
         self.state.truncate(last);
-        let outcome = now(self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing)));
+        let outcome = self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
         self.tokens.extend(&rest);
         outcome?;
         let input = Input::Tokens(&rest);
@@ -186,8 +192,8 @@ impl Session {
 
     async fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
         self.settle();
-        self.run_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))
-            .await?;
+        let ran = self.state.len();
+        self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
         let before = self.tokens.len();
         self.push(tokens)?;
         let input = Input::Tokens(&self.tokens[before..]);
@@ -196,7 +202,9 @@ impl Session {
             Err(error) => Err(error),
         };
         if result.is_err() {
-            self.truncate(before);
+            self.tokens.truncate(before);
+            // A device may tell only now that what ran before did not.
+            self.unrun(ran);
         }
         result
     }
@@ -242,36 +250,26 @@ impl Session {
         self.tokens.len().saturating_sub(self.state.len())
     }
 
-    /// Runs what has yet to run and `draft` behind it, which does not become part of the tokens; returns the logits of
-    /// the last token and of each of the draft.
-    pub(crate) async fn run_draft(&mut self, draft: &[u32]) -> Result<Vec<Vec<f32>>> {
+    /// Begins to run what has yet to run and `draft` behind it, which does not become part of the tokens; asks for the logits
+    /// of all of them.
+    pub(crate) fn begin_draft(&mut self, draft: &[u32]) -> Result<Pending<Answer>> {
         self.ahead = true;
         let pending = self.pending();
         let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
         batch.extend_from_slice(draft);
-        let answer = self
-            .state
-            .forward(Input::Tokens(&batch), Ask::Logits(Want::All))?;
-        let logits = answer.await?.into_logits();
-        let vocabulary = (logits.len() / batch.len()).max(1);
-        let rows = logits.chunks_exact(vocabulary).map(<[f32]>::to_vec);
-        Ok(rows.skip(pending - 1).collect())
+        let input = Input::Tokens(&batch);
+        self.state.forward(input, Ask::Logits(Want::All))
     }
 
     /// Begins to run the token that will be found likeliest by the forward pass before, and asks for the one that is likeliest
     /// after it. Not for backends that cannot [run ahead](Self::runs_ahead).
-    pub(crate) fn run_chosen(&mut self) -> Result<Pending<Answer>> {
+    pub(crate) fn begin_chosen(&mut self) -> Result<Pending<Answer>> {
         self.ahead = true;
         let top = Top {
             count: 1,
             also: &[],
         };
         self.state.forward(Input::Chosen, Ask::Top(top))
-    }
-
-    /// Whether tokens can run before they are known.
-    pub(crate) fn runs_ahead(&self) -> bool {
-        self.state.runs_ahead()
     }
 
     /// Whether another token can run, and the one after it will have a place.
@@ -289,16 +287,21 @@ impl Session {
         self.tokens.len() >= self.model.context()
     }
 
-    /// Runs the tokens that have yet to run, in batches, and returns what is asked of the last batch.
-    /// `progress` is told the tokens done and their number before each batch, and stops the run by `false`.
-    pub(crate) async fn run_pending<P: FnMut(usize, usize) -> bool>(
+    /// Forgets that the tokens from `len` on have run: they run again when the next one is wanted.
+    pub(crate) fn unrun(&mut self, len: usize) {
+        self.state.truncate(len);
+    }
+
+    /// Begins to run the tokens that have yet to run, in batches; gives what is asked of the last batch.
+    /// `progress` is told the tokens begun and their number before each batch, and stops the run by `false`.
+    pub(crate) fn begin_pending(
         &mut self,
-        progress: &mut P,
+        progress: &mut dyn FnMut(usize, usize) -> bool,
         ask: Ask<'_>,
-    ) -> Result<Answer> {
+    ) -> Result<Pending<Answer>> {
         let start = self.state.len();
         let total = self.tokens.len() - start;
-        let mut answer = Answer::Logits(Vec::new());
+        let mut answer = Pending::ready(Answer::Logits(Vec::new()));
         while self.state.len() < self.tokens.len() {
             let done = self.state.len();
             if !progress(done - start, total) {
@@ -312,14 +315,7 @@ impl Session {
                 Ask::Logits(Want::Nothing)
             };
             let input = Input::Tokens(&self.tokens[done..end]);
-            match self.state.forward(input, ask)?.await {
-                Ok(last) => answer = last,
-                Err(error) => {
-                    // A device tells at the end that something failed on the way.
-                    self.state.truncate(start);
-                    return Err(error.into());
-                }
-            }
+            answer = self.state.forward(input, ask)?;
         }
         Ok(answer)
     }

@@ -1,7 +1,7 @@
 //! The browser's side: the WebAssembly modules, the npm package and the demo site, built, served and tested.
 //!
 //! ```text
-//! crates/bitnet-wasm ─ cargo ×3 ─ wasm-bindgen ─ wasm-opt ─► web/package/wasm/{simd128,relaxed,threads}
+//! crates/bitnet-wasm ─ cargo ×4 ─ wasm-bindgen ─ wasm-opt ─► web/package/wasm/{simd128,relaxed,threads,webgpu}
 //!                                                  npm run build ─► web/package/dist, web/dist
 //! ```
 

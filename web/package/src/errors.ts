@@ -8,6 +8,8 @@ export type BitNetErrorCode =
   | "no-memory"
   /** WebGPU was asked for and is not there. */
   | "no-webgpu"
+  /** The GPU was lost: its driver was reset, or it was taken away. The model can be loaded again. */
+  | "gpu-lost"
   /** Something else that was asked for is not there: instruction sets, threads, Workers. */
   | "unavailable"
   /** The `AbortSignal` fired. */

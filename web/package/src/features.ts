@@ -1,7 +1,7 @@
 // What this browser can run, asked of the browser: modules of a few bytes that use the instruction in question.
 
 /** A build of the WebAssembly core. */
-export type Variant = "simd128" | "relaxed" | "threads";
+export type Variant = "simd128" | "relaxed" | "threads" | "webgpu";
 
 /** Something that was not available, and what was done instead. */
 export interface Fallback {
@@ -63,7 +63,35 @@ export function whyNoThreads(): string | undefined {
   return WebAssembly.validate(atomics) ? undefined : "this browser's WebAssembly has no shared memory";
 }
 
-/** The build to use for `threads` threads, and what had to be done without. Throws nothing; no SIMD at all is `undefined`. */
+/** Why WebGPU cannot be used; `undefined` if it can. Software on the processor will do only if `software`. */
+export async function whyNoGpu(software: boolean): Promise<string | undefined> {
+  const gpu = (globalThis.navigator as Navigator & { gpu?: Gpu } | undefined)?.gpu;
+  if (gpu === undefined) {
+    return globalThis.isSecureContext === false ? "WebGPU needs a secure page (https)" : "this browser has no WebGPU";
+  }
+  try {
+    const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+    if (adapter === null) {
+      return "this browser has WebGPU, but no graphics card that it would use for it";
+    }
+    if (!software && (adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false)) {
+      return "there is no graphics card, only software in its place (softwareGpu: true uses it)";
+    }
+    return undefined;
+  } catch (error) {
+    return `this browser's WebGPU does not answer: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+/** As much of WebGPU as is asked here. */
+interface Gpu {
+  requestAdapter(options: { powerPreference: "high-performance" }): Promise<{
+    info?: { isFallbackAdapter?: boolean };
+    isFallbackAdapter?: boolean;
+  } | null>;
+}
+
+/** The build for CPUs to use for `threads` threads, and what had to be done without. Throws nothing; no SIMD at all is `undefined`. */
 export function chooseVariant(threads: number): { variant: Variant | undefined; fallbacks: Fallback[] } {
   const fallbacks: Fallback[] = [];
   if (!hasSimd()) {

@@ -2,11 +2,12 @@
 
 import { ChatCompletions, type ChatMessage } from "./chat.js";
 import { aborted, BitNetError } from "./errors.js";
-import { chooseVariant, type Fallback, type Variant } from "./features.js";
+import type { Fallback, Variant } from "./features.js";
 import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
 import { Link } from "./link.js";
-import type { CachePolicy, GenerateRequest, LoadResult } from "./protocol.js";
-import { type ModelSource, resolveSource } from "./source.js";
+import { type Place, placements } from "./placement.js";
+import type { CachePolicy, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
+import { type ModelSource, resolveSource, sizeOf } from "./source.js";
 
 /** How far a load is. */
 export interface LoadProgress {
@@ -19,8 +20,10 @@ export interface LoadProgress {
 
 /** How to load a model. */
 export interface LoadOptions {
-  /** Where it runs: `auto` is the best there is. */
+  /** Where it runs: `auto` is a GPU, if there is one and the model is not too small for it, or else WebAssembly. */
   device?: "auto" | "webgpu" | "wasm";
+  /** Whether the GPU may be software on the processor: slow, for tests. */
+  softwareGpu?: boolean;
   /** Threads; by default as many as the machine reports cores, at most 8. More than one needs a cross-origin isolated page. */
   threads?: number;
   /** Told how far the load is. */
@@ -86,7 +89,7 @@ export interface ModelInfo {
   architecture: string;
   /** The device in use, in words. */
   device: string;
-  /** The kernels in use: `simd128` or `relaxed`. */
+  /** The kernels in use: `simd128`, `relaxed`, or `wgsl` on a GPU. */
   isa: string;
   /** The build in use. */
   variant: Variant;
@@ -112,8 +115,8 @@ export interface ModelInfo {
   fallbacks: Fallback[];
 }
 
-/** The most threads taken unasked: more cores share the same memory bandwidth. */
-const MOST_THREADS = 8;
+/** Bytes of the model that comes with this package, about. */
+const DEMO_SIZE = 6 << 20;
 
 /** The compiled cores of earlier loads, by build and address. */
 const compiled = new Map<string, WebAssembly.Module>();
@@ -140,12 +143,43 @@ export class BitNet {
    * @throws {BitNetError} if it cannot be had or run; `code` says why.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<BitNet> {
-    const { signal, onProgress } = options;
-    if (signal?.aborted) {
-      throw aborted(signal);
+    return BitNet.#load(source, options);
+  }
+
+  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
+  static async demo(options: LoadOptions = {}): Promise<BitNet> {
+    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO_SIZE);
+  }
+
+  /** Loads a model of `size` bytes, where that is known, at the best place for it. */
+  static async #load(source: ModelSource, options: LoadOptions, size?: number): Promise<BitNet> {
+    if (options.signal?.aborted) {
+      throw aborted(options.signal);
     }
-    const { variant, threads, fallbacks } = placement(options);
     const { wire, pieces } = resolveSource(source);
+    const { best, otherwise, fallbacks } = await placements(options, size ?? sizeOf(wire));
+    const open = (place: Place) => BitNet.#open(place, { wire, pieces, fallbacks }, options);
+    try {
+      try {
+        return await open(best);
+      } catch (error) {
+        // The GPU is opened before anything is fetched: the file is still there.
+        if (otherwise === undefined || !(error instanceof BitNetError && error.code === "no-webgpu")) {
+          throw error;
+        }
+        fallbacks.unshift({ wanted: "webgpu", used: "wasm", reason: error.message });
+        return await open(otherwise);
+      }
+    } catch (error) {
+      await pieces?.return?.();
+      throw error;
+    }
+  }
+
+  /** Loads a model in a Worker, at `place`. */
+  static async #open({ variant, threads }: Place, incoming: Incoming, options: LoadOptions): Promise<BitNet> {
+    const { wire, pieces, fallbacks } = incoming;
+    const { signal, onProgress } = options;
     const link = new Link(options.workerUrl);
     try {
       const result = await link.call(
@@ -163,6 +197,7 @@ export class BitNet {
             i2sLayout: options.i2sLayout,
             activations: options.activations,
           }),
+          gpu: variant === "webgpu" ? JSON.stringify({ software: options.softwareGpu ?? false }) : undefined,
         },
         {
           signal,
@@ -178,14 +213,8 @@ export class BitNet {
       return new BitNet(link, infoOf(result, variant, fallbacks));
     } catch (error) {
       link.close(new BitNetError("disposed", "the model was not loaded"));
-      await pieces?.return?.();
       throw error;
     }
-  }
-
-  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
-  static async demo(options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.load(new URL("./demo.gguf", import.meta.url), options);
   }
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
@@ -285,29 +314,11 @@ export class BitNet {
   }
 }
 
-/** Where the model will run, and what is not available for it. */
-function placement(options: LoadOptions): { variant: Variant; threads: number; fallbacks: Fallback[] } {
-  const { device = "auto", threads: asked } = options;
-  if (asked !== undefined && !(Number.isInteger(asked) && asked >= 1 && asked <= 256)) {
-    throw new BitNetError("argument", `threads: expected 1 to 256, found ${asked}`);
-  }
-  if (!["auto", "webgpu", "wasm"].includes(device)) {
-    throw new BitNetError("argument", `device: expected auto, webgpu or wasm, found ${String(device)}`);
-  }
-  const noGpu = "this version has no GPU kernels";
-  if (device === "webgpu") {
-    throw new BitNetError("no-webgpu", `WebGPU was asked for, but ${noGpu}`);
-  }
-  const wanted = asked ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MOST_THREADS);
-  const { variant, fallbacks } = chooseVariant(wanted);
-  if (variant === undefined) {
-    throw new BitNetError("unavailable", "this browser's WebAssembly has no SIMD: a browser of 2023 or later has");
-  }
-  if (device === "auto") {
-    fallbacks.unshift({ wanted: "webgpu", used: "wasm", reason: noGpu });
-  }
-  const chosen = options.variant ?? variant;
-  return { variant: chosen, threads: chosen === "threads" ? wanted : 1, fallbacks };
+/** A file on its way, and what was not available for the model in it. */
+interface Incoming {
+  wire: WireSource;
+  pieces?: AsyncIterator<Uint8Array> | undefined;
+  fallbacks: Fallback[];
 }
 
 function infoOf({ info, fallbacks, cached, memory }: LoadResult, variant: Variant, earlier: Fallback[]): ModelInfo {

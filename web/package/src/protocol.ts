@@ -29,6 +29,8 @@ export interface LoadRequest {
   wasmUrl: string | undefined;
   /** JSON for the core. */
   engine: string;
+  /** JSON for the core about the GPU to open; only for the build for GPUs. */
+  gpu: string | undefined;
 }
 
 /** One generation. */

@@ -34,6 +34,18 @@ export function resolveSource(source: ModelSource): { wire: WireSource; pieces?:
   throw new BitNetError("argument", "source: expected a URL, hf:owner/repo/file, File, Blob, ArrayBuffer or ReadableStream");
 }
 
+/** Bytes of a file, where they are known before it comes. */
+export function sizeOf(source: WireSource): number | undefined {
+  switch (source.kind) {
+    case "url":
+      return undefined;
+    case "blob":
+      return source.blob.size;
+    case "fed":
+      return source.size;
+  }
+}
+
 function urlOf(source: string | URL): URL {
   if (typeof source === "string" && source.startsWith("hf:")) {
     const [owner, repository, ...file] = source.slice("hf:".length).split("/");

@@ -1,13 +1,14 @@
 //! `bitnet bench`: prefill and decode speed, load time and memory, in the manner of llama-bench.
 //!
-//! A test is a number of tokens run from an empty context, prefill in batches (`pp512`) or decode one by one (`tg64`),
-//! once for warming up (unless told otherwise) and then as often as asked. Reported are mean and standard deviation of the tokens per second.
+//! A test is a number of tokens run from an empty context, prefill in batches (`pp512`) or decode one by one (`tg64`, or
+//! behind a context `tg64@d2048`), once for warming up (unless told otherwise) and then as often as asked. Reported are mean
+//! and standard deviation of the tokens per second.
 
 use super::print_json;
 use crate::failure::Usage;
 use crate::open::{HeadArgument, ModelArguments};
 use crate::units;
-use bitnet::{Model, Want};
+use bitnet::{GenerateOptions, Model, SamplingOptions, Session, Speculation, Want};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
@@ -23,6 +24,8 @@ Examples:
   bitnet bench -m model.gguf -p 512 -n 64 -t 1,2,4
   bitnet bench -m model.gguf -p 0 -n 128 -r 10     decode alone
   bitnet bench -m model.gguf -p 128,512 --json     two prefill tests, as JSON
+  bitnet bench -m model.gguf --device wgpu -p 128,512 -n 64 -d 0,2048
+                                                   on a GPU, decode also behind a long context
   bitnet bench -m model.gguf -p 8 -n 0 -r 1 --no-warmup
                                                    from opening the file to the first token")]
 pub(crate) struct Arguments {
@@ -45,6 +48,16 @@ pub(crate) struct Arguments {
     /// Tokens of the decode test; 0 leaves it out
     #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 64)]
     tokens: usize,
+
+    /// Tokens of context before the decode test, separated by commas: a test for each
+    #[arg(
+        short,
+        long,
+        value_name = "TOKENS",
+        value_delimiter = ',',
+        default_value = "0"
+    )]
+    depth: Vec<usize>,
 
     /// Numbers of threads to measure, separated by commas; without it, one thread for each core
     #[arg(short, long, value_name = "THREADS", value_delimiter = ',')]
@@ -71,7 +84,7 @@ struct Report {
     parameters: u64,
     weight_bytes: u64,
     /// Bytes read for one decoded token: every matrix once, of a screened head the copy that screens it, and the keys and
-    /// values at half the decode test's length.
+    /// values at half the first decode test's length.
     bytes_per_token: u64,
     /// The most memory this process has held, file pages included; `null` where the system does not say.
     peak_rss_bytes: Option<u64>,
@@ -110,15 +123,15 @@ impl Arguments {
         for threads in threads {
             let opened = self.model.open(threads, self.head.mode())?;
             let model = &opened.model;
-            let mut measure = |test: String, tokens: usize, batch: usize| -> anyhow::Result<u64> {
+            let mut measure = |test: Test| -> anyhow::Result<u64> {
                 let runs = (self.repetitions, !self.no_warmup);
-                let (samples, cache) = time(model, tokens, batch, runs)?;
+                let (samples, cache) = test.time(model, runs)?;
                 let (mean, deviation) = mean_and_deviation(&samples);
                 let result = TestResult {
                     device: model.device(),
                     threads,
-                    test,
-                    tokens,
+                    test: test.name(),
+                    tokens: test.tokens(),
                     load_seconds: opened.time.as_secs_f64(),
                     tokens_per_second: mean,
                     deviation,
@@ -139,13 +152,19 @@ impl Arguments {
                 Ok(cache)
             };
             for tokens in &prompts {
-                measure(format!("pp{tokens}"), *tokens, BATCH)?;
+                measure(Test::Prefill(*tokens))?;
             }
-            if self.tokens > 0 {
-                let cache = measure(format!("tg{}", self.tokens), self.tokens, 1)?;
-                if let Some(report) = &mut report {
-                    report.bytes_per_token = model.decode_bytes() + cache / 2;
-                }
+            if self.tokens == 0 {
+                continue;
+            }
+            let mut caches = Vec::new();
+            for &depth in &self.depth {
+                let tokens = self.tokens;
+                let cache = measure(Test::Decode { tokens, depth })?;
+                caches.push(if depth == 0 { cache / 2 } else { cache });
+            }
+            if let (Some(report), Some(cache)) = (&mut report, caches.first()) {
+                report.bytes_per_token = model.decode_bytes() + cache;
             }
         }
         let Some(mut report) = report else {
@@ -160,39 +179,102 @@ impl Arguments {
     }
 }
 
-/// Tokens per second of each repetition, and the bytes of keys and values at the end of one. Before the repetitions a
-/// run that does not count, if `warm_up`.
-fn time(
-    model: &Model,
-    tokens: usize,
-    batch: usize,
-    (repetitions, warm_up): (usize, bool),
-) -> anyhow::Result<(Vec<f64>, u64)> {
-    let vocabulary = model.vocabulary().max(1);
-    // Any tokens do; a fixed walk through the vocabulary makes runs comparable.
-    let ids: Vec<u32> = (0..tokens)
-        .map(|index| (index * 7919 % vocabulary) as u32)
-        .collect();
-    let mut session = model.session()?;
-    let mut samples = Vec::with_capacity(repetitions);
-    for run in 0..repetitions + usize::from(warm_up) {
-        session.reset();
-        let begin = Instant::now();
-        for piece in ids.chunks(batch) {
-            // As for greedy sampling: decoding needs the likeliest token each time, reading a prompt that of the last
-            // batch.
-            let done = session.tokens().len() + piece.len() == tokens;
-            if batch == 1 || done {
-                session.forward_top(piece, 1)?;
-            } else {
-                session.forward(piece, Want::Nothing)?;
-            }
-        }
-        if run > 0 || !warm_up {
-            samples.push(tokens as f64 / begin.elapsed().as_secs_f64().max(1e-9));
+/// What is measured.
+#[derive(Clone, Copy)]
+enum Test {
+    /// So many tokens in batches.
+    Prefill(usize),
+    /// So many tokens one by one, behind a context of `depth`.
+    Decode { tokens: usize, depth: usize },
+}
+
+impl Test {
+    fn name(self) -> String {
+        match self {
+            Self::Prefill(tokens) => format!("pp{tokens}"),
+            Self::Decode { tokens, depth: 0 } => format!("tg{tokens}"),
+            Self::Decode { tokens, depth } => format!("tg{tokens}@d{depth}"),
         }
     }
-    Ok((samples, session.cache_bytes() as u64))
+
+    fn tokens(self) -> usize {
+        match self {
+            Self::Prefill(tokens) | Self::Decode { tokens, .. } => tokens,
+        }
+    }
+
+    /// Tokens per second of each repetition, and the bytes of keys and values at the end of one. Before the repetitions a
+    /// run that does not count, if `warm_up`.
+    fn time(
+        self,
+        model: &Model,
+        (repetitions, warm_up): (usize, bool),
+    ) -> anyhow::Result<(Vec<f64>, u64)> {
+        let mut session = model.session()?;
+        let depth = match self {
+            Self::Prefill(_) => 0,
+            Self::Decode { depth, .. } => depth,
+        };
+        let ids = walk(model, depth + self.tokens());
+        let (before, ids) = ids.split_at(depth);
+        read(&mut session, before)?;
+        let mut samples = Vec::with_capacity(repetitions);
+        for run in 0..repetitions + usize::from(warm_up) {
+            session.truncate(depth);
+            let begin = Instant::now();
+            match self {
+                Self::Prefill(_) => read(&mut session, ids)?,
+                Self::Decode { .. } => decode(&mut session, ids)?,
+            }
+            if run > 0 || !warm_up {
+                samples.push(ids.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9));
+            }
+        }
+        Ok((samples, session.cache_bytes() as u64))
+    }
+}
+
+/// Any tokens do; a fixed walk through the vocabulary makes runs comparable.
+fn walk(model: &Model, tokens: usize) -> Vec<u32> {
+    let vocabulary = model.vocabulary().max(1);
+    (0..tokens)
+        .map(|index| (index * 7919 % vocabulary) as u32)
+        .collect()
+}
+
+/// Runs `ids` as a prompt: what is likeliest is asked of the last batch.
+fn read(session: &mut Session, ids: &[u32]) -> anyhow::Result<()> {
+    let mut pieces = ids.chunks(BATCH).peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_some() {
+            session.forward(piece, Want::Nothing)?;
+        } else {
+            session.forward_top(piece, 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// As many forward passes as there are `ids`, each for the likeliest token.
+fn decode(session: &mut Session, ids: &[u32]) -> anyhow::Result<()> {
+    if !session.runs_ahead() {
+        for id in ids {
+            session.forward_top(&[*id], 1)?;
+        }
+        return Ok(());
+    }
+    // Several tokens are under way at once, which only text can be that follows from itself.
+    let options = GenerateOptions {
+        max_tokens: ids.len(),
+        sampling: SamplingOptions::greedy(),
+        stop_at_end: false,
+        speculation: Speculation::Off,
+        ..GenerateOptions::default()
+    };
+    for piece in session.generate_tokens(&ids[..1], &options)? {
+        piece?;
+    }
+    Ok(())
 }
 
 fn mean_and_deviation(samples: &[f64]) -> (f64, f64) {

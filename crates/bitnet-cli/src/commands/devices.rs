@@ -1,5 +1,5 @@
-//! `bitnet devices`: processor, memory, kernel sets and backends; why each is or is not available; and which of them an
-//! operation gets.
+//! `bitnet devices`: processor, memory, kernel sets, backends and GPUs; why each is or is not available; and which of them a
+//! model or an operation gets.
 
 mod calibrate;
 mod explain;
@@ -8,7 +8,9 @@ use super::print_json;
 use crate::units;
 use anstyle::{AnsiColor, Style};
 use bitnet_core::cpu::{ISA_VARIABLE, Isa};
-use bitnet_core::device::{self, BackendStatus, Device, Machine, Operation, Origin, RoutingTable};
+use bitnet_core::device::{
+    self, Adapter, BackendStatus, Device, Machine, Operation, Origin, RoutingTable,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -27,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     calibrate: bool,
 
-    /// Say which route each operation takes at which size, and why
+    /// Say on which device a model runs and which route each operation takes, at which size, and why
     #[arg(long)]
     explain: bool,
 }
@@ -39,7 +41,10 @@ struct Report {
     kernels: Vec<Kernels>,
     kernels_in_use: &'static str,
     backends: Vec<BackendStatus>,
+    /// What a large model runs on if nothing is chosen.
     backend_in_use: &'static str,
+    /// GPUs, in the order in which `--adapter` numbers them.
+    adapters: &'static [Adapter],
     routing: Routing,
 }
 
@@ -120,6 +125,7 @@ impl Arguments {
             kernels_in_use: chosen.name(),
             backends: device::backends(),
             backend_in_use: Device::auto().name(),
+            adapters: device::adapters(),
             routing: Routing::of(table, chosen),
         };
         if self.json {
@@ -171,6 +177,20 @@ fn print(report: &Report) -> anyhow::Result<()> {
             backend.note,
             used(backend.name == report.backend_in_use)
         )?;
+    }
+    if !report.adapters.is_empty() {
+        writeln!(
+            out,
+            "\nadapters of wgpu (--adapter chooses, by number or a part of the name)"
+        )?;
+        for (index, adapter) in report.adapters.iter().enumerate() {
+            let only = if adapter.is_hardware() {
+                ""
+            } else {
+                "  (with --software-adapter)"
+            };
+            writeln!(out, "  {index:<8} {adapter}{only}")?;
+        }
     }
     writeln!(
         out,

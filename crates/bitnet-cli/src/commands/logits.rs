@@ -44,15 +44,18 @@ pub(crate) struct Arguments {
     #[arg(long)]
     json: bool,
 
-    /// Print the SHA-256 of the logits' little-endian bits
+    /// Print the SHA-256 of the logits' little-endian bits, which are the same on every processor
     #[arg(long, conflicts_with = "json")]
     digest: bool,
 }
 
 impl Arguments {
-    pub(crate) fn run(self) -> anyhow::Result<()> {
+    pub(crate) fn run(mut self) -> anyhow::Result<()> {
         if self.batch == 0 {
             return Err(Usage("--batch must be at least 1".to_owned()).into());
+        }
+        if self.digest {
+            self.model.require_bits("--digest")?;
         }
         let model = self.model.open(self.threads.threads, HeadMode::Full)?.model;
         let tokenizer = model.tokenizer();

@@ -27,6 +27,14 @@ fn bench_reports_every_test() {
     );
     let (weights, per_token) = (&report["weight_bytes"], &report["bytes_per_token"]);
     assert!(per_token.as_u64().unwrap() > weights.as_u64().unwrap());
+    let deep = json(&bench("-p 0 -n 3 -d 0,20 -t 1 -r 1 --json"));
+    let tests: Vec<_> = deep["results"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|r| &r["test"])
+        .collect();
+    assert_eq!(tests, ["tg3", "tg3@d20"]);
     let table = stdout(&bench("-p 8,0,3 -n 0 -t 1 -r 1 --no-warmup"));
     assert!(
         table.contains("| pp8 |") && table.contains("| pp3 |"),

@@ -33,8 +33,47 @@ fn devices_say_what_is_used() {
         backend.unwrap()["found"] == true
     };
     assert!(found("cpu") && !found("metal"));
+    assert_eq!(
+        found("wgpu"),
+        report["adapters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|a| a["kind"] != "software")
+    );
     let refused = failure(&["run", "--device", "metal", "x"], 2);
     assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+}
+
+#[test]
+fn a_gpu_is_used_only_by_those_that_can() {
+    if cfg!(feature = "wgpu") {
+        return;
+    }
+    for options in [
+        &["--device", "wgpu"][..],
+        &["--adapter", "0"],
+        &["--software-adapter"],
+    ] {
+        let output = bitnet(&["run", "x"]).args(options).output().unwrap();
+        assert!(!output.status.success());
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            said.contains("cargo build --release --features wgpu"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_choice_of_gpu_and_what_only_processors_promise_exclude_each_other() {
+    let line = failure(&["run", "--device", "cpu", "--adapter", "0", "x"], 2);
+    assert!(line.contains("--device wgpu"), "{line}");
+    let line = failure(
+        &["logits", "--tokens", "1", "--digest", "--adapter", "0"],
+        2,
+    );
+    assert!(line.contains("processors alone"), "{line}");
 }
 
 /// `bitnet devices …` with `cache` as the user's cache folder.
@@ -77,6 +116,8 @@ fn a_calibration_is_kept_used_and_explained() {
         "measured at",
         "µs",
         "multiply-adds",
+        "the built-in demo model",
+        "a model of 2 billion parameters",
     ] {
         assert!(explained.contains(expected), "{expected}: {explained}");
     }

@@ -3,6 +3,7 @@
 //! A [`Device`] is a place that memory and operations belong to. [`backends`] says which kinds this program was built
 //! with and which of them the machine has.
 
+mod adapter;
 mod calibration;
 mod crossover;
 mod crossovers;
@@ -11,25 +12,31 @@ pub mod file;
 mod machine;
 #[cfg(not(target_arch = "wasm32"))]
 mod measure;
+mod placement;
 mod routing;
 
+pub use adapter::{Adapter, AdapterChoice, AdapterKind, adapters};
 pub use calibration::{Calibration, Identity, KernelTimes};
 pub use crossover::{Curve, Cut, Point};
 pub use crossovers::Crossovers;
 pub use machine::{Caches, Feature, Machine, Memory, Processor};
 #[cfg(not(target_arch = "wasm32"))]
 pub use measure::{calibrate, foreign_load};
+pub use placement::Placement;
 pub use routing::{Operation, Origin, Reasons, Request, Route, RoutingTable, grouped};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
-/// A place where tensors lie and operations run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// A place where models run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
-    /// The processor and its main memory.
+    /// The processor and its main memory. Tensors lie here.
+    #[default]
     Cpu,
+    /// A GPU, through wgpu: Vulkan, Metal, Direct3D 12, or WebGPU in a browser. Needs the feature `wgpu`.
+    Wgpu,
 }
 
 /// A kind of device: whether this program can use it, and why not.
@@ -42,50 +49,115 @@ pub struct BackendStatus {
     /// Whether this machine has it. Never true for what is not built: nothing looked for it.
     pub found: bool,
     /// What it is, or why it cannot be used.
-    pub note: &'static str,
+    pub note: String,
 }
 
 const NOT_BUILT: &str = "not built into this binary";
+/// How to get the backend for GPUs.
+pub(crate) const BUILD_WGPU: &str = "cargo build --release --features wgpu builds one for GPUs";
 
-/// Every kind of device there is a name for, those that can be used first.
+/// Every kind of device there is a name for, and whether it can be used. Looks for GPUs, if this program can use them.
 pub fn backends() -> Vec<BackendStatus> {
-    let absent = |name| BackendStatus {
-        name,
-        built: false,
-        found: false,
-        note: NOT_BUILT,
-    };
     let cpu = BackendStatus {
         name: Device::Cpu.name(),
         built: true,
         found: true,
-        note: "every machine has it",
+        note: "every machine has it".into(),
     };
-    vec![cpu, absent("wgpu"), absent("metal"), absent("mlx")]
+    let absent = |name, note: String| BackendStatus {
+        name,
+        built: false,
+        found: false,
+        note,
+    };
+    let wgpu = if Device::Wgpu.is_built() {
+        let found = adapters().iter().find(|adapter| adapter.is_hardware());
+        BackendStatus {
+            name: Device::Wgpu.name(),
+            built: true,
+            found: found.is_some(),
+            note: match (found, adapters().first()) {
+                (Some(adapter), _) => adapter.to_string(),
+                (None, Some(software)) => {
+                    format!("no GPU found, but {software}: only when asked for")
+                }
+                (None, None) => "no GPU found".into(),
+            },
+        }
+    } else {
+        absent(Device::Wgpu.name(), format!("{NOT_BUILT}: {BUILD_WGPU}"))
+    };
+    let apple = ["metal", "mlx"].map(|name| absent(name, NOT_BUILT.into()));
+    [cpu, wgpu].into_iter().chain(apple).collect()
 }
 
 impl Device {
-    /// The devices of this machine that this program can use, the preferred one first.
-    pub const fn available() -> &'static [Self] {
-        &[Self::Cpu]
+    /// The devices of this machine that this program can use, the preferred one first. Looks for GPUs, if this program can
+    /// use them.
+    pub fn available() -> Vec<Self> {
+        let mut list = vec![Self::Cpu];
+        if adapters().iter().any(Adapter::is_hardware) {
+            list.push(Self::Wgpu);
+        }
+        let auto = Self::auto();
+        list.sort_by_key(|device| *device != auto);
+        list
     }
 
-    /// The fastest device that is there.
-    pub const fn auto() -> Self {
-        Self::Cpu
+    /// The device that is expected to run a large model fastest: [`Placement`] says why.
+    pub fn auto() -> Self {
+        Placement::of_model(u64::MAX, adapters).device
+    }
+
+    /// Whether this program was built to use it.
+    pub const fn is_built(self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Wgpu => cfg!(feature = "wgpu"),
+        }
+    }
+
+    /// That tensors can lie here.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where only whole models run.
+    #[inline]
+    pub(crate) fn check_tensors(self) -> Result<()> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Wgpu => Err(no_tensors()),
+        }
     }
 
     /// Its name: what `--device` takes and [`Display`](std::fmt::Display) writes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Cpu => "cpu",
+            Self::Wgpu => "wgpu",
         }
+    }
+
+    /// The error for a device that this program was not built to use.
+    pub fn not_built(self) -> Error {
+        unavailable(self.name(), &format!("{NOT_BUILT}: {BUILD_WGPU}"))
     }
 }
 
-impl Default for Device {
-    fn default() -> Self {
-        Self::auto()
+#[cold]
+fn no_tensors() -> Error {
+    Error::Unavailable {
+        what: "a tensor on device wgpu".into(),
+        why: "tensors lie in main memory; a GPU runs whole models".into(),
+    }
+}
+
+/// The error for a device that cannot be used.
+fn unavailable(name: &str, why: &str) -> Error {
+    let built = [Device::Cpu, Device::Wgpu].into_iter();
+    let built: Vec<_> = built.filter(|d| d.is_built()).map(Device::name).collect();
+    Error::Unavailable {
+        what: format!("device {name:?}"),
+        why: format!("{why}; there is auto, {}", built.join(", ")),
     }
 }
 
@@ -98,29 +170,19 @@ impl std::fmt::Display for Device {
 impl std::str::FromStr for Device {
     type Err = Error;
 
-    /// Parses a name; `auto` is [`Device::auto`].
+    /// Parses a name; `auto` is [`Device::auto`]. Whether the machine has the device is not looked at.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] for a device that is unknown, not built in or not found; it says which ones are there.
+    /// [`Error::Unavailable`] for a device that is unknown or not built in; it says which ones there are.
     fn from_str(name: &str) -> Result<Self> {
-        if name == "auto" {
-            return Ok(Self::auto());
+        match name {
+            "auto" => Ok(Self::auto()),
+            "cpu" => Ok(Self::Cpu),
+            "wgpu" if Self::Wgpu.is_built() => Ok(Self::Wgpu),
+            "wgpu" => Err(Self::Wgpu.not_built()),
+            "metal" | "mlx" => Err(unavailable(name, NOT_BUILT)),
+            _ => Err(unavailable(name, "no device has that name")),
         }
-        if let Some(device) = Self::available().iter().find(|d| d.name() == name) {
-            return Ok(*device);
-        }
-        let there: Vec<_> = Self::available().iter().map(|d| d.name()).collect();
-        let there = format!("there is auto, {}", there.join(", "));
-        Err(match backends().iter().find(|known| known.name == name) {
-            Some(known) => Error::Unavailable {
-                what: format!("device {name}"),
-                why: format!("{}; {there}", known.note),
-            },
-            None => Error::Unavailable {
-                what: format!("device {name:?}"),
-                why: format!("no device has that name; {there}"),
-            },
-        })
     }
 }
 
@@ -131,17 +193,22 @@ mod tests {
     #[test]
     fn names_are_parsed_and_written_alike() {
         for device in Device::available() {
-            assert_eq!(device.to_string().parse::<Device>().unwrap(), *device);
+            assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
         }
         assert_eq!("auto".parse::<Device>().unwrap(), Device::auto());
-        assert_eq!(Device::default(), Device::auto());
+        assert_eq!(Device::available()[0], Device::auto());
+        assert_eq!(Device::default(), Device::Cpu);
         assert_eq!(format!("{:<5}|", Device::Cpu), "cpu  |");
     }
 
     #[test]
     fn an_absent_device_is_refused_with_what_there_is() {
         for name in ["metal", "wgpu", "mlx"] {
-            let error = name.parse::<Device>().unwrap_err().to_string();
+            let Err(error) = name.parse::<Device>() else {
+                assert!(Device::Wgpu.is_built() && name == "wgpu");
+                continue;
+            };
+            let error = error.to_string();
             assert!(error.contains(name) && error.contains(NOT_BUILT), "{error}");
             assert!(error.contains("auto, cpu"), "{error}");
         }
@@ -160,5 +227,13 @@ mod tests {
                 .any(|device| device.name() == status.name);
             assert_eq!(usable, status.built && status.found);
         }
+    }
+
+    #[test]
+    fn tensors_do_not_lie_on_a_gpu() {
+        let pool = crate::HybridMemoryPool::default();
+        let tensor = crate::BitNetTensor::scalar(1.0f32, &Device::Wgpu, &pool);
+        let error = tensor.err().map(|error| error.to_string());
+        assert!(error.unwrap_or_default().contains("main memory"));
     }
 }

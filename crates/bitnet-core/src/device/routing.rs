@@ -3,7 +3,7 @@
 //! A [`RoutingTable`] is either built in or derived from a [`Calibration`]. The CPU backend copies the few numbers it
 //! compares with ([`Crossovers`]) when it starts; [`RoutingTable::route`] answers from the same numbers, with reasons.
 
-use super::{Calibration, Crossovers, Curve, Device, backends};
+use super::{Calibration, Crossovers, Curve, Device};
 use crate::cpu::Isa;
 use bitnet_quant::Format;
 use serde::{Deserialize, Serialize};
@@ -353,15 +353,11 @@ impl RoutingTable {
 }
 
 fn device_reason() -> String {
-    let absent: Vec<_> = backends()
-        .iter()
-        .filter(|b| !b.built)
-        .map(|b| b.name)
-        .collect();
-    format!(
-        "device cpu: the only one here ({} not built into this binary)",
-        absent.join(", ")
-    )
+    if Device::Wgpu.is_built() {
+        "device cpu: where these kernels are; only whole models go to wgpu (metal, mlx not built into this binary)".into()
+    } else {
+        "device cpu: the only one here (wgpu, metal, mlx not built into this binary)".into()
+    }
 }
 
 /// The measurement nearest to `size`.

@@ -1,55 +1,27 @@
 //! Which graphics adapters there are, and which one is meant.
 
 use super::GpuOptions;
+use crate::device::{Adapter, AdapterKind};
 use crate::{Error, Result};
-use std::fmt;
 
-/// A graphics adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AdapterSummary {
-    /// Its own name.
-    pub name: String,
-    /// The interface it is reached by: vulkan, metal, dx12 or webgpu.
-    pub backend: String,
-    /// Discrete GPU, integrated GPU, virtual GPU or CPU.
-    pub kind: String,
-    /// Its driver and the driver's version, where they are told.
-    pub driver: String,
-    /// Whether it computes on the CPU.
-    pub software: bool,
-}
-
-impl AdapterSummary {
-    pub(super) fn new(info: &wgpu::AdapterInfo) -> Self {
-        let kind = match info.device_type {
-            wgpu::DeviceType::DiscreteGpu => "discrete GPU",
-            wgpu::DeviceType::IntegratedGpu => "integrated GPU",
-            wgpu::DeviceType::VirtualGpu => "virtual GPU",
-            wgpu::DeviceType::Cpu => "CPU",
-            wgpu::DeviceType::Other => "GPU",
-        };
-        let name = if info.name.is_empty() {
-            "GPU of the browser".to_owned()
-        } else {
-            info.name.clone()
-        };
-        Self {
-            name,
-            backend: info.backend.to_str().to_owned(),
-            kind: kind.into(),
-            driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
-            software: info.device_type == wgpu::DeviceType::Cpu,
-        }
-    }
-}
-
-impl fmt::Display for AdapterSummary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}, {}", self.name, self.backend, self.kind)?;
-        if !self.driver.is_empty() {
-            write!(f, ", {}", self.driver)?;
-        }
-        f.write_str(")")
+/// What an adapter tells of itself.
+pub(super) fn described(info: &wgpu::AdapterInfo) -> Adapter {
+    let name = if info.name.is_empty() {
+        "GPU of the browser".to_owned()
+    } else {
+        info.name.clone()
+    };
+    Adapter {
+        name,
+        backend: info.backend.to_str().to_owned(),
+        kind: match info.device_type {
+            wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
+            wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
+            wgpu::DeviceType::VirtualGpu => AdapterKind::Virtual,
+            wgpu::DeviceType::Cpu => AdapterKind::Software,
+            wgpu::DeviceType::Other => AdapterKind::Unknown,
+        },
+        driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
     }
 }
 
@@ -64,10 +36,10 @@ pub(super) fn instance() -> wgpu::Instance {
 }
 
 /// Every adapter, in the order of their indices. A browser shows the one that it chose, if any.
-pub(super) async fn list() -> Vec<AdapterSummary> {
+pub(super) async fn list() -> Vec<Adapter> {
     let adapters = all(&instance()).await;
     let infos = adapters.iter().map(wgpu::Adapter::get_info);
-    infos.map(|info| AdapterSummary::new(&info)).collect()
+    infos.map(|info| described(&info)).collect()
 }
 
 async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
@@ -92,33 +64,33 @@ pub(super) async fn choose(
     options: &GpuOptions,
 ) -> Result<wgpu::Adapter> {
     let adapters = all(instance).await;
-    let summaries: Vec<AdapterSummary> = adapters
+    let summaries: Vec<Adapter> = adapters
         .iter()
-        .map(|adapter| AdapterSummary::new(&adapter.get_info()))
+        .map(|adapter| described(&adapter.get_info()))
         .collect();
     let chosen = match &options.adapter {
         Some(wanted) => chosen_by(wanted, &summaries),
         None => summaries
             .iter()
             .enumerate()
-            .filter(|(_, adapter)| options.software || !adapter.software)
+            .filter(|(_, adapter)| options.software || adapter.is_hardware())
             .min_by_key(|(index, _)| (rank(&adapters[*index].get_info()), *index))
             .map(|(index, _)| index),
     };
     // A browser does not say what it computes on, and chose for itself.
-    let refused = chosen.is_some_and(|index| summaries[index].software && !options.software);
+    let refused = chosen.is_some_and(|index| !summaries[index].is_hardware() && !options.software);
     match chosen.and_then(|index| adapters.into_iter().nth(index)) {
         Some(adapter) if !refused => Ok(adapter),
         _ => Err(unavailable(options, &summaries)),
     }
 }
 
-fn chosen_by(wanted: &str, adapters: &[AdapterSummary]) -> Option<usize> {
+fn chosen_by(wanted: &str, adapters: &[Adapter]) -> Option<usize> {
     if let Ok(index) = wanted.parse::<usize>() {
         return (index < adapters.len()).then_some(index);
     }
     let wanted = wanted.to_lowercase();
-    let names = |adapter: &AdapterSummary| adapter.name.to_lowercase().contains(&wanted);
+    let names = |adapter: &Adapter| adapter.name.to_lowercase().contains(&wanted);
     adapters.iter().position(names)
 }
 
@@ -132,7 +104,7 @@ fn rank(info: &wgpu::AdapterInfo) -> u32 {
     }
 }
 
-fn unavailable(options: &GpuOptions, adapters: &[AdapterSummary]) -> Error {
+fn unavailable(options: &GpuOptions, adapters: &[Adapter]) -> Error {
     let what = match &options.adapter {
         Some(wanted) => format!("a GPU called {wanted:?}"),
         None => "a GPU".into(),
@@ -147,7 +119,7 @@ fn unavailable(options: &GpuOptions, adapters: &[AdapterSummary]) -> Error {
          mesa-vulkan-drivers brings Vulkan, on the CPU too; a browser must support WebGPU)"
             .into()
     } else {
-        let hint = if adapters.iter().any(|adapter| adapter.software) && !options.software {
+        let hint = if adapters.iter().any(|adapter| !adapter.is_hardware()) && !options.software {
             "; those that compute on the CPU are used only when software adapters are allowed"
         } else {
             ""

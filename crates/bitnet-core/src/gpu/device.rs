@@ -1,10 +1,11 @@
 //! One opened device: what it can do, its memory, its queue and the kernels compiled for it.
 
-use super::adapters::{self, AdapterSummary};
+use super::adapters;
 use super::failure::Failures;
 use super::kernel::{Access, Kernel};
 use super::memory::{GpuBuffer, GpuMemory};
 use super::{GpuOptions, probe};
+use crate::device::Adapter;
 use crate::{Error, Result, Tag};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -47,7 +48,7 @@ pub(super) struct Pipeline {
 pub(super) struct Gpu {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
-    pub(super) summary: AdapterSummary,
+    pub(super) summary: Adapter,
     pub(super) lanes: Lanes,
     pub(super) memory: Arc<GpuMemory>,
     pub(super) failures: Arc<Failures>,
@@ -72,7 +73,7 @@ impl Gpu {
         let instance = adapters::instance();
         let adapter = adapters::choose(&instance, options).await?;
         let info = adapter.get_info();
-        let summary = AdapterSummary::new(&info);
+        let summary = adapters::described(&info);
         let unavailable = |why: String| Error::Unavailable {
             what: summary.to_string(),
             why,

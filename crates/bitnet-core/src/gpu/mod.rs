@@ -30,13 +30,13 @@ mod rows;
 mod session;
 mod weights;
 
-pub use adapters::AdapterSummary;
 pub use backend::Gain;
 pub use rotations::GpuRotations;
 pub use rows::{GpuActivation, GpuRows};
 pub use session::GpuCache;
 pub use weights::{GpuMatrix, GpuTable};
 
+use crate::device::Adapter;
 use crate::pool::PoolStats;
 use crate::{HybridMemoryPool, Pending, Result, pending};
 use device::Gpu;
@@ -80,22 +80,24 @@ impl Default for GpuOptions {
 }
 
 /// The adapters of this machine, in the order of their indices.
-pub fn adapters() -> Vec<AdapterSummary> {
+pub fn adapters() -> Vec<Adapter> {
     pending::poll_once(adapters::list()).unwrap_or_default()
 }
 
 /// [`adapters`], for a browser, which shows one adapter at most.
-pub async fn adapters_later() -> Vec<AdapterSummary> {
+pub async fn adapters_later() -> Vec<Adapter> {
     adapters::list().await
 }
 
 /// A GPU.
 ///
-/// Several batches of a session may be under way: what one leaves on the device, the next one finds there.
+/// Several batches of a session may be under way: what one leaves on the device, the next one finds there. Clones share the
+/// device.
+#[derive(Clone)]
 pub struct WgpuBackend {
     gpu: Arc<Gpu>,
     pool: HybridMemoryPool,
-    rotations: rotations::Tables,
+    rotations: Arc<rotations::Tables>,
 }
 
 impl std::fmt::Debug for WgpuBackend {
@@ -124,12 +126,12 @@ impl WgpuBackend {
         Ok(Self {
             gpu: Arc::new(gpu),
             pool: options.pool,
-            rotations: rotations::Tables::default(),
+            rotations: Arc::default(),
         })
     }
 
     /// The adapter in use.
-    pub fn adapter(&self) -> &AdapterSummary {
+    pub fn adapter(&self) -> &Adapter {
         &self.gpu.summary
     }
 

@@ -27,6 +27,7 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
+        device.check_tensors()?;
         let bytes = byte_count(shape, dtype)?;
         // Counted before the zeros are written: the count would wait for all of them.
         let handle = pool.clone();
@@ -44,6 +45,7 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
+        device.check_tensors()?;
         let bytes = bytemuck::cast_slice(values);
         let mut block = pool.allocate_uninit(bytes.len(), Alignment::LINE, Tag::Tensor)?;
         block.copy_from_slice(bytes);
@@ -66,6 +68,7 @@ impl Storage {
         device: Device,
         pool: &HybridMemoryPool,
     ) -> Result<Self> {
+        device.check_tensors()?;
         let (data, _) = HostData::Shared(bytes).convert(dtype, dtype, false, pool)?;
         Ok(match data {
             HostData::Owned(copy) => Self::of_block(copy.into_block(), device, pool),
@@ -148,6 +151,7 @@ pub(super) fn fill<T: Element>(
     pool: &HybridMemoryPool,
     write: impl FnOnce(&mut [T]) -> Result<()>,
 ) -> Result<BitNetTensor> {
+    device.check_tensors()?;
     let bytes = byte_count(&shape, dtype)?;
     let block = pool.allocate_uninit(bytes, Alignment::LINE, Tag::Tensor)?;
     let mut storage = Storage::of_block(block, device, pool);

@@ -115,6 +115,15 @@ impl ModelFile {
             Self::SafeTensors(file) => file.name(),
         }
     }
+
+    /// Bytes of all its tensors.
+    pub fn tensor_bytes(&self) -> u64 {
+        let bytes = |data: &Bytes| data.len() as u64;
+        match self {
+            Self::Gguf(file) => file.tensors().iter().map(|t| bytes(&t.data)).sum(),
+            Self::SafeTensors(file) => file.tensors().map(|t| bytes(&t.data)).sum(),
+        }
+    }
 }
 
 /// Bytes of a file as they may stand in a message: in quotes, control characters escaped, cut after 60 characters.

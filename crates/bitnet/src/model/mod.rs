@@ -3,6 +3,7 @@
 mod architecture;
 mod gguf;
 mod huggingface;
+mod open;
 mod pack;
 mod transformer;
 mod weights;
@@ -16,7 +17,8 @@ use crate::file::{Bytes, ModelFile};
 use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
-use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::cpu::Isa;
+use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::zero_copy::ZeroCopyStats;
 use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats};
@@ -29,9 +31,11 @@ use weights::{Source, Summary};
 /// How to open a model.
 #[derive(Debug, Clone, Default)]
 pub struct ModelOptions {
-    /// Where it runs.
-    pub device: Device,
-    /// Threads; all cores if `None`.
+    /// Where it runs; if `None`, where it is expected to be fastest ([`Placement`](bitnet_core::device::Placement) says why).
+    pub device: Option<Device>,
+    /// Which GPU; to choose one is to choose [`Device::Wgpu`].
+    pub adapter: AdapterChoice,
+    /// Threads of the processor; all cores if `None`.
     pub threads: Option<usize>,
     /// Kernel set; if `None`, what `BITNET_ISA` says, else the best there is.
     pub isa: Option<Isa>,
@@ -121,20 +125,6 @@ impl Model {
     #[cfg(feature = "demo")]
     pub fn demo_with(options: &ModelOptions) -> Result<Self> {
         Self::from_bytes("demo model", Bytes::from_static(bitnet_demo::GGUF), options)
-    }
-
-    /// Loads an opened file.
-    ///
-    /// # Errors
-    /// As [`open_with`](Self::open_with).
-    pub fn from_file(
-        file: &ModelFile,
-        options: &ModelOptions,
-        progress: impl FnMut(usize, usize),
-    ) -> Result<Self> {
-        let Device::Cpu = options.device;
-        let backend = CpuBackend::new(options.threads, options.isa)?;
-        Self::from_file_on(file, backend, options, progress)
     }
 
     /// Loads an opened file on a backend of the caller's own: the options that choose one are not looked at.

@@ -1,4 +1,4 @@
-//! The three builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
+//! The four builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
 
 use super::tools;
 use crate::suite::carry_out;
@@ -16,23 +16,34 @@ struct Build {
     features: &'static str,
     /// Whether memory is shared with threads; the standard library is then built anew.
     threads: bool,
+    /// Whether it runs models on the browser's GPU.
+    gpu: bool,
 }
 
-const BUILDS: [Build; 3] = [
+const BUILDS: [Build; 4] = [
     Build {
         name: "simd128",
         features: "+simd128",
         threads: false,
+        gpu: false,
     },
     Build {
         name: "relaxed",
         features: "+simd128,+relaxed-simd",
         threads: false,
+        gpu: false,
     },
     Build {
         name: "threads",
         features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
         threads: true,
+        gpu: false,
+    },
+    Build {
+        name: "webgpu",
+        features: "+simd128",
+        threads: false,
+        gpu: true,
     },
 ];
 
@@ -47,7 +58,7 @@ const SHARED: [&str; 7] = [
     "--export=__tls_base",
 ];
 
-/// Builds all three into `out/NAME/bitnet.js` and `bitnet_bg.wasm`. What is up to date is left alone.
+/// Builds all of them into `out/NAME/bitnet.js` and `bitnet_bg.wasm`. What is up to date is left alone.
 pub(super) fn build(out: &Path) -> Result<()> {
     for build in &BUILDS {
         build.carry_out(&out.join(build.name))?;
@@ -60,6 +71,9 @@ impl Build {
         let arguments = ["build", "--package=bitnet-wasm", "--lib"];
         let mut target_folder = Target::Wasm.folder()?;
         let mut cargo = Target::Wasm.cargo(PROFILE, &arguments)?;
+        if self.gpu {
+            cargo.arg("--features=wgpu");
+        }
         let mut flags = vec![format!("-Ctarget-feature={}", self.features)];
         if self.threads {
             flags.extend(SHARED.map(|flag| format!("-Clink-arg={flag}")));

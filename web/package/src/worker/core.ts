@@ -1,5 +1,6 @@
 // The WebAssembly core: which build, its memory, and its threads.
 
+import initGpu, * as webgpu from "../../wasm/webgpu/bitnet.js";
 import initRelaxed, * as relaxed from "../../wasm/relaxed/bitnet.js";
 import initSimd, * as simd from "../../wasm/simd128/bitnet.js";
 import initThreads, * as threaded from "../../wasm/threads/bitnet.js";
@@ -7,8 +8,13 @@ import { BitNetError } from "../errors.js";
 import type { Variant } from "../features.js";
 import type { LoadRequest, ThreadStart } from "../protocol.js";
 
-/** What all builds have. */
-export type Core = Pick<typeof simd, "Engine" | "Hasher" | "Landing" | "memoryBytes">;
+/** What all builds have, and what only that for GPUs has. */
+export type Core = Pick<typeof simd, "Hasher" | "Landing" | "memoryBytes"> & {
+  Engine: Pick<typeof simd.Engine, "open"> & Partial<Pick<typeof webgpu.Engine, "openOnGpu">>;
+} & Partial<Pick<typeof webgpu, "Gpu">>;
+
+/** An open model: on a GPU, what takes time must be awaited. */
+export type Engine = simd.Engine & Partial<Pick<webgpu.Engine, "prefillAsync" | "stepAsync" | "likeliestAsync">>;
 
 /** Stack of a thread, in bytes: a multiple of a WebAssembly page. */
 const STACK = 2 << 20;
@@ -22,6 +28,8 @@ function moduleUrl(variant: Variant): URL {
       return new URL("./bitnet-relaxed.wasm", import.meta.url);
     case "threads":
       return new URL("./bitnet-threads.wasm", import.meta.url);
+    case "webgpu":
+      return new URL("./bitnet-webgpu.wasm", import.meta.url);
   }
 }
 
@@ -49,10 +57,16 @@ export async function moduleOf({ module, variant, wasmUrl }: LoadRequest): Promi
 
 /** Starts `module`, the build `variant`, with `threads` threads. */
 export async function start(module: WebAssembly.Module, { variant, threads }: LoadRequest): Promise<Core> {
-  if (variant !== "threads") {
-    const [init, core] = variant === "relaxed" ? [initRelaxed, relaxed] : [initSimd, simd];
-    await init({ module_or_path: module });
-    return core;
+  switch (variant) {
+    case "simd128":
+      await initSimd({ module_or_path: module });
+      return simd;
+    case "relaxed":
+      await initRelaxed({ module_or_path: module });
+      return relaxed;
+    case "webgpu":
+      await initGpu({ module_or_path: module });
+      return webgpu;
   }
   const { memory } = await initThreads({ module_or_path: module, thread_stack_size: STACK });
   // This Worker is one of the threads.

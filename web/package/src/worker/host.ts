@@ -1,10 +1,9 @@
 // The model and what can be asked of it.
 
-import type { Engine } from "../../wasm/simd128/bitnet.js";
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
-import { type Core, moduleOf, start } from "./core.js";
+import { type Core, type Engine, moduleOf, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import type { Caller } from "./worker.js";
 
@@ -57,7 +56,7 @@ export class Host {
     codes: ({ tensor, row, rows, col, cols }) => this.#open.ternaryCodes(tensor, row, rows, col, cols),
     counts: ({ tensor }) => this.#open.ternaryCounts(tensor),
     attention: ({ layer, head }) => this.#open.attention(layer, head),
-    likeliest: ({ count, back }) => this.#open.likeliest(count, back),
+    likeliest: ({ count, back }) => this.#open.likeliestAsync?.(count, back) ?? this.#open.likeliest(count, back),
   };
 
   get #open(): Engine {
@@ -72,13 +71,14 @@ export class Host {
     const module = await moduleOf(request);
     const core = await start(module, request);
     this.#core = core;
+    const gpu = request.gpu === undefined ? undefined : await core.Gpu?.open(request.gpu);
     const { landing, cached } = await deliver(core, request, caller, fallbacks);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 0, total: 1 });
     await breathe();
     if (caller.signal.aborted) {
       throw aborted(caller.signal);
     }
-    this.#engine = core.Engine.open(landing, request.engine);
+    this.#engine = (gpu && core.Engine.openOnGpu?.(landing, gpu, request.engine)) ?? core.Engine.open(landing, request.engine);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 1, total: 1 });
     return { info: this.#engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
   }
@@ -118,7 +118,7 @@ export class Host {
     let batch = FIRST_BATCH;
     for (;;) {
       const before = performance.now();
-      const left = engine.prefill(batch);
+      const left = engine.prefillAsync ? await engine.prefillAsync(batch) : engine.prefill(batch);
       if (left === 0) {
         return false;
       }
@@ -147,7 +147,7 @@ export class Host {
       }
     };
     for (;;) {
-      const piece = engine.step();
+      const piece = engine.stepAsync ? await engine.stepAsync() : engine.step();
       if (piece === undefined) {
         break;
       }

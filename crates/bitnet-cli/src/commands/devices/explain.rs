@@ -1,15 +1,18 @@
-//! `bitnet devices --explain`: the route of each operation at a few sizes, and why.
+//! `bitnet devices --explain`: the device of a model and the route of each operation at a few sizes, and why.
 
 use super::Routing;
 use crate::commands::print_json;
 use anstyle::Style;
 use bitnet::I2sLayout;
 use bitnet_core::cpu::Isa;
-use bitnet_core::device::{Operation, Request, Route, RoutingTable};
+use bitnet_core::device::{Operation, Placement, Request, Route, RoutingTable, adapters};
 use bitnet_quant::Format;
 use serde::Serialize;
 use std::io::Write;
 use std::thread::available_parallelism;
+
+/// Bytes of the weights of a model of two billion parameters.
+const LARGE: u64 = 1_200_000_000;
 
 /// Sizes as they occur in small and large models, as `(name, tokens, rows, cols)`.
 const PRODUCTS: [(&str, usize, usize, usize); 5] = [
@@ -36,8 +39,17 @@ const ROWS: [(&str, usize, usize, usize); 3] = [
 
 #[derive(Serialize)]
 struct Report {
+    models: Vec<Model>,
     routing: Routing,
     routes: Vec<Explained>,
+}
+
+/// Where a model runs if nothing is chosen.
+#[derive(Serialize)]
+struct Model {
+    name: &'static str,
+    weight_bytes: u64,
+    placement: Placement,
 }
 
 #[derive(Serialize)]
@@ -84,7 +96,17 @@ pub(super) fn run(table: &RoutingTable, json: bool) -> anyhow::Result<()> {
             .iter()
             .map(move |size| explain(operation, format, *size))
     });
+    let models = [
+        ("the built-in demo model", bitnet_demo::GGUF.len() as u64),
+        ("a model of 2 billion parameters", LARGE),
+    ];
+    let models = models.map(|(name, weight_bytes)| Model {
+        name,
+        weight_bytes,
+        placement: Placement::of_model(weight_bytes, adapters),
+    });
     let report = Report {
+        models: models.into(),
         routing: Routing::of(table, isa),
         routes: routes.collect(),
     };
@@ -97,6 +119,13 @@ pub(super) fn run(table: &RoutingTable, json: bool) -> anyhow::Result<()> {
 fn print(report: &Report) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
+    writeln!(out, "{bold}models (--device auto){bold:#}")?;
+    for model in &report.models {
+        let Placement { device, because } = &model.placement;
+        writeln!(out, "  {:<40} {device}", model.name)?;
+        writeln!(out, "      {dim}{because}{dim:#}")?;
+    }
+    writeln!(out)?;
     writeln!(out, "crossover points: {}", report.routing.describe())?;
     if let Some(first) = report.routes.first() {
         let because = &first.route.because;

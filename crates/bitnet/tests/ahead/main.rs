@@ -1,0 +1,253 @@
+//! Tokens that run before they are known, and answers that come late, change the time a text takes, and nothing else.
+#![cfg(feature = "demo")]
+
+mod backend;
+
+use backend::{Ahead, Watch};
+use bitnet::file::{Bytes, ModelFile};
+use bitnet::{
+    Cancel, GenerateOptions, Model, ModelOptions, SamplingOptions, Session, Speculation,
+    StopReason, Want,
+};
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+const PROMPT: &str = "One day, Tom found a red key.";
+
+fn ahead(context: Option<usize>) -> (Model, Watch) {
+    let (backend, watch) = Ahead::new().expect("a backend");
+    let options = ModelOptions {
+        context,
+        ..ModelOptions::default()
+    };
+    let file = ModelFile::parse("demo", Bytes::from_static(bitnet_demo::GGUF)).expect("a file");
+    let model = Model::from_file_on(&file, backend, &options, |_, _| ());
+    (model.expect("the demo model"), watch)
+}
+
+fn plain(context: Option<usize>) -> Model {
+    let options = ModelOptions {
+        context,
+        ..ModelOptions::default()
+    };
+    Model::demo_with(&options).expect("the demo model")
+}
+
+fn greedy(max_tokens: usize) -> GenerateOptions {
+    GenerateOptions {
+        max_tokens,
+        sampling: SamplingOptions::greedy(),
+        speculation: Speculation::Off,
+        ..GenerateOptions::default()
+    }
+}
+
+/// The pieces, why they ended, and how many tokens they took.
+type Told = (Vec<String>, Option<StopReason>, usize);
+
+fn tell(session: &mut Session, prompt: &str, options: &GenerateOptions) -> Told {
+    let mut generation = session.generate(prompt, options).expect("a start");
+    let pieces = generation.by_ref().map(|piece| piece.expect("a piece"));
+    let pieces = pieces.collect();
+    let tokens = generation.timings().generated_tokens;
+    (pieces, generation.stop_reason(), tokens)
+}
+
+/// Runs `work` to its end, however often it must be polled.
+fn wait<T>(work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        if let Poll::Ready(value) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            return value;
+        }
+    }
+}
+
+#[test]
+fn the_text_and_what_follows_it_are_those_of_one_token_at_a_time() {
+    let stop = |texts: &[&str]| GenerateOptions {
+        stop: texts.iter().map(|text| (*text).to_owned()).collect(),
+        ..greedy(80)
+    };
+    let endless = GenerateOptions {
+        stop_at_end: false,
+        ..greedy(90)
+    };
+    let warm = GenerateOptions {
+        sampling: SamplingOptions::default(),
+        ..greedy(40)
+    };
+    let penalized = GenerateOptions {
+        sampling: SamplingOptions {
+            repetition_penalty: 1.2,
+            ..SamplingOptions::greedy()
+        },
+        ..greedy(40)
+    };
+    let cases = [
+        (greedy(1), true),
+        (greedy(2), true),
+        (greedy(400), true),
+        (endless, true),
+        (stop(&["."]), true),
+        (stop(&["key", "the"]), true),
+        (warm, false),
+        (penalized, false),
+    ];
+    let (model, watch) = ahead(None);
+    let plain = plain(None);
+    let more = GenerateOptions {
+        stop_at_end: false,
+        ..greedy(12)
+    };
+    for (options, runs_ahead) in cases {
+        let run = |model: &Model| {
+            let mut session = model.session().expect("a session");
+            let first = tell(&mut session, PROMPT, &options);
+            let tokens = session.tokens().to_vec();
+            // The session goes on from its text, whatever had run beyond it: with a prompt, and without.
+            let second = tell(&mut session, " Then", &more);
+            let mut generation = session.generate_tokens(&[], &greedy(3)).expect("a start");
+            let third: Vec<_> = generation
+                .by_ref()
+                .map(|piece| piece.expect("one"))
+                .collect();
+            let logits = session.forward(&[5, 6], Want::Last).expect("logits");
+            (first, tokens, second, third, logits)
+        };
+        let chosen = watch.chosen();
+        assert_eq!(run(&model), run(&plain), "{options:?}");
+        let by_first = options.max_tokens > 1 && runs_ahead;
+        assert!(!by_first || watch.chosen() > chosen + 11);
+    }
+    assert!(watch.most_under_way() > 1);
+}
+
+#[test]
+fn a_text_ends_where_the_context_does() {
+    for context in [12, 13, 14, 15, 20] {
+        let (model, _) = ahead(Some(context));
+        let plain = plain(Some(context));
+        let run = |model: &Model| {
+            let mut session = model.session().expect("a session");
+            let told = tell(&mut session, PROMPT, &greedy(100));
+            (told, session.tokens().to_vec())
+        };
+        let (told, tokens) = run(&model);
+        assert_eq!(
+            (told.1, tokens.len()),
+            (Some(StopReason::ContextFull), context)
+        );
+        assert_eq!((told, tokens), run(&plain));
+    }
+}
+
+#[test]
+fn a_cancelled_text_goes_on_as_if_it_had_not_run_ahead() {
+    let run = |model: &Model| {
+        let mut session = model.session().expect("a session");
+        let cancel = Cancel::default();
+        let options = GenerateOptions {
+            cancel: cancel.clone(),
+            ..greedy(50)
+        };
+        let mut generation = session.generate(PROMPT, &options).expect("a start");
+        let mut text: String = (0..4)
+            .map(|_| generation.next().expect("more").expect("a piece"))
+            .collect();
+        cancel.cancel();
+        text.extend(generation.by_ref().map(|piece| piece.expect("the rest")));
+        assert_eq!(generation.stop_reason(), Some(StopReason::Cancelled));
+        // A generation that is dropped in the middle leaves its text, too.
+        let mut generation = session.generate(" Then", &greedy(9)).expect("a start");
+        text += &generation.next().expect("more").expect("a piece");
+        (
+            text,
+            session.tokens().to_vec(),
+            tell(&mut session, " So", &greedy(9)),
+        )
+    };
+    assert_eq!(run(&ahead(None).0), run(&plain(None)));
+}
+
+#[test]
+fn answers_that_come_late_are_awaited_and_futures_may_be_dropped() {
+    let (model, watch) = ahead(None);
+    let expected = tell(
+        &mut plain(None).session().expect("a session"),
+        PROMPT,
+        &greedy(30),
+    );
+    watch.set_late(2);
+    let mut session = model.session().expect("a session");
+    for patient in [true, false] {
+        session.reset();
+        let options = greedy(30);
+        let mut generation = session.generate(PROMPT, &options).expect("a start");
+        let mut pieces = Vec::new();
+        loop {
+            let next = if patient {
+                wait(generation.next_piece())
+            } else {
+                // A future of its own for every poll.
+                loop {
+                    let next = pin!(generation.next_piece());
+                    match next.poll(&mut Context::from_waker(Waker::noop())) {
+                        Poll::Ready(next) => break next,
+                        Poll::Pending => (),
+                    }
+                }
+            };
+            match next {
+                Some(piece) => pieces.push(piece.expect("a piece")),
+                None => break,
+            }
+        }
+        assert_eq!(pieces, expected.0);
+    }
+    let logits = wait(session.forward_async(&[3], Want::Last)).expect("logits");
+    let top = wait(session.forward_top_async(&[4], 3)).expect("candidates");
+    assert!(logits.len() == model.vocabulary() && top.len() == 3);
+    // Those who cannot wait are told what to do, and the session goes on.
+    let before = session.tokens().to_vec();
+    let error = session.forward(&[3], Want::Last).expect_err("too early");
+    assert!(error.to_string().contains("asynchronous"), "{error}");
+    let mut generation = session.generate(" So", &greedy(3)).expect("a start");
+    assert!(generation.next().expect("an outcome").is_err());
+    assert!(generation.next().is_none());
+    watch.set_late(0);
+    session.truncate(before.len());
+    assert!(session.tokens() == before);
+    assert!(session.forward(&[3], Want::Last).is_ok());
+}
+
+#[test]
+fn after_a_failure_the_text_goes_on_from_what_is_known() {
+    let (model, watch) = ahead(None);
+    let expected = tell(
+        &mut plain(None).session().expect("a session"),
+        PROMPT,
+        &greedy(20),
+    );
+    for failing in 1..8 {
+        let mut session = model.session().expect("a session");
+        watch.fail(failing);
+        let options = greedy(20);
+        let mut generation = session.generate(PROMPT, &options).expect("a start");
+        let mut pieces = Vec::new();
+        let error = loop {
+            match generation.next().expect("a failure before the end") {
+                Ok(piece) => pieces.push(piece),
+                Err(error) => break error,
+            }
+        };
+        assert!(error.to_string().contains("lost"), "{error}");
+        assert!(generation.next().is_none());
+        watch.fail(0);
+        let generated = generation.timings().generated_tokens;
+        let options = greedy(20 - generated);
+        let generation = session.generate_tokens(&[], &options).expect("it goes on");
+        pieces.extend(generation.map(|piece| piece.expect("a piece")));
+        assert_eq!(pieces.concat(), expected.0.concat(), "{failing}");
+    }
+}
