@@ -12,5 +12,5 @@ fn cached(which: u32, position: u32, head: u32, chunk: u32) -> vec4<f32> {
 }
 
 fn stored(value: vec4<f32>) -> Cached {
-    return Cached<u32>(pack2x16float(value.xy), pack2x16float(value.zw));
+    return Cached(pack2x16float(value.xy), pack2x16float(value.zw));
 }

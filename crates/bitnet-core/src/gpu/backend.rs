@@ -189,10 +189,8 @@ impl Backend for WgpuBackend {
         let slot = recording.slot(bytes)?;
         let listed = match input {
             Input::Tokens(tokens) => {
-                let listed = recording.slot(tokens.len() * 4)?;
                 let words = bytemuck::cast_slice(tokens).to_vec();
-                recording.write(listed.buffer(), words);
-                Some(listed)
+                Some(recording.input(words)?)
             }
             Input::Chosen if session.has_chosen() => None,
             Input::Chosen => {

@@ -189,8 +189,7 @@ fn listed(recording: &Recording, also: &[u32]) -> Result<Option<(Arc<Slot>, usiz
     let mut words = vec![also.len() as u32];
     words.extend_from_slice(also);
     let bytes = words.len() * 4;
-    let slot = recording.slot(bytes)?;
-    recording.write(slot.buffer(), bytemuck::cast_slice(&words).to_vec());
+    let slot = recording.input(bytemuck::cast_slice(&words).to_vec())?;
     Ok(Some((slot, bytes)))
 }
 

@@ -5,9 +5,9 @@
 
 use super::device::{Gpu, Pipeline};
 use super::kernel::Kernel;
-use super::memory::{GpuBuffer, Slot};
+use super::memory::{Arena, GpuBuffer, Slot};
 use super::readback::Readback;
-use super::session::Session;
+use super::session::{Bindings, Session};
 use crate::{Error, Pending, Result};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -61,7 +61,7 @@ impl<'a> Bound<'a> {
 enum Command {
     Dispatch {
         pipeline: Arc<Pipeline>,
-        bindings: wgpu::BindGroup,
+        bindings: Arc<Bindings>,
         groups: [u32; 3],
     },
     Copy {
@@ -90,7 +90,8 @@ pub(super) struct Recording {
 struct State {
     commands: Vec<Command>,
     step: Step,
-    writes: Vec<(Arc<GpuBuffer>, Vec<u8>)>,
+    /// Kept until the recording goes: nothing else may write there.
+    writes: Vec<(Arc<Slot>, Vec<u8>)>,
     sent: bool,
 }
 
@@ -122,6 +123,10 @@ impl Recording {
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Unavailable`] if the device cannot bind so much at once.
     pub(super) fn slot(&self, bytes: usize) -> Result<Arc<Slot>> {
+        self.slot_of(&self.session.arena, bytes)
+    }
+
+    fn slot_of(&self, arena: &Arc<Arena>, bytes: usize) -> Result<Arc<Slot>> {
         let bytes = bytes.max(16).next_multiple_of(16);
         if bytes > self.gpu.binding_limit {
             return Err(Error::Unavailable {
@@ -132,12 +137,18 @@ impl Recording {
                 ),
             });
         }
-        self.session.arena.take(bytes, &self.gpu.memory)
+        arena.take(bytes, &self.gpu.memory)
     }
 
-    /// Will write `bytes` to the start of `buffer` before the batch.
-    pub(super) fn write(&self, buffer: &Arc<GpuBuffer>, bytes: Vec<u8>) {
-        self.state().writes.push((Arc::clone(buffer), bytes));
+    /// A buffer that holds `bytes` when the batch begins.
+    ///
+    /// # Errors
+    /// As [`slot`](Self::slot).
+    pub(super) fn input(&self, bytes: Vec<u8>) -> Result<Arc<Slot>> {
+        let inputs = &self.session.inputs;
+        let slot = self.slot_of(inputs, bytes.len())?;
+        self.state().writes.push((Arc::clone(&slot), bytes));
+        Ok(slot)
     }
 
     /// Changes what kernels read as `step`.
@@ -216,8 +227,8 @@ impl Recording {
         if std::mem::replace(&mut state.sent, true) {
             return Err(sent());
         }
-        for (buffer, bytes) in state.writes.drain(..) {
-            gpu.write(&buffer, 0, &bytes);
+        for (slot, bytes) in &state.writes {
+            gpu.write(slot.buffer(), 0, bytes);
         }
         gpu.write(&self.session.step, 0, bytemuck::bytes_of(&state.step));
         let commands = std::mem::take(&mut state.commands);
@@ -272,7 +283,7 @@ fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command]) {
                 pass.set_pipeline(&pipeline.pipeline);
                 current = Some(pipeline.id);
             }
-            pass.set_bind_group(0, bindings, &[]);
+            pass.set_bind_group(0, &bindings.group, &[]);
             pass.dispatch_workgroups(*x, *y, *z);
         }
     }

@@ -35,7 +35,10 @@ pub(super) struct Session {
     pub(super) heads: Heads,
     pub(super) place: HeadsPlace,
     pub(super) capacity: usize,
+    /// Room for rows.
     pub(super) arena: Arc<Arena>,
+    /// Room for what the host writes before a batch: no kernel does.
+    pub(super) inputs: Arc<Arena>,
     /// [`Step`] of the batch that runs.
     pub(super) step: Arc<GpuBuffer>,
     /// The token found likeliest.
@@ -48,8 +51,14 @@ type Key = (u64, [[u64; 3]; MOST]);
 struct State {
     layers: Vec<Layer>,
     room: usize,
-    bindings: HashMap<Key, wgpu::BindGroup>,
+    bindings: HashMap<Key, Arc<Bindings>>,
     has_chosen: bool,
+}
+
+/// A bind group, and the buffers that must not get another owner while it may be used.
+pub(super) struct Bindings {
+    pub(super) group: wgpu::BindGroup,
+    _held: Vec<Arc<GpuBuffer>>,
 }
 
 struct Layer {
@@ -87,6 +96,7 @@ impl Session {
             },
             capacity,
             arena: Arc::default(),
+            inputs: Arc::default(),
             step: gpu.memory.take(size_of::<Step>(), Tag::Scratch)?,
             chosen: gpu.memory.take(16, Tag::Scratch)?,
             state: Mutex::new(State {
@@ -223,14 +233,14 @@ impl Session {
         pipeline: &Pipeline,
         access: &[Access],
         bound: &[Bound<'_>],
-    ) -> Result<wgpu::BindGroup> {
+    ) -> Result<Arc<Bindings>> {
         let mut key: Key = (pipeline.id, [[u64::MAX; 3]; MOST]);
         for (key, bound) in key.1.iter_mut().zip(bound) {
             *key = bound.key();
         }
         let mut state = self.state();
         if let Some(group) = state.bindings.get(&key) {
-            return Ok(group.clone());
+            return Ok(Arc::clone(group));
         }
         let mut next = bound.iter().copied();
         let mut entries = Vec::with_capacity(access.len());
@@ -263,7 +273,11 @@ impl Session {
         if state.bindings.len() >= MOST_GROUPS {
             state.bindings.clear();
         }
-        state.bindings.insert(key, group.clone());
-        Ok(group)
+        let bindings = Arc::new(Bindings {
+            group,
+            _held: bound.iter().map(|bound| Arc::clone(bound.buffer)).collect(),
+        });
+        state.bindings.insert(key, Arc::clone(&bindings));
+        Ok(bindings)
     }
 }

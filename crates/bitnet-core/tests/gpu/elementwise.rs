@@ -17,7 +17,7 @@ fn embeddings_are_the_same_numbers() {
             let ids: Vec<u32> = (0..9).map(|_| numbers.below(rows) as u32).collect();
             let cpu = cpu();
             let expected = embedded(&cpu, &weights, &ids);
-            for (name, gpu) in gpus() {
+            for (name, gpu) in gpus().into_iter().chain([split()]) {
                 let found = embedded(gpu, &weights, &ids);
                 assert_same(&found, &expected, &format!("{name}, {format}, {rows}×{cols}"));
             }

@@ -43,12 +43,12 @@ fn software_computes_only_when_asked() {
 #[test]
 fn a_row_larger_than_a_binding_is_refused() {
     let gpu = open(GpuOptions {
-        binding_limit: Some(1 << 10),
+        binding_limit: Some(8 << 10),
         ..GpuOptions::default()
     });
-    let weights = table(&[0.0; 2 * 512], 512, Format::F32);
+    let weights = table(&[0.0; 2 * 4096], 4096, Format::F32);
     let error = gpu.table(weights).expect_err("too long").to_string();
-    assert!(error.contains("binds at most 1024"), "{error}");
+    assert!(error.contains("binds at most 8192"), "{error}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use bitnet_core::{
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::LazyLock;
 
-pub const TERNARY: [Format; 6] = [
+pub(crate) const TERNARY: [Format; 6] = [
     Format::I2s(I2sLayout::A),
     Format::I2s(I2sLayout::B),
     Format::Tq1_0,
@@ -17,7 +17,7 @@ pub const TERNARY: [Format; 6] = [
     Format::Q2_0Group128,
 ];
 
-pub const DENSE: [Format; 6] = [
+pub(crate) const DENSE: [Format; 6] = [
     Format::F32,
     Format::F16,
     Format::Bf16,
@@ -27,7 +27,7 @@ pub const DENSE: [Format; 6] = [
 ];
 
 /// Opens a GPU, or says what is missing.
-pub fn open(options: GpuOptions) -> WgpuBackend {
+pub(crate) fn open(options: GpuOptions) -> WgpuBackend {
     let options = GpuOptions {
         software: true,
         ..options
@@ -45,31 +45,41 @@ static USUAL: LazyLock<WgpuBackend> = LazyLock::new(|| {
     })
 });
 
-/// What every device can do, without checks, in small pieces.
+/// What every device can do, without checks.
 static PLAIN: LazyLock<WgpuBackend> = LazyLock::new(|| {
     open(GpuOptions {
         subgroups: false,
         packed_dot: false,
         half_cache: true,
-        binding_limit: Some(SMALL),
         ..GpuOptions::default()
     })
 });
 
-/// A binding limit that splits the tables of these tests.
-pub const SMALL: u64 = 64 << 10;
+/// Bindings so small that the tables of these tests are split.
+static SPLIT: LazyLock<WgpuBackend> = LazyLock::new(|| {
+    open(GpuOptions {
+        checked: true,
+        binding_limit: Some(64 << 10),
+        ..GpuOptions::default()
+    })
+});
+
+/// A GPU that splits tables.
+pub(crate) fn split() -> (&'static str, &'static WgpuBackend) {
+    ("split", &SPLIT)
+}
 
 /// The GPU's ways to compute.
-pub fn gpus() -> [(&'static str, &'static WgpuBackend); 2] {
+pub(crate) fn gpus() -> [(&'static str, &'static WgpuBackend); 2] {
     [("usual", &USUAL), ("plain", &PLAIN)]
 }
 
-pub fn cpu() -> CpuBackend {
+pub(crate) fn cpu() -> CpuBackend {
     CpuBackend::new(Some(1), None).expect("a CPU")
 }
 
 /// A backend whose rows can be looked at.
-pub trait Look: Backend {
+pub(crate) trait Look: Backend {
     fn look(&self, rows: Self::Hidden) -> Vec<f32>;
 }
 
@@ -86,27 +96,27 @@ impl Look for WgpuBackend {
 }
 
 /// A small generator, so that a case is its seed.
-pub struct Numbers(pub u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self
             .0
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 33
     }
-    pub fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
-    pub fn float(&mut self) -> f32 {
+    pub(crate) fn float(&mut self) -> f32 {
         (self.next() % 20_001) as f32 / 10_000.0 - 1.0
     }
-    pub fn floats(&mut self, len: usize) -> Vec<f32> {
+    pub(crate) fn floats(&mut self, len: usize) -> Vec<f32> {
         (0..len).map(|_| self.float()).collect()
     }
     /// Whole numbers from −127 to 127, in every row of `cols` at least one of the largest: rounding leaves them alone.
-    pub fn integers(&mut self, rows: usize, cols: usize) -> Vec<f32> {
+    pub(crate) fn integers(&mut self, rows: usize, cols: usize) -> Vec<f32> {
         let mut list: Vec<f32> = (0..rows * cols)
             .map(|_| self.below(255) as f32 - 127.0)
             .collect();
@@ -118,7 +128,7 @@ impl Numbers {
 }
 
 /// A random matrix of a ternary format; rows are stored in whole blocks.
-pub fn ternary(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) -> WeightMatrix {
+pub(crate) fn ternary(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) -> WeightMatrix {
     let stored = cols.next_multiple_of(format.block_len());
     let mut data = Vec::new();
     for _ in 0..rows {
@@ -138,7 +148,7 @@ pub fn ternary(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) 
 }
 
 /// A table of `values`; rows are stored in whole blocks.
-pub fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
+pub(crate) fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
     let stored = cols.next_multiple_of(format.block_len());
     let mut data = Vec::new();
     for values in values.chunks(cols) {
@@ -155,18 +165,18 @@ pub fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
 }
 
 /// One head of one column: for batches that attend to nothing.
-pub const NO_HEADS: Heads = Heads {
+pub(crate) const NO_HEADS: Heads = Heads {
     query: 1,
     kv: 1,
     dim: 2,
 };
 
-pub fn ids(count: usize) -> Vec<u32> {
+pub(crate) fn ids(count: usize) -> Vec<u32> {
     (0..count as u32).collect()
 }
 
 /// The rows of x, which has `cols` columns, as a batch for `cache`.
-pub fn batch<B: Backend>(backend: &B, x: &[f32], cols: usize, cache: &B::Cache) -> B::Hidden {
+pub(crate) fn batch<B: Backend>(backend: &B, x: &[f32], cols: usize, cache: &B::Cache) -> B::Hidden {
     let weights = backend.table(table(x, cols, Format::F32)).expect("a table");
     let ids = ids(x.len() / cols);
     backend
@@ -175,7 +185,7 @@ pub fn batch<B: Backend>(backend: &B, x: &[f32], cols: usize, cache: &B::Cache) 
 }
 
 /// A batch of its own.
-pub fn alone<B: Backend>(backend: &B, x: &[f32], cols: usize) -> B::Hidden {
+pub(crate) fn alone<B: Backend>(backend: &B, x: &[f32], cols: usize) -> B::Hidden {
     let cache = backend
         .cache(1, NO_HEADS, x.len() / cols)
         .expect("a cache");
@@ -183,7 +193,7 @@ pub fn alone<B: Backend>(backend: &B, x: &[f32], cols: usize) -> B::Hidden {
 }
 
 /// Runs of neighbouring columns of the rows of `x`, each as rows of their own.
-pub fn columns<B: Backend>(backend: &B, x: &B::Hidden, cols: usize, widths: &[usize]) -> Vec<B::Hidden> {
+pub(crate) fn columns<B: Backend>(backend: &B, x: &B::Hidden, cols: usize, widths: &[usize]) -> Vec<B::Hidden> {
     let mut first = 0;
     let matrices: Vec<B::Matrix> = widths
         .iter()
@@ -203,12 +213,12 @@ pub fn columns<B: Backend>(backend: &B, x: &B::Hidden, cols: usize, widths: &[us
     backend.matmul(&a, &matrices).expect("columns")
 }
 
-pub fn norm<G>(gain: &G) -> Norm<'_, G> {
+pub(crate) fn norm<G>(gain: &G) -> Norm<'_, G> {
     Norm { gain, eps: 1e-5 }
 }
 
 /// Panics unless all numbers are within `tolerance` times the largest expected one, of each other.
-pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     let largest = expected.iter().fold(1e-30f32, |most, x| most.max(x.abs()));
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -221,7 +231,7 @@ pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str)
 }
 
 /// Panics unless all numbers are the same bits.
-pub fn assert_same(found: &[f32], expected: &[f32], what: &str) {
+pub(crate) fn assert_same(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!(

@@ -36,7 +36,7 @@ fn integers_are_exact() {
     for case in 0..36 {
         let format = TERNARY[case % TERNARY.len()];
         let tokens = [1, 2, 4, 5, 9, 64, 67][numbers.below(7)];
-        let cols = match case % 3 {
+        let cols = match case / 6 % 3 {
             // Whole blocks, or padded rows; sometimes no vectors.
             0 => format.block_len() * (1 + numbers.below(5)),
             1 => 4 * (1 + numbers.below(150)),
@@ -48,6 +48,23 @@ fn integers_are_exact() {
         for (name, gpu) in gpus() {
             let what = format!("{name}, {format}, {shape:?}");
             let found = exact(gpu, seed, format, shape);
+            assert_same(&found[0], &expected[0], &what);
+            assert_same(&found[1], &expected[1], &format!("{what}, with a residual"));
+        }
+    }
+}
+
+#[test]
+fn a_matrix_in_pieces_is_exact() {
+    let mut numbers = Numbers(6);
+    for format in TERNARY {
+        // 400 bytes a row and more: some hundred rows in a binding.
+        for shape in [[1, 1600, 450, 230], [5, 1600, 300, 1]] {
+            let seed = numbers.next();
+            let expected = exact(&cpu(), seed, format, shape);
+            let (name, gpu) = split();
+            let found = exact(gpu, seed, format, shape);
+            let what = format!("{name}, {format}, {shape:?}");
             assert_same(&found[0], &expected[0], &what);
             assert_same(&found[1], &expected[1], &format!("{what}, with a residual"));
         }

@@ -171,7 +171,7 @@ fn what_was_forgotten_does_not_count() {
     let (_, gpu) = gpus()[0];
     let model = Model::new(gpu);
     let mut cache = gpu.cache(LAYERS, HEADS, 40).expect("a cache");
-    let mut ask = |input: &[u32], first: usize, cache: &mut _| {
+    let ask = |input: &[u32], first: usize, cache: &mut _| {
         let x = model.forward(gpu, Input::Tokens(input), first, cache);
         let rows = gpu.head(&x, input.len() - 1, norm(&model.gains[0]), &model.table);
         rows.and_then(Pending::now).expect("logits")

@@ -185,7 +185,9 @@ fn every_kernel_is_valid_and_translates() {
             Ok(module) => module,
             Err(error) => refused("WGSL", error.emit_to_string(&source.wgsl)),
         };
-        let capabilities = Capabilities::SUBGROUP | Capabilities::SUBGROUP_BARRIER;
+        let capabilities = Capabilities::SUBGROUP
+            | Capabilities::SUBGROUP_BARRIER
+            | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
         let mut validator = Validator::new(ValidationFlags::all(), capabilities);
         validator
             .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
@@ -228,7 +230,9 @@ fn every_kernel_is_valid_and_translates() {
 fn bindings_are_those_that_the_texts_declare() {
     for kernel in kernels() {
         let source = kernel.source(lanes(32, true, true));
-        let module = naga::front::wgsl::parse_str(&source.wgsl).expect("valid WGSL");
+        let module = naga::front::wgsl::parse_str(&source.wgsl).unwrap_or_else(|error| {
+            panic!("{kernel:?}: {}", error.emit_to_string(&source.wgsl));
+        });
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = &variable.binding else {
                 continue;
