@@ -5,7 +5,7 @@ export type Variant = "simd128" | "relaxed" | "threads" | "webgpu";
 
 /** Something that was not available, and what was done instead. */
 export interface Fallback {
-  /** What would have been used: `webgpu`, `threads`, `relaxed-simd`, `cache`. */
+  /** What would have been used: `webgpu`, `threads`, `relaxed-simd`, `private file system`, `cache`. */
   wanted: string;
   /** What is used in its place. */
   used: string;

@@ -394,6 +394,20 @@ impl Backend for CpuBackend {
         cache.bytes()
     }
 
+    fn read_layer(&self, cache: &CpuCache, layer: usize) -> Result<[Vec<f32>; 2]> {
+        cache.rows(layer)
+    }
+
+    fn restore_layer(
+        &self,
+        cache: &mut CpuCache,
+        layer: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<()> {
+        cache.append(layer, keys, values)
+    }
+
     fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Rotations> {
         Rotations::new(&self.pool, rope, first, count)
     }

@@ -268,13 +268,10 @@ impl Inner {
             .collect()
     }
 
-    fn serialized(&self, part: &impl serde::Serialize) -> Result<Value> {
-        serde_json::to_value(part).map_err(|error| Error::tokenizer(self.file.as_str(), error))
-    }
-
     fn normalizer_json(&self) -> Result<Value> {
         if let Some(normalizer) = &self.normalizer {
-            return self.serialized(normalizer);
+            let json = normalizer.to_json();
+            return json.map_err(|error| Error::tokenizer(self.file.as_str(), error));
         }
         if matches!(self.merger, Merger::Ranks(_)) {
             return Ok(Value::Null);

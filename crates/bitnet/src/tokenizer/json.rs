@@ -14,6 +14,7 @@ use super::ranks::{self, RankOptions};
 use super::rules::Rules;
 use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
+use super::steps::Normalize;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
 use super::{Cut, Inner, MAX_TOKENS, Marks, Merger};
 use crate::{Error, Result};
@@ -157,7 +158,8 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
         .normalizer
         .map(serde_json::from_value::<NormalizerWrapper>)
         .transpose()
-        .map_err(fail)?;
+        .map_err(fail)?
+        .map(|normalizer| -> Box<dyn Normalize> { Box::new(normalizer) });
 
     // Special tokens stay out, so that no text can spell one; the unknown token the model needs.
     let mut by_text: Vocab = model.vocab.into_iter().collect();

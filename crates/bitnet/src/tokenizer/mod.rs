@@ -11,6 +11,7 @@
 //! A [`Detokenizer`] turns ids into text as they come and never emits half a character.
 
 mod byte_alphabet;
+mod classes;
 mod export;
 mod from_file;
 mod json;
@@ -20,23 +21,23 @@ mod sentencepiece;
 mod spec;
 mod special;
 mod splitter;
+mod steps;
 mod stream;
 mod vocabulary;
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use tokenizers::Model;
 use tokenizers::models::bpe::BPE;
-use tokenizers::normalizers::NormalizerWrapper;
-use tokenizers::{Model, NormalizedString, Normalizer};
 
 use crate::{Error, Result};
 pub use export::GgufTokenizer;
-use rules::Rules;
 use sentencepiece::Sentencepiece;
 pub use spec::TokenizerSpec;
 use special::{Segment, SpecialTokens};
 use splitter::Splitter;
+use steps::{CutByRules, Normalize};
 pub use stream::Detokenizer;
 pub use vocabulary::TokenKind;
 use vocabulary::Vocabulary;
@@ -74,7 +75,7 @@ struct Inner {
     file: String,
     vocabulary: Vocabulary,
     special: SpecialTokens,
-    normalizer: Option<NormalizerWrapper>,
+    normalizer: Option<Box<dyn Normalize>>,
     cut: Cut,
     merger: Merger,
     /// Pairs of ids in order of rank; empty when merging by score.
@@ -109,7 +110,7 @@ enum Cut {
     /// By a scanner, and then each piece spelled in the byte alphabet.
     Scanner(Splitter),
     /// As a `tokenizer.json` says.
-    General(Box<Rules>),
+    General(Box<dyn CutByRules>),
 }
 
 #[derive(Debug)]
@@ -235,9 +236,7 @@ impl Tokenizer {
         let fail = |error: tokenizers::Error| Error::tokenizer(inner.file.as_str(), error);
         let mut normalized = Cow::Borrowed(text);
         if let Some(normalizer) = &inner.normalizer {
-            let mut string = NormalizedString::from(text);
-            normalizer.normalize(&mut string).map_err(fail)?;
-            normalized = Cow::Owned(string.get().to_owned());
+            normalized = Cow::Owned(normalizer.normalize(text).map_err(fail)?);
         }
         match (&inner.merger, &inner.cut) {
             (Merger::Scores(model), _) => {

@@ -1,12 +1,13 @@
 //! The tokenizer that a GGUF file's metadata describes.
 
 use tokenizers::models::bpe::Vocab;
-use tokenizers::normalizers::{NFC, NormalizerWrapper};
+use tokenizers::normalizers::NFC;
 
 use super::ranks::{self, RankOptions};
 use super::sentencepiece::Sentencepiece;
 use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
+use super::steps::Normalize;
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
 use super::{Cut, Inner, MAX_TOKENS, Marks, Merger, STOP_TEXTS};
 use crate::{Error, Result};
@@ -289,7 +290,7 @@ fn byte_level(
         },
     )?;
     marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(splitter == Splitter::LLAMA3);
-    let normalizer = (splitter == Splitter::QWEN2).then_some(NormalizerWrapper::NFC(NFC));
+    let normalizer = (splitter == Splitter::QWEN2).then(|| -> Box<dyn Normalize> { Box::new(NFC) });
     Ok(Inner {
         file: spec.file.into(),
         vocabulary,
