@@ -301,6 +301,7 @@ impl Session {
     ) -> Result<()> {
         self.state.restore(positions, next)?;
         self.tokens = tokens;
+        self.ahead = false;
         Ok(())
     }
 

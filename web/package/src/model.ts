@@ -161,19 +161,14 @@ export class BitNet {
     return BitNet.#load(source, options);
   }
 
-  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
-  static async demo(options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, { name: DEMO, size: DEMO_SIZE });
-  }
-
-  /** Loads from `source` at the best place for it. `known` is what is known of it: what saved sessions call it, if not by its address, and its size. */
-  static async #load(source: ModelSource, options: LoadOptions, known: Known = {}): Promise<BitNet> {
+  /** Loads from `source`, which saved sessions know as `known`, or else by its address, at the best place for it. */
+  static async #load(source: ModelSource, options: LoadOptions, known?: string): Promise<BitNet> {
     if (options.signal?.aborted) {
       throw aborted(options.signal);
     }
     const { wire, pieces } = resolveSource(source);
-    const { best, otherwise, fallbacks } = await placements(options, known.size ?? sizeOf(wire));
-    const open = (place: Place) => BitNet.#open(place, { wire, pieces, fallbacks, name: known.name }, options);
+    const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
+    const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);
     try {
       try {
         return await open(best);
@@ -193,7 +188,7 @@ export class BitNet {
 
   /** Loads a model in a Worker, at `place`. */
   static async #open({ variant, threads }: Place, incoming: Incoming, options: LoadOptions): Promise<BitNet> {
-    const { wire, pieces, fallbacks, name } = incoming;
+    const { wire, pieces, known, fallbacks } = incoming;
     const { signal, onProgress } = options;
     const link = new Link(options.workerUrl);
     try {
@@ -226,11 +221,16 @@ export class BitNet {
       );
       compiled.set(`${variant} ${options.wasmUrl}`, result.module);
       const address = wire.kind === "url" ? wire.url : undefined;
-      return new BitNet(link, infoOf(result, variant, fallbacks), name ?? address, options);
+      return new BitNet(link, infoOf(result, variant, fallbacks), known ?? address, options);
     } catch (error) {
       link.close(new BitNetError("disposed", "the model was not loaded"));
       throw error;
     }
+  }
+
+  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
+  static async demo(options: LoadOptions = {}): Promise<BitNet> {
+    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO);
   }
 
   /**
@@ -249,7 +249,8 @@ export class BitNet {
     if (from === undefined) {
       throw new BitNetError("argument", `source: ${note.model} came from a file or a stream, which must be given again`);
     }
-    const all = { ...note.options, ...options } as LoadOptions;
+    // A GPU would not go on with the same bits.
+    const all = { device: "wasm", ...note.options, ...options } as LoadOptions;
     const model = source === undefined && from === DEMO ? await BitNet.demo(all) : await BitNet.load(from, all);
     try {
       await model.session.restore(name);
@@ -360,18 +361,9 @@ export class BitNet {
 /** A file on its way, and what was not available for the model in it. */
 interface Incoming {
   wire: WireSource;
-  pieces?: AsyncIterator<Uint8Array> | undefined;
+  pieces: AsyncIterator<Uint8Array> | undefined;
+  known: string | undefined;
   fallbacks: Fallback[];
-  /** What saved sessions call it, if not by its address. */
-  name?: string | undefined;
-}
-
-/** What is known of a model before it is fetched. */
-interface Known {
-  /** What saved sessions call it. */
-  name?: string;
-  /** Its size in bytes. */
-  size?: number;
 }
 
 function infoOf({ info, fallbacks, cached, memory }: LoadResult, variant: Variant, earlier: Fallback[]): ModelInfo {

@@ -163,9 +163,9 @@ impl WgpuBackend {
     /// Destroys the device, as a failing driver would: everything that was made with it answers
     /// [`Error::DeviceLost`](crate::Error::DeviceLost) from now on.
     pub fn destroy(&self) {
+        // The device itself tells when it has nothing more to do, and errors of what is done with it until then come first.
+        self.gpu.failures.lose("it was destroyed");
         self.gpu.device.destroy();
-        // Natively the loss is told while the device is polled.
-        let _ = self.gpu.device.poll(wgpu::PollType::Poll);
     }
 }
 
