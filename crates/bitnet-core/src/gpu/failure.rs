@@ -30,7 +30,8 @@ impl Failures {
         failures
     }
 
-    fn lose(&self, why: &str) {
+    /// The device is gone.
+    pub(super) fn lose(&self, why: &str) {
         let _ = self.lost.set(why.trim_end_matches([' ', ':']).to_owned());
     }
 
