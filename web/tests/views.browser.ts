@@ -32,11 +32,11 @@ for (const colour of ["light", "dark"] as const) {
       await page.screenshot({ path: `${VIEWS}/desk-${name}-${colour}.png` });
     };
     await opened(page, DESK, colour);
+    await expect(page.locator("#likely li")).toHaveCount(8);
+    await forReadme(page, `demo-${colour}`);
     await page.getByRole("button", { name: "What is 47 + 38?" }).click();
     await expect(page.locator(".facts-line").nth(1)).toBeVisible();
-    await expect(page.locator("#likely li")).toHaveCount(8);
     await view("chat");
-    await forReadme(page, `demo-${colour}`);
     await page.locator("#view-inside").evaluate((view) => view.scrollTo(0, view.scrollHeight));
     await view("inside-below");
     await page.getByRole("tab", { name: "Benchmark" }).click();
