@@ -170,9 +170,26 @@ impl CpuBackend {
             Some(isa) => isa.name().parse()?,
             None => Isa::from_environment()?,
         };
+        Self::assemble((isa, isa.kernels()), threads, pool)
+    }
+
+    /// A backend on `threads` threads with the fastest kernels there are, whatever `BITNET_ISA` says: for hosts without an
+    /// environment. A WebAssembly program that makes no other contains no other kernels.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn fastest(threads: Option<usize>) -> Result<Self> {
+        Self::assemble(Isa::fastest(), threads, HybridMemoryPool::default())
+    }
+
+    fn assemble(
+        (isa, kernels): (Isa, &'static Kernels),
+        threads: Option<usize>,
+        pool: HybridMemoryPool,
+    ) -> Result<Self> {
         Ok(Self {
             isa,
-            kernels: isa.kernels(),
+            kernels,
             threads: Threads::new(threads)?,
             crossovers: RoutingTable::current().crossovers(isa),
             repacks_base3: repack::REPACKS_BASE3,
