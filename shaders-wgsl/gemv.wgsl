@@ -14,7 +14,7 @@
 //
 // Grid (⌈rows / TEAMS⌉, tokens). Reads rows·COLS/4 bytes of weights; 2·rows·COLS integer operations.
 // Constants: COLS, WORDS, GROUP, GROUPS (of a row), ROWS0, ROWS1, ROWS2, OUT0, OUT1, OUT2, OUT_STRIDE, R_OFFSET and R_STRIDE (of the residual),
-// EPILOGUE, SILU, those of quantize_row.wgsl.
+// EPILOGUE, SILU, PADDED (words of a row that are multiplied, zeros past WORDS), those of quantize_row.wgsl.
 
 @group(0) @binding(2) var<storage, read> weights0: array<u32>;
 @group(0) @binding(3) var<storage, read> weights1: array<u32>;
@@ -25,8 +25,7 @@
 const ROWS_AT_ONCE: u32 = THREADS / LANES;
 const HEADER: u32 = 4u;
 // Word j of four columns of word w of a row lies at j·PLANE + w; eight words apart, so that banks differ.
-const PLANE: u32 = WORDS + 8u;
-const STEPS: u32 = (WORDS + LANES - 1u) / LANES;
+const PLANE: u32 = PADDED + 8u;
 const PAIRS: u32 = 0x03030303u;
 
 var<workgroup> quantized: array<u32, 4u * PLANE>;
@@ -46,6 +45,16 @@ fn dots(codes: u32, w: u32) -> i32 {
         + dot4((codes >> 2u) & PAIRS, quantized[PLANE + w])
         + dot4((codes >> 4u) & PAIRS, quantized[2u * PLANE + w])
         + dot4((codes >> 6u) & PAIRS, quantized[3u * PLANE + w]);
+}
+
+// Puts four columns of the rounded row to their place, and adds them up.
+fn place(chunk: u32, x: vec4<f32>, rounding: Rounding) -> i32 {
+    if chunk >= 4u * PADDED {
+        return 0;
+    }
+    let q = rounded4(x, chunk, rounding);
+    quantized[chunk % 4u * PLANE + chunk / 4u] = packed(q);
+    return q.x + q.y + q.z + q.w;
 }
 
 @compute @workgroup_size(THREADS)
@@ -69,19 +78,16 @@ fn main(
             row -= ROWS0;
         }
     }
+    let activations = kept(token, local);
     let own = share(matrix, row, lane);
     var other = own;
     if EPILOGUE == 2u {
         other = share(1u, row, lane);
     }
 
-    let rounding = rounding_of(token, local);
+    let rounding = rounding_of(activations, local);
     var q_sum = 0;
-    for (var chunk = local; chunk < 4u * WORDS; chunk += THREADS) {
-        let q = rounded4(token, chunk, rounding);
-        q_sum += q.x + q.y + q.z + q.w;
-        quantized[chunk % 4u * PLANE + chunk / 4u] = packed(q);
-    }
+//each     q_sum += place(local + @u * THREADS, activations.x@, rounding);
     q_sum = workgroup_sum_i32(q_sum, local);
 
     let factor = bitcast<f32>(code_word(matrix, 0u));

@@ -6,6 +6,12 @@
 @group(0) @binding(2) var<storage, read_write> normed: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> step: Step;
 
+fn store(out: u32, chunk: u32, x: vec4<f32>, rounding: Rounding) {
+    if chunk < OUT_STRIDE / 4u {
+        normed[out + chunk] = normed4(x, chunk, rounding);
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -13,12 +19,7 @@ fn main(
 ) {
     let out = group.x * (OUT_STRIDE / 4u);
     let token = group.x + step.asked * ASKED;
-    let rounding = rounding_of(token, local);
-    for (var chunk = local; chunk < OUT_STRIDE / 4u; chunk += THREADS) {
-        var y = value4(token, chunk);
-        if NORM == 1u {
-            y = y * rounding.inverse * gain4(chunk);
-        }
-        normed[out + chunk] = y;
-    }
+    let own = kept(token, local);
+    let rounding = rounding_of(own, local);
+//each     store(out, local + @u * THREADS, own.x@, rounding);
 }

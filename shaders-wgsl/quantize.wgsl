@@ -7,16 +7,21 @@
 @group(0) @binding(2) var<storage, read_write> q: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
 
+fn store(token: u32, chunk: u32, x: vec4<f32>, rounding: Rounding) {
+    if chunk < QWORDS {
+        q[token * QWORDS + chunk] = packed(rounded4(x, chunk, rounding));
+    }
+}
+
 @compute @workgroup_size(THREADS)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
     let token = group.x;
-    let rounding = rounding_of(token, local);
-    for (var chunk = local; chunk < QWORDS; chunk += THREADS) {
-        q[token * QWORDS + chunk] = packed(rounded4(token, chunk, rounding));
-    }
+    let own = kept(token, local);
+    let rounding = rounding_of(own, local);
+//each     store(token, local + @u * THREADS, own.x@, rounding);
     if local == 0u {
         scales[token] = rounding.scale;
     }

@@ -2,12 +2,21 @@
 //
 //     y = x / √(mean(x²) + EPS) · gain,   s = 127 / max(|y|, 1e-5),   q = round(y · s), half to even.
 //
-// Four columns are one word of q, the lowest column in the lowest byte. Columns past COLS are zeros.
+// An invocation keeps every THREADS-th vector of four columns of the row, in registers: lines behind `each` stand for as
+// many, with @ for 0, 1, …. Four columns are one word of q, the lowest column in the lowest byte. Columns past COLS are zeros.
 // Needs value4(token, chunk) and gain4(chunk): four columns of the row and of the gains; and the lanes.
 //
 // Constants: COLS, NORM (0 or 1), EPS (bits of an f32), THREADS.
 
-const CHUNKS: u32 = (COLS + 3u) / 4u;
+struct Kept {
+//each     x@: vec4<f32>,
+}
+
+fn kept(token: u32, local: u32) -> Kept {
+    var own: Kept;
+//each     own.x@ = value4(token, local + @u * THREADS);
+    return own;
+}
 
 struct Rounding {
     // 1 / √(mean(x²) + EPS), or 1 without a norm.
@@ -16,19 +25,21 @@ struct Rounding {
     scale: f32,
 }
 
+fn size_of(x: vec4<f32>, chunk: u32) -> f32 {
+    var y = x;
+    if NORM == 1u {
+        y *= gain4(chunk);
+    }
+    let size = abs(y);
+    return max(max(size.x, size.y), max(size.z, size.w));
+}
+
 // What turns the row into int8. Holds one barrier.
-fn rounding_of(token: u32, local: u32) -> Rounding {
+fn rounding_of(own: Kept, local: u32) -> Rounding {
     var square = 0.0;
     var most = 0.0;
-    for (var chunk = local; chunk < CHUNKS; chunk += THREADS) {
-        var y = value4(token, chunk);
-        square += dot(y, y);
-        if NORM == 1u {
-            y *= gain4(chunk);
-        }
-        let size = abs(y);
-        most = max(most, max(max(size.x, size.y), max(size.z, size.w)));
-    }
+//each     square += dot(own.x@, own.x@);
+//each     most = max(most, size_of(own.x@, local + @u * THREADS));
     let total = workgroup_sum_max(vec2<f32>(square, most), local);
     var inverse = 1.0;
     if NORM == 1u {
@@ -37,12 +48,17 @@ fn rounding_of(token: u32, local: u32) -> Rounding {
     return Rounding(inverse, 127.0 / max(total.y * inverse, 1e-5));
 }
 
-// Four columns in int8.
-fn rounded4(token: u32, chunk: u32, rounding: Rounding) -> vec4<i32> {
-    var y = value4(token, chunk);
+// Four columns normed.
+fn normed4(x: vec4<f32>, chunk: u32, rounding: Rounding) -> vec4<f32> {
     if NORM == 1u {
-        y = y * rounding.inverse * gain4(chunk);
+        return x * rounding.inverse * gain4(chunk);
     }
+    return x;
+}
+
+// Four columns in int8.
+fn rounded4(x: vec4<f32>, chunk: u32, rounding: Rounding) -> vec4<i32> {
+    let y = normed4(x, chunk, rounding);
     return vec4<i32>(clamp(round(y * rounding.scale), vec4<f32>(-128.0), vec4<f32>(127.0)));
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Requirement {
     Chromium,
     /// The program that drives it.
     Chromedriver,
+    /// Vulkan, and a driver of it: one that computes on the processor will do.
+    Vulkan,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -71,6 +73,7 @@ impl Requirement {
             Self::NpmPackages => "web/node_modules",
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromedriver",
+            Self::Vulkan => "vulkan",
         }
     }
 
@@ -89,6 +92,7 @@ impl Requirement {
             Self::NpmPackages => tools::npm_packages_are_installed(),
             Self::Chromium => tools::chromium().is_some(),
             Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
+            Self::Vulkan => has_vulkan_driver(),
         }
     }
 
@@ -100,6 +104,10 @@ impl Requirement {
             Self::WasmBindgen => tools::install_wasm_bindgen(),
             Self::NpmPackages => tools::install_npm_packages(),
             Self::Chromedriver => apt_install(&["chromium-driver"], tools::CHROMEDRIVER),
+            Self::Vulkan => apt_install(
+                &["libvulkan1", "mesa-vulkan-drivers"],
+                "Vulkan with a driver (on the processor: Mesa's lavapipe)",
+            ),
             Self::Chromium => apt_install(
                 &["chromium"],
                 "Chromium, or its path in the variable CHROMIUM",
@@ -124,6 +132,17 @@ impl Requirement {
             }
         }
     }
+}
+
+/// Whether a Vulkan driver has registered itself. Metal and DirectX 12 come with their systems.
+fn has_vulkan_driver() -> bool {
+    if !cfg!(target_os = "linux") || std::env::var_os("VK_ICD_FILENAMES").is_some() {
+        return true;
+    }
+    ["/usr/share/vulkan/icd.d", "/etc/vulkan/icd.d"]
+        .into_iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .any(|mut entries| entries.next().is_some())
 }
 
 /// Installs a component of the compiler in use.

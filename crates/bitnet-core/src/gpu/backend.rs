@@ -8,7 +8,7 @@ use super::rows::{self, Activation, NormOf, Rows};
 use super::session::Session;
 use super::{
     GpuActivation, GpuCache, GpuMatrix, GpuRotations, GpuRows, GpuTable, WgpuBackend, attention,
-    head, product, row_place,
+    attention_weights, head, product, row_place,
 };
 use crate::head::HeadStats;
 use crate::{
@@ -295,6 +295,15 @@ impl Backend for WgpuBackend {
         }
         let rows = attention::attention(&q.recording, &q.rows()?, layer)?;
         Ok(GpuRows::here(&q.recording, rows))
+    }
+
+    fn attention_weights(&self, q: &GpuRows, cache: &GpuCache, layer: usize) -> Result<Vec<f32>> {
+        same_session(&q.recording, cache)?;
+        let heads = cache.session.heads;
+        if q.width != heads.query * heads.dim {
+            return Err(width_error("queries", heads.query * heads.dim, q.width));
+        }
+        attention_weights::of_last(&q.recording, &q.rows()?, layer)
     }
 
     fn gate_norm_quantize(

@@ -4,6 +4,8 @@ use super::adapters;
 use super::failure::Failures;
 use super::kernel::{Access, Kernel};
 use super::memory::{GpuBuffer, GpuMemory};
+use super::readback::Staging;
+use super::timing::{self, Timings};
 use super::{GpuOptions, probe};
 use crate::device::Adapter;
 use crate::{Error, Result, Tag};
@@ -61,6 +63,9 @@ pub(super) struct Gpu {
     /// Whether keys and values are binary16.
     pub(super) half_cache: bool,
     checked: bool,
+    pub(super) timings: Timings,
+    /// Memory that the host can read, to be used again.
+    pub(super) staging: Arc<Staging>,
     pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
 }
 
@@ -79,7 +84,10 @@ impl Gpu {
             why,
         };
         let limits = limits(&adapter, options).map_err(unavailable)?;
-        let wanted = wgpu::Features::SUBGROUP;
+        let mut wanted = wgpu::Features::SUBGROUP;
+        if options.timed && adapter.features().contains(timing::FEATURES) {
+            wanted |= timing::FEATURES;
+        }
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: None,
@@ -107,6 +115,8 @@ impl Gpu {
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             half_cache: options.half_cache,
             checked: options.checked,
+            timings: Timings::default(),
+            staging: Arc::default(),
             pipelines: Mutex::default(),
             summary,
         };

@@ -158,6 +158,8 @@ pub(super) enum Kernel {
         epilogue: Epilogue,
     },
     Gemm {
+        /// Blocks of [`GEMM_TILE`] rows in a tile: 1 or 2.
+        blocks: u32,
         row: TernaryRow,
         rows: u32,
         out: u32,
@@ -220,7 +222,7 @@ use Access::{Read, Uniform, Write};
 
 /// Queries that [`Kernel::AttendTile`] takes together.
 pub(super) const TILE_QUERIES: u32 = 32;
-/// Rows, and tokens, of a tile of [`Kernel::Gemm`].
+/// Tokens of a tile, and rows of a block of a tile, of [`Kernel::Gemm`].
 pub(super) const GEMM_TILE: u32 = 64;
 /// Positions of a piece of a split context.
 pub(super) const SPLIT: u32 = 256;
@@ -304,7 +306,7 @@ impl Kernel {
     /// Bytes of workgroup memory that [`Gemv`](Self::Gemv) takes for rows of `row`.
     pub(super) fn gemv_memory(row: TernaryRow, lanes: Lanes) -> u32 {
         let threads = gemv_threads(lanes);
-        let quantized = 4 * (row.words + PLANE_GAP);
+        let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
         let totals = Self::gemv_rows(lanes) * row.groups();
         let sums = 3 * if lanes.subgroups { threads / lanes.size } else { threads };
         4 * (quantized + totals + sums)
@@ -340,8 +342,10 @@ impl Kernel {
             } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("OUT_STRIDE", out_stride), ("ASKED", u32::from(asked))]);
-                parts.rounded(x, eps, gate);
-                parts.add(&wgsl!("step", "norm"));
+                let each = parts.rounded(x, eps, gate, (out_stride / 4, THREADS));
+                let [step, norm] = wgsl!("step", "norm");
+                parts.add(&[step]);
+                parts.each(each, norm);
             }
             Self::Quantize {
                 x,
@@ -351,8 +355,9 @@ impl Kernel {
             } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("QWORDS", 4 * words)]);
-                parts.rounded(x, eps, gate);
-                parts.add(&wgsl!("quantize"));
+                let each = parts.rounded(x, eps, gate, (4 * words, THREADS));
+                let [quantize] = wgsl!("quantize");
+                parts.each(each, quantize);
             }
             Self::Gemv {
                 x,
@@ -363,9 +368,12 @@ impl Kernel {
                 out_stride,
                 epilogue,
             } => {
-                parts.threads(gemv_threads(lanes), lanes);
-                parts.rounded(x, eps, None);
+                let threads = gemv_threads(lanes);
+                let padded = gemv_words(row, lanes);
+                parts.threads(threads, lanes);
+                let each = parts.rounded(x, eps, None, (4 * padded, threads));
                 parts.ternary(row);
+                parts.set(&[("PADDED", padded)]);
                 parts.set(&[
                     ("ROWS0", rows[0]),
                     ("ROWS1", rows[1]),
@@ -377,14 +385,18 @@ impl Kernel {
                 ]);
                 parts.set(&epilogue.constants());
                 parts.dot4();
-                parts.add(&wgsl!("gate", "gemv"));
+                let [gate, gemv, tensor, group] =
+                    wgsl!("gate", "gemv", "gemv_tensor", "gemv_group");
+                parts.add(&[gate]);
+                parts.each(each, gemv);
                 if row.group == 0 {
-                    parts.add(&wgsl!("gemv_tensor"));
+                    parts.each(padded / lanes.size, tensor);
                 } else {
-                    parts.add(&wgsl!("gemv_group"));
+                    parts.add(&[group]);
                 }
             }
             Self::Gemm {
+                blocks,
                 row,
                 rows,
                 out,
@@ -394,8 +406,11 @@ impl Kernel {
                 parts.ternary(row);
                 parts.set(&[("ROWS", rows), ("OUT", out), ("OUT_STRIDE", out_stride)]);
                 parts.set(&epilogue.constants());
+                parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
                 parts.dot4();
-                parts.add(&wgsl!("step", "gemm"));
+                let [step, gemm] = wgsl!("step", "gemm");
+                parts.add(&[step]);
+                parts.each(blocks, gemm);
             }
             Self::Dense {
                 table,
@@ -496,6 +511,14 @@ impl Kernel {
     }
 }
 
+/// Words of a row that the lanes of [`Kernel::Gemv`] multiply.
+fn gemv_words(row: TernaryRow, lanes: Lanes) -> u32 {
+    match row.group {
+        0 => row.words.next_multiple_of(lanes.size),
+        _ => row.words,
+    }
+}
+
 fn gemv_threads(lanes: Lanes) -> u32 {
     (8 * lanes.size).clamp(64, THREADS)
 }
@@ -526,6 +549,19 @@ impl Parts {
         for piece in pieces {
             self.body += piece;
             self.body += "\n";
+        }
+    }
+
+    /// Adds a piece whose lines behind `//each ` are repeated `count` times, with the number in place of `@`.
+    fn each(&mut self, count: u32, piece: &str) {
+        for line in piece.lines() {
+            match line.strip_prefix("//each ") {
+                None => self.add(&[line]),
+                Some(line) => (0..count).for_each(|index| {
+                    let line = line.replace('@', &index.to_string());
+                    self.add(&[line.as_str()]);
+                }),
+            }
         }
     }
 
@@ -563,8 +599,16 @@ impl Parts {
         }
     }
 
-    /// Rows that are normed and rounded.
-    fn rounded(&mut self, x: RowPlace, eps: Option<u32>, gate: Option<GatePlace>) {
+    /// Rows that are normed and rounded, in `threads` parts, up to as many vectors of four. Returns how many of those an
+    /// invocation keeps.
+    fn rounded(
+        &mut self,
+        x: RowPlace,
+        eps: Option<u32>,
+        gate: Option<GatePlace>,
+        (vectors, threads): (u32, u32),
+    ) -> u32 {
+        let each = vectors.max(x.cols.div_ceil(4)).div_ceil(threads);
         self.rows(x, true);
         self.set(&[
             ("NORM", u32::from(eps.is_some())),
@@ -582,7 +626,9 @@ impl Parts {
                 self.add(&wgsl!("gate", "value_gated"));
             }
         }
-        self.add(&wgsl!("quantize_row"));
+        let [row] = wgsl!("quantize_row");
+        self.each(each, row);
+        each
     }
 
     fn ternary(&mut self, row: TernaryRow) {

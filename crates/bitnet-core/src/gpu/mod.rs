@@ -10,11 +10,12 @@
 //! |---|---|
 //! | adapters, the device, its failures | [`adapters`], [`device`], [`failure`], [`probe`] |
 //! | buffers | [`memory`], [`weights`], [`session`], [`rotations`] |
-//! | kernels and what is sent | [`kernel`], [`recording`], [`readback`] |
-//! | operations | [`rows`], [`product`], [`attention`], [`head`], [`backend`] |
+//! | kernels and what is sent | [`kernel`], [`recording`], [`readback`], [`timing`] |
+//! | operations | [`rows`], [`product`], [`attention`], [`attention_weights`], [`head`], [`backend`] |
 
 mod adapters;
 mod attention;
+mod attention_weights;
 mod backend;
 mod device;
 mod failure;
@@ -28,12 +29,14 @@ mod recording;
 mod rotations;
 mod rows;
 mod session;
+mod timing;
 mod weights;
 
 pub use backend::Gain;
 pub use rotations::GpuRotations;
 pub use rows::{GpuActivation, GpuRows};
 pub use session::GpuCache;
+pub use timing::KernelTime;
 pub use weights::{GpuMatrix, GpuTable};
 
 use crate::device::Adapter;
@@ -60,6 +63,8 @@ pub struct GpuOptions {
     pub packed_dot: bool,
     /// Whether keys and values are kept in binary16, half the bytes of f32.
     pub half_cache: bool,
+    /// Whether the device tells how long kernels take ([`WgpuBackend::times`]), if it can: slower.
+    pub timed: bool,
     /// Host memory. Its limit, if it has one, is the limit of the device's memory too.
     pub pool: HybridMemoryPool,
 }
@@ -74,6 +79,7 @@ impl Default for GpuOptions {
             subgroups: true,
             packed_dot: true,
             half_cache: false,
+            timed: false,
             pool: HybridMemoryPool::default(),
         }
     }
@@ -158,6 +164,15 @@ impl WgpuBackend {
             let wanted = stored.filter_map(|row| row.get(first..first + cols));
             wanted.flatten().copied().collect()
         }))
+    }
+
+    /// What the kernels took since this was last asked, the longest first; nothing unless the backend was opened
+    /// [timed](GpuOptions::timed) on a device that can tell.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`](crate::Error::DeviceLost).
+    pub async fn times(&self) -> Result<Vec<KernelTime>> {
+        self.gpu.timings.take(&self.gpu).await
     }
 
     /// Destroys the device, as a failing driver would: everything that was made with it answers

@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 /// Tokens up to which each is multiplied by itself.
 const FEW: usize = 4;
+/// Tiles of 128 rows from which on a product is split into these, and not into tiles of 64.
+const MANY_TILES: u32 = 400;
 /// Matrices that one dispatch takes.
 const TOGETHER: usize = 3;
 
@@ -278,7 +280,16 @@ fn gemm(
 ) -> Result<()> {
     let rounded = a.rounded(row.words)?;
     let scales = Bound::slot(&rounded.scales, rounded.scales_bytes);
+    let tiles = |count: usize, tile: u32| (count as u32).div_ceil(tile);
+    let tokens = tiles(a.recording.tokens, GEMM_TILE);
+    // Larger tiles read less, where there are enough of them to keep the device busy.
+    let blocks = if tokens * tiles(piece.shard.rows, 2 * GEMM_TILE) >= MANY_TILES {
+        2
+    } else {
+        1
+    };
     let kernel = Kernel::Gemm {
+        blocks,
         row,
         rows: piece.shard.rows as u32,
         out: piece.out as u32,
@@ -292,8 +303,7 @@ fn gemm(
         residual.map_or(scales, Rows::bound),
         out,
     ];
-    let tiles = |count: usize| (count as u32).div_ceil(GEMM_TILE);
-    let groups = [tiles(piece.shard.rows), tiles(a.recording.tokens), 1];
+    let groups = [tiles(piece.shard.rows, blocks * GEMM_TILE), tokens, 1];
     a.recording.dispatch(kernel, &bound, groups)
 }
 

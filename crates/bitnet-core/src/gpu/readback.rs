@@ -12,6 +12,38 @@ pub(super) struct Readback {
     staging: wgpu::Buffer,
 }
 
+/// Memory of up to [`SMALL`] bytes that the host can read, kept for the next answer of that size.
+#[derive(Default)]
+pub(super) struct Staging(Mutex<Vec<wgpu::Buffer>>);
+
+/// Answers up to this size are read through memory that is kept.
+const SMALL: u64 = 64 << 10;
+/// Buffers that are kept.
+const MOST: usize = 16;
+
+impl Staging {
+    fn take(&self, device: &wgpu::Device, bytes: u64) -> wgpu::Buffer {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = free.iter().position(|buffer| buffer.size() == bytes);
+        match place {
+            Some(place) => free.swap_remove(place),
+            None => device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("readback"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            }),
+        }
+    }
+
+    fn put(&self, buffer: wgpu::Buffer) {
+        let mut free = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if buffer.size() <= SMALL && free.len() < MOST {
+            free.push(buffer);
+        }
+    }
+}
+
 /// What the callback of a mapping knows.
 #[derive(Default)]
 struct Mapped {
@@ -23,6 +55,7 @@ struct Arriving {
     device: wgpu::Device,
     failures: Arc<Failures>,
     staging: wgpu::Buffer,
+    kept: Arc<Staging>,
     submission: wgpu::SubmissionIndex,
     mapped: Arc<Mutex<Mapped>>,
 }
@@ -36,12 +69,7 @@ impl Readback {
         at: u64,
         bytes: u64,
     ) -> Self {
-        let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("readback"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
+        let staging = gpu.staging.take(&gpu.device, bytes);
         encoder.copy_buffer_to_buffer(buffer, at, &staging, 0, bytes);
         Self { staging }
     }
@@ -62,6 +90,7 @@ impl Readback {
             device: gpu.device.clone(),
             failures: Arc::clone(&gpu.failures),
             staging: self.staging,
+            kept: Arc::clone(&gpu.staging),
             submission,
             mapped,
         }))
@@ -81,6 +110,9 @@ impl Arriving {
         let view = self.staging.get_mapped_range(..);
         let bytes = view.map(|view| view.to_vec());
         self.staging.unmap();
+        if bytes.is_ok() {
+            self.kept.put(self.staging.clone());
+        }
         bytes.map_err(|error| self.failures.silent(&error.to_string()))
     }
 }

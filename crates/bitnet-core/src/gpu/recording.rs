@@ -8,6 +8,7 @@ use super::kernel::Kernel;
 use super::memory::{Arena, GpuBuffer, Slot};
 use super::readback::Readback;
 use super::session::{Bindings, Session};
+use super::timing::Marks;
 use crate::{Error, Pending, Result};
 use bytemuck::{Pod, Zeroable};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -73,6 +74,12 @@ enum Command {
         from: Arc<GpuBuffer>,
         bytes: usize,
     },
+}
+
+impl Command {
+    fn is_dispatch(&self) -> bool {
+        matches!(self, Self::Dispatch { .. })
+    }
 }
 
 /// The recording of one batch.
@@ -234,14 +241,14 @@ impl Recording {
         let commands = std::mem::take(&mut state.commands);
         drop(state);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
+        let mut marks = Marks::new(gpu, commands.iter().filter(|c| c.is_dispatch()).count());
         let mut reads = Vec::new();
         let mut rest = commands.as_slice();
         while let Some(command) = rest.first() {
             match command {
                 Command::Dispatch { .. } => {
-                    let run = |command: &Command| matches!(command, Command::Dispatch { .. });
-                    let count = rest.iter().take_while(|command| run(command)).count();
-                    run_pass(&mut encoder, &rest[..count]);
+                    let count = rest.iter().take_while(|c| c.is_dispatch()).count();
+                    run_pass(&mut encoder, &rest[..count], &mut marks);
                     rest = &rest[count..];
                     continue;
                 }
@@ -260,8 +267,13 @@ impl Recording {
             }
             rest = &rest[1..];
         }
+        let marks = marks.map(|marks| marks.read(gpu, &mut encoder));
         let submission = gpu.queue.submit([encoder.finish()]);
         gpu.failures.check()?;
+        if let Some((kernels, readback)) = marks {
+            let bytes = readback.map(gpu, submission.clone());
+            gpu.timings.keep(kernels, bytes);
+        }
         Ok(reads
             .into_iter()
             .map(|read| read.map(gpu, submission.clone()))
@@ -269,8 +281,15 @@ impl Recording {
     }
 }
 
-fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command]) {
+fn run_pass(
+    encoder: &mut wgpu::CommandEncoder,
+    commands: &[Command],
+    marks: &mut Option<Marks>,
+) {
     let mut pass = encoder.begin_compute_pass(&Default::default());
+    if let Some(marks) = marks {
+        marks.begin(&mut pass);
+    }
     let mut current = None;
     for command in commands {
         if let Command::Dispatch {
@@ -285,6 +304,9 @@ fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command]) {
             }
             pass.set_bind_group(0, &bindings.group, &[]);
             pass.dispatch_workgroups(*x, *y, *z);
+            if let Some(marks) = marks {
+                marks.after(&mut pass, format!("{} {x}×{y}×{z}", pipeline.name));
+            }
         }
     }
 }

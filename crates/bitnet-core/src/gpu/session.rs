@@ -113,7 +113,7 @@ impl Session {
     }
 
     /// Bytes of one position's keys, or values, of a layer.
-    fn position_bytes(&self) -> usize {
+    pub(super) fn position_bytes(&self) -> usize {
         let vector = if self.place.half { 8 } else { 16 };
         self.heads.kv * self.place.dim4() as usize * vector
     }

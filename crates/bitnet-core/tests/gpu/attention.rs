@@ -135,3 +135,37 @@ fn a_cache_that_is_full_or_too_large_says_so() {
         .expect_err("a small binding");
     assert!(error.to_string().contains("binds at most"), "{error}");
 }
+
+/// The weights of the last of some tokens.
+fn weights<B: Backend>(backend: &B, heads: Heads, x: &[f32]) -> Vec<f32> {
+    let widths = [heads.query, heads.kv, heads.kv].map(|count| count * heads.dim);
+    let cols: usize = widths.iter().sum();
+    let tokens = x.len() / cols;
+    let mut cache = backend.cache(1, heads, tokens).expect("a cache");
+    let rope = Rope {
+        pairs: RopePairs::HalfSplit,
+        dims: heads.dim,
+        base: 10_000.0,
+        divisors: Vec::new(),
+    };
+    let rows = batch(backend, x, cols, &cache);
+    let rotations = backend.rotations(&rope, 0, tokens).expect("rotations");
+    let mut parts = columns(backend, &rows, cols, &widths).into_iter();
+    let mut next = || parts.next().expect("three");
+    let (mut q, k, v) = (next(), next(), next());
+    backend
+        .rope_append(&mut q, k, v, None, &rotations, &mut cache, 0)
+        .expect("appended");
+    backend.attention_weights(&q, &cache, 0).expect("weights")
+}
+
+#[test]
+fn weights_of_attention_are_close() {
+    let heads = Heads { query: 4, kv: 2, dim: 22 };
+    let x = Numbers(23).floats(19 * 8 * 22);
+    let expected = weights(&cpu(), heads, &x);
+    for (name, gpu) in gpus() {
+        let tolerance = if name == "plain" { 3e-3 } else { 2e-5 };
+        assert_close(&weights(gpu, heads, &x), &expected, tolerance, name);
+    }
+}

@@ -77,8 +77,9 @@ fn kernels() -> Vec<Kernel> {
     }
     for group in [0, 64, 256] {
         let row = TernaryRow { words: 16, group };
-        for epilogue in &epilogues()[..2] {
+        for (epilogue, blocks) in epilogues().iter().zip([1, 2]) {
             list.push(Kernel::Gemm {
+                blocks,
                 row,
                 rows: 9,
                 out: 3,
