@@ -64,5 +64,5 @@ fn rounded4(x: vec4<f32>, chunk: u32, rounding: Rounding) -> vec4<i32> {
 
 fn packed(q: vec4<i32>) -> u32 {
     let bytes = bitcast<vec4<u32>>(q) & vec4<u32>(0xffu);
-    return bytes.x | bytes.y << 8u | bytes.z << 16u | bytes.w << 24u;
+    return bytes.x | (bytes.y << 8u) | (bytes.z << 16u) | (bytes.w << 24u);
 }

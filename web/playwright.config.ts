@@ -10,9 +10,6 @@ const launchOptions = (more: string[] = []) => ({
   args: [...ARGUMENTS, ...more],
 });
 
-/** Where tests/server.mjs listens. */
-const PORT = 4199;
-
 export default defineConfig({
   testDir: "tests",
   testMatch: "*.browser.ts",
@@ -22,7 +19,8 @@ export default defineConfig({
   timeout: 120_000,
   reporter: [["list"]],
   use: {
-    baseURL: `http://localhost:${PORT}`,
+    // Where tests/server.mjs listens: what it says becomes a variable.
+    baseURL: `http://localhost:${process.env["BITNET_TEST_PORT"] ?? 0}`,
     browserName: "chromium",
   },
   projects: [
@@ -30,8 +28,7 @@ export default defineConfig({
     { name: "graphics", testMatch: "webgpu.browser.ts", use: { launchOptions: launchOptions(SOFTWARE_GPU) } },
   ],
   webServer: {
-    command: `node tests/server.mjs ${PORT}`,
-    port: PORT,
-    reuseExistingServer: false,
+    command: "node tests/server.mjs",
+    wait: { stdout: /listening on port (?<bitnet_test_port>\d+)/ },
   },
 });

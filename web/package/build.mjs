@@ -41,6 +41,7 @@ const files = variants.map((name) => [
   `bitnet-${name}.wasm`,
 ]);
 files.push([path.join(here, "../../crates/bitnet-demo/data/demo.gguf"), "demo.gguf"]);
+files.push(...["LICENSE-MIT", "LICENSE-APACHE"].map((name) => [path.join(here, "../..", name), name]));
 for (const [from, name] of files) {
   await copyFile(from, path.join(dist, name));
   const { size } = await stat(from);

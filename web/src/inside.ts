@@ -61,7 +61,7 @@ export class Inside {
         const row = made("li", id === chosen ? "chosen" : "");
         const bar = made("span", "bar");
         bar.style.setProperty("--share", `${(100 * probability).toFixed(1)}%`);
-        row.append(made("code", "", JSON.stringify(text).slice(1, -1)), bar, made("span", "number", `${(100 * probability).toFixed(1)} %`));
+        row.append(made("code", "", spelled(text)), bar, made("span", "number", `${(100 * probability).toFixed(1)} %`));
         return row;
       }),
     );
@@ -162,6 +162,12 @@ function paint(canvas: HTMLCanvasElement, codes: Int8Array, rows: number, cols: 
   const image = context.createImageData(cols, rows);
   codes.forEach((code, index) => image.data.set(colours[code + 1] ?? [0, 0, 0, 0], 4 * index));
   context.putImageData(image, 0, 0);
+}
+
+/** A token as people can see it: line ends as they are escaped, and spaces where there is nothing else. */
+function spelled(text: string): string {
+  const escaped = JSON.stringify(text).slice(1, -1);
+  return text.trim() === "" ? escaped.replaceAll(" ", "␣") : escaped;
 }
 
 /** The parts of a colour written as #rrggbb. */

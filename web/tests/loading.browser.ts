@@ -1,45 +1,15 @@
 // Where models come from, and what goes wrong on the way: in a page of its own, with the package as it is published.
 
 import { readFile } from "node:fs/promises";
-import { expect, type Page, test } from "@playwright/test";
+import { expect, test } from "@playwright/test";
 import type * as BitNetWeb from "../package/src/index.js";
+import { failure, open, run } from "./page.js";
 
 type Package = typeof BitNetWeb;
 
 const START = /^, there was a kind boy\./;
 
-test.beforeEach(async ({ page }) => {
-  await page.goto("/blank.html");
-  await page.evaluate(async () => {
-    Object.assign(globalThis, { bitnet: await import("/package/index.js" as string) });
-  });
-});
-
-/** Runs `work` with the package; errors come back as what programs see of them. */
-async function run<T, A>(page: Page, work: (bitnet: Package, argument: A) => Promise<T>, argument: A): Promise<T> {
-  const outcome = await page.evaluate(`(async () => {
-    try {
-      return { value: await (${work.toString()})(globalThis.bitnet, ${JSON.stringify(argument)}) };
-    } catch (error) {
-      return { error: { name: error.name, code: error.code, message: error.message, tensor: error.tensor } };
-    }
-  })()`);
-  const { value, error } = outcome as { value: T; error?: object };
-  if (error !== undefined) {
-    throw Object.assign(new Error(JSON.stringify(error)), { seen: error });
-  }
-  return value;
-}
-
-/** What programs see of the error of `work`. */
-async function failure<A>(page: Page, work: (bitnet: Package, argument: A) => Promise<unknown>, argument: A) {
-  try {
-    await run(page, work, argument);
-  } catch (error) {
-    return (error as { seen?: { name: string; code: string; message: string; tensor?: string } }).seen;
-  }
-  return undefined;
-}
+test.beforeEach(({ page }) => open(page));
 
 /** Loads from a URL and writes a little. */
 async function byUrl({ BitNet }: Package, { url, cache = false, sha256 }: { url: string; cache?: boolean; sha256?: string }) {

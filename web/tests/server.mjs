@@ -1,10 +1,13 @@
 // Serves the site, the package and files, with the faults that tests ask for.
 //
-// node server.mjs PORT [FOLDER]
+// node server.mjs [FOLDER]     listens on a free port and says which
 //
 // /                   the built site                        /package/…   the package as npm publishes it
 // /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers
 // /bench/NAME         a file of FOLDER                      /modules/…   an npm package that we are compared with
+// /consumers/…        pages that bundlers made of tests/consumers
+// /sent               bytes of all bodies since the last time it was asked for
+// …?without=files     a script for browsers whose private file system is missing
 // /file/NAME          a file of the package: ranges, ETag, and these parameters:
 //   break=N           the connection breaks after N bytes, once for each key
 //   key=K             tells tests apart
@@ -19,7 +22,7 @@ import path from "node:path";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules") };
+const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules"), consumers: path.join(here, "../node_modules/.cache/bitnet-consumers") };
 const TYPES = {
   ".css": "text/css",
   ".gguf": "application/octet-stream",
@@ -40,10 +43,29 @@ const broken = new Set();
 /** What was asked for, so that tests can look: lines of `path range`. */
 const log = [];
 
+/** Bytes of bodies, since they were asked for. */
+let sent = 0;
+/** What a browser without a private file system would say. */
+const WITHOUT_FILES = Buffer.from("delete StorageManager.prototype.getDirectory;\n");
+
 async function answer(request, response) {
   const url = new URL(request.url, "http://localhost");
-  const isolated = url.pathname === "/plain.html" || url.pathname.startsWith("/static/") ? {} : ISOLATED;
+  const write = response.write.bind(response);
+  const end = response.end.bind(response);
+  response.write = (body, ...rest) => ((sent += body.length), write(body, ...rest));
+  response.end = (body, ...rest) => ((sent += body?.length ?? 0), end(body, ...rest));
+  let isolated = url.pathname === "/plain.html" || url.pathname.startsWith("/static/") ? {} : ISOLATED;
+  if (url.pathname.startsWith("/package/")) {
+    // As a CDN does.
+    isolated = { ...isolated, "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
+  }
   const send = (status, type, body) => response.writeHead(status, { "content-type": type, ...isolated }).end(body);
+  if (url.pathname === "/sent") {
+    const count = sent;
+    send(200, "application/json", String(count));
+    sent = 0;
+    return undefined;
+  }
   if (url.pathname === "/log") {
     return send(200, "application/json", JSON.stringify(log));
   }
@@ -54,7 +76,7 @@ async function answer(request, response) {
     return sendFile(url, request, response, isolated);
   }
   if (url.pathname.startsWith("/bench/")) {
-    const file = path.join(process.argv[3] ?? ROOTS.package, path.basename(url.pathname));
+    const file = path.join(process.argv[2] ?? ROOTS.package, path.basename(url.pathname));
     const { size } = await stat(file);
     response.writeHead(200, { "content-type": TYPES[".gguf"], "content-length": size, ...isolated });
     return createReadStream(file).pipe(response);
@@ -68,7 +90,10 @@ async function answer(request, response) {
     return send(404, "text/plain", "not found");
   }
   try {
-    const body = await readFile(file);
+    let body = await readFile(file);
+    if (url.searchParams.get("without") === "files") {
+      body = Buffer.concat([WITHOUT_FILES, body]);
+    }
     return send(200, TYPES[path.extname(file)] ?? "application/octet-stream", body);
   } catch {
     return send(404, "text/plain", "not found");
@@ -125,9 +150,10 @@ async function sendFile(url, request, response, isolated) {
   response.end();
 }
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   answer(request, response).catch((error) => {
     console.error(error);
     response.destroy();
   });
-}).listen(Number(process.argv[2]));
+});
+server.listen(0, "localhost", () => console.log(`listening on port ${server.address().port}`));

@@ -124,7 +124,7 @@ test("the site runs the demo model on WebGPU", async ({ page }) => {
   await page.goto("/");
   await expect(page.locator(".facts-line").first()).toBeVisible({ timeout: 60_000 });
   await page.getByRole("tab", { name: "Settings" }).click();
-  await page.getByLabel("Device").selectOption("webgpu-software");
+  await page.locator("#placement select").selectOption("webgpu-software");
   await page.getByRole("button", { name: "Load again" }).click();
   await expect(page.locator("#device-chip")).toContainText(/webgpu/i, { timeout: 60_000 });
   await page.getByLabel("Message", { exact: true }).fill("What is 47 + 38?");

@@ -160,6 +160,36 @@ pub trait Backend: Send + Sync + 'static {
     fn truncate(&self, cache: &mut Self::Cache, len: usize);
     /// Bytes the cache holds now.
     fn cache_bytes(&self, cache: &Self::Cache) -> usize;
+    /// The keys and the values that `layer` holds, for a file that outlives the session: f32 rows in the order of their
+    /// positions, `[position][kv head][dim]` each.
+    ///
+    /// # Errors
+    /// If there is no such layer, memory is short, or the backend cannot tell.
+    fn read_layer(&self, cache: &Self::Cache, layer: usize) -> Result<[Vec<f32>; 2]> {
+        let _ = (cache, layer);
+        Err(Error::Unavailable {
+            what: "what a session has read".into(),
+            why: format!("{} does not hand it out", self.describe()),
+        })
+    }
+    /// Appends to `layer` what [`read_layer`](Self::read_layer) of an equal model gave. What follows has the same bits as it
+    /// would have had there.
+    ///
+    /// # Errors
+    /// If widths differ, the cache is full, memory is short, or the backend cannot do it.
+    fn restore_layer(
+        &self,
+        cache: &mut Self::Cache,
+        layer: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<()> {
+        let _ = (cache, layer, keys, values);
+        Err(Error::Unavailable {
+            what: "going on where a session ended".into(),
+            why: format!("{} does not take over keys and values", self.describe()),
+        })
+    }
     /// The rotations of `count` positions from `first`.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Result, thrown};
 use crate::landing::Landing;
 use crate::options::{self, Generate, Open};
 use crate::report::{Info, Outcome, json};
-use bitnet::file::ModelFile;
+use bitnet::file::{Gguf, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{ChatMessage, GenerateOptions, Generation, Model, ModelOptions, Session, Want};
 use bitnet_core::Backend;
@@ -60,7 +60,7 @@ impl Phase {
 #[wasm_bindgen]
 pub struct Engine {
     pub(crate) model: Model,
-    pub(crate) file: ModelFile,
+    pub(crate) file: Gguf,
     threads: usize,
     /// The kernels in use.
     kernels: &'static str,
@@ -75,8 +75,7 @@ impl Engine {
     /// If the file is incomplete, breaks its format, or is no model that this runtime runs; if memory is short.
     pub fn open(landing: Landing, options: &str) -> Result<Engine> {
         let options = options::parse::<Open>("options", options)?.resolve()?;
-        let backend =
-            CpuBackend::new(options.threads, options.isa).map_err(|error| thrown(error.into()))?;
+        let backend = CpuBackend::fastest(options.threads).map_err(|error| thrown(error.into()))?;
         #[cfg(target_feature = "atomics")]
         let backend = match crate::threads::take_helpers() {
             Some(helpers) => backend.with_helpers(helpers),
@@ -244,8 +243,8 @@ impl Engine {
         options: &ModelOptions,
     ) -> std::result::Result<Self, Failure> {
         let (name, bytes) = landing.finish()?;
-        let file = ModelFile::parse(name, bytes)?;
-        let model = Model::from_file_on(&file, backend, options, |_, _| ())?;
+        let file = ModelFile::parse_gguf(name, bytes)?;
+        let model = Model::from_gguf_on(&file, backend, options, |_, _| ())?;
         let session = model.session()?;
         Ok(Self {
             model,

@@ -5,7 +5,7 @@ use crate::failure::{Failure, Result, thrown};
 use crate::report::json;
 use bitnet::I2sLayout;
 use bitnet::Want;
-use bitnet::file::{GgufTensor, ModelFile};
+use bitnet::file::GgufTensor;
 use bitnet::tokenizer::TokenKind;
 use bitnet_core::pending::now;
 use serde::Serialize;
@@ -62,7 +62,8 @@ impl Engine {
     /// The tensors of the file, as a JSON array of `{name, kind, rows, cols, bytes, ternary}`.
     pub fn tensors(&self) -> String {
         let all: Vec<Described<'_>> = self
-            .tensors_in_file()
+            .file
+            .tensors()
             .iter()
             .map(|tensor| Described {
                 name: &tensor.name,
@@ -217,15 +218,8 @@ impl Engine {
         }
     }
 
-    fn tensors_in_file(&self) -> &[GgufTensor] {
-        match &self.file {
-            ModelFile::Gguf(file) => file.tensors(),
-            ModelFile::SafeTensors(_) => &[],
-        }
-    }
-
     fn ternary_tensor(&self, name: &str) -> std::result::Result<&GgufTensor, Failure> {
-        let found = self.tensors_in_file().iter().find(|t| t.name == name);
+        let found = self.file.tensors().iter().find(|t| t.name == name);
         found.ok_or_else(|| {
             Failure::argument(format!("{}: there is no tensor {name}", self.model.name()))
         })

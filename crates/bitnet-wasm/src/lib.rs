@@ -22,6 +22,7 @@ mod inspect;
 mod landing;
 mod options;
 mod report;
+mod saved;
 #[cfg(target_feature = "atomics")]
 mod threads;
 

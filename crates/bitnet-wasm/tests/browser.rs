@@ -4,7 +4,8 @@
 
 use bitnet_wasm::{Engine, Hasher, Landing};
 use js_sys::{Reflect, Uint8Array};
-use wasm_bindgen::JsValue;
+use wasm_bindgen::closure::Closure;
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_test::{wasm_bindgen_test, wasm_bindgen_test_configure};
 
 wasm_bindgen_test_configure!(run_in_dedicated_worker);
@@ -110,4 +111,46 @@ fn hashes_come_in_pieces() {
     let mut hasher = Hasher::new();
     hasher.update(b"abc");
     assert!(hasher.finish().starts_with("ba7816bf"));
+}
+
+#[wasm_bindgen_test]
+fn a_saved_session_goes_on_with_the_same_bits() {
+    let mut engine = demo();
+    let prompt = engine.tokenize("Once upon a time", false, true).unwrap();
+    written(&mut engine, prompt, GREEDY, 256);
+    let file = js_sys::Array::new();
+    let push = Closure::<dyn Fn(Uint8Array)>::new({
+        let file = file.clone();
+        move |piece: Uint8Array| {
+            file.push(&piece);
+        }
+    });
+    engine.save_session(push.as_ref().unchecked_ref()).unwrap();
+    let shift = Closure::<dyn Fn(u32) -> Uint8Array>::new({
+        let file = file.clone();
+        move |most: u32| {
+            let piece = file.shift();
+            if piece.is_undefined() {
+                return Uint8Array::new_with_length(0);
+            }
+            let piece = Uint8Array::from(piece);
+            file.unshift(&piece.slice(most.min(piece.length()), piece.length()));
+            if most >= piece.length() {
+                file.shift();
+            }
+            piece.slice(0, most.min(piece.length()))
+        }
+    });
+    let read: &js_sys::Function = shift.as_ref().unchecked_ref();
+    let mut other = demo();
+    let restored = other.restore_session(read).unwrap();
+    assert_eq!(other.tokens(), engine.tokens());
+    assert_eq!(restored, engine.tokens().len());
+    assert_eq!(other.cache_bytes(), engine.cache_bytes());
+    // All logits, as probabilities.
+    let all = engine.likeliest(4096, 0).unwrap();
+    assert_eq!(other.likeliest(4096, 0).unwrap(), all);
+    // Nothing is left to read: the session stays what it was.
+    assert_eq!(code(&other.restore_session(read).unwrap_err()), "bad-file");
+    assert_eq!(other.tokens(), engine.tokens());
 }

@@ -22,7 +22,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, Value, context};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{ModelFile, SafeTensorsModel};
+use crate::file::{Gguf, ModelFile, SafeTensorsModel};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
@@ -126,13 +126,22 @@ impl ChatTemplate {
     /// # Errors
     /// As [`ChatTemplate::new`] and [`ChatTemplate::source_in`].
     pub fn from_file(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let architecture = match file {
-            ModelFile::Gguf(file) => file.string("general.architecture")?,
-            ModelFile::SafeTensors(_) => None,
-        };
-        let source = Self::source_in(file)?;
+        match file {
+            ModelFile::Gguf(file) => Self::from_gguf(file, tokenizer),
+            ModelFile::SafeTensors(file) => {
+                Self::for_model(Self::source_beside(file)?.as_deref(), "", tokenizer)
+            }
+        }
+    }
+
+    /// As [`ChatTemplate::from_file`], from a GGUF file.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::from_file`].
+    pub(crate) fn from_gguf(file: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>> {
+        let architecture = file.string("general.architecture")?;
         Self::for_model(
-            source.as_deref(),
+            file.string("tokenizer.chat_template")?,
             architecture.unwrap_or_default(),
             tokenizer,
         )

@@ -282,6 +282,29 @@ impl Session {
         self.state.truncate(self.tokens.len() + count);
     }
 
+    /// Tokens that have run.
+    pub(crate) fn positions(&self) -> usize {
+        self.state.len().min(self.tokens.len())
+    }
+
+    /// Keys and values of `layer`, as [`State::read_layer`] gives them.
+    pub(crate) fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
+        self.state.read_layer(layer)
+    }
+
+    /// Makes `tokens` the session's, the first `positions` of which have run elsewhere: see [`State::restore`].
+    pub(crate) fn take_over(
+        &mut self,
+        tokens: Vec<u32>,
+        positions: usize,
+        next: &mut dyn FnMut() -> Result<[Vec<f32>; 2]>,
+    ) -> Result<()> {
+        self.state.restore(positions, next)?;
+        self.tokens = tokens;
+        self.ahead = false;
+        Ok(())
+    }
+
     /// Whether another token would fit.
     pub(crate) fn is_full(&self) -> bool {
         self.tokens.len() >= self.model.context()

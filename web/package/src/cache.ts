@@ -1,6 +1,9 @@
 // The downloads that are kept, as the page sees them.
 
-import { folder, keyOf, type Note } from "./worker/store.js";
+import { BitNetError } from "./errors.js";
+import { cachedNotes, openCache, removeCached } from "./worker/store-cache.js";
+import { folder, notes, removeFile } from "./worker/store-files.js";
+import { DOWNLOADS, keyOf, type Note, said } from "./worker/store.js";
 
 /** A download that is kept. */
 export interface CachedModel {
@@ -13,43 +16,71 @@ export interface CachedModel {
   used: Date;
 }
 
-/** Lists, removes and protects the downloads that this origin keeps. */
+/** What is found in each kind of storage that this browser has. */
+export async function fromEach<T>(
+  name: string,
+  inFiles: (home: FileSystemDirectoryHandle) => Promise<T>,
+  inCache: (cache: Cache) => Promise<T>,
+): Promise<T[]> {
+  const [files, cache] = await Promise.allSettled([folder(name), openCache(name)]);
+  const found: T[] = [];
+  if (files.status === "fulfilled") {
+    found.push(await inFiles(files.value));
+  }
+  if (cache.status === "fulfilled") {
+    found.push(await inCache(cache.value));
+  }
+  if (files.status === "rejected" && cache.status === "rejected") {
+    throw new BitNetError("unavailable", `nothing can be kept here: ${said(files.reason)}; ${said(cache.reason)}`);
+  }
+  return found;
+}
+
+function described(note: Note, bytes: number): CachedModel {
+  return { url: note.url, bytes, complete: note.complete && bytes === note.size, used: new Date(note.used) };
+}
+
+async function downloadsIn(home: FileSystemDirectoryHandle): Promise<CachedModel[]> {
+  const found: CachedModel[] = [];
+  for await (const [name, note] of notes<Note>(home)) {
+    try {
+      const { size } = await (await home.getFileHandle(name.replace(/json$/, "bin"))).getFile();
+      found.push(described(note, size));
+    } catch {
+      // Removed meanwhile.
+    }
+  }
+  return found;
+}
+
+async function downloadsCached(cache: Cache): Promise<CachedModel[]> {
+  const found: CachedModel[] = [];
+  for await (const note of cachedNotes<Note>(cache)) {
+    found.push(described(note, note.stored ?? 0));
+  }
+  return found;
+}
+
+/** Lists, removes and protects the downloads that this origin keeps, wherever this browser keeps them. */
 export const modelCache = {
   /** Every download, the last used first. */
   async list(): Promise<CachedModel[]> {
-    const home = await folder();
-    const found: CachedModel[] = [];
-    for await (const [name, handle] of home as unknown as AsyncIterable<[string, FileSystemHandle]>) {
-      if (!name.endsWith(".json") || handle.kind !== "file") {
-        continue;
-      }
-      try {
-        const note = JSON.parse(await (await (handle as FileSystemFileHandle).getFile()).text()) as Note;
-        const bytes = await home.getFileHandle(name.replace(/json$/, "bin"));
-        const { size } = await bytes.getFile();
-        found.push({ url: note.url, bytes: size, complete: note.complete && size === note.size, used: new Date(note.used) });
-      } catch {
-        // Being written by another page, or cut off: nothing that could be listed.
-      }
-    }
+    const found = (await fromEach(DOWNLOADS, downloadsIn, downloadsCached)).flat();
     return found.sort((a, b) => b.used.getTime() - a.used.getTime());
   },
 
   /** Removes the download of `url`; `false` if there was none. */
   async remove(url: string): Promise<boolean> {
-    const [home, key] = [await folder(), await keyOf(url)];
-    let removed = false;
-    for (const name of [`${key}.bin`, `${key}.json`]) {
-      try {
-        await home.removeEntry(name);
-        removed = true;
-      } catch (error) {
-        if (!(error instanceof DOMException && error.name === "NotFoundError")) {
-          throw error;
-        }
-      }
-    }
-    return removed;
+    const key = await keyOf(url);
+    const removed = await fromEach(
+      DOWNLOADS,
+      async (home) => {
+        const bytes = await removeFile(home, `${key}.bin`);
+        return (await removeFile(home, `${key}.json`)) || bytes;
+      },
+      (cache) => removeCached(cache, key),
+    );
+    return removed.includes(true);
   },
 
   /** Asks the browser not to clear this origin's storage when space is short; whether it agreed. */

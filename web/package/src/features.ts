@@ -5,7 +5,7 @@ export type Variant = "simd128" | "relaxed" | "threads" | "webgpu";
 
 /** Something that was not available, and what was done instead. */
 export interface Fallback {
-  /** What would have been used: `webgpu`, `threads`, `relaxed-simd`, `cache`. */
+  /** What would have been used: `webgpu`, `threads`, `relaxed-simd`, `private file system`, `cache`. */
   wanted: string;
   /** What is used in its place. */
   used: string;
@@ -65,7 +65,8 @@ export function whyNoThreads(): string | undefined {
 
 /** Why WebGPU cannot be used; `undefined` if it can. Software on the processor will do only if `software`. */
 export async function whyNoGpu(software: boolean): Promise<string | undefined> {
-  const gpu = (globalThis.navigator as Navigator & { gpu?: Gpu } | undefined)?.gpu;
+  // There in every browser, as far as TypeScript knows.
+  const gpu = globalThis.navigator?.gpu as GPU | undefined;
   if (gpu === undefined) {
     return globalThis.isSecureContext === false ? "WebGPU needs a secure page (https)" : "this browser has no WebGPU";
   }
@@ -74,21 +75,13 @@ export async function whyNoGpu(software: boolean): Promise<string | undefined> {
     if (adapter === null) {
       return "this browser has WebGPU, but no graphics card that it would use for it";
     }
-    if (!software && (adapter.info?.isFallbackAdapter ?? adapter.isFallbackAdapter ?? false)) {
+    if (!software && adapter.info.isFallbackAdapter) {
       return "there is no graphics card, only software in its place (softwareGpu: true uses it)";
     }
     return undefined;
   } catch (error) {
     return `this browser's WebGPU does not answer: ${error instanceof Error ? error.message : String(error)}`;
   }
-}
-
-/** As much of WebGPU as is asked here. */
-interface Gpu {
-  requestAdapter(options: { powerPreference: "high-performance" }): Promise<{
-    info?: { isFallbackAdapter?: boolean };
-    isFallbackAdapter?: boolean;
-  } | null>;
 }
 
 /** The build for CPUs to use for `threads` threads, and what had to be done without. Throws nothing; no SIMD at all is `undefined`. */

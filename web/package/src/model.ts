@@ -7,7 +7,9 @@ import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
 import type { CachePolicy, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
+import { DEFAULT_NAME, Session } from "./sessions.js";
 import { type ModelSource, resolveSource, sizeOf } from "./source.js";
+import { findSession } from "./worker/saved.js";
 
 /** How far a load is. */
 export interface LoadProgress {
@@ -46,6 +48,12 @@ export interface LoadOptions {
   workerUrl?: string;
   /** Where the core's module lies, if not beside the Worker. */
   wasmUrl?: string;
+}
+
+/** How to go on with a session that was saved. What is left out is as it was then. */
+export interface RestoreOptions extends LoadOptions {
+  /** Where the model is, if it came from a file or a stream, or has moved. */
+  source?: ModelSource;
 }
 
 /** A tensor of the file. */
@@ -118,6 +126,9 @@ export interface ModelInfo {
 /** Bytes of the model that comes with this package, about. */
 const DEMO_SIZE = 6 << 20;
 
+/** The demo model as saved sessions know it: its address changes from build to build. */
+const DEMO = "demo";
+
 /** The compiled cores of earlier loads, by build and address. */
 const compiled = new Map<string, WebAssembly.Module>();
 
@@ -128,10 +139,14 @@ export class BitNet {
   readonly info: ModelInfo;
   /** Conversations in the shape of OpenAI's API. */
   readonly chat: { completions: ChatCompletions };
+  /** What the model has read and written so far, to be saved and restored. */
+  readonly session: Session;
 
-  private constructor(link: Link, info: ModelInfo) {
+  private constructor(link: Link, info: ModelInfo, source: string | undefined, options: LoadOptions) {
     this.#link = link;
     this.info = info;
+    const { contextLength, sha256, i2sLayout, activations } = options;
+    this.session = new Session(link, { model: info.name, source, options: { contextLength, sha256, i2sLayout, activations } });
     this.chat = {
       completions: new ChatCompletions(info.name, (messages, options) => this.answer(messages, options)),
     };
@@ -146,19 +161,14 @@ export class BitNet {
     return BitNet.#load(source, options);
   }
 
-  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
-  static async demo(options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO_SIZE);
-  }
-
-  /** Loads a model of `size` bytes, where that is known, at the best place for it. */
-  static async #load(source: ModelSource, options: LoadOptions, size?: number): Promise<BitNet> {
+  /** Loads from `source`, which saved sessions know as `known`, or else by its address, at the best place for it. */
+  static async #load(source: ModelSource, options: LoadOptions, known?: string): Promise<BitNet> {
     if (options.signal?.aborted) {
       throw aborted(options.signal);
     }
     const { wire, pieces } = resolveSource(source);
-    const { best, otherwise, fallbacks } = await placements(options, size ?? sizeOf(wire));
-    const open = (place: Place) => BitNet.#open(place, { wire, pieces, fallbacks }, options);
+    const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
+    const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);
     try {
       try {
         return await open(best);
@@ -178,7 +188,7 @@ export class BitNet {
 
   /** Loads a model in a Worker, at `place`. */
   static async #open({ variant, threads }: Place, incoming: Incoming, options: LoadOptions): Promise<BitNet> {
-    const { wire, pieces, fallbacks } = incoming;
+    const { wire, pieces, known, fallbacks } = incoming;
     const { signal, onProgress } = options;
     const link = new Link(options.workerUrl);
     try {
@@ -210,11 +220,45 @@ export class BitNet {
         },
       );
       compiled.set(`${variant} ${options.wasmUrl}`, result.module);
-      return new BitNet(link, infoOf(result, variant, fallbacks));
+      const address = wire.kind === "url" ? wire.url : undefined;
+      return new BitNet(link, infoOf(result, variant, fallbacks), known ?? address, options);
     } catch (error) {
       link.close(new BitNetError("disposed", "the model was not loaded"));
       throw error;
     }
+  }
+
+  /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
+  static async demo(options: LoadOptions = {}): Promise<BitNet> {
+    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO);
+  }
+
+  /**
+   * Loads the model of the session that `model.session.save(name)` kept, and goes on with it: what was read is not read again, and
+   * what follows has the same bits.
+   *
+   * @throws {BitNetError} as {@link BitNet.load}; `argument` if there is no such session, or its model came from a file or a stream
+   * and `source` is left out; `bad-file` if the session is damaged or belongs to another model.
+   */
+  static async restore(name: string = DEFAULT_NAME, { source, ...options }: RestoreOptions = {}): Promise<BitNet> {
+    const note = await findSession(name);
+    if (note === undefined) {
+      throw new BitNetError("argument", `name: expected a saved session, found none called ${JSON.stringify(name)}`);
+    }
+    const from = source ?? note.source;
+    if (from === undefined) {
+      throw new BitNetError("argument", `source: ${note.model} came from a file or a stream, which must be given again`);
+    }
+    // A GPU would not go on with the same bits.
+    const all = { device: "wasm", ...note.options, ...options } as LoadOptions;
+    const model = source === undefined && from === DEMO ? await BitNet.demo(all) : await BitNet.load(from, all);
+    try {
+      await model.session.restore(name);
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+    return model;
   }
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
@@ -317,7 +361,8 @@ export class BitNet {
 /** A file on its way, and what was not available for the model in it. */
 interface Incoming {
   wire: WireSource;
-  pieces?: AsyncIterator<Uint8Array> | undefined;
+  pieces: AsyncIterator<Uint8Array> | undefined;
+  known: string | undefined;
   fallbacks: Fallback[];
 }
 

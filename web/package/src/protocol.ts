@@ -40,6 +40,29 @@ export interface GenerateRequest {
   options: string;
 }
 
+/** Options that a model must be opened with again so that a session of it fits. */
+export interface SessionOptions {
+  contextLength?: number | undefined;
+  sha256?: string | undefined;
+  i2sLayout?: "a" | "b" | undefined;
+  activations?: "int8" | "f32" | undefined;
+}
+
+/** What is known of a session that is kept. */
+export interface SessionNote {
+  name: string;
+  /** The file it lies in; absent in the Cache API. */
+  file?: string;
+  bytes: number;
+  tokens: number;
+  model: string;
+  /** Where the model came from: an address, `demo`, or nothing for files and streams. */
+  source: string | undefined;
+  options: SessionOptions;
+  /** In milliseconds since 1970. */
+  saved: number;
+}
+
 /** Functions of the Worker: arguments and result. */
 export interface Calls {
   load: { request: LoadRequest; result: LoadResult };
@@ -48,6 +71,8 @@ export interface Calls {
   detokenize: { request: { tokens: Uint32Array }; result: string };
   tokens: { request: null; result: Uint32Array };
   memory: { request: null; result: { wasm: number; cache: number } };
+  saveSession: { request: Pick<SessionNote, "name" | "model" | "source" | "options">; result: SessionNote };
+  restoreSession: { request: { name: string }; result: number };
   digest: { request: { tokens: Uint32Array; batch: number }; result: string };
   tensors: { request: null; result: string };
   codes: { request: { tensor: string; row: number; rows: number; col: number; cols: number }; result: Int8Array };

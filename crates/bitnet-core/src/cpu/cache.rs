@@ -155,6 +155,22 @@ impl CpuCache {
         Ok(())
     }
 
+    /// Keys and values of `layer` in the order of their positions, `[position][head][dim]` each: what
+    /// [`append`](Self::append) took.
+    pub(super) fn rows(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
+        let stride = self.stride();
+        let layer = self.layer(layer)?;
+        let floats = layer.positions * stride;
+        let [mut keys, mut values] = [floats_for(floats)?, floats_for(floats)?];
+        values.extend_from_slice(&layer.values[..floats]);
+        for position in 0..layer.positions {
+            let (block, place) = (position / POSITIONS, position % POSITIONS);
+            let block = &layer.keys[block * stride * POSITIONS..][..stride * POSITIONS];
+            keys.extend(block[place..].iter().step_by(POSITIONS));
+        }
+        Ok([keys, values])
+    }
+
     /// Keys and values of `layer`, for its first head.
     pub(super) fn layer(&self, layer: usize) -> Result<KeysValues<'_>> {
         let layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
@@ -173,10 +189,53 @@ impl CpuCache {
     }
 }
 
+/// Room for `count` floats outside of the pool.
+fn floats_for(count: usize) -> Result<Vec<f32>> {
+    let mut floats = Vec::new();
+    floats
+        .try_reserve_exact(count)
+        .map_err(|_| Error::OutOfMemory {
+            what: "a copy of keys or values".into(),
+            bytes: count.saturating_mul(size_of::<f32>()),
+            in_use: 0,
+            limit: None,
+        })?;
+    Ok(floats)
+}
+
 fn no_layer(layer: usize) -> Error {
     Error::Shape {
         what: "KV cache".into(),
         expected: "a layer of the model".into(),
         found: format!("layer {layer}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_out_as_they_went_in() {
+        let heads = Heads {
+            query: 4,
+            kv: 2,
+            dim: 3,
+        };
+        let mut cache = CpuCache::new(&HybridMemoryPool::default(), 2, heads, 1000).unwrap();
+        let stride = heads.kv * heads.dim;
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        for positions in [1, 15, 16, 17, 300, 2] {
+            let first = keys.len();
+            keys.extend((0..positions * stride).map(|i| (first + i) as f32));
+            values.extend((0..positions * stride).map(|i| -((first + i) as f32)));
+            cache.append(1, &keys[first..], &values[first..]).unwrap();
+        }
+        assert_eq!(cache.rows(1).unwrap(), [keys.clone(), values.clone()]);
+        assert_eq!(cache.rows(0).unwrap(), [Vec::<f32>::new(), Vec::new()]);
+        cache.truncate(37);
+        let [shorter, _] = cache.rows(1).unwrap();
+        assert_eq!(shorter, keys[..37 * stride]);
+        assert!(cache.rows(2).is_err());
     }
 }

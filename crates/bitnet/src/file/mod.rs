@@ -97,9 +97,18 @@ impl ModelFile {
     /// As [`Gguf::parse`]; [`Error::Unsupported`] for safetensors, whose description is in another file:
     /// [`SafeTensorsModel::parse`] takes both.
     pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
+        Self::parse_gguf(name, bytes).map(Self::Gguf)
+    }
+
+    /// As [`parse`](Self::parse), where nothing else is expected: a program that opens models only by
+    /// [`Model::from_gguf_on`](crate::Model::from_gguf_on) contains no code for other files.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_gguf(name: impl Into<String>, bytes: Bytes) -> Result<Gguf> {
         let name = name.into();
         match Container::of(&name, &bytes)? {
-            Container::Gguf => Gguf::parse(name, bytes).map(Self::Gguf),
+            Container::Gguf => Gguf::parse(name, bytes),
             Container::SafeTensors => Err(Error::Unsupported {
                 file: name,
                 what: "a safetensors file without its config.json".to_owned(),

@@ -13,18 +13,19 @@ pub use transformer::Want;
 pub(crate) use transformer::{Answer, Ask, State};
 
 use crate::chat::ChatTemplate;
-use crate::file::{Bytes, ModelFile};
+use crate::file::{Bytes, Gguf, ModelFile};
 use crate::session::Session;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Nfc, Tokenizer};
 use crate::{Error, Result};
 use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::zero_copy::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats};
+use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats, Input};
 use bitnet_quant::I2sLayout;
+use sha2::{Digest, Sha256};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use transformer::{Run, Transformer};
 use weights::{Source, Summary};
 
@@ -51,6 +52,9 @@ pub struct ModelOptions {
     /// The time in seconds since 1970 (UTC), for chat templates that put a date into the prompt. Without it they put
     /// in one of their own, and the prompt depends on nothing but the messages.
     pub unix_time: Option<i64>,
+    /// Unicode's normal form C, which some vocabularies are made for, by the host: of use where this library is built without
+    /// tables of its own (without the feature `nfc`). For GGUF files.
+    pub nfc: Option<Nfc>,
 }
 
 /// A model ready to run. Cheap to clone; clones share the weights.
@@ -65,7 +69,11 @@ struct Inner {
     tokenizer: Tokenizer,
     template: Option<ChatTemplate>,
     capacity: usize,
+    fingerprint: OnceLock<Fingerprint>,
 }
+
+/// SHA-256 of what a model computes: see [`Model::fingerprint`].
+pub type Fingerprint = [u8; 32];
 
 impl std::fmt::Debug for Model {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -137,23 +145,39 @@ impl Model {
         options: &ModelOptions,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        let (architecture, mut source): (_, Box<dyn Source>) = match file {
-            ModelFile::Gguf(file) => (
-                Architecture::from_gguf(file)?,
-                Box::new(gguf::GgufSource::new(file, options.i2s_layout)),
-            ),
-            ModelFile::SafeTensors(file) => (
-                Architecture::from_config(file)?,
-                Box::new(huggingface::CheckpointSource::new(file)?),
-            ),
+        let checkpoint = match file {
+            ModelFile::Gguf(file) => return Self::from_gguf_on(file, backend, options, progress),
+            ModelFile::SafeTensors(checkpoint) => checkpoint,
         };
-        let tokenizer = Tokenizer::from_file(file)?;
-        let mut template = ChatTemplate::from_file(file, &tokenizer)?;
-        if let Some(seconds) = options.unix_time {
-            template = template.map(|template| template.with_unix_time(seconds));
-        }
+        let architecture = Architecture::from_config(checkpoint)?;
+        let mut source = huggingface::CheckpointSource::new(checkpoint)?;
+        let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
+        let template = ChatTemplate::from_file(file, &tokenizer)?;
         Self::assemble(
-            source.as_mut(),
+            &mut source,
+            architecture,
+            backend,
+            (tokenizer, template),
+            options,
+            progress,
+        )
+    }
+
+    /// As [`from_file_on`](Self::from_file_on), from a GGUF file.
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn from_gguf_on<B: Backend>(
+        file: &Gguf,
+        backend: B,
+        options: &ModelOptions,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        let architecture = Architecture::from_gguf(file)?;
+        let tokenizer = Tokenizer::from_gguf(file, options.nfc)?;
+        let template = ChatTemplate::from_gguf(file, &tokenizer)?;
+        Self::assemble(
+            &mut gguf::GgufSource::new(file, options.i2s_layout),
             architecture,
             backend,
             (tokenizer, template),
@@ -166,10 +190,13 @@ impl Model {
         source: &mut dyn Source,
         architecture: Architecture,
         backend: B,
-        (tokenizer, template): (Tokenizer, Option<ChatTemplate>),
+        (tokenizer, mut template): (Tokenizer, Option<ChatTemplate>),
         options: &ModelOptions,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        if let Some(seconds) = options.unix_time {
+            template = template.map(|template| template.with_unix_time(seconds));
+        }
         let capacity = options
             .context
             .unwrap_or_else(|| architecture.default_context());
@@ -210,6 +237,7 @@ impl Model {
             tokenizer,
             template,
             capacity,
+            fingerprint: OnceLock::new(),
         })))
     }
 
@@ -240,6 +268,33 @@ impl Model {
     /// How it wants conversations written, if it was made for any.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.0.template.as_ref()
+    }
+
+    /// SHA-256 of the bits of the logits after a few tokens spread over the vocabulary: the same on every CPU, and another one
+    /// for other weights, shapes or [`Activations`]. Computed when it is first asked for, which runs these tokens.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn fingerprint(&self) -> Result<Fingerprint> {
+        /// Tokens that are run.
+        const PROBE: usize = 8;
+        if let Some(known) = self.0.fingerprint.get() {
+            return Ok(*known);
+        }
+        let vocabulary = self.vocabulary();
+        let tokens: Vec<u32> = (0..PROBE)
+            .map(|i| (vocabulary * i / PROBE) as u32)
+            .collect();
+        let mut state = Arc::clone(&self.0.run).start(PROBE)?;
+        let logits = state
+            .forward(Input::Tokens(&tokens), Ask::Logits(Want::Last))?
+            .now()?
+            .into_logits();
+        let mut hash = Sha256::new();
+        for logit in logits {
+            hash.update(logit.to_le_bytes());
+        }
+        Ok(*self.0.fingerprint.get_or_init(|| hash.finalize().into()))
     }
 
     /// Positions a session can hold.

@@ -205,6 +205,15 @@ pub(crate) trait State: Send {
     fn truncate(&mut self, len: usize);
     /// Bytes of keys and values.
     fn bytes(&self) -> usize;
+    /// Keys and values of `layer`, `[position][kv head][dim]` each; positions run ahead may be among them.
+    fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]>;
+    /// Begins with `positions` that were run elsewhere: `next` hands over keys and values, layer after layer. On an error the
+    /// state is empty.
+    fn restore(
+        &mut self,
+        positions: usize,
+        next: &mut dyn FnMut() -> Result<[Vec<f32>; 2]>,
+    ) -> Result<()>;
 }
 
 struct BackendState<B: Backend> {
@@ -289,5 +298,29 @@ impl<B: Backend> State for BackendState<B> {
 
     fn bytes(&self) -> usize {
         self.transformer.backend.cache_bytes(&self.cache)
+    }
+
+    fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
+        Ok(self.transformer.backend.read_layer(&self.cache, layer)?)
+    }
+
+    fn restore(
+        &mut self,
+        positions: usize,
+        next: &mut dyn FnMut() -> Result<[Vec<f32>; 2]>,
+    ) -> Result<()> {
+        self.truncate(0);
+        for layer in 0..self.transformer.layers.len() {
+            let backend = &self.transformer.backend;
+            let outcome = next().and_then(|[keys, values]| {
+                Ok(backend.restore_layer(&mut self.cache, layer, &keys, &values)?)
+            });
+            if let Err(error) = outcome {
+                self.truncate(0);
+                return Err(error);
+            }
+        }
+        self.len = positions;
+        Ok(())
     }
 }

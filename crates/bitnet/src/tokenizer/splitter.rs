@@ -1,10 +1,10 @@
 //! Cutting text into the pieces within which byte-pair merges happen.
 //!
 //! Vocabularies define this cut by a regular expression with a look-ahead. The scanners here decide the same
-//! cut by hand: linear in the text, no backtracking limit, the Unicode tables of `regex-syntax`. Every scanner
+//! cut by hand: linear in the text, no backtracking limit. Every scanner
 //! returns pieces that are never empty and that join to the text again.
 
-use std::sync::OnceLock;
+use super::classes::{classes, contains};
 
 /// A way to cut text into pieces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,18 +172,18 @@ fn is_letter(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_alphabetic();
     }
-    contains(classes().letters.as_slice(), c)
+    contains(&classes().letters, c)
 }
 
 fn is_number(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_digit();
     }
-    contains(classes().numbers.as_slice(), c)
+    contains(&classes().numbers, c)
 }
 
 fn is_punctuation(c: char) -> bool {
-    contains(classes().punctuation.as_slice(), c)
+    contains(&classes().punctuation, c)
 }
 
 /// Neither whitespace, letter nor number.
@@ -191,46 +191,12 @@ fn is_other(c: char) -> bool {
     !c.is_whitespace() && !is_letter(c) && !is_number(c)
 }
 
-/// Inclusive ranges of characters, ascending.
-type Ranges = Vec<(char, char)>;
-
-struct Classes {
-    letters: Ranges,
-    numbers: Ranges,
-    punctuation: Ranges,
-}
-
-fn classes() -> &'static Classes {
-    static CLASSES: OnceLock<Classes> = OnceLock::new();
-    CLASSES.get_or_init(|| Classes {
-        letters: class(r"\p{L}"),
-        numbers: class(r"\p{N}"),
-        punctuation: class(r"\p{P}"),
-    })
-}
-
-/// The ranges of a regular expression that is one character class.
-fn class(pattern: &str) -> Ranges {
-    use regex_syntax::hir::{Class, HirKind};
-    match regex_syntax::parse(pattern).map(|hir| hir.into_kind()) {
-        Ok(HirKind::Class(Class::Unicode(class))) => class
-            .iter()
-            .map(|range| (range.start(), range.end()))
-            .collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn contains(ranges: &[(char, char)], c: char) -> bool {
-    let after = ranges.partition_point(|(start, _)| *start <= c);
-    after > 0 && ranges.get(after - 1).is_some_and(|(_, end)| c <= *end)
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::json::{GPT2_REGEX, LLAMA3_REGEX, QWEN2_REGEX};
     use super::*;
     use proptest::prelude::*;
+    use std::sync::OnceLock;
     use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
     use tokenizers::{
         OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,

@@ -1,4 +1,5 @@
-//! `cargo xtask bench-web`: bitnet-web beside wllama in the same Chromium, on files of the 125m and 700m shapes.
+//! `cargo xtask bench-web`: bitnet-web beside wllama in the same Chromium on files of the 125m and 700m shapes, two threads against
+//! one, and the demo page.
 
 use super::{build, tools, web};
 use crate::program::{self, file_name, target_folder};
@@ -68,7 +69,7 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     compare
         .current_dir(web())
         .env("CHROMIUM", chromium)
-        .arg("bench/compare.mjs")
+        .arg("bench/main.mjs")
         .arg(report.canonicalize().context("the report's folder")?)
         .arg(measurement.rounds.max(1).to_string())
         .args(files);

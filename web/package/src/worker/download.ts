@@ -6,18 +6,11 @@
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { CachePolicy } from "../protocol.js";
-import { type Entry, openEntry } from "./store.js";
+import { type Described, type Entry, openEntry } from "./store.js";
 import type { Incoming } from "./delivery.js";
 
 /** How often a download without progress is tried again, and the first wait in milliseconds, doubled each time. */
 const [TRIES, FIRST_WAIT] = [4, 250];
-
-/** What a server said about a file. */
-interface Described {
-  size: number | undefined;
-  /** Its ETag, or else when it was changed: what `If-Range` takes. */
-  version: string | undefined;
-}
 
 interface Options {
   cache: CachePolicy;
@@ -56,7 +49,9 @@ async function entryFor(url: string, { cache, fallbacks }: Options): Promise<Ent
     return undefined;
   }
   try {
-    return await openEntry(url);
+    return await openEntry(url, (reason) => {
+      fallbacks.push({ wanted: "private file system", used: "Cache API", reason });
+    });
   } catch (cause) {
     return withoutCache(cause, cache, fallbacks);
   }
@@ -92,7 +87,7 @@ async function* fetched(
           yield chunk;
         }
       }
-      store.begin(kept, described);
+      await store.begin(kept, described);
     }
     let response = first;
     for (let failures = 0; ; ) {
@@ -106,9 +101,10 @@ async function* fetched(
             continue;
           }
           try {
-            store?.append(chunk);
+            await store?.append(chunk);
           } catch (cause) {
-            store?.discard();
+            await store?.discard().catch(() => undefined);
+            store?.close();
             store = withoutCache(cause, cache, fallbacks);
           }
           at += chunk.length;
@@ -130,7 +126,12 @@ async function* fetched(
         response = await again(url, at, described, ++failures, error, signal);
       }
     }
-    store?.finish(at);
+    try {
+      await store?.finish(at);
+    } catch (cause) {
+      await store?.discard().catch(() => undefined);
+      withoutCache(cause, cache, fallbacks);
+    }
   } finally {
     store?.close();
   }

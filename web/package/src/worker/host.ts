@@ -5,6 +5,7 @@ import type { Fallback } from "../features.js";
 import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
 import { type Core, type Engine, moduleOf, start } from "./core.js";
 import { deliver } from "./delivery.js";
+import { findSession, readSession, saveSession } from "./saved.js";
 import type { Caller } from "./worker.js";
 
 /** Text is sent on at most so often, in milliseconds: as often as screens show it. */
@@ -51,6 +52,19 @@ export class Host {
     detokenize: ({ tokens }) => this.#open.detokenize(tokens),
     tokens: () => this.#open.tokens(),
     memory: () => ({ wasm: this.#core?.memoryBytes() ?? 0, cache: this.#open.cacheBytes() }),
+    saveSession: (request) => {
+      const engine = this.#open;
+      const note = { ...request, tokens: engine.tokens().length, saved: Date.now() };
+      return saveSession(note, (write) => engine.saveSession(write));
+    },
+    restoreSession: async ({ name }) => {
+      const note = await findSession(name);
+      if (note === undefined) {
+        throw new BitNetError("argument", `name: expected a saved session, found none called ${JSON.stringify(name)}`);
+      }
+      const engine = this.#open;
+      return readSession(note, (read) => engine.restoreSession(read));
+    },
     digest: ({ tokens, batch }) => this.#open.logitsDigest(tokens, batch),
     tensors: () => this.#open.tensors(),
     codes: ({ tensor, row, rows, col, cols }) => this.#open.ternaryCodes(tensor, row, rows, col, cols),

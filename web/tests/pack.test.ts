@@ -1,0 +1,53 @@
+// What npm would publish.
+
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+import { expect, test } from "vitest";
+
+const folder = path.join(path.dirname(fileURLToPath(import.meta.url)), "../package");
+const VARIANTS = ["simd128", "relaxed", "threads"];
+
+/** The files of the package. */
+function packed(): string[] {
+  const out = execFileSync("npm", ["pack", "--dry-run", "--json", "--ignore-scripts"], { cwd: folder, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] });
+  const [{ files }] = JSON.parse(out) as [{ files: { path: string }[] }];
+  return files.map((file) => file.path).sort();
+}
+
+test("the package has what is needed and nothing else", () => {
+  const files = packed();
+  const declarations = files.filter((file) => /^dist\/[\w-]+\.d\.ts$/.test(file));
+  const rest = files.filter((file) => !declarations.includes(file));
+  expect(rest).toEqual(
+    ["README.md", "dist/LICENSE-APACHE", "dist/LICENSE-MIT", ...VARIANTS.map((name) => `dist/bitnet-${name}.wasm`), "dist/demo.gguf", "dist/index.js", "dist/worker.js", "package.json"].sort(),
+  );
+  // Every declaration is reached from that of the entry.
+  const reached = new Set<string>();
+  const reach = (name: string) => {
+    if (!reached.has(name)) {
+      reached.add(name);
+      const text = readFileSync(path.join(folder, name), "utf8");
+      for (const [, other] of text.matchAll(/from "\.\/([\w/-]+)\.js"/g)) {
+        reach(path.posix.join(path.posix.dirname(name), `${other}.d.ts`));
+      }
+    }
+  };
+  reach("dist/index.d.ts");
+  expect([...reached].sort()).toEqual(declarations);
+});
+
+test("it is small", () => {
+  const sizes = packed()
+    .filter((file) => file !== "dist/demo.gguf")
+    .map((file) => [file, gzipSync(readFileSync(path.join(folder, file)), { level: 9 }).length] as const);
+  const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  const browser = sizes.filter(([file]) => /index\.js|worker\.js|relaxed/.test(file)).reduce((sum, [, size]) => sum + size, 0);
+  console.log(`gzip: the package without the demo model ${total} bytes; what one browser fetches of it ${browser} bytes`);
+  expect(total).toBeLessThanOrEqual(1_500_000);
+  for (const name of VARIANTS) {
+    expect(readFileSync(path.join(folder, `dist/bitnet-${name}.wasm`)).length).toBeLessThan(25 << 20);
+  }
+});
