@@ -99,7 +99,11 @@ pub(super) fn attention(recording: &Arc<Recording>, q: &Rows, layer: usize) -> R
     let heads = session.place;
     if tokens > FEW {
         let groups = [heads.query, (tokens as u32).div_ceil(TILE_QUERIES), 1];
-        recording.dispatch(Kernel::AttendTile { heads }, &[q.bound(), cache, out], groups)?;
+        recording.dispatch(
+            Kernel::AttendTile { heads },
+            &[q.bound(), cache, out],
+            groups,
+        )?;
     } else {
         few(recording, heads, [q.bound(), cache, out], positions)?;
     }

@@ -281,9 +281,7 @@ impl Kernel {
             Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write],
             Self::Gemm { .. } => &[Read, Read, Read, Read, Write, Uniform],
             Self::Dense { .. } => &[Read, Read, Read, Read, Write],
-            Self::Rope { .. } => &[
-                Read, Read, Read, Read, Read, Read, Write, Write, Uniform,
-            ],
+            Self::Rope { .. } => &[Read, Read, Read, Read, Read, Read, Write, Write, Uniform],
             Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform],
             Self::Combine { .. } => &[Read, Write, Uniform],
             Self::Exclude { .. } => &[Read, Write, Write, Uniform],
@@ -308,7 +306,11 @@ impl Kernel {
         let threads = gemv_threads(lanes);
         let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
         let totals = Self::gemv_rows(lanes) * row.groups();
-        let sums = 3 * if lanes.subgroups { threads / lanes.size } else { threads };
+        let sums = 3 * if lanes.subgroups {
+            threads / lanes.size
+        } else {
+            threads
+        };
         4 * (quantized + totals + sums)
     }
 
@@ -592,7 +594,11 @@ impl Parts {
             ("X_OFFSET", x.offset),
             ("X_STRIDE", x.stride),
         ]);
-        if aligned && [x.cols, x.offset, x.stride].iter().all(|n| n.is_multiple_of(4)) {
+        if aligned
+            && [x.cols, x.offset, x.stride]
+                .iter()
+                .all(|n| n.is_multiple_of(4))
+        {
             self.add(&wgsl!("rows_vec4"));
         } else {
             self.add(&wgsl!("rows_scalar"));

@@ -110,7 +110,12 @@ pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<
 ///
 /// # Errors
 /// As [`all`].
-pub(super) fn gated(a: &Activation, gate: &Matrix, up: &Matrix, silu: bool) -> Result<Option<Rows>> {
+pub(super) fn gated(
+    a: &Activation,
+    gate: &Matrix,
+    up: &Matrix,
+    silu: bool,
+) -> Result<Option<Rows>> {
     check(a, gate)?;
     check(a, up)?;
     let (Some(row), Some(other)) = (direct(a, gate), direct(a, up)) else {
@@ -251,7 +256,11 @@ fn gemv(
         return Ok(());
     };
     let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
-    let gain = if a.eps().is_some() { a.gain() } else { x.bound() };
+    let gain = if a.eps().is_some() {
+        a.gain()
+    } else {
+        x.bound()
+    };
     let bound = [
         x.bound(),
         gain,

@@ -166,7 +166,9 @@ impl Waiting<Vec<u8>> for Arriving {
         };
         match outcome {
             Some(true) => Poll::Ready(self.read()),
-            Some(false) => Poll::Ready(Err(self.failures.silent("what it computed cannot be read"))),
+            Some(false) => {
+                Poll::Ready(Err(self.failures.silent("what it computed cannot be read")))
+            }
             None if cfg!(target_family = "wasm") => Poll::Pending,
             None => Poll::Ready(Err(self.failures.silent("it does not answer"))),
         }

@@ -77,7 +77,13 @@ fn extremes_do_not_overflow() {
     for tokens in [1, 70] {
         let cols = 6912;
         let x: Vec<f32> = (0..tokens * cols)
-            .map(|i| if i / cols % 2 == 1 && i % 2 == 1 { -127.0 } else { 127.0 })
+            .map(|i| {
+                if i / cols % 2 == 1 && i % 2 == 1 {
+                    -127.0
+                } else {
+                    127.0
+                }
+            })
             .collect();
         let run = |backend: &dyn Fn(&[f32]) -> Vec<f32>| backend(&x);
         let mut numbers = Numbers(9);
@@ -126,8 +132,15 @@ fn rounded_products_are_close() {
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             // Most are the same numbers but for the last bits.
             let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs().max(1e-3);
-            let far = found.iter().zip(&expected).filter(|pair| !near(*pair)).count();
-            assert!(far <= rows.max(found.len() / 20), "{what}: {far} of {off} far");
+            let far = found
+                .iter()
+                .zip(&expected)
+                .filter(|pair| !near(*pair))
+                .count();
+            assert!(
+                far <= rows.max(found.len() / 20),
+                "{what}: {far} of {off} far"
+            );
         }
     }
 }

@@ -39,7 +39,9 @@ fn tables() -> Vec<TablePlace> {
 
 /// Kernels of every kind, with every choice of their pieces.
 fn kernels() -> Vec<Kernel> {
-    let mut list = vec![Kernel::Combine { heads: heads(false) }];
+    let mut list = vec![Kernel::Combine {
+        heads: heads(false),
+    }];
     let eps = [None, Some(1e-5f32.to_bits())];
     let gates = [false, true].map(|silu| Some(GatePlace { silu, up: ODD }));
     for x in [X, ODD] {
@@ -117,7 +119,10 @@ fn kernels() -> Vec<Kernel> {
             }
         }
         list.push(Kernel::AttendTile { heads });
-        list.push(Kernel::Attend { heads, split: false });
+        list.push(Kernel::Attend {
+            heads,
+            split: false,
+        });
         list.push(Kernel::Attend { heads, split: true });
     }
     for logits in [false, true] {
