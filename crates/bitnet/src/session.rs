@@ -194,6 +194,9 @@ impl Session {
         self.settle();
         let ran = self.state.len();
         self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
+        if tokens.is_empty() {
+            return Ok(Answer::Logits(Vec::new()));
+        }
         let before = self.tokens.len();
         self.push(tokens)?;
         let input = Input::Tokens(&self.tokens[before..]);

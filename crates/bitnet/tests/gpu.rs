@@ -230,6 +230,8 @@ fn greedy_text_in_flight_is_that_of_one_token_at_a_time() {
         assert_eq!(next, *expected, "{position} of {text:?}");
         next = single.forward_top(&[next], 1).expect("a token")[0].id;
     }
+    assert!(single.forward(&[], Want::Last).expect("nothing").is_empty());
+    assert!(single.forward_top(&[], 2).expect("nothing").is_empty());
     // What ran beyond the text is forgotten.
     let options = GenerateOptions {
         stop: vec!["\"".into(), ".".into()],
