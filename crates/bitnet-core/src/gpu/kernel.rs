@@ -161,8 +161,8 @@ pub(super) enum Kernel {
         /// Blocks of [`GEMM_TILE`] rows in a tile: 1 or 2.
         blocks: u32,
         row: TernaryRow,
-        rows: u32,
-        out: u32,
+        rows: [u32; 3],
+        out: [u32; 3],
         out_stride: u32,
         epilogue: Epilogue,
     },
@@ -279,7 +279,7 @@ impl Kernel {
             Self::Quantize { gate: None, .. } => &[Read, Read, Write, Write],
             Self::Quantize { gate: Some(_), .. } => &[Read, Read, Write, Write, Read],
             Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write],
-            Self::Gemm { .. } => &[Read, Read, Read, Read, Write, Uniform],
+            Self::Gemm { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
             Self::Dense { .. } => &[Read, Read, Read, Read, Write],
             Self::Rope { .. } => &[Read, Read, Read, Read, Read, Read, Write, Write, Uniform],
             Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform],
@@ -376,15 +376,7 @@ impl Kernel {
                 let each = parts.rounded(x, eps, None, (4 * padded, threads));
                 parts.ternary(row);
                 parts.set(&[("PADDED", padded)]);
-                parts.set(&[
-                    ("ROWS0", rows[0]),
-                    ("ROWS1", rows[1]),
-                    ("ROWS2", rows[2]),
-                    ("OUT0", out[0]),
-                    ("OUT1", out[1]),
-                    ("OUT2", out[2]),
-                    ("OUT_STRIDE", out_stride),
-                ]);
+                parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
                 parts.dot4();
                 let [gate, gemv, tensor, group] =
@@ -406,7 +398,7 @@ impl Kernel {
                 epilogue,
             } => {
                 parts.ternary(row);
-                parts.set(&[("ROWS", rows), ("OUT", out), ("OUT_STRIDE", out_stride)]);
+                parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
                 parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
                 parts.dot4();
@@ -644,6 +636,20 @@ impl Parts {
             ("GROUP", row.group.max(1)),
             ("GROUPS", row.groups().max(1)),
         ]);
+    }
+
+    /// Up to three ternary matrices and where their products go.
+    fn matrices(&mut self, rows: [u32; 3], out: [u32; 3], out_stride: u32) {
+        self.set(&[
+            ("ROWS0", rows[0]),
+            ("ROWS1", rows[1]),
+            ("ROWS2", rows[2]),
+            ("OUT0", out[0]),
+            ("OUT1", out[1]),
+            ("OUT2", out[2]),
+            ("OUT_STRIDE", out_stride),
+        ]);
+        self.add(&wgsl!("matrices"));
     }
 
     /// A table, for rows of x of `cols` columns (its own, or more zeros).

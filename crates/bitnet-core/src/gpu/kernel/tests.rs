@@ -83,9 +83,9 @@ fn kernels() -> Vec<Kernel> {
             list.push(Kernel::Gemm {
                 blocks,
                 row,
-                rows: 9,
-                out: 3,
-                out_stride: 15,
+                rows: [9, 70, 3],
+                out: [0, 9, 79],
+                out_stride: 82,
                 epilogue: *epilogue,
             });
         }
