@@ -97,7 +97,8 @@ export class Inside {
     const most = Math.max(...seen.map(({ weight }) => weight), 1e-9);
     attention.replaceChildren(
       ...seen.map(({ text, weight }) => {
-        const word = made("span", "", text);
+        // Marks between the turns have no text.
+        const word = made("span", "", text === "" ? "⏎\n" : text);
         word.style.setProperty("--share", `${(85 * (weight / most)).toFixed(0)}%`);
         word.title = `${(100 * weight).toFixed(1)} %`;
         return word;

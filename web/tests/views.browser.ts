@@ -33,6 +33,7 @@ for (const colour of ["light", "dark"] as const) {
     };
     await opened(page, DESK, colour);
     await expect(page.locator("#likely li")).toHaveCount(8);
+    await uncertain(page);
     await forReadme(page, `demo-${colour}`);
     await page.getByRole("button", { name: "What is 47 + 38?" }).click();
     await expect(page.locator(".facts-line").nth(1)).toBeVisible();
@@ -67,6 +68,20 @@ for (const colour of ["light", "dark"] as const) {
     await page.locator("#model-chip").click();
     await view("picker");
   });
+}
+
+/** Moves to a place in the text where the model was of two minds. */
+async function uncertain(page: Page) {
+  const back = page.locator("#back");
+  for (let value = 36; value > 0; value -= 1) {
+    const before = await page.locator("#before").textContent();
+    await back.fill(`${value}`);
+    await expect(page.locator("#before")).not.toHaveText(before ?? "");
+    if (Number.parseFloat((await page.locator("#likely .number").first().textContent()) ?? "100") < 60) {
+      break;
+    }
+  }
+  await back.blur();
 }
 
 /** A picture for the README, as WebP. */

@@ -5,26 +5,30 @@ import type * as BitNetWeb from "../package/src/index.js";
 
 type Package = typeof BitNetWeb;
 
+// Software takes seconds for a token where two cores must do.
+test.setTimeout(400_000);
+const PATIENCE = { timeout: 300_000 };
+
 test("the demo model writes on a GPU what it writes on the processor", async ({ page }) => {
   await page.goto("/blank.html");
   const seen = await page.evaluate(async () => {
     const { BitNet } = (await import("/package/index.js" as string)) as Package;
     const write = async (model: BitNetWeb.BitNet) => {
       const pieces: string[] = [];
-      const generation = model.generate("Once upon a time", { maxTokens: 60, temperature: 0 });
+      const generation = model.answer([{ role: "user", content: "What is 47 + 38?" }], { temperature: 0 });
       for await (const piece of generation) {
         pieces.push(piece);
       }
       // What it holds is not read again, also after tokens that ran ahead of the text.
-      const prompt = (await model.tokens()).slice(0, 20);
-      const again = model.generate(prompt, { maxTokens: 5, temperature: 0 });
+      const prompt = (await model.tokens()).slice(0, -3);
+      const again = model.generate(prompt, { maxTokens: 2, temperature: 0 });
       const next = await again.text();
       const { tokens } = await model.likeliest({ count: 3 });
-      return { text: pieces.join(""), pieces: pieces.length, next, likeliest: tokens[0]?.text, cached: again.timings?.cachedTokens, timings: generation.timings, reason: generation.reason, info: model.info };
+      return { text: pieces.join(""), pieces: pieces.length, next, known: prompt.length - 1, likeliest: tokens[0]?.text, cached: again.timings?.cachedTokens, timings: generation.timings, reason: generation.reason, info: model.info };
     };
     const gpu = await BitNet.demo({ device: "webgpu", softwareGpu: true });
     const onGpu = await write(gpu);
-    const sampled = await gpu.generate("Once upon a time", { maxTokens: 20, seed: 7 }).text();
+    const sampled = await gpu.generate("Once upon a", { maxTokens: 2, seed: 7 }).text();
     const digest = await gpu.logitsDigest([1, 2, 3]).catch((error: BitNetWeb.BitNetError) => error.code);
     gpu.dispose();
     const cpu = await BitNet.demo({ device: "wasm", threads: 1 });
@@ -33,13 +37,14 @@ test("the demo model writes on a GPU what it writes on the processor", async ({ 
     return { onGpu, onCpu, sampled, digest };
   });
   console.log(seen.onGpu.info.device, JSON.stringify(seen.onGpu.timings));
+  expect(seen.onCpu.text).toBe("47 + 38 = 85.");
   expect(seen.onGpu.text).toBe(seen.onCpu.text);
   expect(seen.onGpu.next).toBe(seen.onCpu.next);
   expect(seen.onGpu.likeliest).toBe(seen.onCpu.likeliest);
-  expect(seen.onGpu.cached).toBe(19);
+  expect(seen.onGpu.cached).toBe(seen.onGpu.known);
   expect(seen.onGpu.pieces).toBeGreaterThan(1);
-  expect(seen.onGpu.reason).toBe("length");
-  expect(seen.sampled).toMatch(/[a-z]+ [a-z]+/);
+  expect(seen.onGpu.reason).toBe("end");
+  expect(seen.sampled).toMatch(/[a-z]/);
   expect(seen.digest, "bits are promised on processors alone").toBe("unavailable");
   expect(seen.onGpu.info).toMatchObject({ variant: "webgpu", isa: "wgsl", threads: 1, fallbacks: [] });
   expect(seen.onGpu.info.device).toMatch(/webgpu/i);
@@ -83,11 +88,11 @@ test("a GPU that is lost in the middle of a text is an error with a code, and th
       return { written, name: "none", code: "none", message: "" };
     };
     const first = await failure(model.generate("Once upon a time", { maxTokens: 400, temperature: 0, ignoreEnd: true }));
-    const second = await failure(model.generate("Once", { maxTokens: 4 }));
+    const second = await failure(model.generate("Once", { maxTokens: 2 }));
     const tokens = await model.tokens();
     model.dispose();
     const other = await BitNet.demo(options);
-    const rest = await other.generate(tokens, { maxTokens: 8, temperature: 0 }).text();
+    const rest = await other.generate(tokens, { maxTokens: 2, temperature: 0 }).text();
     other.dispose();
     return { first, second, rest };
   });
@@ -126,11 +131,12 @@ test("the site runs the demo model on WebGPU", async ({ page }) => {
   await page.getByRole("tab", { name: "Settings" }).click();
   await page.locator("#placement select").selectOption("webgpu-software");
   await page.getByRole("button", { name: "Load again" }).click();
-  await expect(page.locator("#device-chip")).toContainText(/webgpu/i, { timeout: 60_000 });
+  await expect(page.locator("#device-chip")).toContainText(/webgpu/i, PATIENCE);
   await page.getByLabel("Message", { exact: true }).fill("What is 47 + 38?");
   await page.keyboard.press("Enter");
-  await expect(page.locator(".message.assistant").last()).toContainText("47 + 38 = 85.", { timeout: 60_000 });
+  await expect(page.locator(".message.assistant").last()).toContainText("47 + 38 = 85.", PATIENCE);
   await expect(page.locator("#facts")).toContainText("wgsl");
+  await expect(page.locator("#attention")).toContainText("does not show", PATIENCE);
   await expect(page.getByRole("alert")).toBeHidden();
   await page.screenshot({ path: "test-results/webgpu.png" });
 });

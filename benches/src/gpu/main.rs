@@ -1,6 +1,7 @@
 //! Runs a model of the shape of BitNet b1.58 2B-4T on the GPU, beside oxbitnet on the same file, in turns:
 //! `cargo xtask bench-gpu`.
 
+mod kernels;
 mod targets;
 
 use anyhow::{Context, Result};
@@ -13,7 +14,7 @@ use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-/// What reports call ours, theirs, and ours in turns without tokens in flight.
+/// What reports call ours, and theirs.
 const OURS: &str = "bitnet";
 const OXBITNET: &str = "oxbitnet";
 
@@ -109,6 +110,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     report.note(format!("The GPU: {}.", session.device));
     tell(&session.figures, &mut report);
+    kernels::tell(&paths[0].1, arguments.adapter.as_deref(), &mut report)?;
     targets::tell(&session.figures, &mut report);
     println!("{}", report.terminal());
     report.write(&arguments.report)?;

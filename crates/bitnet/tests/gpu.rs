@@ -141,11 +141,20 @@ fn held_out_tokens_are_as_likely_as_on_the_processor() {
     let cpu = on_cpu(&file, Activations::Int8);
     let gpu = on_gpu(&file, &any_adapter(), Activations::Int8);
     let tokens = held_out(&cpu, 2000);
+    // As in browsers, where sums go through workgroup memory.
+    let plain = GpuOptions {
+        subgroups: false,
+        packed_dot: false,
+        ..any_adapter()
+    };
+    let plain = on_gpu(&file, &plain, Activations::Int8);
     // Most of them as prompts, some one by one.
     let (read, written) = tokens.split_at(1900);
     for distance in [
         distance(&cpu, &gpu, read, 250, 125),
         distance(&cpu, &gpu, written, 100, 1),
+        distance(&cpu, &plain, &read[..250], 250, 250),
+        distance(&cpu, &plain, &written[..30], 30, 1),
     ] {
         println!("{distance:?}");
         let positions = distance.positions as f64;

@@ -26,7 +26,7 @@ pub(crate) struct Measurement {
 
 /// Measures the GPU backend and writes `benches/report/gpu.md`. If oxbitnet cannot be built, the report says why.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
-    let mut build = cargo_with(&["build", "--release", "--features=measure,bitnet-cli/wgpu"]);
+    let mut build = cargo_with(&["build", "--release", "--features=measure,wgpu"]);
     build.args(["--package=bitnet-cli", "--package=bitnet-benchmarks"]);
     finish(&mut build, "cargo build")?;
     let mut gpu = measuring("gpu")?;
