@@ -5,8 +5,8 @@
 use bitnet_benchmarks::settings;
 use bitnet_core::gpu::{GpuOptions, WgpuBackend};
 use bitnet_core::{
-    Activations, Backend, Bytes, Gate, HeadMode, Heads, Input, Norm, Pending, Rope, RopePairs,
-    Top, WeightMatrix,
+    Activations, Backend, Bytes, Gate, HeadMode, Heads, Input, Norm, Pending, Rope, RopePairs, Top,
+    WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -227,7 +227,11 @@ fn kernels(criterion: &mut Criterion) {
     // `cargo bench` says so; `cargo test` only wants to see everything run.
     let measures = std::env::args().any(|argument| argument == "--bench");
     let shape = if measures { WHOLE } else { FEW };
-    let (prompt, context) = if measures { (PROMPT, CONTEXT) } else { (20, 300) };
+    let (prompt, context) = if measures {
+        (PROMPT, CONTEXT)
+    } else {
+        (20, 300)
+    };
     let bench = OnceCell::new();
     let bench = || bench.get_or_init(|| Bench::new(shape));
     let per_layer = |time: Duration| time / LAYERS as u32;

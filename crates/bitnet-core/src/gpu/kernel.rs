@@ -230,6 +230,8 @@ pub(super) const SPLIT: u32 = 256;
 pub(super) const CANDIDATES: u32 = 1024;
 /// Rows that a team of [`Kernel::Dense`] multiplies.
 pub(super) const DENSE_ROWS: u32 = 4;
+/// Loads that an invocation of [`Kernel::Attend`] has under way.
+const ATTEND_AHEAD: u32 = 8;
 /// Invocations of a workgroup, where nothing else is said.
 const THREADS: u32 = 256;
 /// Words that separate the planes of rounded activations.
@@ -453,8 +455,10 @@ impl Kernel {
                 parts.set(&heads.constants());
                 parts.set(&[("SPLIT", u32::from(split)), ("CHUNK", SPLIT)]);
                 parts.lanes();
+                parts.queries(heads);
                 parts.cache(heads);
-                parts.add(&wgsl!("attend"));
+                let [attend] = wgsl!("attend");
+                parts.each(ATTEND_AHEAD, attend);
             }
             Self::Combine { heads } => {
                 parts.threads(64, lanes);
@@ -465,6 +469,7 @@ impl Kernel {
             Self::AttendTile { heads } => {
                 parts.set(&heads.constants());
                 parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
+                parts.queries(heads);
                 parts.cache(heads);
                 parts.add(&wgsl!("attend_tile"));
             }
@@ -671,6 +676,14 @@ impl Parts {
             TableKind::Q6K => self.add(&wgsl!("table_q6_k")),
         }
         self.set(&[("STRIDE", table.stride), ("STORED", table.stored)]);
+    }
+
+    fn queries(&mut self, heads: HeadsPlace) {
+        if heads.dim.is_multiple_of(4) {
+            self.add(&wgsl!("queries_vec4"));
+        } else {
+            self.add(&wgsl!("queries_scalar"));
+        }
     }
 
     fn cache(&mut self, heads: HeadsPlace) {

@@ -106,7 +106,11 @@ fn kernels() -> Vec<Kernel> {
             });
         }
     }
-    for heads in [heads(false), heads(true)] {
+    let wide = HeadsPlace {
+        dim: 128,
+        ..heads(false)
+    };
+    for heads in [heads(false), heads(true), wide] {
         for interleaved in [false, true] {
             for eps in [None, Some([1, 2])] {
                 list.push(Kernel::Rope {
