@@ -226,6 +226,8 @@ pub(super) const TILE_QUERIES: u32 = 32;
 pub(super) const GEMM_TILE: u32 = 64;
 /// Positions of a piece of a split context.
 pub(super) const SPLIT: u32 = 256;
+/// The most pieces that [`Kernel::Combine`] puts together.
+pub(super) const MOST_PIECES: u32 = 1024;
 /// Candidates that one workgroup of [`Kernel::Top`] and [`Kernel::Best`] takes.
 pub(super) const CANDIDATES: u32 = 1024;
 /// Rows that a team of [`Kernel::Dense`] multiplies.
@@ -461,10 +463,12 @@ impl Kernel {
                 parts.each(ATTEND_AHEAD, attend);
             }
             Self::Combine { heads } => {
-                parts.threads(64, lanes);
+                parts.threads(128, lanes);
                 parts.set(&heads.constants());
-                parts.set(&[("CHUNK", SPLIT)]);
-                parts.add(&wgsl!("step", "combine"));
+                parts.set(&[("CHUNK", SPLIT), ("MOST", MOST_PIECES)]);
+                let [step, combine] = wgsl!("step", "combine");
+                parts.add(&[step]);
+                parts.each(4, combine);
             }
             Self::AttendTile { heads } => {
                 parts.set(&heads.constants());
