@@ -1,6 +1,6 @@
 //! Rotating, appending and attending.
 
-use super::kernel::{HeadsPlace, Kernel, SPLIT, TILE_QUERIES};
+use super::kernel::{HeadsPlace, Kernel, MOST_PIECES, SPLIT, TILE_QUERIES};
 use super::recording::{Bound, Recording};
 use super::rotations::GpuRotations;
 use super::rows::{NormOf, Rows};
@@ -122,7 +122,7 @@ fn few(
 ) -> Result<()> {
     let tokens = recording.tokens as u32;
     let pieces = (positions as u32).div_ceil(SPLIT);
-    if pieces == 1 {
+    if pieces == 1 || pieces > MOST_PIECES {
         let kernel = Kernel::Attend {
             heads,
             split: false,

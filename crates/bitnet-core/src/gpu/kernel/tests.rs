@@ -83,9 +83,9 @@ fn kernels() -> Vec<Kernel> {
             list.push(Kernel::Gemm {
                 blocks,
                 row,
-                rows: 9,
-                out: 3,
-                out_stride: 15,
+                rows: [9, 70, 3],
+                out: [0, 9, 79],
+                out_stride: 82,
                 epilogue: *epilogue,
             });
         }
@@ -106,7 +106,11 @@ fn kernels() -> Vec<Kernel> {
             });
         }
     }
-    for heads in [heads(false), heads(true)] {
+    let wide = HeadsPlace {
+        dim: 128,
+        ..heads(false)
+    };
+    for heads in [heads(false), heads(true), wide] {
         for interleaved in [false, true] {
             for eps in [None, Some([1, 2])] {
                 list.push(Kernel::Rope {
