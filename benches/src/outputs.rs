@@ -48,9 +48,6 @@ struct BitnetTest {
     device: String,
     test: String,
     tokens: usize,
-    /// Tokens before those of the test.
-    #[serde(default)]
-    depth: usize,
     load_seconds: f64,
     tokens_per_second: f64,
 }
@@ -59,10 +56,12 @@ impl BitnetReport {
     /// Tokens per second of each test.
     pub fn tests(&self) -> Vec<(Test, f64)> {
         let tests = self.results.iter().map(|result| {
-            let test = match (result.test.starts_with("pp"), result.depth) {
-                (true, _) => Test::Prefill(result.tokens),
-                (false, 0) => Test::Decode(result.tokens),
-                (false, depth) => Test::DecodeAfter(result.tokens, depth),
+            // tg64@d2048: behind so many others.
+            let depth = result.test.split_once("@d").map(|(_, depth)| depth.parse());
+            let test = match depth {
+                Some(Ok(depth)) => Test::DecodeAfter(result.tokens, depth),
+                _ if result.test.starts_with("pp") => Test::Prefill(result.tokens),
+                _ => Test::Decode(result.tokens),
             };
             (test, result.tokens_per_second)
         });
@@ -120,7 +119,7 @@ mod tests {
         let json = br#"{"model": "m", "weight_bytes": 90, "bytes_per_token": 100, "results": [
           {"device": "cpu", "test": "pp8", "tokens": 8, "load_seconds": 0.1, "tokens_per_second": 80.0, "samples": [80.0]},
           {"device": "cpu", "test": "tg4", "tokens": 4, "load_seconds": 0.1, "tokens_per_second": 15.0, "samples": [15.0]},
-          {"test": "tg4@9", "tokens": 4, "depth": 9, "load_seconds": 0.1, "tokens_per_second": 14.0}
+          {"test": "tg4@d9", "tokens": 4, "load_seconds": 0.1, "tokens_per_second": 14.0}
         ]}"#;
         let report = parse_bitnet(json).unwrap();
         let tests = report.tests();

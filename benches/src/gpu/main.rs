@@ -162,7 +162,9 @@ impl Session<'_> {
                 self.device = device.to_owned();
             }
             let mut tests = parsed.tests();
-            tests.push((Test::BytesPerToken, parsed.bytes_per_token as f64));
+            if tests.iter().any(|(test, _)| *test == Test::Decode(LONG)) {
+                tests.push((Test::BytesPerToken, parsed.bytes_per_token as f64));
+            }
             self.figures.add_all(file, OURS, 0, tests);
         }
         let Some(oxbitnet) = self.oxbitnet.filter(|_| peer) else {
