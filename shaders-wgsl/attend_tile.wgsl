@@ -8,7 +8,6 @@
 // Grid (QUERY_HEADS, ⌈tokens / 32⌉). Reads the positions once for each 32 queries of a head.
 // Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, OWN (= ⌈DIM4 / 8⌉). A workgroup has 256 invocations.
 
-@group(0) @binding(0) var<storage, read> queries: array<f32>;
 @group(0) @binding(1) var<storage, read> cache: array<Cached>;
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
 @group(0) @binding(3) var<uniform> step: Step;
@@ -27,20 +26,6 @@ fn fetch(which: u32, base: u32, end: u32, kv_head: u32, local: u32) {
         let position = min(base + i / DIM4, end - 1u);
         tile[i / DIM4 * PITCH + i % DIM4] = cached(which, position, kv_head, i % DIM4);
     }
-}
-
-fn query4(at: u32, chunk: u32) -> vec4<f32> {
-    let c = 4u * chunk;
-    if c + 3u < DIM {
-        return vec4<f32>(queries[at + c], queries[at + c + 1u], queries[at + c + 2u], queries[at + c + 3u]);
-    }
-    var four = vec4<f32>();
-    for (var i = 0u; i < 4u; i++) {
-        if c + i < DIM {
-            four[i] = queries[at + c + i];
-        }
-    }
-    return four;
 }
 
 @compute @workgroup_size(256)
@@ -70,7 +55,7 @@ fn main(
         var products0 = vec4<f32>();
         var products1 = vec4<f32>();
         for (var chunk = 0u; chunk < DIM4; chunk++) {
-            let q = query4(at, chunk);
+            let q = query4(token, head, chunk);
             products0 += q * tile[sharer * PITCH + chunk];
             products1 += q * tile[(sharer + SHARERS) * PITCH + chunk];
         }

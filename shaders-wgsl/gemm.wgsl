@@ -1,32 +1,29 @@
-// Many tokens times a ternary matrix, in tiles of 64 or 128 rows × 64 tokens.
+// Many tokens times up to three ternary matrices, in tiles of 64 or 128 rows × 64 tokens.
 //
 //     out[token, r] = (Σ over groups (Σ (code − 1)·q)·d) / s · factor          (inner sums exact in i32)
 //
-// Matrix as in gemv.wgsl; q and s as quantize.wgsl writes them. For each 64 columns a workgroup unpacks its rows to
+// Matrices as in matrices.wgsl; q and s as quantize.wgsl writes them. For each 64 columns a workgroup unpacks its rows to
 // int8, one word of 16 codes at a time, and copies its tokens; then each invocation multiplies four or eight rows with four
 // tokens, sixteen columns at a time. The next columns are on their way meanwhile. Rows in workgroup memory are five
 // vectors apart instead of four, so that eight lanes find eight different banks.
 //
 // Lines behind `each` stand for one or two blocks of 64 rows, with @ for 0 and 1.
 //
-// EPILOGUE 0 stores [tokens, OUT_STRIDE] at column OUT; 1 adds the residual.
+// EPILOGUE 0 stores [tokens, OUT_STRIDE]: the rows of matrix m at column OUTm; 1 adds the residual.
 //
-// Grid (⌈ROWS / TILE_ROWS⌉, ⌈tokens / 64⌉). Reads COLS/4 bytes a row for each tile of tokens and COLS bytes a token for each
-// tile of rows; 2·ROWS·COLS operations a token.
-// Constants: WORDS, GROUPED (0: the scale is the tensor's), GROUP, GROUPS, ROWS, OUT, OUT_STRIDE, R_OFFSET, R_STRIDE,
+// Grid (Σ ⌈rows / TILE_ROWS⌉, ⌈tokens / 64⌉). Reads COLS/4 bytes a row for each tile of tokens and COLS bytes a token for each
+// tile of rows; 2·rows·COLS operations a token.
+// Constants: those of matrices.wgsl, GROUPED (0: the scale is the tensor's), GROUP, GROUPS, OUT_STRIDE, R_OFFSET, R_STRIDE,
 // EPILOGUE, TILE_ROWS. A workgroup has 256 invocations.
 
 @group(0) @binding(0) var<storage, read> q: array<vec4<u32>>;
 @group(0) @binding(1) var<storage, read> scales: array<f32>;
-@group(0) @binding(2) var<storage, read> weights: array<u32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> out: array<f32>;
-@group(0) @binding(5) var<uniform> step: Step;
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> out: array<f32>;
+@group(0) @binding(7) var<uniform> step: Step;
 
 const TILE: u32 = 64u;
-const HEADER: u32 = 4u;
 const PITCH: u32 = 5u;
-const PAIRS: u32 = 0x03030303u;
 const HIGH: u32 = 0x80808080u;
 
 var<workgroup> row_tile: array<vec4<u32>, TILE_ROWS * PITCH>;
@@ -42,14 +39,16 @@ fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
     return dot4(a.x, b.x) + dot4(a.y, b.y) + dot4(a.z, b.z) + dot4(a.w, b.w);
 }
 
-fn row_scales(row: u32, group: u32) -> vec4<f32> {
-    let at = HEADER + ROWS * WORDS + group;
-    return vec4<f32>(
-        bitcast<f32>(weights[at + min(row, ROWS - 1u) * GROUPS]),
-        bitcast<f32>(weights[at + min(row + 16u, ROWS - 1u) * GROUPS]),
-        bitcast<f32>(weights[at + min(row + 32u, ROWS - 1u) * GROUPS]),
-        bitcast<f32>(weights[at + min(row + 48u, ROWS - 1u) * GROUPS]),
-    );
+// Scales of rows r, r + 16, …; past the last row, that row stands in.
+fn row_scales(matrix: u32, row: u32, group: u32) -> vec4<f32> {
+    let rows = rows_of(matrix);
+    let at = HEADER + rows * WORDS + group;
+    return bitcast<vec4<f32>>(vec4<u32>(
+        code_word(matrix, at + min(row, rows - 1u) * GROUPS),
+        code_word(matrix, at + min(row + 16u, rows - 1u) * GROUPS),
+        code_word(matrix, at + min(row + 32u, rows - 1u) * GROUPS),
+        code_word(matrix, at + min(row + 48u, rows - 1u) * GROUPS),
+    ));
 }
 
 // Four sums of each of four tokens t, t + 16, …: rows r, r + 16, ….
@@ -90,28 +89,34 @@ fn scaled(totals: Totals, sums: Sums, d: vec4<f32>) -> Totals {
     );
 }
 
-fn store1(token: u32, row: u32, sum: f32) {
-    if token < step.count && row < ROWS {
-        var value = sum / scales[token] * bitcast<f32>(weights[0]);
+fn store1(matrix: u32, token: u32, row: u32, sum: f32, factor: f32) {
+    if token < step.count && row < rows_of(matrix) {
+        let column = out_of(matrix) + row;
+        var value = sum / scales[token] * factor;
         if EPILOGUE == 1u {
-            value = residual[R_OFFSET + token * R_STRIDE + OUT + row] + value;
+            value = residual[R_OFFSET + token * R_STRIDE + column] + value;
         }
-        out[token * OUT_STRIDE + OUT + row] = value;
+        out[token * OUT_STRIDE + column] = value;
     }
 }
 
-fn store4(token: u32, row: u32, sums: vec4<f32>) {
-    store1(token, row, sums.x);
-    store1(token, row + 16u, sums.y);
-    store1(token, row + 32u, sums.z);
-    store1(token, row + 48u, sums.w);
+fn store4(matrix: u32, token: u32, row: u32, sums: vec4<f32>, factor: f32) {
+    store1(matrix, token, row, sums.x, factor);
+    store1(matrix, token, row + 16u, sums.y, factor);
+    store1(matrix, token, row + 32u, sums.z, factor);
+    store1(matrix, token, row + 48u, sums.w, factor);
 }
 
-fn store(token: u32, row: u32, totals: Totals) {
-    store4(token, row, totals.t0);
-    store4(token + 16u, row, totals.t1);
-    store4(token + 32u, row, totals.t2);
-    store4(token + 48u, row, totals.t3);
+fn store(matrix: u32, token: u32, row: u32, totals: Totals) {
+    let factor = factor_of(matrix);
+    store4(matrix, token, row, totals.t0, factor);
+    store4(matrix, token + 16u, row, totals.t1, factor);
+    store4(matrix, token + 32u, row, totals.t2, factor);
+    store4(matrix, token + 48u, row, totals.t3, factor);
+}
+
+fn tiles_of(rows: u32) -> u32 {
+    return (rows + TILE_ROWS - 1u) / TILE_ROWS;
 }
 
 @compute @workgroup_size(256)
@@ -119,21 +124,31 @@ fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    let first_row = group.x * TILE_ROWS;
+    var matrix = 0u;
+    var tile = group.x;
+    if tile >= tiles_of(ROWS0) + tiles_of(ROWS1) {
+        matrix = 2u;
+        tile -= tiles_of(ROWS0) + tiles_of(ROWS1);
+    } else if tile >= tiles_of(ROWS0) {
+        matrix = 1u;
+        tile -= tiles_of(ROWS0);
+    }
+    let last_row = rows_of(matrix) - 1u;
+    let first_row = tile * TILE_ROWS;
     let first_token = group.y * TILE;
     // What this invocation fetches: a word of a row, and as many columns of a token.
     let fetch = local / 4u;
     let part = local % 4u;
     // Past the last row or token, that one stands in.
     let token_at = min(first_token + fetch, step.count - 1u) * WORDS + part;
-//each     let row_at@ = HEADER + min(first_row + fetch + @u * TILE, ROWS - 1u) * WORDS + part;
+//each     let row_at@ = HEADER + min(first_row + fetch + @u * TILE, last_row) * WORDS + part;
     // What it computes: rows r, r + 16, …, and tokens t, t + 16, ….
     let r = local % 16u;
     let t = local / 16u;
 
 //each     var sums@: Sums;
 //each     var totals@: Totals;
-//each     var next_word@ = weights[row_at@];
+//each     var next_word@ = code_word(matrix, row_at@);
     var next_q = q[token_at];
     for (var w = 0u; w < WORDS; w += 4u) {
         workgroupBarrier();
@@ -141,7 +156,7 @@ fn main(
         token_tile[fetch * PITCH + part] = next_q;
         workgroupBarrier();
         let ahead = min(w + 4u, WORDS - 4u);
-//each         next_word@ = weights[row_at@ + ahead];
+//each         next_word@ = code_word(matrix, row_at@ + ahead);
         next_q = q[token_at + ahead];
         for (var k = 0u; k < 4u; k++) {
             let b0 = token_tile[t * PITCH + k];
@@ -154,7 +169,7 @@ fn main(
             let columns = (w + 4u) * 16u;
             if columns % GROUP == 0u {
                 let index = columns / GROUP - 1u;
-//each                 totals@ = scaled(totals@, sums@, row_scales(first_row + r + @u * TILE, index));
+//each                 totals@ = scaled(totals@, sums@, row_scales(matrix, first_row + r + @u * TILE, index));
 //each                 sums@ = Sums();
             }
         }
@@ -162,5 +177,5 @@ fn main(
     if GROUPED == 0u {
 //each         totals@ = scaled(totals@, sums@, vec4<f32>(1.0));
     }
-//each     store(first_token + t, first_row + r + @u * TILE, totals@);
+//each     store(matrix, first_token + t, first_row + r + @u * TILE, totals@);
 }

@@ -5,40 +5,23 @@
 // The norm and the rounding of the row are repeated by every workgroup: a few thousand numbers that all of them read
 // from the cache, against a dispatch and a wait less. Weights are asked for before that, and come while it runs.
 //
-// Matrix: a header of four words, the first the bits of `factor`; then rows of WORDS words, word w holding columns 16w to
-// 16w + 15: code of column 16w + 4j + b at bits 8b + 2j, so that (word >> 2j) & 0x03030303 are four neighbours as int8;
-// then, if every GROUP columns have one, the f32 scales d, row after row.
+// Matrices as in matrices.wgsl.
 //
 // EPILOGUE 0 stores [tokens, OUT_STRIDE]: the rows of matrix m at column OUTm. 1 adds the residual at the same place.
 // 2 stores gate(row of the first)·(row of the second).
 //
 // Grid (⌈rows / TEAMS⌉, tokens). Reads rows·COLS/4 bytes of weights; 2·rows·COLS integer operations.
-// Constants: COLS, WORDS, GROUP, GROUPS (of a row), ROWS0, ROWS1, ROWS2, OUT0, OUT1, OUT2, OUT_STRIDE, R_OFFSET and R_STRIDE (of the residual),
+// Constants: those of matrices.wgsl, GROUP, GROUPS (of a row), OUT_STRIDE, R_OFFSET and R_STRIDE (of the residual),
 // EPILOGUE, SILU, PADDED (words of a row that are multiplied, zeros past WORDS), those of quantize_row.wgsl.
 
-@group(0) @binding(2) var<storage, read> weights0: array<u32>;
-@group(0) @binding(3) var<storage, read> weights1: array<u32>;
-@group(0) @binding(4) var<storage, read> weights2: array<u32>;
 @group(0) @binding(5) var<storage, read> residual: array<f32>;
 @group(0) @binding(6) var<storage, read_write> out: array<f32>;
 
 const ROWS_AT_ONCE: u32 = THREADS / LANES;
-const HEADER: u32 = 4u;
 // Word j of four columns of word w of a row lies at j·PLANE + w; eight words apart, so that banks differ.
 const PLANE: u32 = PADDED + 8u;
-const PAIRS: u32 = 0x03030303u;
 
 var<workgroup> quantized: array<u32, 4u * PLANE>;
-
-fn code_word(matrix: u32, at: u32) -> u32 {
-    if ROWS1 == 0u || matrix == 0u {
-        return weights0[at];
-    }
-    if ROWS2 == 0u || matrix == 1u {
-        return weights1[at];
-    }
-    return weights2[at];
-}
 
 fn dots(codes: u32, w: u32) -> i32 {
     return dot4(codes & PAIRS, quantized[w])
@@ -90,15 +73,14 @@ fn main(
 //each     q_sum += place(local + @u * THREADS, activations.x@, rounding);
     q_sum = workgroup_sum_i32(q_sum, local);
 
-    let factor = bitcast<f32>(code_word(matrix, 0u));
-    var value = total(own, matrix, row, lane, local, q_sum) / rounding.scale * factor;
+    var value = total(own, matrix, row, lane, local, q_sum) / rounding.scale * factor_of(matrix);
     if EPILOGUE == 2u {
-        let up = total(other, 1u, row, lane, local, q_sum) / rounding.scale * bitcast<f32>(code_word(1u, 0u));
+        let up = total(other, 1u, row, lane, local, q_sum) / rounding.scale * factor_of(1u);
         value = gated4(vec4<f32>(value), vec4<f32>(up)).x;
     }
     let last = select(ROWS0 + ROWS1 + ROWS2, ROWS0, EPILOGUE == 2u);
     if lane == 0u && index < last {
-        let column = select(select(OUT2, OUT1, matrix == 1u), OUT0, matrix == 0u) + row;
+        let column = out_of(matrix) + row;
         if EPILOGUE == 1u {
             value = residual[R_OFFSET + token * R_STRIDE + column] + value;
         }

@@ -13,10 +13,6 @@ fn share(matrix: u32, row: u32, lane: u32) -> Share {
     return Share(0u);
 }
 
-fn rows_of(matrix: u32) -> u32 {
-    return select(select(ROWS2, ROWS1, matrix == 1u), ROWS0, matrix == 0u);
-}
-
 // Σ over groups of (Σ (code − 1)·q)·d, from the first group to the last; all invocations together.
 fn total(own: Share, matrix: u32, row: u32, lane: u32, local: u32, q_sum: i32) -> f32 {
     let first = HEADER + row * WORDS;

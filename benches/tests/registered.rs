@@ -7,9 +7,10 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// What `cargo bench --bench …` must know.
-const TARGETS: [&str; 7] = [
+const TARGETS: [&str; 8] = [
     "test_minimal",
     "kernels",
+    "wgpu_kernels",
     "tensor_performance",
     "mlx_vs_candle",
     "quantization_performance",

@@ -45,15 +45,34 @@ export async function cpuSeconds(client) {
   return processInfo.reduce((sum, { cpuTime }) => sum + cpuTime, 0);
 }
 
-/** The most memory that a process of the page has held, in bytes; 0 where the system does not tell. */
-export async function peakMemory(client) {
-  const { processInfo } = await client.send("SystemInfo.getProcessInfo");
-  let peak = 0;
-  for (const { type, id } of processInfo) {
-    const status = type === "renderer" ? await readFile(`/proc/${id}/status`, "utf8").catch(() => "") : "";
-    peak = Math.max(peak, 1024 * Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0));
-  }
-  return peak;
+/** Numbers of bytes in a process's status that begin with `name`; 0 where the system does not tell. */
+async function status(id, name) {
+  const text = await readFile(`/proc/${id}/status`, "utf8").catch(() => "");
+  return 1024 * Number(new RegExp(`${name}:\\s+(\\d+)`).exec(text)?.[1] ?? 0);
+}
+
+/**
+ * Watches the memory of the page's processes: `resident` is the most that one of them has held, with what it shares with others (the
+ * browser's program among it), `own` the most that was its own whenever it was looked at.
+ */
+export async function watchMemory(client) {
+  const renderers = async () => {
+    const { processInfo } = await client.send("SystemInfo.getProcessInfo");
+    return processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
+  };
+  const most = async (name) => Math.max(0, ...(await Promise.all((await renderers()).map((id) => status(id, name)))));
+  let own = 0;
+  const look = async () => {
+    own = Math.max(own, await most("RssAnon"));
+  };
+  const timer = setInterval(() => void look().catch(() => undefined), 100);
+  return {
+    async end() {
+      clearInterval(timer);
+      await look();
+      return { resident: await most("VmHWM"), own };
+    },
+  };
 }
 
 /** The middle one. */

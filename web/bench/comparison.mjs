@@ -3,7 +3,7 @@
 
 import { stat } from "node:fs/promises";
 import path from "node:path";
-import { cpuSeconds, inBrowser, peakMemory } from "./browser.mjs";
+import { cpuSeconds, inBrowser, watchMemory } from "./browser.mjs";
 import { callOf, text } from "./programs.mjs";
 
 /** Tokens to read and to write: fewer where the slower program would take minutes. */
@@ -18,6 +18,7 @@ export async function turn(address, program, file) {
   const { size } = await stat(file);
   return inBrowser(async (page, client) => {
     await page.goto(`${address}/blank.html`);
+    const watch = await watchMemory(client);
     const begin = performance.now();
     const device = await page.evaluate(callOf(program, path.basename(file), 1));
     const load = (performance.now() - begin) / 1000;
@@ -29,7 +30,7 @@ export async function turn(address, program, file) {
     await run(8, 2, 1);
     const prefill = await run(prompt, 1, 2);
     const decode = await run(2, write + 1, 3);
-    const memory = await peakMemory(client);
+    const { resident, own } = await watch.end();
     return {
       device,
       load,
@@ -37,8 +38,9 @@ export async function turn(address, program, file) {
       prefillCpu: prefill.read / prefill.cpu,
       decode: decode.wrote / (decode.writeTime / 1000),
       decodeCpu: decode.wrote / decode.cpu,
-      memory: memory / 2 ** 20,
-      memoryShare: memory / size,
+      memory: resident / 2 ** 20,
+      memoryShare: resident / size,
+      ownShare: own / size,
     };
   });
 }

@@ -1,7 +1,7 @@
 // How fast this device is, as a table that can be shared.
 
 import type { BitNet, Timings } from "bitnet-web";
-import { element, figure, made } from "./dom.js";
+import { element, figure, made, nameOf } from "./dom.js";
 
 const button = element("button", "run-benchmark");
 const out = element("div", "benchmark-out");
@@ -54,7 +54,7 @@ function median(values: number[]): number {
 function show(model: BitNet, { prefill, decode, length }: { prefill: number; decode: number; length: number }): void {
   const { info } = model;
   const rows: [string, string][] = [
-    ["Model", info.name],
+    ["Model", nameOf(info)],
     ["Weights", `${(info.parameters / 1e6).toFixed(1)} million`],
     ["Runs on", info.device],
     ["Browser", browser()],

@@ -17,6 +17,11 @@ export function made<K extends keyof HTMLElementTagNameMap>(tag: K, className = 
   return made;
 }
 
+/** A model's name for people: without the ending, and without the mark by which bundlers tell builds apart. */
+export function nameOf({ name }: { name: string }): string {
+  return name.replace(/\.gguf$/, "").replace(/-[\w-]{8}$/, "");
+}
+
 /** A number of bytes as people say it. */
 export function bytes(count: number): string {
   const units = ["B", "kB", "MB", "GB"];

@@ -61,7 +61,7 @@ export class Inside {
         const row = made("li", id === chosen ? "chosen" : "");
         const bar = made("span", "bar");
         bar.style.setProperty("--share", `${(100 * probability).toFixed(1)}%`);
-        row.append(made("code", "", JSON.stringify(text).slice(1, -1)), bar, made("span", "number", `${(100 * probability).toFixed(1)} %`));
+        row.append(made("code", "", spelled(text)), bar, made("span", "number", `${(100 * probability).toFixed(1)} %`));
         return row;
       }),
     );
@@ -97,7 +97,8 @@ export class Inside {
     const most = Math.max(...seen.map(({ weight }) => weight), 1e-9);
     attention.replaceChildren(
       ...seen.map(({ text, weight }) => {
-        const word = made("span", "", text);
+        // Marks between the turns have no text.
+        const word = made("span", "", text === "" ? "⏎\n" : text);
         word.style.setProperty("--share", `${(85 * (weight / most)).toFixed(0)}%`);
         word.title = `${(100 * weight).toFixed(1)} %`;
         return word;
@@ -162,6 +163,12 @@ function paint(canvas: HTMLCanvasElement, codes: Int8Array, rows: number, cols: 
   const image = context.createImageData(cols, rows);
   codes.forEach((code, index) => image.data.set(colours[code + 1] ?? [0, 0, 0, 0], 4 * index));
   context.putImageData(image, 0, 0);
+}
+
+/** A token as people can see it: line ends as they are escaped, and spaces where there is nothing else. */
+function spelled(text: string): string {
+  const escaped = JSON.stringify(text).slice(1, -1);
+  return text.trim() === "" ? escaped.replaceAll(" ", "␣") : escaped;
 }
 
 /** The parts of a colour written as #rrggbb. */

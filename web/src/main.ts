@@ -3,7 +3,7 @@
 import { BitNet, BitNetError, type ModelSource } from "bitnet-web";
 import { connectBenchmark } from "./benchmark.js";
 import { Conversation } from "./conversation.js";
-import { bytes, element, figure, made } from "./dom.js";
+import { bytes, element, figure, made, nameOf } from "./dom.js";
 import { Inside } from "./inside.js";
 import { connectOffline, keepForOffline } from "./offline.js";
 import { connectPicker } from "./picker.js";
@@ -77,7 +77,7 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
     await showMemory();
   } catch (error) {
     if (!controller.signal.aborted) {
-      element("span", "model-name").textContent = "no model";
+      showNoModel();
       showError(error);
     }
   } finally {
@@ -88,7 +88,7 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
 }
 
 function showFacts({ info }: BitNet): void {
-  element("span", "model-name").textContent = info.name.replace(/\.gguf$/, "").replace(/-[\w-]{8}$/, "");
+  element("span", "model-name").textContent = nameOf(info);
   element("span", "device-chip").textContent = info.device;
   const facts = element("div", "facts");
   const table = made("table");
@@ -107,6 +107,20 @@ function showFacts({ info }: BitNet): void {
   }
   const fallbacks = info.fallbacks.map(({ wanted, used, reason }) => made("p", "fallback", `${wanted} is not used, but ${used}: ${reason}.`));
   facts.replaceChildren(table, ...fallbacks);
+}
+
+/** Nothing of the model before, and a way back. */
+function showNoModel(): void {
+  element("span", "model-name").textContent = "no model";
+  element("span", "device-chip").textContent = "";
+  element("div", "facts").replaceChildren();
+  for (const gauge of Object.values(gauges)) {
+    gauge.textContent = "–";
+  }
+  const back = made("button", "", "Open the demo model");
+  back.type = "button";
+  back.addEventListener("click", () => void open(undefined));
+  element("div", "ideas").replaceChildren(back);
 }
 
 async function showMemory(): Promise<void> {

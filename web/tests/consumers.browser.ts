@@ -1,6 +1,8 @@
 // The package in other people's hands: Vite's dev server, webpack, a plain page, and the example of the README word for word.
 
 import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer as createHttpServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
@@ -19,7 +21,7 @@ async function tells(page: Page, address: string, threads: number) {
   const errors: string[] = [];
   page.on("pageerror", (error) => errors.push(error.message));
   await page.goto(address);
-  await expect(page.locator("body"), errors.join("\n")).toContainText(START, { timeout: 60_000 });
+  await expect.poll(async () => `${errors.join("; ")}${await page.locator("body").textContent()}`, { timeout: 30_000 }).toContain(START);
   await expect(page.locator("body")).toHaveAttribute("data-threads", String(threads));
   expect(errors).toEqual([]);
 }
@@ -66,14 +68,15 @@ test("a plain page, from another origin than its own", async ({ page, baseURL })
   await tells(page, "/consumers/plain/", 1);
   await tells(page, "/consumers/plain/?threads=2", 2);
   // As from a CDN: a page of another origin imports the module; the Worker and the core come from there, too.
-  const elsewhere = "http://127.0.0.1:47999/index.html";
-  await page.route(elsewhere, (route) =>
-    route.fulfill({
-      contentType: "text/html",
-      body: `<!doctype html><title>elsewhere</title><body></body><script type="module">${main.replace("/package/", `${baseURL}/package/`)}</script>`,
-    }),
-  );
-  await tells(page, elsewhere, 1);
+  const body = `<!doctype html><title>elsewhere</title><body></body><script type="module">${main.replace("/package/", `${baseURL}/package/`)}</script>`;
+  const elsewhere = createHttpServer((_, response) => void response.writeHead(200, { "content-type": "text/html" }).end(body));
+  await new Promise<void>((resolve) => void elsewhere.listen(0, "localhost", resolve));
+  try {
+    await tells(page, `http://localhost:${(elsewhere.address() as AddressInfo).port}/`, 1);
+  } finally {
+    elsewhere.close();
+    elsewhere.closeAllConnections();
+  }
 });
 
 for (const file of ["../../README.md", "../package/README.md"]) {

@@ -42,35 +42,28 @@ test("opens telling a story, and answers", async ({ page }) => {
   await expect(page.locator("#attention span").nth(5)).toBeVisible();
   await expect(page.locator("#histogram")).toHaveAttribute("aria-label", /percent/);
   expect(await page.evaluate(() => crossOriginIsolated)).toBe(true);
-  await page.screenshot({ path: "test-results/chat-light.png" });
 });
 
 test("dark, benchmark, settings", async ({ page }) => {
   await page.emulateMedia({ colorScheme: "dark" });
   await page.goto("/");
   await opened(page);
-  await page.screenshot({ path: "test-results/chat-dark.png" });
   await page.getByRole("tab", { name: "Benchmark" }).click();
   await page.getByRole("button", { name: "Run the benchmark" }).click();
   await expect(page.locator("#benchmark-out table")).toBeVisible({ timeout: 60_000 });
-  await page.screenshot({ path: "test-results/benchmark-dark.png" });
   await page.getByRole("tab", { name: "Settings" }).click();
   await expect(page.locator("#facts")).toContainText("webgpu is not used");
-  await page.screenshot({ path: "test-results/settings-dark.png" });
   await page.getByRole("button", { name: /light and dark/ }).click();
   await expect(page.locator("html")).toHaveAttribute("data-theme", "light");
   await page.getByRole("button", { name: /demo/ }).click();
-  await page.screenshot({ path: "test-results/picker-light.png" });
 });
 
 test("a phone", async ({ page }) => {
   await page.setViewportSize({ width: 390, height: 844 });
   await page.goto("/");
   await opened(page);
-  await page.screenshot({ path: "test-results/phone-chat.png" });
   await page.getByRole("tab", { name: "Inside" }).click();
   await expect(page.locator("#plane")).toBeVisible();
-  await page.screenshot({ path: "test-results/phone-inside.png" });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   expect(wide, "nothing sticks out at the side").toBe(false);
   await page.getByRole("tab", { name: "Chat" }).click();

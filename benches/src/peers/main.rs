@@ -4,7 +4,6 @@
 //! model). In the same run the machine's read bandwidth and int8 peak are measured, the roofs over decode and prefill.
 
 mod facts;
-mod figures;
 mod products;
 mod programs;
 mod reference;
@@ -12,12 +11,12 @@ mod tables;
 mod targets;
 
 use anyhow::{Context, Result, bail};
+use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::{Parser, Subcommand};
 use facts::Facts;
-use figures::{Figures, Key, Test};
 use programs::{LlamaBench, Plan, VARIANTS};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -138,16 +137,23 @@ fn run(arguments: &Arguments) -> Result<()> {
         facts: Vec::new(),
     };
     report.note(format!("llama.cpp: {}.", arguments.llama_note));
-    session.measure(&files, &work, &mut report)?;
-    let threads = machine::thread_counts();
-    if candle {
-        products::tell(&own, &plan, &threads, &mut report)?;
+    let paths = session.files(&files, &work)?;
+    let rounds = if files.is_empty() { 0 } else { plan.rounds };
+    for round in 1..=rounds {
+        session.round(round, &paths, &mut report)?;
+        if round < rounds {
+            // A run takes long, and what it found so far is worth having if it is stopped.
+            let mut so_far = report.clone();
+            so_far.note(format!("Stopped after round {round} of {rounds}."));
+            session.tell(&mut so_far);
+            so_far.write(&arguments.report)?;
+        }
     }
-    if !files.is_empty() {
-        let (figures, facts) = (&session.figures, &session.facts);
-        tables::tell(figures, facts, &plan, &threads, &mut report);
-        targets::tell(figures, facts, &plan, &threads, &mut report);
-        report.tables.push(reference::table());
+    if candle {
+        products::tell(&own, &plan, &machine::thread_counts(), &mut report)?;
+    }
+    if rounds > 0 {
+        session.tell(&mut report);
     }
     println!("{}", report.terminal());
     report.write(&arguments.report)?;
@@ -182,39 +188,54 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Everything in turns: in each round the machine, then every program on every file with every number of threads.
-    fn measure(
+    /// Makes the files that are missing and reads what is in each: name, path, and whether llama.cpp knows it.
+    fn files(
         &mut self,
         files: &[(Recipe, bool)],
         work: &Path,
-        report: &mut Report,
-    ) -> Result<()> {
+    ) -> Result<Vec<(&'static str, PathBuf, bool)>> {
         let mut paths = Vec::new();
         for (recipe, llama) in files {
             let path = recipe.file(self.bitnet, work)?;
             self.facts.push(Facts::read(recipe.name, &path)?);
             paths.push((recipe.name, path, *llama));
         }
-        for round in 1..=self.plan.rounds {
-            for threads in machine::thread_counts() {
-                step(
-                    round,
-                    self.plan.rounds,
-                    &format!("the machine, {}", with(threads)),
-                );
-                let bandwidth = machine::read_bandwidth(threads);
+        Ok(paths)
+    }
+
+    /// With each number of threads the machine, then every program on every file.
+    fn round(
+        &mut self,
+        round: usize,
+        paths: &[(&'static str, PathBuf, bool)],
+        report: &mut Report,
+    ) -> Result<()> {
+        for threads in machine::thread_counts() {
+            step(
+                round,
+                self.plan.rounds,
+                &format!("the machine, {}", with(threads)),
+            );
+            let bandwidth = machine::read_bandwidth(threads);
+            self.figures
+                .add(Key::machine(threads, Test::Bandwidth), bandwidth);
+            if let Some(peak) = machine::int8_peak(threads) {
                 self.figures
-                    .add(Key::machine(threads, Test::Bandwidth), bandwidth);
-                if let Some(peak) = machine::int8_peak(threads) {
-                    self.figures
-                        .add(Key::machine(threads, Test::Int8Peak), peak.rate);
-                }
-                for (name, path, llama) in &paths {
-                    self.turn(round, (name, path), threads, *llama, report)?;
-                }
+                    .add(Key::machine(threads, Test::Int8Peak), peak.rate);
+            }
+            for (name, path, llama) in paths {
+                self.turn(round, (name, path), threads, *llama, report)?;
             }
         }
         Ok(())
+    }
+
+    /// Puts the figures so far into `report`.
+    fn tell(&self, report: &mut Report) {
+        let (figures, facts, threads) = (&self.figures, &self.facts, machine::thread_counts());
+        tables::tell(figures, facts, &self.plan, &threads, report);
+        targets::tell(figures, facts, &self.plan, &threads, report);
+        report.tables.push(reference::table());
     }
 
     /// Every program once on one file. A peer that fails is named and left out from then on; ours may not fail.

@@ -1,8 +1,8 @@
 //! Tables and charts of all figures.
 
 use crate::facts::Facts;
-use crate::figures::{Figures, Key, Test};
 use crate::programs::{FIRST, LlamaBench, Plan, VARIANTS};
+use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::report::{Chart, Report, Table};
 
 /// Writes the figures into the report, for the given numbers of threads.

@@ -4,10 +4,10 @@
 //! what this run measured and quotes the other machine's figure beside it.
 
 use crate::facts::Facts;
-use crate::figures::{Figures, Key, Test};
 use crate::programs::{AVX2, FIRST, FULL, LlamaBench, Plan, SCREENED};
 use crate::reference::{BITNET_CPP, OF, Reference, pair};
 use crate::tables::{bytes, of_bandwidth, of_peak};
+use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::machine::with;
 use bitnet_benchmarks::report::{Report, Verdict};
 

@@ -134,7 +134,7 @@ impl Table {
 }
 
 /// All that one run of a measuring program found out.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
     /// Its file name without extension.
     pub name: String,

@@ -75,8 +75,7 @@ impl Engine {
     /// If the file is incomplete, breaks its format, or is no model that this runtime runs; if memory is short.
     pub fn open(landing: Landing, options: &str) -> Result<Engine> {
         let options = options::parse::<Open>("options", options)?.resolve()?;
-        let backend =
-            CpuBackend::new(options.threads, options.isa).map_err(|error| thrown(error.into()))?;
+        let backend = CpuBackend::fastest(options.threads).map_err(|error| thrown(error.into()))?;
         #[cfg(target_feature = "atomics")]
         let backend = match crate::threads::take_helpers() {
             Some(helpers) => backend.with_helpers(helpers),

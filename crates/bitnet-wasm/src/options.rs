@@ -41,6 +41,7 @@ impl Open {
                 Some("f32") => Activations::F32,
                 Some(other) => return Err(choice("activations", "\"int8\" or \"f32\"", other)),
             },
+            nfc: Some(nfc),
             ..ModelOptions::default()
         })
     }
@@ -71,6 +72,11 @@ impl OpenGpu {
             ..Failure::from(error)
         }
     }
+}
+
+/// Unicode's normal form C, whose tables every browser has.
+fn nfc(text: &str) -> String {
+    js_sys::JsString::from(text).normalize("NFC").into()
 }
 
 /// How to generate.

@@ -13,19 +13,26 @@ fn demo(options: ModelOptions) -> Model {
 
 /// A session in the middle of a story: its last token has yet to run.
 fn story(model: &Model) -> Session {
-    let mut session = model.session().unwrap();
+    let mut session = model.session().expect("a session");
     let options = GenerateOptions {
         max_tokens: 90,
         ..GenerateOptions::default()
     };
-    let told = session.generate("Once upon a time", &options).unwrap();
-    assert!(told.map(|piece| piece.unwrap()).collect::<String>().len() > 100);
+    let told = session
+        .generate("Once upon a time", &options)
+        .expect("a start");
+    assert!(
+        told.map(|piece| piece.expect("a piece"))
+            .collect::<String>()
+            .len()
+            > 100
+    );
     session
 }
 
 fn saved(session: &Session) -> Vec<u8> {
     let mut file = Vec::new();
-    session.save("memory", &mut file).unwrap();
+    session.save("memory", &mut file).expect("a file");
     file
 }
 
@@ -33,7 +40,7 @@ fn refused(model: &Model, file: &[u8]) -> Error {
     let before = model.pool_stats().in_use;
     let error = Session::restore(model, "a.session", file)
         .map(|_| ())
-        .unwrap_err();
+        .expect_err("no session");
     assert_eq!(model.pool_stats().in_use, before, "{error}");
     error
 }

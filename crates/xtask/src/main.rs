@@ -1,9 +1,10 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
-//! the demo site and serves it; `validate`, `bench-peers`, `bench-web`, `profile` and `kernels` measure and write a report.
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-gpu`, `bench-web`, `profile` and `kernels` measure and write a report.
 
 mod cross;
+mod gpu;
 mod kernels;
 mod llama_cpp;
 mod peers;
@@ -43,6 +44,8 @@ enum Chore {
     Validate(validate::Measurement),
     /// Measure llama.cpp and candle beside ours on the same models: prints tables and writes benches/report
     BenchPeers(peers::Measurement),
+    /// Measure oxbitnet beside ours on a GPU: prints tables and writes benches/report/gpu.md
+    BenchGpu(gpu::Measurement),
     /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
     BenchWeb(web::bench::Measurement),
     /// Show where the time of decode and prefill goes: prints tables and writes benches/report
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
+        Chore::BenchGpu(measurement) => gpu::run(&measurement),
         Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),
         Chore::Kernels(measurement) => kernels::run(&measurement),

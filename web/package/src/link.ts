@@ -24,7 +24,8 @@ function startWorker(url: string | undefined): { worker: Worker; revoke?: string
   const options: WorkerOptions = { type: "module", name: "bitnet" };
   if (url === undefined) {
     const here = new URL(import.meta.url);
-    if (here.origin === globalThis.location?.origin) {
+    // Bundlers may have put the address of a file on the developer's disk there: then they have put the Worker beside the page.
+    if (!/^https?:$/.test(here.protocol) || here.origin === globalThis.location?.origin) {
       // Spelled so that bundlers see it.
       return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitnet" }) };
     }

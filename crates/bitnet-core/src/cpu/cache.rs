@@ -232,7 +232,7 @@ mod tests {
             cache.append(1, &keys[first..], &values[first..]).unwrap();
         }
         assert_eq!(cache.rows(1).unwrap(), [keys.clone(), values.clone()]);
-        assert_eq!(cache.rows(0).unwrap(), [Vec::<f32>::new(), Vec::new()]);
+        assert!(cache.rows(0).unwrap().iter().all(Vec::is_empty));
         cache.truncate(37);
         let [shorter, _] = cache.rows(1).unwrap();
         assert_eq!(shorter, keys[..37 * stride]);

@@ -17,6 +17,8 @@ use super::layout::{Planes, RowLayout};
 pub(super) const WIDTH: usize = 4;
 /// Rows of the largest panel.
 pub(super) const MOST_ROWS: usize = 64;
+/// Tokens of the largest tile.
+const MOST_TOKENS: usize = 8;
 
 /// Rows of tiles of at most `tile` tokens: full ones, then halves of what is left.
 pub(super) fn tiles(tokens: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -75,6 +77,7 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
 ) {
     let panel_rows = VECTORS * I::WIDTH / 4;
     let row_bytes = job.row_bytes;
+    let mut totals = [[0.0; MOST_ROWS]; MOST_TOKENS];
     for (index, rows) in job.rows.chunks(panel_rows * row_bytes).enumerate() {
         let count = rows.len() / row_bytes;
         // Past the last row, that row stands in.
@@ -103,6 +106,7 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
             count: count.min(panel_rows),
             factor: job.factor,
             tiles: &job.tiles,
+            totals: &mut totals,
             products: &mut *job.products,
         };
         for (first, size) in tiles(job.tiles.scales.len(), TOKENS) {
@@ -134,15 +138,31 @@ fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
     for (batch, panel) in batches.enumerate() {
         let count = panel.len() / (planes * step);
         let first = 4 * BATCH * batch;
+        // Where the words lie is the same in every row.
+        let mut places = [0; BATCH];
+        let (mut group, mut within) = (first / layout.code_bytes, first % layout.code_bytes);
+        for place in &mut places[..count] {
+            *place = group * layout.stride + layout.codes_at + within;
+            within += 4;
+            while within >= layout.code_bytes {
+                (group, within) = (group + 1, within - layout.code_bytes);
+            }
+        }
+        let places = &places[..count];
+        let together = places.windows(2).all(|pair| pair[1] == pair[0] + 4);
         for i in 0..panel_rows {
             let row = row(i);
-            let column = words[i..].iter_mut().step_by(panel_rows).take(count);
-            for (k, word) in column.enumerate() {
-                let byte = first + 4 * k;
-                let (group, within) = (byte / layout.code_bytes, byte % layout.code_bytes);
-                let at = group * layout.stride + layout.codes_at + within;
+            let column = words[i..].iter_mut().step_by(panel_rows);
+            let run = row.get(places[0]..places[0] + 4 * count);
+            if let Some(run) = run.filter(|_| together) {
+                for (word, bytes) in column.zip(run.as_chunks::<4>().0) {
+                    *word = *bytes;
+                }
+                continue;
+            }
+            for (&place, word) in places.iter().zip(column) {
                 *word = row
-                    .get(at..)
+                    .get(place..)
                     .and_then(<[u8]>::first_chunk)
                     .copied()
                     .unwrap_or([0; 4]);
@@ -181,6 +201,8 @@ struct Panel<'a> {
     count: usize,
     factor: f32,
     tiles: &'a Tiles<'a>,
+    /// Room for the sums of a tile.
+    totals: &'a mut [[f32; MOST_ROWS]; MOST_TOKENS],
     products: &'a mut dyn Products,
 }
 
@@ -196,7 +218,10 @@ fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     let groups = panel.layout.groups;
     let tiles = panel.tiles;
     let q = &tiles.q[first * tiles.token_bytes..][..TOKENS * tiles.token_bytes];
-    let mut totals = [[0.0f32; MOST_ROWS]; TOKENS];
+    let totals = &mut panel.totals[..TOKENS];
+    for totals in totals.iter_mut() {
+        totals[..panel_rows].fill(0.0);
+    }
     let group_codes = panel.codes.chunks_exact(panel.codes.len() / groups);
     let group_q = q.chunks_exact(q.len() / groups);
     let group_scales = panel.scales.chunks_exact(panel_rows);

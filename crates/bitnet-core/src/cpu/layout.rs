@@ -33,7 +33,7 @@ pub(super) enum Planes {
 }
 
 /// The layout of the rows of one matrix.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct RowLayout {
     pub(super) planes: Planes,
     /// Columns in a row.

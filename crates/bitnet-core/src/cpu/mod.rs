@@ -3,6 +3,7 @@
 //! Ternary × int8 is exact integer arithmetic; float kernels follow one order of operations on every
 //! instruction set. Logits are therefore the same bits for every [`Isa`], thread count and batching.
 
+mod attention;
 mod attention_weights;
 mod cache;
 mod columns;
@@ -30,12 +31,13 @@ pub use screen::CpuTable;
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
-use crate::simd::KeysValues;
 use crate::zero_copy::Movement;
 use crate::{
     Activations, Backend, Error, Gate, Heads, Input, Norm, Pending, Result, Rope, WeightMatrix,
 };
 use kernels::Kernels;
+use std::sync::OnceLock;
+use ternary::Arranged;
 use threads::Threads;
 
 /// f32 rows: `tokens × width`.
@@ -104,6 +106,9 @@ struct Int8Rows {
     scales: Buffer<f32>,
     /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
     sums: Buffer<i32>,
+    /// In the order of the first matrix that they were multiplied by; the matrices that share an activation mostly
+    /// share a layout too.
+    arranged: OnceLock<Arranged>,
 }
 
 impl Int8Rows {
@@ -165,9 +170,26 @@ impl CpuBackend {
             Some(isa) => isa.name().parse()?,
             None => Isa::from_environment()?,
         };
+        Self::assemble((isa, isa.kernels()), threads, pool)
+    }
+
+    /// A backend on `threads` threads with the fastest kernels there are, whatever `BITNET_ISA` says: for hosts without an
+    /// environment. A WebAssembly program that makes no other contains no other kernels.
+    ///
+    /// # Errors
+    /// If the threads cannot be started.
+    pub fn fastest(threads: Option<usize>) -> Result<Self> {
+        Self::assemble(Isa::fastest(), threads, HybridMemoryPool::default())
+    }
+
+    fn assemble(
+        (isa, kernels): (Isa, &'static Kernels),
+        threads: Option<usize>,
+        pool: HybridMemoryPool,
+    ) -> Result<Self> {
         Ok(Self {
             isa,
-            kernels: isa.kernels(),
+            kernels,
             threads: Threads::new(threads)?,
             crossovers: RoutingTable::current().crossovers(isa),
             repacks_base3: repack::REPACKS_BASE3,
@@ -314,20 +336,32 @@ impl CpuBackend {
             sums: self
                 .pool
                 .buffer_uninit(rows.tokens.saturating_mul(runs), Tag::Activation)?,
+            arranged: OnceLock::new(),
         };
-        let quantized = int8
-            .q
-            .chunks_exact_mut(stride)
-            .zip(rows.values.chunks_exact(rows.width));
-        for ((q, x), (scale, sums)) in
-            quantized.zip(int8.scales.iter_mut().zip(int8.sums.chunks_exact_mut(runs)))
-        {
-            let (q_row, padding) = q.split_at_mut(rows.width);
-            *scale = (self.kernels.quantize)(x, q_row);
-            padding.fill(0);
-            for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
-                *sum = q.iter().map(|q| i32::from(*q)).sum();
+        let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, rows.values.len());
+        let pieces = (int8.q.chunks_mut(chunk * stride))
+            .zip(int8.scales.chunks_mut(chunk))
+            .zip(int8.sums.chunks_mut(chunk * runs));
+        let round = |index: usize, ((q, scales), sums): ((&mut [i8], &mut [f32]), &mut [i32])| {
+            let x = rows.values[index * chunk * rows.width..].chunks_exact(rows.width);
+            let places = q.chunks_exact_mut(stride).zip(sums.chunks_exact_mut(runs));
+            for ((x, scale), (q, sums)) in x.zip(scales).zip(places) {
+                let (q_row, padding) = q.split_at_mut(rows.width);
+                *scale = (self.kernels.quantize)(x, q_row);
+                padding.fill(0);
+                for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
+                    *sum = q.iter().map(|q| i32::from(*q)).sum();
+                }
             }
+        };
+        if chunk >= rows.tokens {
+            // A token at a time is the rule: nothing to share, and no list of pieces to make.
+            pieces.for_each(|piece| round(0, piece));
+        } else {
+            self.threads.each(pieces, |index, piece| {
+                round(index, piece);
+                Ok(())
+            })?;
         }
         Ok(Some(int8))
     }
@@ -455,8 +489,13 @@ impl Backend for CpuBackend {
         if product.width != residual.width || product.tokens != residual.tokens {
             return Err(shape_error(weights.name(), residual.width, product.width));
         }
-        (self.kernels.add)(&mut residual.values, &product.values);
-        Ok(())
+        let (len, grain) = (product.values.len(), 1024);
+        let chunk = self.chunk(Operation::Elementwise, len, grain, len);
+        self.threads
+            .chunks(&mut residual.values, chunk, |index, piece| {
+                (self.kernels.add)(piece, &product.values[index * chunk..][..piece.len()]);
+                Ok(())
+            })
     }
 
     fn rope_append(
@@ -479,62 +518,32 @@ impl Backend for CpuBackend {
                 ));
             }
         }
-        for (index, rows) in [&mut *q, &mut k].into_iter().enumerate() {
-            if let Some(norms) = head_norms {
-                let norm = norms[index];
-                if norm.gain.len() != heads.dim {
-                    return Err(shape_error("head norm gain", heads.dim, norm.gain.len()));
-                }
-                for head in rows.values.chunks_exact_mut(heads.dim) {
-                    (self.kernels.rms_norm)(head, norm.gain, norm.eps);
-                }
+        for (index, rows) in [q, &mut k].into_iter().enumerate() {
+            let norm = head_norms.map(|norms| norms[index]);
+            if let Some(norm) = norm.filter(|norm| norm.gain.len() != heads.dim) {
+                return Err(shape_error("head norm gain", heads.dim, norm.gain.len()));
             }
-        }
-        for (rows, count) in [(q, heads.query), (&mut k, heads.kv)] {
-            for (index, head) in rows.values.chunks_exact_mut(heads.dim).enumerate() {
-                rotations.apply(index / count, head);
-            }
+            let (width, work) = (rows.width, rows.values.len());
+            let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, work);
+            self.threads
+                .chunks(&mut rows.values, chunk * width, |index, piece| {
+                    for (i, row) in piece.chunks_exact_mut(width).enumerate() {
+                        for head in row.chunks_exact_mut(heads.dim) {
+                            if let Some(norm) = norm {
+                                (self.kernels.rms_norm)(head, norm.gain, norm.eps);
+                            }
+                            rotations.apply(index * chunk + i, head);
+                        }
+                    }
+                    Ok(())
+                })?;
         }
         self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
         cache.append(layer, &k.values, &v.values)
     }
 
     fn attention(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Rows> {
-        let heads = cache.heads();
-        if q.width != heads.query * heads.dim {
-            return Err(shape_error("queries", heads.query * heads.dim, q.width));
-        }
-        let keys_values = cache.layer(layer)?;
-        let positions = keys_values.positions;
-        let first = positions
-            .checked_sub(q.tokens)
-            .ok_or_else(|| Error::Shape {
-                what: format!("cache of layer {layer}"),
-                expected: format!("at least {} positions", q.tokens),
-                found: format!("{positions} positions"),
-            })?;
-        let row_bytes = size_of::<f32>() * heads.kv * heads.dim;
-        self.moved(Movement::ZeroCopy, 2 * positions * row_bytes);
-        let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
-        // One item is the query heads of one token that share a head of keys and values.
-        let width = q.width / heads.kv;
-        let (items, work) = (q.tokens * heads.kv, q.values.len() * positions);
-        let chunk = self.chunk(Operation::Attention, items, 1, work);
-        self.threads
-            .chunks(&mut out.values, chunk * width, |index, piece| {
-                for (i, out) in piece.chunks_exact_mut(width).enumerate() {
-                    let item = index * chunk + i;
-                    let (token, head) = (item / heads.kv, item % heads.kv);
-                    let keys_values = KeysValues {
-                        head,
-                        positions: first + token + 1,
-                        ..keys_values
-                    };
-                    (self.kernels.attend)(&q.values[item * width..][..width], keys_values, out);
-                }
-                Ok(())
-            })?;
-        Ok(out)
+        self.attend(q, cache, layer)
     }
 
     fn attention_weights(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {

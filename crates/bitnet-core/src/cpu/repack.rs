@@ -13,7 +13,7 @@ use bitnet_quant::Format;
 /// Whether base-3 weights are repacked unless [`CpuBackend::with_base3`] says otherwise.
 pub(super) const REPACKS_BASE3: bool = cfg!(target_arch = "x86_64");
 
-/// Rows that are repacked before the mapped ones are given back.
+/// Rows that are repacked in one piece of work.
 const ROWS_AT_ONCE: usize = 64;
 
 impl CpuBackend {
@@ -41,9 +41,10 @@ impl CpuBackend {
                     from.block_scales(packed, &mut scales)?;
                     to.encode_codes(&codes, &scales, out)?;
                 }
-                weights.give_back(range);
                 Ok(())
             })?;
+        // All at once: pages are larger than a few rows.
+        weights.give_back(0..weights.rows());
         self.moved(Movement::Copy, rows.len());
         let shape = (weights.rows(), weights.cols(), stored);
         WeightMatrix::new(
@@ -54,5 +55,29 @@ impl CpuBackend {
             rows.into_bytes(),
         )?
         .with_output_scale(weights.output_scale())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[test]
+    fn all_of_the_packed_rows_are_given_back_at_once() {
+        static LONGEST: AtomicUsize = AtomicUsize::new(0);
+        let (rows, cols) = (3 * ROWS_AT_ONCE, 256);
+        let row_bytes = Format::Tq1_0.row_bytes(cols).unwrap();
+        let data = vec![0u8; rows * row_bytes].into();
+        let shape = (rows, cols, cols);
+        let weights = WeightMatrix::new("w", Format::Tq1_0, shape, 1.0, data)
+            .unwrap()
+            .with_reclaim(|bytes| {
+                LONGEST.fetch_max(bytes.len(), Ordering::Relaxed);
+            });
+        let backend = CpuBackend::new(Some(2), None).unwrap().with_base3(true);
+        let repacked = backend.repacked(weights).unwrap();
+        assert_eq!(repacked.format(), Format::Tq2_0);
+        assert_eq!(LONGEST.load(Ordering::Relaxed), rows * row_bytes);
     }
 }

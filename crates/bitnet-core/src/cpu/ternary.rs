@@ -30,12 +30,23 @@ impl CpuBackend {
             return Ok(());
         }
         let direct = tokens <= self.crossovers.direct_up_to(weights.format());
+        let other;
+        let arranged = match a.arranged.get() {
+            Some(arranged) if arranged.suits(layout, direct) => arranged,
+            Some(_) => {
+                other = self.arranged(a, layout, direct)?;
+                &other
+            }
+            None => {
+                let first = self.arranged(a, layout, direct)?;
+                a.arranged.get_or_init(|| first)
+            }
+        };
         let job = Job {
             a,
             weights,
             layout,
-            q: self.arranged(a, layout, direct)?,
-            q_sums: group_sums(a, layout),
+            arranged,
             factor: weights.scale() * weights.output_scale(),
         };
         let grain = if direct {
@@ -70,8 +81,16 @@ impl CpuBackend {
         }
     }
 
-    /// Activations in the order in which the kernels unpack codes: token after token, or in tiles.
-    fn arranged(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Buffer<i8>> {
+    fn arranged(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Arranged> {
+        Ok(Arranged {
+            layout: *layout,
+            direct,
+            q: self.arranged_rows(a, layout, direct)?,
+            sums: group_sums(a, layout),
+        })
+    }
+
+    fn arranged_rows(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Buffer<i8>> {
         let tokens = a.scales.len();
         let row = |token: usize| &a.q[token * a.stride..][..layout.cols];
         let width = if direct {
@@ -109,8 +128,9 @@ impl CpuBackend {
 
     fn few_tokens(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) {
         let groups = job.layout.groups;
-        let tokens = job.q.chunks_exact(job.q.len() / job.a.scales.len());
-        let tokens = tokens.zip(job.q_sums.chunks_exact(groups));
+        let arranged = job.arranged;
+        let tokens = (arranged.q).chunks_exact(arranged.q.len() / job.a.scales.len());
+        let tokens = tokens.zip(arranged.sums.chunks_exact(groups));
         for (token, ((q, q_sums), scale)) in tokens.zip(job.a.scales.iter()).enumerate() {
             let out = out.token(token);
             (self.kernels.integer.gemv)(&mut Gemv {
@@ -139,8 +159,8 @@ impl CpuBackend {
             row_bytes: job.weights.row_bytes(),
             tiles: Tiles {
                 token_bytes,
-                q: &job.q,
-                q_sums: &job.q_sums,
+                q: &job.arranged.q,
+                q_sums: &job.arranged.sums,
                 scales: &job.a.scales,
             },
             factor: job.factor,
@@ -169,14 +189,30 @@ fn group_sums(a: &Int8Rows, layout: &RowLayout) -> Vec<i32> {
         .collect()
 }
 
+/// Activations in the order in which the kernels unpack codes.
+#[derive(Debug)]
+pub(super) struct Arranged {
+    layout: RowLayout,
+    direct: bool,
+    /// Token after token, or (not `direct`) in tiles.
+    q: Buffer<i8>,
+    /// Σ q of each group: `tokens × groups`.
+    sums: Vec<i32>,
+}
+
+impl Arranged {
+    /// Whether a matrix of that layout can be multiplied by it.
+    fn suits(&self, layout: &RowLayout, direct: bool) -> bool {
+        self.layout == *layout && self.direct == direct
+    }
+}
+
 /// One product.
 struct Job<'a> {
     a: &'a Int8Rows,
     weights: &'a WeightMatrix,
     layout: &'a RowLayout,
-    /// Arranged activations.
-    q: Buffer<i8>,
-    q_sums: Vec<i32>,
+    arranged: &'a Arranged,
     factor: f32,
 }
 

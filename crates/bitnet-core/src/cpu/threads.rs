@@ -85,6 +85,24 @@ impl Threads {
         })
     }
 
+    /// Calls `work(index, piece)` for each of `pieces`: parts of several buffers that belong together.
+    pub(crate) fn each<T: Send>(
+        &self,
+        pieces: impl Iterator<Item = T>,
+        work: impl Fn(usize, T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        let pieces: Vec<_> = pieces.map(|piece| Mutex::new(Some(piece))).collect();
+        self.ranges(pieces.len(), 1, |range| {
+            let mut place = pieces[range.start]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            match place.take() {
+                Some(piece) => work(range.start, piece),
+                None => Ok(()),
+            }
+        })
+    }
+
     /// Calls `work` with pieces of `0..len` of at most `chunk` items. Of several errors it returns the first one's.
     pub(crate) fn ranges(
         &self,

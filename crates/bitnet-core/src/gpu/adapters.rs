@@ -21,7 +21,9 @@ pub(super) fn described(info: &wgpu::AdapterInfo) -> Adapter {
             wgpu::DeviceType::Cpu => AdapterKind::Software,
             wgpu::DeviceType::Other => AdapterKind::Unknown,
         },
-        driver: format!("{} {}", info.driver, info.driver_info).trim().into(),
+        driver: format!("{} {}", info.driver, info.driver_info)
+            .trim()
+            .into(),
     }
 }
 

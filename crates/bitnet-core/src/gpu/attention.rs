@@ -1,6 +1,6 @@
 //! Rotating, appending and attending.
 
-use super::kernel::{HeadsPlace, Kernel, SPLIT, TILE_QUERIES};
+use super::kernel::{HeadsPlace, Kernel, MOST_PIECES, SPLIT, TILE_QUERIES};
 use super::recording::{Bound, Recording};
 use super::rotations::GpuRotations;
 use super::rows::{NormOf, Rows};
@@ -99,7 +99,11 @@ pub(super) fn attention(recording: &Arc<Recording>, q: &Rows, layer: usize) -> R
     let heads = session.place;
     if tokens > FEW {
         let groups = [heads.query, (tokens as u32).div_ceil(TILE_QUERIES), 1];
-        recording.dispatch(Kernel::AttendTile { heads }, &[q.bound(), cache, out], groups)?;
+        recording.dispatch(
+            Kernel::AttendTile { heads },
+            &[q.bound(), cache, out],
+            groups,
+        )?;
     } else {
         few(recording, heads, [q.bound(), cache, out], positions)?;
     }
@@ -118,7 +122,7 @@ fn few(
 ) -> Result<()> {
     let tokens = recording.tokens as u32;
     let pieces = (positions as u32).div_ceil(SPLIT);
-    if pieces == 1 {
+    if pieces == 1 || pieces > MOST_PIECES {
         let kernel = Kernel::Attend {
             heads,
             split: false,

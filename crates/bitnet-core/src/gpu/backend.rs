@@ -25,7 +25,9 @@ pub struct Gain {
 
 impl std::fmt::Debug for Gain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gain").field("len", &self.len).finish_non_exhaustive()
+        f.debug_struct("Gain")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
     }
 }
 
@@ -167,7 +169,11 @@ impl Backend for WgpuBackend {
         let first = session.positions();
         let mut copies = Vec::new();
         let room = session.reserve(&self.gpu, first + tokens, |from, to, bytes| {
-            copies.push(((Arc::clone(from.0), from.1), (Arc::clone(to.0), to.1), bytes));
+            copies.push((
+                (Arc::clone(from.0), from.1),
+                (Arc::clone(to.0), to.1),
+                bytes,
+            ));
         })?;
         let step = Step {
             first: first as u32,
@@ -235,7 +241,10 @@ impl Backend for WgpuBackend {
     }
 
     fn matmul(&self, a: &GpuActivation, weights: &[&GpuMatrix]) -> Result<Vec<GpuRows>> {
-        let matrices: Vec<_> = weights.iter().map(|weights| Arc::clone(&weights.0)).collect();
+        let matrices: Vec<_> = weights
+            .iter()
+            .map(|weights| Arc::clone(&weights.0))
+            .collect();
         if let Some(matrix) = matrices.iter().find(|matrix| matrix.cols != a.0.width) {
             return Err(width_error(&matrix.name, matrix.cols, a.0.width));
         }

@@ -139,7 +139,10 @@ impl Gpu {
     /// # Errors
     /// [`Error::Refused`] if the device does not take it.
     pub(super) fn pipeline(&self, kernel: Kernel) -> Result<Arc<Pipeline>> {
-        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pipelines = self
+            .pipelines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = pipelines.get(&kernel) {
             return Ok(Arc::clone(pipeline));
         }
@@ -164,13 +167,13 @@ impl Gpu {
                 label: Some(source.name),
                 entries: &entries,
             });
-        let pipeline_layout =
-            self.device
-                .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
-                    label: Some(source.name),
-                    bind_group_layouts: &[Some(&layout)],
-                    immediate_size: 0,
-                });
+        let pipeline_layout = self
+            .device
+            .create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+                label: Some(source.name),
+                bind_group_layouts: &[Some(&layout)],
+                immediate_size: 0,
+            });
         let descriptor = wgpu::ShaderModuleDescriptor {
             label: Some(source.name),
             source: wgpu::ShaderSource::Wgsl(source.wgsl.into()),
@@ -183,8 +186,10 @@ impl Gpu {
             // sizes of what is bound follow from the same constants. Loops end: their bounds are constants, or the counts
             // that the host wrote. Tests run the kernels with the checks on.
             unsafe {
-                self.device
-                    .create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+                self.device.create_shader_module_trusted(
+                    descriptor,
+                    wgpu::ShaderRuntimeChecks::unchecked(),
+                )
             }
         };
         let pipeline = self

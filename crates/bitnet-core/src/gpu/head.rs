@@ -32,12 +32,7 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// `None` if there is no such row.
-    fn new(
-        x: &'a GpuRows,
-        first: usize,
-        norm: NormOf,
-        table: &'a Matrix,
-    ) -> Result<Option<Self>> {
+    fn new(x: &'a GpuRows, first: usize, norm: NormOf, table: &'a Matrix) -> Result<Option<Self>> {
         let recording = &x.recording;
         if table.cols != x.width {
             return Err(Error::Shape {
@@ -143,7 +138,12 @@ pub(super) fn top(
         return Ok(Pending::ready(Vec::new()));
     };
     let vocabulary = table.rows;
-    let also: Vec<u32> = top.also.iter().copied().filter(|id| (*id as usize) < vocabulary).collect();
+    let also: Vec<u32> = top
+        .also
+        .iter()
+        .copied()
+        .filter(|id| (*id as usize) < vocabulary)
+        .collect();
     if top.count > MOST_KEPT {
         return all_logits(&asked, top);
     }

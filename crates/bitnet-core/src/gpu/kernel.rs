@@ -161,8 +161,8 @@ pub(super) enum Kernel {
         /// Blocks of [`GEMM_TILE`] rows in a tile: 1 or 2.
         blocks: u32,
         row: TernaryRow,
-        rows: u32,
-        out: u32,
+        rows: [u32; 3],
+        out: [u32; 3],
         out_stride: u32,
         epilogue: Epilogue,
     },
@@ -226,10 +226,14 @@ pub(super) const TILE_QUERIES: u32 = 32;
 pub(super) const GEMM_TILE: u32 = 64;
 /// Positions of a piece of a split context.
 pub(super) const SPLIT: u32 = 256;
+/// The most pieces that [`Kernel::Combine`] puts together.
+pub(super) const MOST_PIECES: u32 = 1024;
 /// Candidates that one workgroup of [`Kernel::Top`] and [`Kernel::Best`] takes.
 pub(super) const CANDIDATES: u32 = 1024;
 /// Rows that a team of [`Kernel::Dense`] multiplies.
 pub(super) const DENSE_ROWS: u32 = 4;
+/// Loads that an invocation of [`Kernel::Attend`] has under way.
+const ATTEND_AHEAD: u32 = 8;
 /// Invocations of a workgroup, where nothing else is said.
 const THREADS: u32 = 256;
 /// Words that separate the planes of rounded activations.
@@ -279,11 +283,9 @@ impl Kernel {
             Self::Quantize { gate: None, .. } => &[Read, Read, Write, Write],
             Self::Quantize { gate: Some(_), .. } => &[Read, Read, Write, Write, Read],
             Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write],
-            Self::Gemm { .. } => &[Read, Read, Read, Read, Write, Uniform],
+            Self::Gemm { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
             Self::Dense { .. } => &[Read, Read, Read, Read, Write],
-            Self::Rope { .. } => &[
-                Read, Read, Read, Read, Read, Read, Write, Write, Uniform,
-            ],
+            Self::Rope { .. } => &[Read, Read, Read, Read, Read, Read, Write, Write, Uniform],
             Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform],
             Self::Combine { .. } => &[Read, Write, Uniform],
             Self::Exclude { .. } => &[Read, Write, Write, Uniform],
@@ -308,7 +310,11 @@ impl Kernel {
         let threads = gemv_threads(lanes);
         let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
         let totals = Self::gemv_rows(lanes) * row.groups();
-        let sums = 3 * if lanes.subgroups { threads / lanes.size } else { threads };
+        let sums = 3 * if lanes.subgroups {
+            threads / lanes.size
+        } else {
+            threads
+        };
         4 * (quantized + totals + sums)
     }
 
@@ -374,15 +380,7 @@ impl Kernel {
                 let each = parts.rounded(x, eps, None, (4 * padded, threads));
                 parts.ternary(row);
                 parts.set(&[("PADDED", padded)]);
-                parts.set(&[
-                    ("ROWS0", rows[0]),
-                    ("ROWS1", rows[1]),
-                    ("ROWS2", rows[2]),
-                    ("OUT0", out[0]),
-                    ("OUT1", out[1]),
-                    ("OUT2", out[2]),
-                    ("OUT_STRIDE", out_stride),
-                ]);
+                parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
                 parts.dot4();
                 let [gate, gemv, tensor, group] =
@@ -404,7 +402,7 @@ impl Kernel {
                 epilogue,
             } => {
                 parts.ternary(row);
-                parts.set(&[("ROWS", rows), ("OUT", out), ("OUT_STRIDE", out_stride)]);
+                parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
                 parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
                 parts.dot4();
@@ -459,18 +457,23 @@ impl Kernel {
                 parts.set(&heads.constants());
                 parts.set(&[("SPLIT", u32::from(split)), ("CHUNK", SPLIT)]);
                 parts.lanes();
+                parts.queries(heads);
                 parts.cache(heads);
-                parts.add(&wgsl!("attend"));
+                let [attend] = wgsl!("attend");
+                parts.each(ATTEND_AHEAD, attend);
             }
             Self::Combine { heads } => {
-                parts.threads(64, lanes);
+                parts.threads(128, lanes);
                 parts.set(&heads.constants());
-                parts.set(&[("CHUNK", SPLIT)]);
-                parts.add(&wgsl!("step", "combine"));
+                parts.set(&[("CHUNK", SPLIT), ("MOST", MOST_PIECES)]);
+                let [step, combine] = wgsl!("step", "combine");
+                parts.add(&[step]);
+                parts.each(4, combine);
             }
             Self::AttendTile { heads } => {
                 parts.set(&heads.constants());
                 parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
+                parts.queries(heads);
                 parts.cache(heads);
                 parts.add(&wgsl!("attend_tile"));
             }
@@ -592,7 +595,11 @@ impl Parts {
             ("X_OFFSET", x.offset),
             ("X_STRIDE", x.stride),
         ]);
-        if aligned && [x.cols, x.offset, x.stride].iter().all(|n| n.is_multiple_of(4)) {
+        if aligned
+            && [x.cols, x.offset, x.stride]
+                .iter()
+                .all(|n| n.is_multiple_of(4))
+        {
             self.add(&wgsl!("rows_vec4"));
         } else {
             self.add(&wgsl!("rows_scalar"));
@@ -640,6 +647,20 @@ impl Parts {
         ]);
     }
 
+    /// Up to three ternary matrices and where their products go.
+    fn matrices(&mut self, rows: [u32; 3], out: [u32; 3], out_stride: u32) {
+        self.set(&[
+            ("ROWS0", rows[0]),
+            ("ROWS1", rows[1]),
+            ("ROWS2", rows[2]),
+            ("OUT0", out[0]),
+            ("OUT1", out[1]),
+            ("OUT2", out[2]),
+            ("OUT_STRIDE", out_stride),
+        ]);
+        self.add(&wgsl!("matrices"));
+    }
+
     /// A table, for rows of x of `cols` columns (its own, or more zeros).
     fn table(&mut self, table: TablePlace, cols: u32) {
         debug_assert!(cols >= table.cols);
@@ -659,6 +680,14 @@ impl Parts {
             TableKind::Q6K => self.add(&wgsl!("table_q6_k")),
         }
         self.set(&[("STRIDE", table.stride), ("STORED", table.stored)]);
+    }
+
+    fn queries(&mut self, heads: HeadsPlace) {
+        if heads.dim.is_multiple_of(4) {
+            self.add(&wgsl!("queries_vec4"));
+        } else {
+            self.add(&wgsl!("queries_scalar"));
+        }
     }
 
     fn cache(&mut self, heads: HeadsPlace) {

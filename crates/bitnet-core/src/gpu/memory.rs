@@ -221,7 +221,11 @@ impl Arena {
     ///
     /// # Errors
     /// As [`GpuMemory::take`].
-    pub(super) fn take(self: &Arc<Self>, bytes: usize, memory: &Arc<GpuMemory>) -> Result<Arc<Slot>> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        bytes: usize,
+        memory: &Arc<GpuMemory>,
+    ) -> Result<Arc<Slot>> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &GpuBuffer| (bytes..=2 * bytes.max(4096)).contains(&buffer.bytes());
         let place = (0..free.len())
@@ -249,7 +253,11 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut free = self.arena.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self
+            .arena
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         free.push(Arc::clone(&self.buffer));
     }
 }

@@ -110,7 +110,12 @@ pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<
 ///
 /// # Errors
 /// As [`all`].
-pub(super) fn gated(a: &Activation, gate: &Matrix, up: &Matrix, silu: bool) -> Result<Option<Rows>> {
+pub(super) fn gated(
+    a: &Activation,
+    gate: &Matrix,
+    up: &Matrix,
+    silu: bool,
+) -> Result<Option<Rows>> {
     check(a, gate)?;
     check(a, up)?;
     let (Some(row), Some(other)) = (direct(a, gate), direct(a, up)) else {
@@ -171,49 +176,64 @@ fn multiply(
 ) -> Result<()> {
     let mut rest = pieces;
     while let Some(piece) = rest.first() {
-        let (now, later) = match direct(a, piece.matrix) {
-            Some(row) => {
-                let alike = |other: &&Piece<'_>| direct(a, other.matrix) == Some(row);
-                let count = rest.iter().take(TOGETHER).take_while(alike).count();
-                let (now, later) = rest.split_at(count);
-                gemv(a, row, now, out, residual, None)?;
-                (now, later)
-            }
-            None => {
-                let (now, later) = rest.split_at(1);
-                one_piece(a, *piece, out, residual)?;
-                (now, later)
+        let way = Way::of(a, piece.matrix);
+        let count = match way {
+            Way::Dense => 1,
+            _ => {
+                let alike = |other: &&Piece<'_>| Way::of(a, other.matrix) == way;
+                rest.iter().take(TOGETHER).take_while(alike).count()
             }
         };
-        debug_assert!(!now.is_empty());
+        let (now, later) = rest.split_at(count);
+        match way {
+            Way::Direct(row) => gemv(a, row, now, out, residual, None)?,
+            Way::Tiled(row) => gemm(a, row, now, out, residual)?,
+            Way::Dense => floats(a, *piece, out, residual)?,
+        }
         rest = later;
     }
     Ok(())
 }
 
-fn one_piece(
-    a: &Activation,
-    piece: Piece<'_>,
-    out: Out<'_>,
-    residual: Option<&Rows>,
-) -> Result<()> {
-    match piece.matrix.kind {
-        TableKind::Ternary(row) if a.activations == Activations::Int8 => {
-            gemm(a, row, piece, out, residual)
-        }
-        _ => {
-            let rows = a.normed()?;
-            let tokens = a.recording.tokens;
-            let job = Dense {
-                matrix: piece.matrix,
-                shard: piece.shard,
-                x: (rows.bound(), rows.place.stride),
-                tokens,
-                column: piece.out,
-            };
-            dense(&a.recording, job, out, residual)
+/// How an activation is multiplied by a matrix.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// One token at a time, rounded on the way.
+    Direct(TernaryRow),
+    /// Rounded before, in tiles.
+    Tiled(TernaryRow),
+    /// As floats.
+    Dense,
+}
+
+impl Way {
+    fn of(a: &Activation, matrix: &Matrix) -> Self {
+        match (direct(a, matrix), matrix.kind) {
+            (Some(row), _) => Self::Direct(row),
+            (None, TableKind::Ternary(row)) if a.activations == Activations::Int8 => {
+                Self::Tiled(row)
+            }
+            _ => Self::Dense,
         }
     }
+}
+
+/// All tokens as floats.
+fn floats(a: &Activation, piece: Piece<'_>, out: Out<'_>, residual: Option<&Rows>) -> Result<()> {
+    let rows = a.normed()?;
+    let job = Dense {
+        matrix: piece.matrix,
+        shard: piece.shard,
+        x: (rows.bound(), rows.place.stride),
+        tokens: a.recording.tokens,
+        column: piece.out,
+    };
+    dense(&a.recording, job, out, residual)
+}
+
+/// A number of each of up to three pieces.
+fn three(pieces: &[Piece<'_>], value: fn(&Piece<'_>) -> usize) -> [u32; 3] {
+    [0, 1, 2].map(|index| pieces.get(index).map_or(0, |piece| value(piece) as u32))
 }
 
 fn epilogue(residual: Option<&Rows>) -> Epilogue {
@@ -230,17 +250,13 @@ fn gemv(
     silu: Option<bool>,
 ) -> Result<()> {
     let x = a.plain()?;
-    let part = |index: usize, value: fn(&Piece<'_>) -> usize| {
-        pieces.get(index).map_or(0, |piece| value(piece) as u32)
-    };
-    let three = |value| [part(0, value), part(1, value), part(2, value)];
-    let rows = three(|piece| piece.shard.rows);
+    let rows = three(pieces, |piece| piece.shard.rows);
     let kernel = Kernel::Gemv {
         x: x.place,
         eps: a.eps(),
         row,
         rows,
-        out: three(|piece| piece.out),
+        out: three(pieces, |piece| piece.out),
         out_stride: out_stride as u32,
         epilogue: match silu {
             Some(silu) => Epilogue::Gate { silu },
@@ -251,7 +267,11 @@ fn gemv(
         return Ok(());
     };
     let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
-    let gain = if a.eps().is_some() { a.gain() } else { x.bound() };
+    let gain = if a.eps().is_some() {
+        a.gain()
+    } else {
+        x.bound()
+    };
     let bound = [
         x.bound(),
         gain,
@@ -274,16 +294,23 @@ fn gemv(
 fn gemm(
     a: &Activation,
     row: TernaryRow,
-    piece: Piece<'_>,
+    pieces: &[Piece<'_>],
     (out, out_stride): Out<'_>,
     residual: Option<&Rows>,
 ) -> Result<()> {
+    let Some(first) = pieces.first() else {
+        return Ok(());
+    };
     let rounded = a.rounded(row.words)?;
     let scales = Bound::slot(&rounded.scales, rounded.scales_bytes);
-    let tiles = |count: usize, tile: u32| (count as u32).div_ceil(tile);
-    let tokens = tiles(a.recording.tokens, GEMM_TILE);
+    let rows = three(pieces, |piece| piece.shard.rows);
+    let tokens = (a.recording.tokens as u32).div_ceil(GEMM_TILE);
+    let tiles = |blocks: u32| -> u32 {
+        let tiles = rows.map(|rows| rows.div_ceil(blocks * GEMM_TILE));
+        tiles.iter().sum()
+    };
     // Larger tiles read less, where there are enough of them to keep the device busy.
-    let blocks = if tokens * tiles(piece.shard.rows, 2 * GEMM_TILE) >= MANY_TILES {
+    let blocks = if tokens * tiles(2) >= MANY_TILES {
         2
     } else {
         1
@@ -291,19 +318,22 @@ fn gemm(
     let kernel = Kernel::Gemm {
         blocks,
         row,
-        rows: piece.shard.rows as u32,
-        out: piece.out as u32,
+        rows,
+        out: three(pieces, |piece| piece.out),
         out_stride: out_stride as u32,
         epilogue: epilogue(residual),
     };
+    let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
     let bound = [
         Bound::slot(&rounded.q, rounded.q_bytes),
         scales,
-        Bound::whole(&piece.shard.buffer),
+        matrix(0),
+        matrix(1),
+        matrix(2),
         residual.map_or(scales, Rows::bound),
         out,
     ];
-    let groups = [tiles(piece.shard.rows, blocks * GEMM_TILE), tokens, 1];
+    let groups = [tiles(blocks), tokens, 1];
     a.recording.dispatch(kernel, &bound, groups)
 }
 

@@ -4,8 +4,9 @@ use super::device::Gpu;
 use super::failure::Failures;
 use crate::pending::Waiting;
 use crate::{Pending, Result};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 /// A copy that a command buffer will make into memory that the host can read.
 pub(super) struct Readback {
@@ -57,8 +58,19 @@ struct Arriving {
     staging: wgpu::Buffer,
     kept: Arc<Staging>,
     submission: wgpu::SubmissionIndex,
-    mapped: Arc<Mutex<Mapped>>,
+    mapped: Arc<Shared>,
 }
+
+/// What the callback of a mapping tells, and how it wakes a thread.
+#[derive(Default)]
+struct Shared {
+    mapped: Mutex<Mapped>,
+    told: Condvar,
+}
+
+/// How often a thread looks again after the device, and how long it waits in between.
+const LOOKS: usize = 200;
+const PAUSE: Duration = Duration::from_millis(50);
 
 impl Readback {
     /// Records the copy of `bytes` bytes of `buffer` from `at` on.
@@ -76,15 +88,16 @@ impl Readback {
 
     /// The bytes, once `submission`, which makes the copy, is done.
     pub(super) fn map(self, gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Pending<Vec<u8>> {
-        let mapped = Arc::new(Mutex::new(Mapped::default()));
-        let told = Arc::clone(&mapped);
+        let mapped = Arc::<Shared>::default();
+        let shared = Arc::clone(&mapped);
         self.staging
             .map_async(wgpu::MapMode::Read, .., move |outcome| {
-                let mut mapped = told.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut mapped = shared.lock();
                 mapped.outcome = Some(outcome.is_ok());
                 if let Some(waker) = mapped.waker.take() {
                     waker.wake();
                 }
+                shared.told.notify_all();
             });
         Pending::waiting(Box::new(Arriving {
             device: gpu.device.clone(),
@@ -97,10 +110,36 @@ impl Readback {
     }
 }
 
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Mapped> {
+        self.mapped.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Arriving {
-    fn outcome(&self, waker: Option<&Waker>) -> Option<bool> {
-        let mut mapped = self.mapped.lock().unwrap_or_else(PoisonError::into_inner);
-        if let (None, Some(waker)) = (mapped.outcome, waker) {
+    /// Waits for the device. The callback may be under way in another thread, which waited for the device, too.
+    fn outcome(&self) -> Option<bool> {
+        for _ in 0..LOOKS {
+            if let Some(outcome) = self.mapped.lock().outcome {
+                return Some(outcome);
+            }
+            let _ = self.device.poll(wgpu::PollType::Wait {
+                submission_index: Some(self.submission.clone()),
+                timeout: None,
+            });
+            let mapped = self.mapped.lock();
+            if mapped.outcome.is_none() {
+                let waited = self.mapped.told.wait_timeout(mapped, PAUSE);
+                drop(waited.unwrap_or_else(PoisonError::into_inner));
+            }
+        }
+        None
+    }
+
+    /// Whether the callback came; if not, `waker` will be told.
+    fn look(&self, waker: &Waker) -> Option<bool> {
+        let mut mapped = self.mapped.lock();
+        if mapped.outcome.is_none() {
             mapped.waker = Some(waker.clone());
         }
         mapped.outcome
@@ -119,16 +158,17 @@ impl Arriving {
 
 impl Waiting<Vec<u8>> for Arriving {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>>> {
-        // A browser's GPU calls back by itself, and `Wait` does not wait for it.
-        if cfg!(not(target_family = "wasm")) && self.outcome(None).is_none() {
-            let _ = self.device.poll(wgpu::PollType::Wait {
-                submission_index: Some(self.submission.clone()),
-                timeout: None,
-            });
-        }
-        match self.outcome(Some(cx.waker())) {
+        // A browser's GPU calls back by itself, and nobody may wait for it.
+        let outcome = if cfg!(target_family = "wasm") {
+            self.look(cx.waker())
+        } else {
+            self.outcome()
+        };
+        match outcome {
             Some(true) => Poll::Ready(self.read()),
-            Some(false) => Poll::Ready(Err(self.failures.silent("what it computed cannot be read"))),
+            Some(false) => {
+                Poll::Ready(Err(self.failures.silent("what it computed cannot be read")))
+            }
             None if cfg!(target_family = "wasm") => Poll::Pending,
             None => Poll::Ready(Err(self.failures.silent("it does not answer"))),
         }

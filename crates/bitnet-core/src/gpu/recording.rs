@@ -281,11 +281,7 @@ impl Recording {
     }
 }
 
-fn run_pass(
-    encoder: &mut wgpu::CommandEncoder,
-    commands: &[Command],
-    marks: &mut Option<Marks>,
-) {
+fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command], marks: &mut Option<Marks>) {
     let mut pass = encoder.begin_compute_pass(&Default::default());
     if let Some(marks) = marks {
         marks.begin(&mut pass);

@@ -67,7 +67,12 @@ struct Layer {
 }
 
 impl Session {
-    pub(super) fn new(gpu: &Gpu, layers: usize, heads: Heads, capacity: usize) -> Result<Arc<Self>> {
+    pub(super) fn new(
+        gpu: &Gpu,
+        layers: usize,
+        heads: Heads,
+        capacity: usize,
+    ) -> Result<Arc<Self>> {
         if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
             return Err(Error::Shape {
                 what: "attention heads".into(),
@@ -120,7 +125,10 @@ impl Session {
 
     /// Positions of the first layer.
     pub(super) fn positions(&self) -> usize {
-        self.state().layers.first().map_or(0, |layer| layer.positions)
+        self.state()
+            .layers
+            .first()
+            .map_or(0, |layer| layer.positions)
     }
 
     pub(super) fn truncate(&self, len: usize) {
@@ -131,7 +139,10 @@ impl Session {
 
     pub(super) fn bytes(&self) -> usize {
         let state = self.state();
-        let buffers = state.layers.iter().filter_map(|layer| layer.buffer.as_ref());
+        let buffers = state
+            .layers
+            .iter()
+            .filter_map(|layer| layer.buffer.as_ref());
         buffers.map(|buffer| buffer.bytes()).sum()
     }
 

@@ -75,7 +75,11 @@ impl Marks {
     }
 
     /// Brings the marks to the host.
-    pub(super) fn read(self, gpu: &Gpu, encoder: &mut wgpu::CommandEncoder) -> (Vec<String>, Readback) {
+    pub(super) fn read(
+        self,
+        gpu: &Gpu,
+        encoder: &mut wgpu::CommandEncoder,
+    ) -> (Vec<String>, Readback) {
         let count = self.kernels.len() as u32 + 1;
         let bytes = u64::from(count) * 8;
         let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {

@@ -177,7 +177,8 @@ impl Gpu {
                 rows,
             });
         }
-        pool.zero_copy().record(Movement::Copy, weights.rows() * whole);
+        pool.zero_copy()
+            .record(Movement::Copy, weights.rows() * whole);
         self.flush()?;
         Ok(Arc::new(Matrix {
             name: weights.name().into(),
@@ -200,10 +201,8 @@ impl Gpu {
     ) -> Result<()> {
         let whole = layout.row_bytes + layout.scale_bytes;
         let at_once = (STAGED / whole).clamp(1, rows);
-        let mut codes: Buffer<u8> =
-            pool.buffer(at_once * layout.row_bytes, Tag::Scratch)?;
-        let mut scales: Buffer<u8> =
-            pool.buffer(at_once * layout.scale_bytes, Tag::Scratch)?;
+        let mut codes: Buffer<u8> = pool.buffer(at_once * layout.row_bytes, Tag::Scratch)?;
+        let mut scales: Buffer<u8> = pool.buffer(at_once * layout.scale_bytes, Tag::Scratch)?;
         let mut waiting = 0;
         for start in (0..rows).step_by(at_once) {
             let count = at_once.min(rows - start);
@@ -243,12 +242,7 @@ impl Gpu {
 }
 
 /// One packed row in the layout of the kernels. `out` is zeros, or a row that was arranged before.
-fn arrange(
-    weights: &WeightMatrix,
-    packed: &[u8],
-    out: &mut [u8],
-    scales: &mut [u8],
-) -> Result<()> {
+fn arrange(weights: &WeightMatrix, packed: &[u8], out: &mut [u8], scales: &mut [u8]) -> Result<()> {
     match weights.format() {
         Format::F32 | Format::F16 | Format::Bf16 => out[..packed.len()].copy_from_slice(packed),
         Format::Q8_0 => scales_behind::<34>(packed, out),

@@ -230,6 +230,9 @@ fn add_values<I: Isa, const Q: usize>(
             }
         }
     }
+    if whole == dim {
+        return;
+    }
     for (weights, out) in weights.iter().zip(out.chunks_exact_mut(dim)) {
         let out = &mut out[whole..];
         for (weight, values) in weights[..count].iter().zip(values.chunks(stride)) {

@@ -19,7 +19,11 @@ fn embeddings_are_the_same_numbers() {
             let expected = embedded(&cpu, &weights, &ids);
             for (name, gpu) in gpus().into_iter().chain([split()]) {
                 let found = embedded(gpu, &weights, &ids);
-                assert_same(&found, &expected, &format!("{name}, {format}, {rows}×{cols}"));
+                assert_same(
+                    &found,
+                    &expected,
+                    &format!("{name}, {format}, {rows}×{cols}"),
+                );
             }
         }
     }
@@ -43,7 +47,9 @@ fn tokens_past_the_table_are_refused() {
         let error = error.expect_err("not embedded").to_string();
         assert!(error.contains(message), "{error}");
     }
-    let error = gpu.embed(&weights, Input::Chosen, &cache).expect_err("nothing chosen");
+    let error = gpu
+        .embed(&weights, Input::Chosen, &cache)
+        .expect_err("nothing chosen");
     assert!(error.to_string().contains("chosen"), "{error}");
 }
 
@@ -53,9 +59,17 @@ fn gates_are_close() {
     for case in 0..16 {
         let width = 2 + numbers.below(400);
         let tokens = [1, 3, 5, 70][numbers.below(4)];
-        let function = if case % 2 == 0 { Gate::Relu2 } else { Gate::Silu };
+        let function = if case % 2 == 0 {
+            Gate::Relu2
+        } else {
+            Gate::Silu
+        };
         let with_norm = case % 4 < 2;
-        let activations = if case % 3 == 0 { Activations::F32 } else { Activations::Int8 };
+        let activations = if case % 3 == 0 {
+            Activations::F32
+        } else {
+            Activations::Int8
+        };
         let x: Vec<f32> = numbers.floats(tokens * 2 * width);
         let x: Vec<f32> = x.into_iter().map(|x| 4.0 * x).collect();
         let gains = numbers.floats(width);
@@ -72,7 +86,11 @@ fn gates_are_close() {
         for (name, gpu) in gpus() {
             let found = job.run(gpu);
             let what = format!("{name}, case {case}: {tokens}×{width}, {function:?}");
-            let tolerance = if activations == Activations::F32 { 3e-5 } else { 0.02 };
+            let tolerance = if activations == Activations::F32 {
+                3e-5
+            } else {
+                0.02
+            };
             assert_close(&found, &expected, tolerance, &what);
         }
     }
@@ -93,7 +111,9 @@ impl Gated<'_> {
         let rows = alone(backend, self.x, cols);
         let mut parts = columns(backend, &rows, cols, &[self.width, self.width]);
         let (up, gate) = (parts.pop().expect("two"), parts.pop().expect("two"));
-        let gain = self.gains.map(|gains| backend.gain(gains.to_vec()).expect("gains"));
+        let gain = self
+            .gains
+            .map(|gains| backend.gain(gains.to_vec()).expect("gains"));
         let norm = gain.as_ref().map(norm);
         let a = backend
             .gate_norm_quantize(gate, up, self.function, norm, self.activations)
@@ -112,7 +132,11 @@ fn gated_products_are_close() {
         let (cols, width) = (64 + numbers.below(300), 3 + numbers.below(300));
         let tokens = [1, 4, 5, 66][case % 4];
         let format = TERNARY[case % 6];
-        let function = if case % 2 == 0 { Gate::Relu2 } else { Gate::Silu };
+        let function = if case % 2 == 0 {
+            Gate::Relu2
+        } else {
+            Gate::Silu
+        };
         let x = numbers.integers(tokens, cols);
         let matrices = [width, width].map(|rows| {
             let matrix = ternary(&mut numbers, format, rows, cols);
@@ -138,7 +162,8 @@ fn gated_product<B: Look>(
     down: &bitnet_core::WeightMatrix,
 ) -> Vec<f32> {
     let rows = alone(backend, x, cols);
-    let resident = |matrix: &bitnet_core::WeightMatrix| backend.matrix(matrix.clone()).expect("a matrix");
+    let resident =
+        |matrix: &bitnet_core::WeightMatrix| backend.matrix(matrix.clone()).expect("a matrix");
     let [gate, up] = matrices.each_ref().map(resident);
     let a = backend
         .norm_quantize(&rows, None, Activations::Int8)

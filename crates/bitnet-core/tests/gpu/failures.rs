@@ -9,13 +9,21 @@ use bitnet_quant::Format;
 #[test]
 fn an_adapter_that_is_not_there_is_named_beside_those_that_are() {
     let list = gpu::adapters();
-    assert!(!list.is_empty(), "these tests need an adapter; `cargo xtask setup` installs one");
+    assert!(
+        !list.is_empty(),
+        "these tests need an adapter; `cargo xtask setup` installs one"
+    );
     let options = GpuOptions {
         adapter: Some("no such thing".into()),
         ..GpuOptions::default()
     };
-    let error = WgpuBackend::new(&options).expect_err("no such adapter").to_string();
-    assert!(error.contains("no such thing") && error.contains(&list[0].name), "{error}");
+    let error = WgpuBackend::new(&options)
+        .expect_err("no such adapter")
+        .to_string();
+    assert!(
+        error.contains("no such thing") && error.contains(&list[0].name),
+        "{error}"
+    );
     let options = GpuOptions {
         adapter: Some("99".into()),
         ..GpuOptions::default()
@@ -33,11 +41,17 @@ fn software_computes_only_when_asked() {
         adapter: Some(index.to_string()),
         ..GpuOptions::default()
     };
-    let error = WgpuBackend::new(&options).expect_err("software").to_string();
+    let error = WgpuBackend::new(&options)
+        .expect_err("software")
+        .to_string();
     assert!(error.contains("software"), "{error}");
     options.software = true;
     let backend = WgpuBackend::new(&options).expect("software when asked");
-    assert!(backend.describe().contains("wgpu"), "{}", backend.describe());
+    assert!(
+        backend.describe().contains("wgpu"),
+        "{}",
+        backend.describe()
+    );
 }
 
 #[test]
@@ -82,22 +96,34 @@ fn memory_has_a_limit_and_an_account() {
 #[test]
 fn a_lost_device_says_so_for_ever() {
     let gpu = open(GpuOptions::default());
-    let weights = gpu.table(table(&[0.5; 64], 4, Format::F32)).expect("a table");
+    let weights = gpu
+        .table(table(&[0.5; 64], 4, Format::F32))
+        .expect("a table");
     let gain = gpu.gain(vec![1.0; 4]).expect("gains");
     let cache = gpu.cache(1, NO_HEADS, 8).expect("a cache");
     let input = bitnet_core::Input::Tokens(&[1, 2]);
     let begun = gpu.embed(&weights, input, &cache).expect("rows");
     let waiting = gpu.embed(&weights, input, &cache).expect("rows");
-    let waiting = gpu.head(&waiting, 0, norm(&gain), &weights).expect("under way");
+    let waiting = gpu
+        .head(&waiting, 0, norm(&gain), &weights)
+        .expect("under way");
     gpu.destroy();
     // What was under way may have come through.
     if let Err(error) = waiting.now() {
         assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
     }
     let lost = |error: Error| assert!(matches!(error, Error::DeviceLost { .. }), "{error}");
-    lost(gpu.head(&begun, 0, norm(&gain), &weights).and_then(Pending::now).expect_err("lost"));
+    lost(
+        gpu.head(&begun, 0, norm(&gain), &weights)
+            .and_then(Pending::now)
+            .expect_err("lost"),
+    );
     lost(gpu.gain(vec![1.0; 9000]).expect_err("lost"));
-    lost(gpu.table(table(&[0.5; 64], 4, Format::F32)).map(drop).expect_err("lost"));
+    lost(
+        gpu.table(table(&[0.5; 64], 4, Format::F32))
+            .map(drop)
+            .expect_err("lost"),
+    );
     lost(gpu.cache(1, NO_HEADS, 8).map(drop).expect_err("lost"));
     let again = gpu.embed(&weights, input, &cache);
     lost(again.and_then(|rows| gpu.run(rows)).expect_err("lost"));
@@ -110,11 +136,17 @@ fn a_lost_device_says_so_for_ever() {
 #[test]
 fn a_batch_is_sent_once() {
     let (_, gpu) = gpus()[0];
-    let weights = gpu.table(table(&[0.5; 64], 4, Format::F32)).expect("a table");
+    let weights = gpu
+        .table(table(&[0.5; 64], 4, Format::F32))
+        .expect("a table");
     let gain = gpu.gain(vec![1.0; 4]).expect("gains");
     let rows = alone(gpu, &[1.0; 4], 4);
-    let logits = gpu.head(&rows, 0, norm(&gain), &weights).and_then(Pending::now);
+    let logits = gpu
+        .head(&rows, 0, norm(&gain), &weights)
+        .and_then(Pending::now);
     assert_eq!(logits.expect("logits").len(), 16);
-    let error = gpu.head(&rows, 0, norm(&gain), &weights).expect_err("sent before");
+    let error = gpu
+        .head(&rows, 0, norm(&gain), &weights)
+        .expect_err("sent before");
     assert!(error.to_string().contains("sent"), "{error}");
 }

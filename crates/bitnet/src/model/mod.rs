@@ -15,7 +15,7 @@ pub(crate) use transformer::{Answer, Ask, State};
 use crate::chat::ChatTemplate;
 use crate::file::{Bytes, Gguf, ModelFile};
 use crate::session::Session;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Nfc, Tokenizer};
 use crate::{Error, Result};
 use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
@@ -52,6 +52,9 @@ pub struct ModelOptions {
     /// The time in seconds since 1970 (UTC), for chat templates that put a date into the prompt. Without it they put
     /// in one of their own, and the prompt depends on nothing but the messages.
     pub unix_time: Option<i64>,
+    /// Unicode's normal form C, which some vocabularies are made for, by the host: of use where this library is built without
+    /// tables of its own (without the feature `nfc`). For GGUF files.
+    pub nfc: Option<Nfc>,
 }
 
 /// A model ready to run. Cheap to clone; clones share the weights.
@@ -171,7 +174,7 @@ impl Model {
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let architecture = Architecture::from_gguf(file)?;
-        let tokenizer = Tokenizer::from_gguf(file)?;
+        let tokenizer = Tokenizer::from_gguf(file, options.nfc)?;
         let template = ChatTemplate::from_gguf(file, &tokenizer)?;
         Self::assemble(
             &mut gguf::GgufSource::new(file, options.i2s_layout),

@@ -153,10 +153,10 @@ impl Tokenizer {
                     .merge_texts()
                     .map(|(left, right)| json!([left, right]))
                     .collect(),
-                model.unk_token.clone(),
-                model.byte_fallback,
-                model.ignore_merges,
-                model.fuse_unk,
+                model.options().unknown.clone(),
+                model.options().byte_fallback,
+                model.options().ignore_merges,
+                model.options().fuse_unknown,
             ),
             Merger::Scores(_) => (
                 inner.merges_of_scores(),
@@ -224,7 +224,7 @@ impl Inner {
             whole.clear();
             whole.push_str(self.text_of(*left));
             whole.push_str(self.text_of(*right));
-            if let Some(id) = tokenizers::Model::token_to_id(&**model, &whole)
+            if let Some(id) = model.id(&whole)
                 && let Some(score) = scores.get_mut(id as usize)
             {
                 *score = -(rank as f32);

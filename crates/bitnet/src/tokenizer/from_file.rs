@@ -1,6 +1,6 @@
 //! The tokenizer of a model file: in the metadata of a GGUF file, or in tokenizer.json beside a checkpoint.
 
-use super::{Tokenizer, TokenizerSpec};
+use super::{Nfc, Tokenizer, TokenizerSpec};
 use crate::file::{Gguf, ModelFile, SafeTensorsModel, map};
 use crate::{Error, Result};
 
@@ -11,16 +11,16 @@ impl Tokenizer {
     /// If the file has none, or it is not understood.
     pub fn from_file(file: &ModelFile) -> Result<Self> {
         match file {
-            ModelFile::Gguf(file) => Self::from_gguf(file),
+            ModelFile::Gguf(file) => Self::from_gguf(file, None),
             ModelFile::SafeTensors(file) => Self::from_checkpoint(file),
         }
     }
 
-    /// The tokenizer that the metadata describes.
+    /// The tokenizer that the metadata describes, with the host's normal form C where there is one.
     ///
     /// # Errors
     /// If a key has the wrong type or the description is no tokenizer.
-    pub(crate) fn from_gguf(file: &Gguf) -> Result<Self> {
+    pub(crate) fn from_gguf(file: &Gguf, nfc: Option<Nfc>) -> Result<Self> {
         let key = |name: &str| format!("tokenizer.ggml.{name}");
         let none = || Error::malformed(file.name(), key("model"), "a tokenizer", "no such key");
         let model = file.string(&key("model"))?.ok_or_else(none)?;
@@ -32,7 +32,7 @@ impl Tokenizer {
                 .and_then(|value| value.integer())
                 .and_then(|id| u32::try_from(id).ok())
         };
-        Self::from_spec(TokenizerSpec {
+        let spec = TokenizerSpec {
             file: file.name(),
             model,
             pre: file.string(&key("pre"))?,
@@ -49,7 +49,8 @@ impl Tokenizer {
             add_bos: file.bool(&key("add_bos_token"))?,
             add_eos: file.bool(&key("add_eos_token"))?,
             add_space_prefix: file.bool(&key("add_space_prefix"))?,
-        })
+        };
+        Self::from_spec_with(spec, nfc)
     }
 
     /// The tokenizer beside a checkpoint.

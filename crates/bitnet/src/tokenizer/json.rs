@@ -7,10 +7,9 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::models::bpe::Vocab;
 use tokenizers::normalizers::NormalizerWrapper;
 
-use super::ranks::{self, RankOptions};
+use super::ranks::{RankOptions, Ranks, Vocab};
 use super::rules::Rules;
 use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
@@ -162,7 +161,7 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
         .map(|normalizer| -> Box<dyn Normalize> { Box::new(normalizer) });
 
     // Special tokens stay out, so that no text can spell one; the unknown token the model needs.
-    let mut by_text: Vocab = model.vocab.into_iter().collect();
+    let mut by_text: Vocab = model.vocab;
     for token in document.added_tokens.iter().filter(|token| token.special) {
         if model.unk_token.as_ref() != Some(&token.content) {
             by_text.remove(&token.content);
@@ -176,7 +175,7 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
             .unwrap_or_default(),
     });
     let unknown = model.unk_token.filter(|text| by_text.contains_key(text));
-    let (model, merges) = ranks::build(
+    let (model, merges) = Ranks::new(
         file,
         by_text,
         merges,
@@ -186,7 +185,7 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
             unknown,
             fuse_unknown: model.fuse_unk,
         },
-    )?;
+    );
     Ok(Inner {
         file: file.into(),
         vocabulary,

@@ -6,7 +6,7 @@
 //! 1. control and user-defined tokens are cut out by their exact text;
 //! 2. every stretch between them is normalized and cut into pieces (words, numbers, marks);
 //! 3. a piece is spelled in the vocabulary's alphabet: one character per byte, or U+2581 for spaces;
-//! 4. neighbours are merged, by rank (byte-pair encoding, from the `tokenizers` crate) or by score.
+//! 4. neighbours are merged, by rank (byte-pair encoding) or by score.
 //!
 //! A [`Detokenizer`] turns ids into text as they come and never emits half a character.
 
@@ -28,15 +28,14 @@ mod vocabulary;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tokenizers::Model;
-use tokenizers::models::bpe::BPE;
-
 use crate::{Error, Result};
 pub use export::GgufTokenizer;
+use ranks::Ranks;
 use sentencepiece::Sentencepiece;
 pub use spec::TokenizerSpec;
 use special::{Segment, SpecialTokens};
 use splitter::Splitter;
+pub use steps::Nfc;
 use steps::{CutByRules, Normalize};
 pub use stream::Detokenizer;
 pub use vocabulary::TokenKind;
@@ -115,7 +114,7 @@ enum Cut {
 
 #[derive(Debug)]
 enum Merger {
-    Ranks(Box<BPE>),
+    Ranks(Box<Ranks>),
     Scores(Box<Sentencepiece>),
 }
 
@@ -146,7 +145,12 @@ impl Tokenizer {
     /// If the description contradicts itself, or names a model or pre-tokenizer that is not known: guessing
     /// would give ids that look right and are not.
     pub fn from_spec(spec: TokenizerSpec<'_>) -> Result<Self> {
-        Ok(Self(Arc::new(spec::read(spec)?)))
+        Self::from_spec_with(spec, None)
+    }
+
+    /// As [`Tokenizer::from_spec`], with the normal form C of the host.
+    fn from_spec_with(spec: TokenizerSpec<'_>, nfc: Option<Nfc>) -> Result<Self> {
+        Ok(Self(Arc::new(spec::read(spec, nfc)?)))
     }
 
     /// A tokenizer from the bytes of a `tokenizer.json` and, for the tokens with a role, the
@@ -313,7 +317,7 @@ impl Tokenizer {
             .map(|token| token.id)
             .next()
             .or_else(|| match &inner.merger {
-                Merger::Ranks(model) => model.token_to_id(text),
+                Merger::Ranks(model) => model.id(text),
                 Merger::Scores(model) => model.piece(text).map(|(id, _)| id),
             })
             .or_else(|| {
@@ -362,16 +366,10 @@ impl Tokenizer {
 
 impl Inner {
     /// Appends the ids of one piece, spelled in the vocabulary's alphabet.
-    fn merge(&self, model: &BPE, piece: &str, ids: &mut Vec<u32>) -> Result<()> {
-        let tokens = model
-            .tokenize(piece)
-            .map_err(|error| Error::tokenizer(self.file.as_str(), error))?;
-        // The model passes over characters without a token; its offsets then fall short of the piece.
-        if tokens.last().map_or(0, |token| token.offsets.1) != piece.len() {
-            return Err(self.no_token(&format!("some part of {:?}", shortened(piece))));
-        }
-        ids.extend(tokens.iter().map(|token| token.id));
-        Ok(())
+    fn merge(&self, model: &Ranks, piece: &str, ids: &mut Vec<u32>) -> Result<()> {
+        model
+            .encode(piece, ids)
+            .map_err(|_| self.no_token(&format!("some part of {:?}", shortened(piece))))
     }
 
     fn no_token(&self, what: &str) -> Error {

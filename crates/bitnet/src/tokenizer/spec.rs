@@ -1,13 +1,10 @@
 //! The tokenizer that a GGUF file's metadata describes.
 
-use tokenizers::models::bpe::Vocab;
-use tokenizers::normalizers::NFC;
-
-use super::ranks::{self, RankOptions};
+use super::ranks::{RankOptions, Ranks, Vocab};
 use super::sentencepiece::Sentencepiece;
 use super::special::{SpecialToken, SpecialTokens};
 use super::splitter::Splitter;
-use super::steps::Normalize;
+use super::steps::{self, Nfc};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
 use super::{Cut, Inner, MAX_TOKENS, Marks, Merger, STOP_TEXTS};
 use crate::{Error, Result};
@@ -65,7 +62,7 @@ pub struct TokenizerSpec<'a> {
     pub add_space_prefix: Option<bool>,
 }
 
-pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Inner> {
+pub(super) fn read(spec: TokenizerSpec<'_>, nfc: Option<Nfc>) -> Result<Inner> {
     let file = spec.file;
     let spelling = match spec.model {
         "gpt2" => Spelling::ByteLevel,
@@ -131,7 +128,7 @@ pub(super) fn read(spec: TokenizerSpec<'_>) -> Result<Inner> {
         .collect();
     let special = SpecialTokens::new(spec.file, special)?;
     match spelling {
-        Spelling::ByteLevel => byte_level(&spec, vocabulary, special, marks),
+        Spelling::ByteLevel => byte_level(&spec, vocabulary, special, marks, nfc),
         Spelling::Sentencepiece => by_scores(spec, vocabulary, special, marks),
     }
 }
@@ -248,6 +245,7 @@ fn byte_level(
     vocabulary: Vocabulary,
     special: SpecialTokens,
     mut marks: Marks,
+    host_nfc: Option<Nfc>,
 ) -> Result<Inner> {
     let (splitter, ignore_merges) = cut(spec)?;
     let mut by_text = Vocab::with_capacity(vocabulary.len());
@@ -280,7 +278,7 @@ fn byte_level(
             None => (String::new(), String::new()),
         }
     });
-    let (model, merges) = ranks::build(
+    let (model, merges) = Ranks::new(
         spec.file,
         by_text,
         merges,
@@ -288,9 +286,12 @@ fn byte_level(
             ignore_merges,
             ..RankOptions::default()
         },
-    )?;
+    );
     marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(splitter == Splitter::LLAMA3);
-    let normalizer = (splitter == Splitter::QWEN2).then(|| -> Box<dyn Normalize> { Box::new(NFC) });
+    let normalizer = match splitter {
+        Splitter::QWEN2 => Some(steps::nfc(spec.file, host_nfc)?),
+        _ => None,
+    };
     Ok(Inner {
         file: spec.file.into(),
         vocabulary,

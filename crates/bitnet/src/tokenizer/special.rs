@@ -3,7 +3,9 @@
 //! Control tokens count only where the caller says that the text may contain them; user-defined ones always.
 //! At each place the longest token wins.
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::automaton::Automaton;
+use aho_corasick::nfa::contiguous::NFA;
+use aho_corasick::{Input, MatchKind};
 
 use crate::{Error, Result};
 
@@ -52,9 +54,9 @@ pub(super) enum Segment<'t> {
 pub(super) struct SpecialTokens {
     tokens: Vec<SpecialToken>,
     /// Finds every token; pattern i is token i.
-    every: Option<AhoCorasick>,
+    every: Option<NFA>,
     /// Finds the user-defined ones; pattern i is token `user_defined[i]`.
-    plain: Option<AhoCorasick>,
+    plain: Option<NFA>,
     user_defined: Vec<usize>,
 }
 
@@ -70,13 +72,12 @@ impl SpecialTokens {
                 ),
             ));
         }
-        let build = |texts: Vec<&str>| -> Result<Option<AhoCorasick>> {
+        let build = |texts: Vec<&str>| -> Result<Option<NFA>> {
             if texts.is_empty() {
                 return Ok(None);
             }
-            AhoCorasick::builder()
+            NFA::builder()
                 .match_kind(MatchKind::LeftmostLongest)
-                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .build(texts)
                 .map(Some)
                 .map_err(|error| Error::tokenizer(file, error))
@@ -112,7 +113,12 @@ impl SpecialTokens {
         let mut segments = Vec::new();
         let mut done = 0;
         if let Some(machine) = machine {
-            for found in machine.find_iter(text) {
+            // What is asked for (unanchored, leftmost) every such machine can do.
+            for found in machine
+                .try_find_iter(Input::new(text))
+                .into_iter()
+                .flatten()
+            {
                 let index = found.pattern().as_usize();
                 let index = if control {
                     Some(index)

@@ -3,8 +3,9 @@
 //! regular expressions.
 
 use super::rules::Rules;
+use crate::Result;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Debug;
 use tokenizers::{NormalizedString, Normalizer};
 
@@ -26,6 +27,46 @@ impl<N: Normalizer + Serialize + Debug + Send + Sync> Normalize for N {
     fn to_json(&self) -> Result<Value, serde_json::Error> {
         serde_json::to_value(self)
     }
+}
+
+/// A function that gives Unicode's normal form C of a text, in hosts that have one.
+pub type Nfc = fn(&str) -> String;
+
+/// The normal form C of the host.
+#[derive(Debug)]
+struct HostNfc(Nfc);
+
+impl Normalize for HostNfc {
+    fn normalize(&self, text: &str) -> Result<String, tokenizers::Error> {
+        Ok((self.0)(text))
+    }
+
+    fn to_json(&self) -> Result<Value, serde_json::Error> {
+        Ok(json!({"type": "NFC"}))
+    }
+}
+
+/// Normal form C: the host's where there is one, or else by this library's tables. `file` is what errors call the model.
+pub(super) fn nfc(file: &str, host: Option<Nfc>) -> Result<Box<dyn Normalize>> {
+    if let Some(host) = host {
+        return Ok(Box::new(HostNfc(host)));
+    }
+    own_nfc(file)
+}
+
+#[cfg(feature = "nfc")]
+fn own_nfc(_: &str) -> Result<Box<dyn Normalize>> {
+    Ok(Box::new(tokenizers::normalizers::NFC))
+}
+
+#[cfg(not(feature = "nfc"))]
+fn own_nfc(file: &str) -> Result<Box<dyn Normalize>> {
+    Err(crate::Error::Unsupported {
+        file: file.into(),
+        what: "a vocabulary of text in normal form C".into(),
+        advice: "build this library with the feature nfc, or give ModelOptions a function for it"
+            .into(),
+    })
 }
 
 /// Cuts text as a `tokenizer.json` says.

@@ -14,7 +14,7 @@ struct Build {
     name: &'static str,
     /// For rustc.
     features: &'static str,
-    /// Whether memory is shared with threads; the standard library is then built anew.
+    /// Whether memory is shared with threads.
     threads: bool,
     /// Whether it runs models on the browser's GPU.
     gpu: bool,
@@ -47,6 +47,14 @@ const BUILDS: [Build; 4] = [
     },
 ];
 
+/// How the standard library is built for all of them: the distributed one was compiled for speed, for one thread, and with the
+/// machinery that says where a program panicked, all of which every visitor of a page would fetch. Here a panic ends the program.
+const LIBRARY: [&str; 2] = [
+    "-Zbuild-std=std,panic_abort",
+    "-Zbuild-std-features=optimize_for_size",
+];
+const PANIC: [&str; 2] = ["-Zunstable-options", "-Cpanic=immediate-abort"];
+
 /// What the linker is told for shared memory: it is made outside, may grow to 4 GiB, and each thread has its own statics.
 const SHARED: [&str; 7] = [
     "--shared-memory",
@@ -69,19 +77,17 @@ pub(super) fn build(out: &Path) -> Result<()> {
 impl Build {
     fn carry_out(&self, out: &Path) -> Result<()> {
         let arguments = ["build", "--package=bitnet-wasm", "--lib"];
-        let mut target_folder = Target::Wasm.folder()?;
+        // Build scripts look at RUSTC_BOOTSTRAP: in one folder with other builds each would undo the other's.
+        let target_folder = Target::Wasm.folder()?.join("web");
         let mut cargo = Target::Wasm.cargo(PROFILE, &arguments)?;
         if self.gpu {
             cargo.arg("--features=wgpu");
         }
+        cargo.args(LIBRARY).env("RUSTC_BOOTSTRAP", "1");
         let mut flags = vec![format!("-Ctarget-feature={}", self.features)];
+        flags.extend(PANIC.map(str::to_owned));
         if self.threads {
             flags.extend(SHARED.map(|flag| format!("-Clink-arg={flag}")));
-            // The distributed standard library was compiled for one thread.
-            cargo.arg("-Zbuild-std=std,panic_abort");
-            cargo.env("RUSTC_BOOTSTRAP", "1");
-            // Build scripts look at that variable: in one folder each build would undo the other's.
-            target_folder = target_folder.join("threads");
         }
         cargo.env(
             "CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS",
@@ -128,7 +134,7 @@ impl Build {
         let module = made.join(MODULE);
         let mut optimize = tools::npx("wasm-opt");
         optimize
-            .args(["-O1", "--strip-debug", "--strip-producers"])
+            .args(["-Os", "--strip-debug", "--strip-producers"])
             .args(FEATURES)
             .arg("-o")
             .arg(&module)

@@ -6,6 +6,7 @@ import type { Fallback } from "../features.js";
 import type { LoadRequest } from "../protocol.js";
 import type { Core } from "./core.js";
 import { download } from "./download.js";
+import { bytesOf } from "./stream.js";
 import type { Caller } from "./worker.js";
 
 
@@ -26,20 +27,9 @@ async function incoming(request: LoadRequest, caller: Caller, fallbacks: Fallbac
     case "url":
       return download(source.url, { cache: request.cache, signal: caller.signal, fallbacks });
     case "blob":
-      return { size: source.blob.size, chunks: piecesOf(source.blob), cached: false };
+      return { size: source.blob.size, chunks: bytesOf(source.blob.stream()), cached: false };
     case "fed":
       return { size: source.size, chunks: pulled(caller), cached: false };
-  }
-}
-
-async function* piecesOf(blob: Blob): AsyncIterable<Uint8Array> {
-  const reader = blob.stream().getReader();
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) {
-      return;
-    }
-    yield value;
   }
 }
 

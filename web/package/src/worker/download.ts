@@ -7,6 +7,7 @@ import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { CachePolicy } from "../protocol.js";
 import { type Described, type Entry, openEntry } from "./store.js";
+import { bytesOf } from "./stream.js";
 import type { Incoming } from "./delivery.js";
 
 /** How often a download without progress is tried again, and the first wait in milliseconds, doubled each time. */
@@ -213,23 +214,7 @@ function describe(response: Response): Described {
 }
 
 async function* bodyOf(response: Response): AsyncIterable<Uint8Array> {
-  const reader = response.body?.getReader();
-  if (reader === undefined) {
-    return;
-  }
-  let ended = false;
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) {
-        ended = true;
-        return;
-      }
-      yield value;
-    }
-  } finally {
-    if (!ended) {
-      await reader.cancel().catch(() => undefined);
-    }
+  if (response.body !== null) {
+    yield* bytesOf(response.body);
   }
 }

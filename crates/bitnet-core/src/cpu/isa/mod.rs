@@ -186,6 +186,23 @@ impl Isa {
             .unwrap_or(Self::Scalar)
     }
 
+    /// The fastest set and its kernels. In WebAssembly a program is compiled for one set, and need not contain the others.
+    pub(super) fn fastest() -> (Self, &'static Kernels) {
+        #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+        return (Self::RelaxedSimd, &relaxed_simd::KERNELS);
+        #[cfg(all(
+            target_arch = "wasm32",
+            target_feature = "simd128",
+            not(target_feature = "relaxed-simd")
+        ))]
+        return (Self::Simd128, &simd128::KERNELS);
+        #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
+        {
+            let best = Self::best();
+            (best, best.kernels())
+        }
+    }
+
     /// The set named by `BITNET_ISA`, or the one that the machine's
     /// [`RoutingTable`] prefers if the variable is not set.
     ///

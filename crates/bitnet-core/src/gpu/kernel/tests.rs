@@ -39,7 +39,9 @@ fn tables() -> Vec<TablePlace> {
 
 /// Kernels of every kind, with every choice of their pieces.
 fn kernels() -> Vec<Kernel> {
-    let mut list = vec![Kernel::Combine { heads: heads(false) }];
+    let mut list = vec![Kernel::Combine {
+        heads: heads(false),
+    }];
     let eps = [None, Some(1e-5f32.to_bits())];
     let gates = [false, true].map(|silu| Some(GatePlace { silu, up: ODD }));
     for x in [X, ODD] {
@@ -81,9 +83,9 @@ fn kernels() -> Vec<Kernel> {
             list.push(Kernel::Gemm {
                 blocks,
                 row,
-                rows: 9,
-                out: 3,
-                out_stride: 15,
+                rows: [9, 70, 3],
+                out: [0, 9, 79],
+                out_stride: 82,
                 epilogue: *epilogue,
             });
         }
@@ -104,7 +106,11 @@ fn kernels() -> Vec<Kernel> {
             });
         }
     }
-    for heads in [heads(false), heads(true)] {
+    let wide = HeadsPlace {
+        dim: 128,
+        ..heads(false)
+    };
+    for heads in [heads(false), heads(true), wide] {
         for interleaved in [false, true] {
             for eps in [None, Some([1, 2])] {
                 list.push(Kernel::Rope {
@@ -117,7 +123,10 @@ fn kernels() -> Vec<Kernel> {
             }
         }
         list.push(Kernel::AttendTile { heads });
-        list.push(Kernel::Attend { heads, split: false });
+        list.push(Kernel::Attend {
+            heads,
+            split: false,
+        });
         list.push(Kernel::Attend { heads, split: true });
     }
     for logits in [false, true] {

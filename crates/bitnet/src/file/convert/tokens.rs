@@ -33,7 +33,7 @@ pub(super) fn checkpoint_files(
             .push("The input has no tokenizer, so the output has none.".to_owned());
         return Ok(Vec::new());
     }
-    let tokenizer = Tokenizer::from_gguf(file)?;
+    let tokenizer = Tokenizer::from_gguf(file, None)?;
     let text = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id));
     let mut config = json!({
         "tokenizer_class": "PreTrainedTokenizerFast",

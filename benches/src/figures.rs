@@ -1,15 +1,17 @@
 //! All figures by what was measured: one number for each round.
 
-use bitnet_benchmarks::comparison::median;
+use crate::comparison::median;
 use std::collections::BTreeMap;
 
 /// What a number says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Test {
+pub enum Test {
     /// Tokens per second of a prompt of so many tokens.
     Prefill(usize),
     /// Tokens per second of decoding so many tokens.
     Decode(usize),
+    /// Tokens per second of decoding so many tokens behind so many others.
+    DecodeAfter(usize, usize),
     /// Bytes that the program says it reads for one decoded token.
     BytesPerToken,
     /// Seconds from starting the program to its first token and its end.
@@ -26,15 +28,20 @@ pub(crate) enum Test {
 
 /// What was measured.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Key {
-    pub(crate) file: &'static str,
-    pub(crate) who: &'static str,
-    pub(crate) threads: usize,
-    pub(crate) test: Test,
+pub struct Key {
+    /// The model file, as its recipe is called.
+    pub file: &'static str,
+    /// The program.
+    pub who: &'static str,
+    /// Threads of the CPU; 0 where a GPU computes.
+    pub threads: usize,
+    /// What of it.
+    pub test: Test,
 }
 
 impl Key {
-    pub(crate) fn new(file: &'static str, who: &'static str, threads: usize, test: Test) -> Self {
+    /// `test` of the program `who` on `file`.
+    pub fn new(file: &'static str, who: &'static str, threads: usize, test: Test) -> Self {
         Self {
             file,
             who,
@@ -44,21 +51,23 @@ impl Key {
     }
 
     /// The machine itself.
-    pub(crate) fn machine(threads: usize, test: Test) -> Self {
+    pub fn machine(threads: usize, test: Test) -> Self {
         Self::new("", "machine", threads, test)
     }
 }
 
 /// Numbers of all rounds, in their order.
 #[derive(Debug, Default)]
-pub(crate) struct Figures(BTreeMap<Key, Vec<f64>>);
+pub struct Figures(BTreeMap<Key, Vec<f64>>);
 
 impl Figures {
-    pub(crate) fn add(&mut self, key: Key, value: f64) {
+    /// Adds the number of one round.
+    pub fn add(&mut self, key: Key, value: f64) {
         self.0.entry(key).or_default().push(value);
     }
 
-    pub(crate) fn add_all(
+    /// Adds the numbers of one round.
+    pub fn add_all(
         &mut self,
         file: &'static str,
         who: &'static str,
@@ -71,12 +80,12 @@ impl Figures {
     }
 
     /// The median of all rounds, if it was measured.
-    pub(crate) fn median(&self, key: &Key) -> Option<f64> {
+    pub fn median(&self, key: &Key) -> Option<f64> {
         self.0.get(key).map(|values| median(values))
     }
 
     /// The median over the rounds of `over / under`, if both were measured.
-    pub(crate) fn ratio(&self, over: &Key, under: &Key) -> Option<f64> {
+    pub fn ratio(&self, over: &Key, under: &Key) -> Option<f64> {
         let rounds = self.0.get(over)?.iter().zip(self.0.get(under)?);
         let ratios: Vec<f64> = rounds.map(|(over, under)| over / under).collect();
         Some(median(&ratios))
