@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { chooseVariant, hasRelaxedSimd, hasSimd, whyNoThreads } from "../package/src/features.js";
+import { chooseVariant, hasRelaxedSimd, hasSimd, whyNoGpu, whyNoThreads } from "../package/src/features.js";
 
 test("what is said of this engine is what it can do", () => {
   expect(hasSimd()).toBe(true);
@@ -15,4 +15,8 @@ test("a page that is not isolated gets one thread, and is told why", () => {
 
 test("one thread needs no excuse", () => {
   expect(chooseVariant(1).fallbacks.map(({ wanted }) => wanted)).not.toContain("threads");
+});
+
+test("where there is no WebGPU, the reason is said", async () => {
+  expect(await whyNoGpu(true)).toContain("no WebGPU");
 });
