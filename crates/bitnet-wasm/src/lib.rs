@@ -11,6 +11,7 @@
 //! | [`Engine`] | an open model, its one session, and the generation under way |
 //! | [`Hasher`] | SHA-256 in pieces, which browsers do not have |
 //! | `Gpu` | the browser's GPU (only in the build for it) |
+//! | `saved` | the session in a file, written and read by functions of JavaScript |
 //! | `threads` | threads for rayon, run by Workers (only in builds with shared memory) |
 
 mod engine;
@@ -41,7 +42,8 @@ extern "C" {
 }
 
 /// Runs when the module has been instantiated: faults of the program then say on the console where they are, before the
-/// browser says that an unreachable instruction was reached.
+/// browser says that an unreachable instruction was reached. The npm package's builds leave that out, as they do with all
+/// that a panic would print.
 #[cfg(target_family = "wasm")]
 #[wasm_bindgen(start)]
 pub fn start() {

@@ -384,3 +384,25 @@ fn shared() -> &'static Tokenizer {
     static SHARED: std::sync::OnceLock<Tokenizer> = std::sync::OnceLock::new();
     SHARED.get_or_init(sample)
 }
+
+#[test]
+fn normal_form_c_is_the_librarys_or_the_hosts() {
+    let sample = Sample::new();
+    let spec = || TokenizerSpec {
+        pre: Some("qwen2"),
+        ..sample.spec()
+    };
+    let own = Tokenizer::from_spec(spec()).unwrap();
+    assert_eq!(pieces(&own, "e\u{301}", PLAIN), ["Ã©"]);
+    let host: Nfc = |text| text.replace("e\u{301}", "the");
+    let hosted = Tokenizer::from_spec_with(spec(), Some(host)).unwrap();
+    assert_eq!(pieces(&hosted, " e\u{301}", PLAIN), ["Ġthe"]);
+    // Vocabularies of other text do not ask.
+    let other = Tokenizer::from_spec_with(sample.spec(), Some(host)).unwrap();
+    assert_ne!(pieces(&other, "e\u{301}", PLAIN), ["Ã©"]);
+    assert_eq!(
+        own.to_json().unwrap(),
+        hosted.to_json().unwrap(),
+        "both are written as NFC"
+    );
+}
