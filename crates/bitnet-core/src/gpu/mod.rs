@@ -1,17 +1,17 @@
 //! The backend for GPUs: Vulkan, Metal and DirectX 12 natively, WebGPU in a browser, all through wgpu and the kernels of
 //! `shaders-wgsl/`.
 //!
-//! A batch of tokens is written down operation by operation ([`recording`]) and sent as one command buffer; the likeliest
+//! A batch of tokens is written down operation by operation (`recording`) and sent as one command buffer; the likeliest
 //! tokens are found on the device, and only they come back. Integer parts are exact: with the same int8 activations a
 //! ternary product's sums are those of the CPU, scaled in the same order. Floats are added in another order than on a CPU,
 //! and divided, exponentiated and rooted by the device, so texts may part where two tokens are about as likely.
 //!
 //! | what | where |
 //! |---|---|
-//! | adapters, the device, its failures | [`adapters`], [`device`], [`failure`], [`probe`] |
-//! | buffers | [`memory`], [`weights`], [`session`], [`rotations`] |
-//! | kernels and what is sent | [`kernel`], [`recording`], [`readback`], [`timing`] |
-//! | operations | [`rows`], [`product`], [`attention`], [`attention_weights`], [`head`], [`backend`] |
+//! | adapters, the device, its failures | `adapters`, `device`, `failure`, `probe` |
+//! | buffers | `memory`, `weights`, `session`, `rotations` |
+//! | kernels and what is sent | `kernel`, `recording`, `readback`, `timing` |
+//! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `backend` |
 
 mod adapters;
 mod attention;
@@ -49,7 +49,7 @@ use std::sync::Arc;
 /// Which device to open, and how.
 #[derive(Debug, Clone)]
 pub struct GpuOptions {
-    /// The adapter's index in [`adapters`], or a part of its name; `None` for the most powerful one.
+    /// The adapter's index in [`adapters()`], or a part of its name; `None` for the most powerful one.
     pub adapter: Option<String>,
     /// Whether adapters that compute on the CPU may be used.
     pub software: bool,
@@ -90,7 +90,7 @@ pub fn adapters() -> Vec<Adapter> {
     pending::poll_once(adapters::list()).unwrap_or_default()
 }
 
-/// [`adapters`], for a browser, which shows one adapter at most.
+/// [`adapters()`], for a browser, which shows one adapter at most.
 pub async fn adapters_later() -> Vec<Adapter> {
     adapters::list().await
 }
