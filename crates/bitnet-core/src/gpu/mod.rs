@@ -49,7 +49,7 @@ use std::sync::Arc;
 /// Which device to open, and how.
 #[derive(Debug, Clone)]
 pub struct GpuOptions {
-    /// The adapter's index in [`adapters`], or a part of its name; `None` for the most powerful one.
+    /// The adapter's index in [`adapters()`], or a part of its name; `None` for the most powerful one.
     pub adapter: Option<String>,
     /// Whether adapters that compute on the CPU may be used.
     pub software: bool,
@@ -90,7 +90,7 @@ pub fn adapters() -> Vec<Adapter> {
     pending::poll_once(adapters::list()).unwrap_or_default()
 }
 
-/// [`adapters`], for a browser, which shows one adapter at most.
+/// [`adapters()`], for a browser, which shows one adapter at most.
 pub async fn adapters_later() -> Vec<Adapter> {
     adapters::list().await
 }
