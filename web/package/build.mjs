@@ -21,8 +21,9 @@ await mkdir(dist, { recursive: true });
 const require = createRequire(import.meta.url);
 const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin/tsc");
 execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json")], { stdio: "inherit" });
-// Nobody can import the Worker's parts.
+// Nobody can import the Worker's parts, nor what no declaration of the entry mentions.
 await rm(path.join(dist, "worker"), { recursive: true });
+await rm(path.join(dist, "placement.d.ts"));
 
 await build({
   absWorkingDir: here,

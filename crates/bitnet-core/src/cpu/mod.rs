@@ -19,6 +19,7 @@ mod linear;
 mod product;
 mod repack;
 mod rope;
+mod rows;
 mod screen;
 mod ternary;
 mod threads;
@@ -26,97 +27,20 @@ mod threads;
 pub use cache::CpuCache;
 pub use isa::{ISA_VARIABLE, Isa};
 pub use rope::Rotations;
+pub use rows::{CpuActivation, Rows};
 pub use screen::CpuTable;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
-use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use crate::pool::{HybridMemoryPool, Tag};
 use crate::zero_copy::Movement;
 use crate::{
     Activations, Backend, Error, Gate, Heads, Input, Norm, Pending, Result, Rope, WeightMatrix,
 };
 use kernels::Kernels;
+use rows::{Int8Rows, RowView};
 use std::sync::OnceLock;
-use ternary::Arranged;
 use threads::Threads;
-
-/// f32 rows: `tokens × width`.
-#[derive(Debug)]
-pub struct Rows {
-    values: Buffer<f32>,
-    tokens: usize,
-    width: usize,
-}
-
-impl Rows {
-    /// Rows to be written: they hold what an earlier owner of their memory left.
-    fn new(pool: &HybridMemoryPool, tokens: usize, width: usize) -> Result<Self> {
-        let len = tokens.saturating_mul(width);
-        Ok(Self {
-            values: pool.buffer_uninit(len, Tag::Activation)?,
-            tokens,
-            width,
-        })
-    }
-
-    /// All numbers, row after row.
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    fn view(&self) -> RowView<'_> {
-        RowView {
-            values: &self.values,
-            tokens: self.tokens,
-            width: self.width,
-        }
-    }
-
-    pub(crate) fn copy(&self, pool: &HybridMemoryPool) -> Result<Self> {
-        Ok(Self {
-            values: pool.buffer_copy(&self.values, Tag::Activation)?,
-            ..*self
-        })
-    }
-}
-
-/// f32 rows where they lie, `tokens × width`.
-#[derive(Clone, Copy)]
-struct RowView<'a> {
-    values: &'a [f32],
-    tokens: usize,
-    width: usize,
-}
-
-/// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
-#[derive(Debug)]
-pub struct CpuActivation {
-    rows: Rows,
-    int8: Option<Int8Rows>,
-}
-
-/// Rows rounded to int8, padded with zeros to whole blocks of any ternary format.
-#[derive(Debug)]
-struct Int8Rows {
-    /// `tokens × stride`.
-    q: Buffer<i8>,
-    /// Width rounded up to [`Int8Rows::BLOCK`].
-    stride: usize,
-    /// s of each token: q ≈ x·s.
-    scales: Buffer<f32>,
-    /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
-    sums: Buffer<i32>,
-    /// In the order of the first matrix that they were multiplied by; the matrices that share an activation mostly
-    /// share a layout too.
-    arranged: OnceLock<Arranged>,
-}
-
-impl Int8Rows {
-    /// The longest block of a ternary format.
-    const BLOCK: usize = 256;
-    /// The shortest group of columns that shares a weight scale.
-    const RUN: usize = 64;
-}
 
 fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error {
     Error::Shape {

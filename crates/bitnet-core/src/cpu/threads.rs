@@ -7,6 +7,9 @@ use crate::{Error, Result};
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
+/// Whether there can be threads: in WebAssembly only where memory is shared. Other builds of that contain none of their code.
+const POSSIBLE: bool = cfg!(any(not(target_family = "wasm"), target_feature = "atomics"));
+
 /// A fixed number of threads, the caller's being one of them.
 pub(crate) struct Threads {
     team: Option<Team>,
@@ -27,6 +30,12 @@ impl Threads {
         }
         let team = match count - 1 {
             0 => None,
+            _ if !POSSIBLE => {
+                return Err(Error::Unavailable {
+                    what: format!("{count} threads"),
+                    why: "this build of WebAssembly shares no memory".into(),
+                });
+            }
             helpers => Some(Team::new(
                 rayon::ThreadPoolBuilder::new()
                     .num_threads(helpers)
@@ -50,13 +59,17 @@ impl Threads {
         }
     }
 
+    fn team(&self) -> Option<&Team> {
+        self.team.as_ref().filter(|_| POSSIBLE)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.count
     }
 
     /// Keeps the threads together while `work` runs, so that the splits inside it begin at once.
     pub(crate) fn enter<R>(&self, work: impl FnOnce() -> R) -> R {
-        match &self.team {
+        match self.team() {
             Some(team) => team.enter(work),
             None => work(),
         }
@@ -112,7 +125,7 @@ impl Threads {
     ) -> Result<()> {
         let piece = |i: usize| i * chunk..((i + 1) * chunk).min(len);
         let pieces = len.div_ceil(chunk);
-        let Some(team) = self.team.as_ref().filter(|_| pieces > 1) else {
+        let Some(team) = self.team().filter(|_| pieces > 1) else {
             return (0..pieces).try_for_each(|i| work(piece(i)));
         };
         let failed = Mutex::new(None);

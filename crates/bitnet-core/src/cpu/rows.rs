@@ -1,0 +1,84 @@
+//! Rows of activations: in f32, and rounded to int8 for ternary products.
+
+use super::ternary::Arranged;
+use crate::Result;
+use crate::pool::{Buffer, HybridMemoryPool, Tag};
+use std::sync::OnceLock;
+
+/// f32 rows: `tokens × width`.
+#[derive(Debug)]
+pub struct Rows {
+    pub(super) values: Buffer<f32>,
+    pub(super) tokens: usize,
+    pub(super) width: usize,
+}
+
+impl Rows {
+    /// Rows to be written: they hold what an earlier owner of their memory left.
+    pub(super) fn new(pool: &HybridMemoryPool, tokens: usize, width: usize) -> Result<Self> {
+        let len = tokens.saturating_mul(width);
+        Ok(Self {
+            values: pool.buffer_uninit(len, Tag::Activation)?,
+            tokens,
+            width,
+        })
+    }
+
+    /// All numbers, row after row.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    pub(super) fn view(&self) -> RowView<'_> {
+        RowView {
+            values: &self.values,
+            tokens: self.tokens,
+            width: self.width,
+        }
+    }
+
+    pub(crate) fn copy(&self, pool: &HybridMemoryPool) -> Result<Self> {
+        Ok(Self {
+            values: pool.buffer_copy(&self.values, Tag::Activation)?,
+            ..*self
+        })
+    }
+}
+
+/// f32 rows where they lie, `tokens × width`.
+#[derive(Clone, Copy)]
+pub(super) struct RowView<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) tokens: usize,
+    pub(super) width: usize,
+}
+
+/// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
+#[derive(Debug)]
+pub struct CpuActivation {
+    pub(super) rows: Rows,
+    pub(super) int8: Option<Int8Rows>,
+}
+
+/// Rows rounded to int8, padded with zeros to whole blocks of any ternary format.
+#[derive(Debug)]
+pub(super) struct Int8Rows {
+    /// `tokens × stride`.
+    pub(super) q: Buffer<i8>,
+    /// Width rounded up to [`Int8Rows::BLOCK`].
+    pub(super) stride: usize,
+    /// s of each token: q ≈ x·s.
+    pub(super) scales: Buffer<f32>,
+    /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
+    pub(super) sums: Buffer<i32>,
+    /// In the order of the first matrix that they were multiplied by; the matrices that share an activation mostly
+    /// share a layout too.
+    pub(super) arranged: OnceLock<Arranged>,
+}
+
+impl Int8Rows {
+    /// The longest block of a ternary format.
+    pub(super) const BLOCK: usize = 256;
+    /// The shortest group of columns that shares a weight scale.
+    pub(super) const RUN: usize = 64;
+}

@@ -1,0 +1,196 @@
+//! The text of a kernel, put together from the files in `shaders-wgsl/` under the constants that they name.
+
+use super::{GatePlace, HeadsPlace, RowPlace, TableKind, TablePlace, TernaryRow};
+use crate::gpu::device::Lanes;
+
+/// Pieces of one kernel on their way together.
+pub(super) struct Parts {
+    lanes: Lanes,
+    constants: String,
+    body: String,
+}
+
+impl Parts {
+    pub(super) fn new(lanes: Lanes) -> Self {
+        Self {
+            lanes,
+            constants: String::new(),
+            body: String::new(),
+        }
+    }
+
+    pub(super) fn set(&mut self, constants: &[(&str, u32)]) {
+        for (name, value) in constants {
+            self.constants += &format!("const {name}: u32 = {value}u;\n");
+        }
+    }
+
+    pub(super) fn add(&mut self, pieces: &[&str]) {
+        for piece in pieces {
+            self.body += piece;
+            self.body += "\n";
+        }
+    }
+
+    /// Adds a piece whose lines behind `//each ` are repeated `count` times, with the number in place of `@`.
+    pub(super) fn each(&mut self, count: u32, piece: &str) {
+        for line in piece.lines() {
+            match line.strip_prefix("//each ") {
+                None => self.add(&[line]),
+                Some(line) => (0..count).for_each(|index| {
+                    let line = line.replace('@', &index.to_string());
+                    self.add(&[line.as_str()]);
+                }),
+            }
+        }
+    }
+
+    pub(super) fn threads(&mut self, threads: u32, lanes: Lanes) {
+        self.set(&[("THREADS", threads), ("LANES", lanes.size)]);
+    }
+
+    pub(super) fn lanes(&mut self) {
+        if self.lanes.subgroups {
+            self.add(&wgsl!("lanes_subgroup"));
+        } else {
+            self.add(&wgsl!("lanes_workgroup"));
+        }
+    }
+
+    pub(super) fn dot4(&mut self) {
+        if self.lanes.packed_dot {
+            self.add(&wgsl!("dot4_packed"));
+        } else {
+            self.add(&wgsl!("dot4_emulated"));
+        }
+    }
+
+    /// Rows of activations; `aligned` says that gains are read as vectors too, or not at all.
+    pub(super) fn rows(&mut self, x: RowPlace, aligned: bool) {
+        self.set(&[
+            ("COLS", x.cols),
+            ("X_OFFSET", x.offset),
+            ("X_STRIDE", x.stride),
+        ]);
+        if aligned
+            && [x.cols, x.offset, x.stride]
+                .iter()
+                .all(|n| n.is_multiple_of(4))
+        {
+            self.add(&wgsl!("rows_vec4"));
+        } else {
+            self.add(&wgsl!("rows_scalar"));
+        }
+    }
+
+    /// Rows that are normed and rounded, in `threads` parts, up to as many vectors of four. Returns how many of those an
+    /// invocation keeps.
+    pub(super) fn rounded(
+        &mut self,
+        x: RowPlace,
+        eps: Option<u32>,
+        gate: Option<GatePlace>,
+        (vectors, threads): (u32, u32),
+    ) -> u32 {
+        let each = vectors.max(x.cols.div_ceil(4)).div_ceil(threads);
+        self.rows(x, true);
+        self.set(&[
+            ("NORM", u32::from(eps.is_some())),
+            ("EPS", eps.unwrap_or_default()),
+        ]);
+        self.lanes();
+        match gate {
+            None => self.add(&wgsl!("value_plain")),
+            Some(gate) => {
+                self.set(&[
+                    ("SILU", u32::from(gate.silu)),
+                    ("U_OFFSET", gate.up.offset),
+                    ("U_STRIDE", gate.up.stride),
+                ]);
+                self.add(&wgsl!("gate", "value_gated"));
+            }
+        }
+        let [row] = wgsl!("quantize_row");
+        self.each(each, row);
+        each
+    }
+
+    pub(super) fn ternary(&mut self, row: TernaryRow) {
+        self.set(&[
+            ("WORDS", row.words),
+            ("GROUPED", u32::from(row.group > 0)),
+            ("GROUP", row.group.max(1)),
+            ("GROUPS", row.groups().max(1)),
+        ]);
+    }
+
+    /// Up to three ternary matrices and where their products go.
+    pub(super) fn matrices(&mut self, rows: [u32; 3], out: [u32; 3], out_stride: u32) {
+        self.set(&[
+            ("ROWS0", rows[0]),
+            ("ROWS1", rows[1]),
+            ("ROWS2", rows[2]),
+            ("OUT0", out[0]),
+            ("OUT1", out[1]),
+            ("OUT2", out[2]),
+            ("OUT_STRIDE", out_stride),
+        ]);
+        self.add(&wgsl!("matrices"));
+    }
+
+    /// A table, for rows of x of `cols` columns (its own, or more zeros).
+    pub(super) fn table(&mut self, table: TablePlace, cols: u32) {
+        debug_assert!(cols >= table.cols);
+        self.set(&[("ROWS", table.rows), ("SPANS", table.spans())]);
+        match table.kind {
+            TableKind::Ternary(row) => {
+                self.ternary(row);
+                self.set(&[("MATRIX_ROWS", table.rows)]);
+                self.add(&wgsl!("table_ternary"));
+                return;
+            }
+            TableKind::F32 => self.add(&wgsl!("table_f32")),
+            TableKind::F16 => self.add(&wgsl!("table_f16")),
+            TableKind::Bf16 => self.add(&wgsl!("table_bf16")),
+            TableKind::Q8_0 => self.add(&wgsl!("table_q8_0")),
+            TableKind::Q4_0 => self.add(&wgsl!("table_q4_0")),
+            TableKind::Q6K => self.add(&wgsl!("table_q6_k")),
+        }
+        self.set(&[("STRIDE", table.stride), ("STORED", table.stored)]);
+    }
+
+    pub(super) fn queries(&mut self, heads: HeadsPlace) {
+        if heads.dim.is_multiple_of(4) {
+            self.add(&wgsl!("queries_vec4"));
+        } else {
+            self.add(&wgsl!("queries_scalar"));
+        }
+    }
+
+    pub(super) fn cache(&mut self, heads: HeadsPlace) {
+        self.add(&wgsl!("step"));
+        if heads.half {
+            self.add(&wgsl!("cache_f16"));
+        } else {
+            self.add(&wgsl!("cache_f32"));
+        }
+    }
+
+    pub(super) fn candidates(&mut self, logits: bool) {
+        self.add(&wgsl!("top_key"));
+        if logits {
+            self.add(&wgsl!("top_logits"));
+        } else {
+            self.add(&wgsl!("top_found"));
+        }
+    }
+
+    pub(super) fn finish(self) -> String {
+        let enable = if self.lanes.declared {
+            "enable subgroups;\n"
+        } else {
+            ""
+        };
+        format!("{enable}{}\n{}", self.constants, self.body)
+    }
+}
