@@ -5,7 +5,7 @@
 // The Worker is one file without imports, so that it runs as it is and in bundlers that make classic Workers.
 
 import { execFileSync } from "node:child_process";
-import { copyFile, mkdir, rm, stat } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, stat } from "node:fs/promises";
 import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,6 +24,11 @@ execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json
 // Nobody can import the Worker's parts, nor what no declaration of the entry mentions.
 await rm(path.join(dist, "worker"), { recursive: true });
 await rm(path.join(dist, "placement.d.ts"));
+
+const glue = (name) => readFile(path.join(here, "wasm", name, "bitnet.js"), "utf8");
+if ((await glue("simd128")) !== (await glue("relaxed"))) {
+  throw new Error("wasm/simd128/bitnet.js and wasm/relaxed/bitnet.js differ: worker/core.ts starts both builds by the first");
+}
 
 await build({
   absWorkingDir: here,

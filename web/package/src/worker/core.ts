@@ -1,7 +1,7 @@
 // The WebAssembly core: which build, its memory, and its threads.
 
 import initGpu, * as webgpu from "../../wasm/webgpu/bitnet.js";
-import initRelaxed, * as relaxed from "../../wasm/relaxed/bitnet.js";
+// That of relaxed SIMD is the same to the byte, as build.mjs makes sure; a Worker starts one build.
 import initSimd, * as simd from "../../wasm/simd128/bitnet.js";
 import initThreads, * as threaded from "../../wasm/threads/bitnet.js";
 import { BitNetError } from "../errors.js";
@@ -59,11 +59,9 @@ export async function moduleOf({ module, variant, wasmUrl }: LoadRequest): Promi
 export async function start(module: WebAssembly.Module, { variant, threads }: LoadRequest): Promise<Core> {
   switch (variant) {
     case "simd128":
+    case "relaxed":
       await initSimd({ module_or_path: module });
       return simd;
-    case "relaxed":
-      await initRelaxed({ module_or_path: module });
-      return relaxed;
     case "webgpu":
       await initGpu({ module_or_path: module });
       return webgpu;
