@@ -1,38 +1,30 @@
 // Causal attention of few tokens: softmax(q·kⱼ / √dim) over the positions up to the token's, then the values by these
 // weights, in one pass with a running maximum and sum.
 //
-// A workgroup takes one head of queries of one token and, in a split context, CHUNK positions. PARTS neighbouring
-// invocations share the row of a key, so that they read it side by side; then teams of invocations add up values, DIM4
-// invocations to a row.
+// A workgroup takes one head of queries of one token and a piece of the context. Its teams take positions in turn, BLOCK of them
+// at a time together, each with a maximum and a sum of its own; the lanes of a team share the columns of a head. Keys and values
+// are asked for before the queries are there, and come meanwhile. Lines behind `four` stand for the four positions that a team
+// takes at a time, with @ for 0, 1, …; lines behind `own` for the vectors of columns of a lane, with # for 0, 1, ….
 //
-// In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: if SPLIT is 0, [tokens, QUERY_HEADS·DIM]; else, for
-// each token, head and piece, 4·DIM4 sums of values, the maximum and the sum of weights, which combine.wgsl puts together.
-//
-// Eight loads are under way at a time: lines behind `each` stand for them, with @ for 0 to 7.
+// The queries, keys and values: attend_turned.wgsl or attend_turning.wgsl. Out: pieces.wgsl.
 //
 // Grid (QUERY_HEADS, tokens, pieces). Reads 8·DIM bytes (f32) a position.
-// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, SPLIT, CHUNK, THREADS (at least DIM4).
+// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, FOURS (how many fours), THREADS, LANES.
 
-@group(0) @binding(1) var<storage, read> cache: array<Cached>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> step: Step;
 
-const TEAMS_OF_VALUES: u32 = THREADS / DIM4;
-const AHEAD: u32 = 8u;
+const TEAMS_OF_POSITIONS: u32 = THREADS / LANES;
+const BLOCK: u32 = 4u * FOURS * TEAMS_OF_POSITIONS;
 const LOWEST: f32 = -3.4028234e38;
 
-// Invocations to the row of a key.
-const PARTS: u32 = 8u;
-// Products of a part, apart by as many banks of memory as a part has positions at a time.
-const PART_GAP: u32 = THREADS + 4u;
+// The maximum and the sum of the weights of a team, and its sums of values.
+var<workgroup> states: array<vec2<f32>, TEAMS_OF_POSITIONS>;
+var<workgroup> sums: array<vec4<f32>, TEAMS_OF_POSITIONS * DIM4>;
 
-var<workgroup> query: array<vec4<f32>, DIM4>;
-var<workgroup> parts: array<f32, PARTS * PART_GAP>;
-var<workgroup> weights: array<f32, THREADS>;
-var<workgroup> sums: array<vec4<f32>, THREADS>;
-
-fn weight_of(index: u32, count: u32) -> f32 {
-    return select(0.0, weights[min(index, count - 1u)], index < count);
+// The positions of four number `four` of a team, those past the end too.
+fn positions_of(base: u32, team: u32, four: u32) -> vec4<u32> {
+    return base + team + TEAMS_OF_POSITIONS * (4u * four + vec4<u32>(0u, 1u, 2u, 3u));
 }
 
 @compute @workgroup_size(THREADS)
@@ -45,83 +37,63 @@ fn main(
     let token = group.y;
     let kv_head = head / (QUERY_HEADS / KV_HEADS);
     let positions = step.first + token + 1u;
-    var begin = 0u;
-    var end = positions;
-    if SPLIT == 1u {
-        begin = min(group.z * CHUNK, positions);
-        end = min(begin + CHUNK, positions);
-    }
-    for (var chunk = local; chunk < DIM4; chunk += THREADS) {
-        query[chunk] = query4(token, head, chunk) * (1.0 / sqrt(f32(DIM)));
-    }
-    workgroupBarrier();
+    let begin = min(group.z * step.piece, positions);
+    let end = min(begin + step.piece, positions);
 
-    let chunk = local % DIM4;
-    let team = local / DIM4;
+    let lane = local % LANES;
+    let team = local / LANES;
+    // Past the last vector of columns that one stands in, against zeros.
+//own     let column# = min(lane + #u * LANES, DIM4 - 1u);
     var most = LOWEST;
     var weight_sum = 0.0;
-    var sum = vec4<f32>();
-    for (var base = begin; base < end; base += THREADS) {
-        let count = min(end - base, THREADS);
-        let part = local % PARTS;
-        for (var i = local / PARTS; i < count; i += THREADS / PARTS) {
-            var products = vec4<f32>();
-            for (var c = part; c < DIM4; c += PARTS) {
-                products += query[c] * cached(0u, base + i, kv_head, c);
-            }
-            parts[part * PART_GAP + i] = products.x + products.y + products.z + products.w;
+//own     var sum# = vec4<f32>();
+    for (var base = begin; base < end; base += BLOCK) {
+//four         let all@ = positions_of(base, team, @u);
+        // Past the last position that one stands in, and weighs nothing.
+//four         let at@ = min(all@, vec4<u32>(end - 1u));
+//four //own         let kx@_# = cached(0u, at@.x, kv_head, column#);
+//four //own         let ky@_# = cached(0u, at@.y, kv_head, column#);
+//four //own         let kz@_# = cached(0u, at@.z, kv_head, column#);
+//four //own         let kw@_# = cached(0u, at@.w, kv_head, column#);
+//four //own         let vx@_# = value_at(at@.x, kv_head, column#);
+//four //own         let vy@_# = value_at(at@.y, kv_head, column#);
+//four //own         let vz@_# = value_at(at@.z, kv_head, column#);
+//four //own         let vw@_# = value_at(at@.w, kv_head, column#);
+        if base == begin {
+            prepare(token, head, kv_head, local, begin, end);
         }
-        workgroupBarrier();
-        var score = LOWEST;
-        if local < count {
-            score = 0.0;
-            for (var i = 0u; i < PARTS; i++) {
-                score += parts[i * PART_GAP + local];
-            }
-        }
-        let highest = max(most, workgroup_sum_max(vec2<f32>(0.0, score), local).y);
-        workgroupBarrier();
+//four         var score@ = vec4<f32>();
+//own         let q# = query_at(lane + #u * LANES);
+//own //four         score@ += vec4<f32>(dot(q#, key_at(at@.x, kx@_#, column#)), dot(q#, key_at(at@.y, ky@_#, column#)), dot(q#, key_at(at@.z, kz@_#, column#)), dot(q#, key_at(at@.w, kw@_#, column#)));
+//four         score@ = select(vec4<f32>(LOWEST), lanes_sum_vec4(score@, local), all@ < vec4<u32>(end));
+        var highest = most;
+//four         highest = max(highest, max(max(score@.x, score@.y), max(score@.z, score@.w)));
         let shrink = exp(most - highest);
         most = highest;
-        var weight = 0.0;
-        if local < count {
-            weight = exp(score - highest);
-        }
-        weights[local] = weight;
-        weight_sum = weight_sum * shrink + workgroup_sum_max(vec2<f32>(weight, 0.0), local).x;
-        sum *= shrink;
-        if team < TEAMS_OF_VALUES {
-            // Past the last position that one stands in, and weighs nothing.
-            for (var i = team; i < count; i += AHEAD * TEAMS_OF_VALUES) {
-//each                 let value@ = cached(1u, base + min(i + @u * TEAMS_OF_VALUES, count - 1u), kv_head, chunk);
-//each                 sum += weight_of(i + @u * TEAMS_OF_VALUES, count) * value@;
-            }
-        }
-        workgroupBarrier();
+//four         let weight@ = select(vec4<f32>(), exp(score@ - highest), all@ < vec4<u32>(end));
+        weight_sum *= shrink;
+//four         weight_sum += weight@.x + weight@.y + weight@.z + weight@.w;
+//own         sum# *= shrink;
+//four //own         sum# += weight@.x * vx@_# + weight@.y * vy@_# + weight@.z * vz@_# + weight@.w * vw@_#;
     }
-    sums[local] = sum;
+    if lane == 0u {
+        states[team] = vec2<f32>(most, weight_sum);
+    }
+//own     if lane + #u * LANES < DIM4 { sums[team * DIM4 + column#] = sum#; }
     workgroupBarrier();
-    if local < DIM4 {
-        var all = sums[local];
-        for (var i = 1u; i < TEAMS_OF_VALUES; i++) {
-            all += sums[i * DIM4 + local];
+    let piece = ((token * QUERY_HEADS + head) * groups.z + group.z) * (DIM4 + 1u);
+    for (var column = local; column < DIM4 + 1u; column += THREADS) {
+        var highest = states[0].x;
+        for (var i = 1u; i < TEAMS_OF_POSITIONS; i++) {
+            highest = max(highest, states[i].x);
         }
-        if SPLIT == 1u {
-            let piece = ((token * QUERY_HEADS + head) * groups.z + group.z) * (4u * DIM4 + 2u);
-            for (var c = 0u; c < 4u; c++) {
-                out[piece + 4u * local + c] = all[c];
-            }
-            if local == 0u {
-                out[piece + 4u * DIM4] = most;
-                out[piece + 4u * DIM4 + 1u] = weight_sum;
-            }
-        } else {
-            all *= 1.0 / weight_sum;
-            for (var c = 0u; c < 4u; c++) {
-                if 4u * local + c < DIM {
-                    out[token * (QUERY_HEADS * DIM) + head * DIM + 4u * local + c] = all[c];
-                }
-            }
+        var all = vec4<f32>();
+        var weight = 0.0;
+        for (var i = 0u; i < TEAMS_OF_POSITIONS; i++) {
+            let shrink = exp(states[i].x - highest);
+            all += sums[i * DIM4 + min(column, DIM4 - 1u)] * shrink;
+            weight += states[i].y * shrink;
         }
+        out[piece + column] = select(all, vec4<f32>(highest, weight, 0.0, 0.0), column == DIM4);
     }
 }

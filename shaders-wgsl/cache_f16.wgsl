@@ -7,7 +7,10 @@ fn cache_at(which: u32, position: u32, head: u32, chunk: u32) -> u32 {
 }
 
 fn cached(which: u32, position: u32, head: u32, chunk: u32) -> vec4<f32> {
-    let words = cache[cache_at(which, position, head, chunk)];
+    return loaded(cache[cache_at(which, position, head, chunk)]);
+}
+
+fn loaded(words: Cached) -> vec4<f32> {
     return vec4<f32>(unpack2x16float(words.x), unpack2x16float(words.y));
 }
 

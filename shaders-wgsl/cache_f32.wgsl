@@ -9,7 +9,11 @@ fn cache_at(which: u32, position: u32, head: u32, chunk: u32) -> u32 {
 }
 
 fn cached(which: u32, position: u32, head: u32, chunk: u32) -> vec4<f32> {
-    return cache[cache_at(which, position, head, chunk)];
+    return loaded(cache[cache_at(which, position, head, chunk)]);
+}
+
+fn loaded(value: Cached) -> vec4<f32> {
+    return value;
 }
 
 fn stored(value: vec4<f32>) -> Cached {

@@ -19,6 +19,10 @@ fn lanes_sum_f32(value: f32, local: u32) -> f32 {
     return subgroupAdd(value);
 }
 
+fn lanes_sum_vec4(value: vec4<f32>, local: u32) -> vec4<f32> {
+    return vec4<f32>(subgroupAdd(value.x), subgroupAdd(value.y), subgroupAdd(value.z), subgroupAdd(value.w));
+}
+
 // The sum of all x and the maximum of all y. Between two calls there must be a barrier.
 fn workgroup_sum_max(value: vec2<f32>, local: u32) -> vec2<f32> {
     let sum = subgroupAdd(value.x);
@@ -27,12 +31,12 @@ fn workgroup_sum_max(value: vec2<f32>, local: u32) -> vec2<f32> {
         team_floats[local / LANES] = vec2<f32>(sum, most);
     }
     workgroupBarrier();
-    var total = team_floats[0];
-    for (var i = 1u; i < TEAMS; i++) {
+    var total = vec2<f32>(0.0, team_floats[0].y);
+    for (var i = local % LANES; i < TEAMS; i += LANES) {
         let next = team_floats[i];
         total = vec2<f32>(total.x + next.x, max(total.y, next.y));
     }
-    return total;
+    return vec2<f32>(subgroupAdd(total.x), subgroupMax(total.y));
 }
 
 fn workgroup_sum_i32(value: i32, local: u32) -> i32 {
@@ -41,9 +45,9 @@ fn workgroup_sum_i32(value: i32, local: u32) -> i32 {
         team_integers[local / LANES] = sum;
     }
     workgroupBarrier();
-    var total = team_integers[0];
-    for (var i = 1u; i < TEAMS; i++) {
+    var total = 0;
+    for (var i = local % LANES; i < TEAMS; i += LANES) {
         total += team_integers[i];
     }
-    return total;
+    return subgroupAdd(total);
 }

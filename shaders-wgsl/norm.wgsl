@@ -6,9 +6,9 @@
 @group(0) @binding(2) var<storage, read_write> normed: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> step: Step;
 
-fn store(out: u32, chunk: u32, x: vec4<f32>, rounding: Rounding) {
+fn store(out: u32, chunk: u32, x: vec4<f32>, gain: vec4<f32>, rounding: Rounding) {
     if chunk < OUT_STRIDE / 4u {
-        normed[out + chunk] = normed4(x, chunk, rounding);
+        normed[out + chunk] = normed4(x, gain, rounding);
     }
 }
 
@@ -21,5 +21,5 @@ fn main(
     let token = group.x + step.asked * ASKED;
     let own = kept(token, local);
     let rounding = rounding_of(own, local);
-//each     store(out, local + @u * THREADS, own.x@, rounding);
+//each     store(out, local + @u * THREADS, own.x@, own.gain@, rounding);
 }

@@ -7,9 +7,9 @@
 @group(0) @binding(2) var<storage, read_write> q: array<u32>;
 @group(0) @binding(3) var<storage, read_write> scales: array<f32>;
 
-fn store(token: u32, chunk: u32, x: vec4<f32>, rounding: Rounding) {
+fn store(token: u32, chunk: u32, x: vec4<f32>, gain: vec4<f32>, rounding: Rounding) {
     if chunk < QWORDS {
-        q[token * QWORDS + chunk] = packed(rounded4(x, chunk, rounding));
+        q[token * QWORDS + chunk] = packed(rounded4(x, gain, rounding));
     }
 }
 
@@ -21,7 +21,7 @@ fn main(
     let token = group.x;
     let own = kept(token, local);
     let rounding = rounding_of(own, local);
-//each     store(token, local + @u * THREADS, own.x@, rounding);
+//each     store(token, local + @u * THREADS, own.x@, own.gain@, rounding);
     if local == 0u {
         scales[token] = rounding.scale;
     }

@@ -10,11 +10,20 @@
 
 struct Kept {
 //each     x@: vec4<f32>,
+//each     gain@: vec4<f32>,
+}
+
+fn gain_or_one(chunk: u32) -> vec4<f32> {
+    if NORM == 1u {
+        return gain4(chunk);
+    }
+    return vec4<f32>(1.0);
 }
 
 fn kept(token: u32, local: u32) -> Kept {
     var own: Kept;
 //each     own.x@ = value4(token, local + @u * THREADS);
+//each     own.gain@ = gain_or_one(local + @u * THREADS);
     return own;
 }
 
@@ -25,12 +34,8 @@ struct Rounding {
     scale: f32,
 }
 
-fn size_of(x: vec4<f32>, chunk: u32) -> f32 {
-    var y = x;
-    if NORM == 1u {
-        y *= gain4(chunk);
-    }
-    let size = abs(y);
+fn size_of(x: vec4<f32>) -> f32 {
+    let size = abs(x);
     return max(max(size.x, size.y), max(size.z, size.w));
 }
 
@@ -39,7 +44,7 @@ fn rounding_of(own: Kept, local: u32) -> Rounding {
     var square = 0.0;
     var most = 0.0;
 //each     square += dot(own.x@, own.x@);
-//each     most = max(most, size_of(own.x@, local + @u * THREADS));
+//each     most = max(most, size_of(own.x@ * own.gain@));
     let total = workgroup_sum_max(vec2<f32>(square, most), local);
     var inverse = 1.0;
     if NORM == 1u {
@@ -49,16 +54,16 @@ fn rounding_of(own: Kept, local: u32) -> Rounding {
 }
 
 // Four columns normed.
-fn normed4(x: vec4<f32>, chunk: u32, rounding: Rounding) -> vec4<f32> {
+fn normed4(x: vec4<f32>, gain: vec4<f32>, rounding: Rounding) -> vec4<f32> {
     if NORM == 1u {
-        return x * rounding.inverse * gain4(chunk);
+        return x * rounding.inverse * gain;
     }
     return x;
 }
 
 // Four columns in int8.
-fn rounded4(x: vec4<f32>, chunk: u32, rounding: Rounding) -> vec4<i32> {
-    let y = normed4(x, chunk, rounding);
+fn rounded4(x: vec4<f32>, gain: vec4<f32>, rounding: Rounding) -> vec4<i32> {
+    let y = normed4(x, gain, rounding);
     return vec4<i32>(clamp(round(y * rounding.scale), vec4<f32>(-128.0), vec4<f32>(127.0)));
 }
 

@@ -11,7 +11,8 @@ struct Step {
     asked: u32,
     // Pairs in the answer for a row.
     entries: u32,
+    // Positions of a piece of the context, where attention takes it in pieces.
+    piece: u32,
     reserved0: u32,
     reserved1: u32,
-    reserved2: u32,
 }

@@ -99,11 +99,21 @@ fn watch(id: u32, ended: &AtomicBool) -> Option<u64> {
     peak
 }
 
+/// Resident bytes of this process that are no pages of files; `None` where the system does not tell.
+pub fn unshared() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let (own, shared) = (bytes(&status, "RssAnon:"), bytes(&status, "RssShmem:"));
+    own?.checked_add(shared?)
+}
+
 /// `VmHWM` of /proc/…/status in bytes.
 fn high_water(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    bytes(status, "VmHWM:")
+}
+
+/// A number of /proc/…/status in bytes.
+fn bytes(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

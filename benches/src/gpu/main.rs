@@ -58,6 +58,10 @@ struct Arguments {
     /// Turns of each program on each file
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+
+    /// Only print what the kernels take on the first file, and write no report
+    #[arg(long)]
+    only_kernels: bool,
 }
 
 fn main() -> ExitCode {
@@ -98,6 +102,14 @@ fn run(arguments: &Arguments) -> Result<()> {
         figures: Figures::default(),
         device: String::new(),
     };
+    if arguments.only_kernels {
+        let path = FILES[0].0.file(&bitnet, &work)?;
+        if let Some(kernels) = kernels::measure(&path, session.adapter, &mut report)? {
+            kernels.tell(&mut report);
+        }
+        println!("{}", report.terminal());
+        return Ok(());
+    }
     let mut paths = Vec::new();
     for (recipe, peer) in FILES {
         paths.push((recipe.name, recipe.file(&bitnet, &work)?, peer));
@@ -110,8 +122,16 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     report.note(format!("The GPU: {}.", session.device));
     tell(&session.figures, &mut report);
-    kernels::tell(&paths[0].1, arguments.adapter.as_deref(), &mut report)?;
-    targets::tell(&session.figures, &mut report);
+    let kernels = kernels::measure(&paths[0].1, session.adapter, &mut report)?;
+    if let Some(kernels) = &kernels {
+        kernels.tell(&mut report);
+    }
+    targets::tell(
+        &session.figures,
+        kernels.as_ref(),
+        &session.device,
+        &mut report,
+    );
     println!("{}", report.terminal());
     report.write(&arguments.report)?;
     println!("again: {}", report.command);

@@ -156,6 +156,20 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// If memory is short.
     fn cache(&self, layers: usize, heads: Heads, capacity: usize) -> Result<Self::Cache>;
+    /// The sizes of batches that a model runs once when it is loaded, in caches of [`rehearsal`](Self::rehearsal), so that
+    /// what they need is compiled before anybody waits for it.
+    fn rehearsals(&self) -> &'static [usize] {
+        &[]
+    }
+    /// A cache whose batches are prepared and not run; what they answer never comes.
+    ///
+    /// # Errors
+    /// If memory is short.
+    fn rehearsal(&self, layers: usize, heads: Heads, capacity: usize) -> Result<Self::Cache> {
+        self.cache(layers, heads, capacity)
+    }
+    /// Told when all rehearsals are over.
+    fn rehearsed(&self) {}
     /// Forgets the tokens from `len` on.
     fn truncate(&self, cache: &mut Self::Cache, len: usize);
     /// Bytes the cache holds now.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 pub(super) fn of_last(recording: &Arc<Recording>, q: &Rows, layer: usize) -> Result<Vec<f32>> {
     let session = &recording.session;
     let (keys, positions) = session.layer(layer)?;
-    recording.read(q.slot.buffer(), q.bytes);
-    recording.read(&keys, positions * session.position_bytes());
+    recording.read(q.slot.buffer(), q.bytes)?;
+    recording.read(&keys, positions * session.position_bytes())?;
     let mut reads = recording.submit()?.into_iter().map(Pending::now);
     let mut next = || reads.next().unwrap_or_else(|| Ok(Vec::new()));
     let (q, keys) = (next()?, next()?);

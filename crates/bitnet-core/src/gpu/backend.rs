@@ -4,7 +4,8 @@ use super::device::Lanes;
 use super::kernel::Kernel;
 use super::memory::GpuBuffer;
 use super::recording::{Bound, Recording, Step};
-use super::rows::{self, Activation, NormOf, Rows};
+use super::rows::{self, Activation, NormOf, Rows, Source};
+use super::screen::Shadow;
 use super::session::Session;
 use super::{
     GpuActivation, GpuCache, GpuMatrix, GpuRotations, GpuRows, GpuTable, WgpuBackend, attention,
@@ -103,14 +104,16 @@ impl Backend for WgpuBackend {
     }
 
     fn table(&self, weights: WeightMatrix) -> Result<GpuTable> {
-        self.gpu.resident(&weights, &self.pool).map(GpuTable)
+        Ok(GpuTable {
+            matrix: self.gpu.resident(&weights, &self.pool)?,
+            shadow: None,
+        })
     }
 
     fn head_table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<GpuTable> {
-        if mode == HeadMode::Screened {
-            tracing::warn!("{}: a GPU reads all of a head", weights.name());
-        }
-        self.table(weights)
+        let matrix = self.gpu.resident(&weights, &self.pool)?;
+        let shadow = Shadow::of(&self.gpu, &weights, &matrix, mode)?;
+        Ok(GpuTable { matrix, shadow })
     }
 
     fn gain(&self, values: Vec<f32>) -> Result<Gain> {
@@ -134,6 +137,20 @@ impl Backend for WgpuBackend {
         Ok(GpuCache { session })
     }
 
+    fn rehearsals(&self) -> &'static [usize] {
+        // One token, and so many that they are multiplied in tiles.
+        &[1, 64]
+    }
+
+    fn rehearsal(&self, layers: usize, heads: Heads, capacity: usize) -> Result<GpuCache> {
+        let session = Session::rehearsal(&self.gpu, layers, heads, capacity)?;
+        Ok(GpuCache { session })
+    }
+
+    fn rehearsed(&self) {
+        self.gpu.pipelines.keep();
+    }
+
     fn truncate(&self, cache: &mut GpuCache, len: usize) {
         cache.session.truncate(len);
     }
@@ -148,7 +165,7 @@ impl Backend for WgpuBackend {
     }
 
     fn embed(&self, table: &GpuTable, input: Input<'_>, cache: &GpuCache) -> Result<GpuRows> {
-        let (session, table) = (&cache.session, &table.0);
+        let (session, table) = (&cache.session, &table.matrix);
         let tokens = input.len();
         if tokens == 0 {
             return Err(Error::Shape {
@@ -186,7 +203,7 @@ impl Backend for WgpuBackend {
             // Now, lest a batch that is given up leaves new buffers empty.
             let growth = Recording::new(&self.gpu, session, (first, tokens), step);
             for ((from, from_at), (to, to_at), bytes) in &copies {
-                growth.copy((from, *from_at), (to, *to_at), *bytes);
+                growth.copy((from, *from_at), (to, *to_at), *bytes)?;
             }
             growth.submit()?;
         }
@@ -235,8 +252,7 @@ impl Backend for WgpuBackend {
         activations: Activations,
     ) -> Result<GpuActivation> {
         let norm = norm.map(|norm| norm_of(norm, x.width)).transpose()?;
-        let rows = x.rows()?;
-        let activation = Activation::new(&x.recording, rows, None, norm, activations);
+        let activation = Activation::new(&x.recording, x.source()?, None, norm, activations);
         Ok(GpuActivation(activation))
     }
 
@@ -290,7 +306,6 @@ impl Backend for WgpuBackend {
             None => None,
         };
         let rows = [q.rows()?, k.rows()?, v.rows()?];
-        let rows = rows.each_ref();
         let queries = attention::rope_append(&recording, rows, head_norms, rotations, layer)?;
         *q = GpuRows::here(&recording, queries);
         Ok(())
@@ -302,8 +317,7 @@ impl Backend for WgpuBackend {
         if q.width != heads.query * heads.dim {
             return Err(width_error("queries", heads.query * heads.dim, q.width));
         }
-        let rows = attention::attention(&q.recording, &q.rows()?, layer)?;
-        Ok(GpuRows::here(&q.recording, rows))
+        attention::attention(&q.recording, &q.rows()?, layer)
     }
 
     fn attention_weights(&self, q: &GpuRows, cache: &GpuCache, layer: usize) -> Result<Vec<f32>> {
@@ -330,10 +344,10 @@ impl Backend for WgpuBackend {
         }
         let norm = norm.map(|norm| norm_of(norm, gate.width)).transpose()?;
         let activation = match rows::fused(&gate, &up, function)? {
-            Some(rows) => Activation::new(&recording, rows, None, norm, activations),
+            Some(rows) => Activation::new(&recording, Source::Rows(rows), None, norm, activations),
             None => {
                 let other = Some((up.rows()?, function));
-                Activation::new(&recording, gate.rows()?, other, norm, activations)
+                Activation::new(&recording, gate.source()?, other, norm, activations)
             }
         };
         Ok(GpuActivation(activation))
@@ -346,7 +360,7 @@ impl Backend for WgpuBackend {
         norm: Norm<'_, Gain>,
         table: &GpuTable,
     ) -> Result<Pending<Vec<f32>>> {
-        head::logits(x, first, norm_of(norm, x.width)?, &table.0)
+        head::logits(x, first, norm_of(norm, x.width)?, &table.matrix)
     }
 
     fn head_top(
@@ -359,7 +373,7 @@ impl Backend for WgpuBackend {
         cache: &mut GpuCache,
     ) -> Result<Pending<Vec<Vec<Candidate>>>> {
         same_session(&x.recording, cache)?;
-        head::top(x, first, norm_of(norm, x.width)?, &table.0, top)
+        head::top(x, first, norm_of(norm, x.width)?, table, top)
     }
 
     fn run(&self, x: GpuRows) -> Result<()> {
@@ -376,7 +390,10 @@ impl Backend for WgpuBackend {
     }
 
     fn head_bytes(&self, table: &GpuTable) -> usize {
-        table.0.bytes()
+        match &table.shadow {
+            Some(shadow) => shadow.bytes(),
+            None => table.matrix.bytes(),
+        }
     }
 
     fn head_stats(&self, _: &GpuTable) -> Option<HeadStats> {

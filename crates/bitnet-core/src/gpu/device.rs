@@ -2,15 +2,15 @@
 
 use super::adapters;
 use super::failure::Failures;
-use super::kernel::{Access, Kernel};
+use super::kernel::{Access, Kernel, Teams, TernaryRow};
 use super::memory::{GpuBuffer, GpuMemory};
+use super::pipelines::{self, Pipelines};
 use super::readback::Staging;
 use super::timing::{self, Timings};
 use super::{GpuOptions, probe};
 use crate::device::Adapter;
 use crate::{Error, Result, Tag};
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How invocations work together on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +58,8 @@ pub(super) struct Gpu {
     pub(super) binding_limit: usize,
     /// The most workgroups along a dimension.
     pub(super) workgroup_limit: u32,
+    /// The most invocations of a workgroup.
+    pub(super) invocation_limit: u32,
     /// Bytes of workgroup memory.
     pub(super) workgroup_memory: u32,
     /// Whether keys and values are binary16.
@@ -66,7 +68,7 @@ pub(super) struct Gpu {
     pub(super) timings: Timings,
     /// Memory that the host can read, to be used again.
     pub(super) staging: Arc<Staging>,
-    pipelines: Mutex<HashMap<Kernel, Arc<Pipeline>>>,
+    pub(super) pipelines: Pipelines,
 }
 
 impl Gpu {
@@ -84,7 +86,7 @@ impl Gpu {
             why,
         };
         let limits = limits(&adapter, options).map_err(unavailable)?;
-        let mut wanted = wgpu::Features::SUBGROUP;
+        let mut wanted = wgpu::Features::SUBGROUP | pipelines::FEATURES;
         if options.timed && adapter.features().contains(timing::FEATURES) {
             wanted |= timing::FEATURES;
         }
@@ -103,6 +105,7 @@ impl Gpu {
         let packed_dot = instance
             .wgsl_language_features()
             .contains(wgpu::WgslLanguageFeatures::Packed4x8IntegerDotProduct);
+        let pipelines = Pipelines::of(&device, &info);
         let mut gpu = Self {
             lanes: Lanes::through_memory(packed_dot && options.packed_dot),
             device,
@@ -112,20 +115,22 @@ impl Gpu {
             binding_limit: usize::try_from(limits.max_storage_buffer_binding_size)
                 .unwrap_or(usize::MAX),
             workgroup_limit: limits.max_compute_workgroups_per_dimension,
+            invocation_limit: limits
+                .max_compute_invocations_per_workgroup
+                .min(limits.max_compute_workgroup_size_x),
             workgroup_memory: limits.max_compute_workgroup_storage_size,
             half_cache: options.half_cache,
             checked: options.checked,
             timings: Timings::default(),
             staging: Arc::default(),
-            pipelines: Mutex::default(),
+            pipelines,
             summary,
         };
         let has_subgroups = gpu.device.features().contains(wgpu::Features::SUBGROUP);
         if has_subgroups && options.subgroups {
             gpu.lanes = probe::lanes(&gpu, &info).await?;
             // What was compiled for other lanes is of no use.
-            let pipelines = gpu.pipelines.get_mut();
-            pipelines.unwrap_or_else(PoisonError::into_inner).clear();
+            gpu.pipelines.clear();
         }
         gpu.failures.check()?;
         Ok(gpu)
@@ -139,17 +144,11 @@ impl Gpu {
     /// # Errors
     /// [`Error::Refused`] if the device does not take it.
     pub(super) fn pipeline(&self, kernel: Kernel) -> Result<Arc<Pipeline>> {
-        let mut pipelines = self
-            .pipelines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(pipeline) = pipelines.get(&kernel) {
-            return Ok(Arc::clone(pipeline));
-        }
-        let pipeline = Arc::new(self.compile(kernel, self.lanes, pipelines.len() as u64));
-        self.failures.check()?;
-        pipelines.insert(kernel, Arc::clone(&pipeline));
-        Ok(pipeline)
+        self.pipelines.get(kernel, |id| {
+            let pipeline = self.compile(kernel, self.lanes, id);
+            self.failures.check()?;
+            Ok(pipeline)
+        })
     }
 
     /// Compiles a kernel for `lanes`.
@@ -204,7 +203,7 @@ impl Gpu {
                     // Kernels write what they read.
                     zero_initialize_workgroup_memory: false,
                 },
-                cache: None,
+                cache: self.pipelines.cache(),
             });
         Pipeline {
             name: source.name,
@@ -212,6 +211,12 @@ impl Gpu {
             layout,
             id,
         }
+    }
+
+    /// [`Teams::most`] here.
+    pub(super) fn most_teams(&self, row: TernaryRow) -> u32 {
+        let (threads, memory) = (self.invocation_limit, self.workgroup_memory);
+        Teams::most(row, self.lanes, threads, memory)
     }
 
     /// A buffer that holds `bytes`.
@@ -270,8 +275,8 @@ fn limits(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<wgpu::Limits,
     let mut limits = wgpu::Limits {
         max_storage_buffers_per_shader_stage: 8,
         max_compute_workgroup_storage_size: has.max_compute_workgroup_storage_size.min(48 << 10),
-        max_compute_invocations_per_workgroup: 256,
-        max_compute_workgroup_size_x: 256,
+        max_compute_invocations_per_workgroup: has.max_compute_invocations_per_workgroup.min(1024),
+        max_compute_workgroup_size_x: has.max_compute_workgroup_size_x.min(1024),
         max_compute_workgroups_per_dimension: has.max_compute_workgroups_per_dimension,
         max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
         max_buffer_size: has.max_buffer_size,
@@ -286,7 +291,12 @@ fn limits(adapter: &wgpu::Adapter, options: &GpuOptions) -> Result<wgpu::Limits,
         (
             "invocations of a workgroup",
             u64::from(has.max_compute_invocations_per_workgroup),
-            u64::from(limits.max_compute_invocations_per_workgroup),
+            256,
+        ),
+        (
+            "invocations along a side of a workgroup",
+            u64::from(has.max_compute_workgroup_size_x),
+            256,
         ),
         (
             "bytes of workgroup memory",

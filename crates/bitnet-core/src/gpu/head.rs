@@ -5,7 +5,8 @@ use super::memory::Slot;
 use super::product::{Dense, dense};
 use super::recording::{Bound, Recording};
 use super::rows::{Activation, GpuRows, NormOf, Rows};
-use super::weights::Matrix;
+use super::screen::{Screened, Shadow};
+use super::weights::{GpuTable, Matrix};
 use crate::pending::Waiting;
 use crate::{Activations, Candidate, Error, Pending, Result, Top};
 use std::pin::Pin;
@@ -34,13 +35,7 @@ impl<'a> Asked<'a> {
     /// `None` if there is no such row.
     fn new(x: &'a GpuRows, first: usize, norm: NormOf, table: &'a Matrix) -> Result<Option<Self>> {
         let recording = &x.recording;
-        if table.cols != x.width {
-            return Err(Error::Shape {
-                what: table.name.clone(),
-                expected: format!("width {}", table.cols),
-                found: format!("width {}", x.width),
-            });
-        }
+        check(table, x)?;
         let count = recording.tokens.saturating_sub(first);
         if count == 0 {
             return Ok(None);
@@ -50,8 +45,8 @@ impl<'a> Asked<'a> {
         let most = recording.gpu.binding_limit.min(LOGIT_BYTES.max(row_bytes));
         let chunk = (most / row_bytes).min(count).max(1);
         let logits = recording.slot(chunk * row_bytes)?;
-        let x = x.rows()?;
-        let activation = Activation::new(recording, x, None, Some(norm), Activations::F32);
+        let activation =
+            Activation::new(recording, x.source()?, None, Some(norm), Activations::F32);
         Ok(Some(Self {
             recording,
             table,
@@ -115,7 +110,7 @@ pub(super) fn logits(
     for rows in asked.chunks() {
         asked.compute(rows)?;
         let bytes = asked.logit_bytes(rows.1);
-        asked.recording.read(asked.logits.buffer(), bytes);
+        asked.recording.read(asked.logits.buffer(), bytes)?;
     }
     let reads = asked.recording.submit()?;
     Ok(joined(reads).map(|bytes| bytemuck::pod_collect_to_vec(&bytes)))
@@ -129,10 +124,15 @@ pub(super) fn top(
     x: &GpuRows,
     first: usize,
     norm: NormOf,
-    table: &Matrix,
+    table: &GpuTable,
     top: &Top<'_>,
 ) -> Result<Pending<Vec<Vec<Candidate>>>> {
     let recording = &x.recording;
+    let one = recording.tokens == first + 1 && top.count <= 1 && top.also.is_empty();
+    let (table, shadow) = (&*table.matrix, &table.shadow);
+    if let Some(shadow) = shadow.as_ref().filter(|_| one) {
+        return screened(x, norm, table, shadow);
+    }
     let Some(asked) = Asked::new(x, first, norm, table)? else {
         recording.submit()?;
         return Ok(Pending::ready(Vec::new()));
@@ -170,7 +170,7 @@ pub(super) fn top(
             recording.dispatch(kernel, &bound, [groups, rows.1 as u32, 1])?;
         }
         find(&asked, logits, rows.1, kept, Bound::slot(&answer, bytes))?;
-        recording.read(answer.buffer(), bytes);
+        recording.read(answer.buffer(), bytes)?;
         answers.push(answer);
     }
     let reads = recording.submit()?;
@@ -179,6 +179,72 @@ pub(super) fn top(
         let pairs: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(&bytes);
         pairs.chunks_exact(entries).map(candidates).collect()
     }))
+}
+
+/// The likeliest token after the last row, by the shadow of a table.
+fn screened(
+    x: &GpuRows,
+    norm: NormOf,
+    table: &Matrix,
+    shadow: &Shadow,
+) -> Result<Pending<Vec<Vec<Candidate>>>> {
+    let recording = &x.recording;
+    check(table, x)?;
+    recording.set(|step| {
+        step.asked = recording.tokens as u32 - 1;
+        step.entries = 1;
+    });
+    let activation = Activation::new(recording, x.source()?, None, Some(norm), Activations::F32);
+    let Screened {
+        found,
+        count,
+        logits,
+    } = shadow.screen(recording, &activation, table)?;
+    let answer = recording.slot(8)?;
+    let found = (Bound::slot(&found, 8 * count as usize), count);
+    let logits = Bound::slot(&logits, 4 * table.rows);
+    conclude(
+        recording,
+        found,
+        (1, table),
+        logits,
+        Bound::slot(&answer, 8),
+    )?;
+    recording.read(answer.buffer(), 8)?;
+    let reads = recording.submit()?;
+    recording.session.choose();
+    Ok(joined(reads).map(|bytes| {
+        let pairs: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(&bytes);
+        vec![candidates(&pairs)]
+    }))
+}
+
+/// Finds the likeliest of a few candidates of each row, and stores it in the answer.
+fn conclude(
+    recording: &Recording,
+    (found, count): (Bound<'_>, u32),
+    (rows, table): (usize, &Matrix),
+    logits: Bound<'_>,
+    answer: Bound<'_>,
+) -> Result<()> {
+    let kernel = Kernel::Likeliest {
+        count,
+        vocabulary: table.rows as u32,
+    };
+    let chosen = Bound::whole(&recording.session.chosen);
+    let bound = [found, logits, answer, chosen];
+    recording.dispatch(kernel, &bound, [rows as u32, 1, 1])
+}
+
+fn check(table: &Matrix, x: &GpuRows) -> Result<()> {
+    if table.cols == x.width {
+        return Ok(());
+    }
+    Err(Error::Shape {
+        what: table.name.clone(),
+        expected: format!("width {}", table.cols),
+        found: format!("width {}", x.width),
+    })
 }
 
 /// The list of ids as kernels read it.
@@ -229,13 +295,17 @@ fn find(
         recording.dispatch(kernel, &bound, [groups, rows as u32, 1])?;
         found = Some((slot, bytes));
         count = groups * kept as u32;
-        if groups == 1 {
+        if groups == 1 || (kept == 1 && count <= CANDIDATES) {
             break;
         }
     }
     let Some((slot, bytes)) = &found else {
         return Ok(());
     };
+    if kept == 1 {
+        let found = (Bound::slot(slot, *bytes), count);
+        return conclude(recording, found, (rows, asked.table), logits, answer);
+    }
     let kernel = Kernel::Answer {
         vocabulary,
         kept: kept as u32,
@@ -251,7 +321,7 @@ fn all_logits(asked: &Asked<'_>, top: &Top<'_>) -> Result<Pending<Vec<Vec<Candid
     recording.set(|step| step.entries = 1);
     for rows in asked.chunks() {
         let logits = asked.compute(rows)?;
-        recording.read(asked.logits.buffer(), asked.logit_bytes(rows.1));
+        recording.read(asked.logits.buffer(), asked.logit_bytes(rows.1))?;
         // Only for the token that comes next.
         let bytes = rows.1 * 8;
         let answer = recording.slot(bytes)?;

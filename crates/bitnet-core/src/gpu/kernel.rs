@@ -4,7 +4,7 @@
 //! constants and compiled; from then on it is looked up.
 
 use super::device::Lanes;
-use parts::Parts;
+pub(super) use work::Work;
 
 /// Rows of f32 where they lie: column c of row t is element `offset + t·stride + c`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -128,6 +128,84 @@ impl HeadsPlace {
     }
 }
 
+/// How heads are turned, and the rows that hold those of queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TurnPlace {
+    pub(super) half: u32,
+    pub(super) interleaved: bool,
+    pub(super) rows: [RowPlace; 3],
+    /// Bits of what is added to the mean squares, if heads of queries and keys are normed.
+    pub(super) eps: Option<[u32; 2]>,
+}
+
+impl TurnPlace {
+    fn constants(self) -> [(&'static str, u32); 11] {
+        let [q_eps, k_eps] = self.eps.unwrap_or_default();
+        let [q, k, v] = self.rows;
+        [
+            ("HALF", self.half),
+            ("INTERLEAVED", u32::from(self.interleaved)),
+            ("Q_OFFSET", q.offset),
+            ("Q_STRIDE", q.stride),
+            ("K_OFFSET", k.offset),
+            ("K_STRIDE", k.stride),
+            ("V_OFFSET", v.offset),
+            ("V_STRIDE", v.stride),
+            ("NORM", u32::from(self.eps.is_some())),
+            ("EPS_Q", q_eps),
+            ("EPS_K", k_eps),
+        ]
+    }
+}
+
+/// How the rows of [`Kernel::Gemv`] are dealt out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Teams {
+    /// Invocations of a workgroup.
+    pub(super) threads: u32,
+    /// Rows of a team, which is a subgroup or as many invocations.
+    pub(super) each: u32,
+}
+
+impl Teams {
+    /// Workgroups among which the rows of a large matrix are dealt out: about one for each processor of a large GPU. Every
+    /// workgroup norms and rounds the token for itself, so that more of them do more in all, and fewer leave processors idle.
+    const WORKGROUPS: u32 = 128;
+    /// The most words of weights that an invocation asks for before it has the token.
+    const WORDS: u32 = 28;
+
+    /// The most teams of a workgroup that multiplies rows like `row`: on a device that takes `threads` invocations and
+    /// `memory` bytes in a workgroup; 0 if these are too few.
+    pub(super) fn most(row: TernaryRow, lanes: Lanes, threads: u32, memory: u32) -> u32 {
+        let mut most = threads / lanes.size;
+        while most > 0 && Kernel::gemv_memory(row, most * lanes.size, lanes) > memory {
+            most /= 2;
+        }
+        most
+    }
+
+    /// For `rows` rows, or pairs of rows if `gated`, with at most `most` teams in a workgroup.
+    pub(super) fn of(row: TernaryRow, rows: u32, gated: bool, lanes: Lanes, most: u32) -> Self {
+        let wanted = rows.div_ceil(Self::WORKGROUPS).max(1);
+        let most = most.max(1);
+        let least = 8.min(most);
+        let words = (gemv_words(row, lanes) / lanes.size).max(1) << u32::from(gated);
+        let mut each = 1;
+        while row.group == 0 && wanted > each * most && 2 * each * words <= Self::WORDS {
+            each *= 2;
+        }
+        Self {
+            threads: wanted.div_ceil(each).clamp(least, most) * lanes.size,
+            each,
+        }
+    }
+
+    /// Rows that one workgroup multiplies.
+    pub(super) fn rows(self, lanes: Lanes) -> u32 {
+        self.threads / lanes.size * self.each
+    }
+}
+
 /// A kernel and its constants. `eps` are the bits of an f32, for rows that are normed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kernel {
@@ -150,7 +228,10 @@ pub(super) enum Kernel {
         words: u32,
     },
     Gemv {
+        teams: Teams,
         x: RowPlace,
+        /// Whether x comes in pieces of attention, and with which heads.
+        pieces: Option<HeadsPlace>,
         eps: Option<u32>,
         row: TernaryRow,
         rows: [u32; 3],
@@ -176,14 +257,14 @@ pub(super) enum Kernel {
     },
     Rope {
         heads: HeadsPlace,
-        half: u32,
-        interleaved: bool,
-        rows: [RowPlace; 3],
-        eps: Option<[u32; 2]>,
+        turn: TurnPlace,
     },
     Attend {
         heads: HeadsPlace,
-        split: bool,
+        /// Fours of positions that a team asks for at a time, if a lane has one vector of each.
+        fours: u32,
+        /// Whether heads are turned and appended on the way.
+        turn: Option<TurnPlace>,
     },
     Combine {
         heads: HeadsPlace,
@@ -208,7 +289,33 @@ pub(super) enum Kernel {
         vocabulary: u32,
         kept: u32,
     },
+    Likeliest {
+        count: u32,
+        vocabulary: u32,
+    },
+    Shadow {
+        table: TablePlace,
+    },
+    ScreenRow {
+        x: RowPlace,
+        eps: Option<u32>,
+        out_stride: u32,
+    },
+    Screen {
+        rows: u32,
+        cols: u32,
+    },
+    Screened {
+        table: TablePlace,
+        x: RowPlace,
+        /// Workgroups of [`Screen`](Self::Screen).
+        leasts: u32,
+    },
     Probe,
+    Stream {
+        vectors: u32,
+        copies: bool,
+    },
 }
 
 /// What a binding is to a kernel.
@@ -225,16 +332,18 @@ use Access::{Read, Uniform, Write};
 pub(super) const TILE_QUERIES: u32 = 32;
 /// Tokens of a tile, and rows of a block of a tile, of [`Kernel::Gemm`].
 pub(super) const GEMM_TILE: u32 = 64;
-/// Positions of a piece of a split context.
-pub(super) const SPLIT: u32 = 256;
-/// The most pieces that [`Kernel::Combine`] puts together.
-pub(super) const MOST_PIECES: u32 = 1024;
+/// The fewest positions of a piece of a context, if there are several.
+pub(super) const LEAST_PIECE: u32 = 32;
+/// The most pieces of a context.
+pub(super) const MOST_PIECES: u32 = 8;
 /// Candidates that one workgroup of [`Kernel::Top`] and [`Kernel::Best`] takes.
 pub(super) const CANDIDATES: u32 = 1024;
 /// Rows that a team of [`Kernel::Dense`] multiplies.
 pub(super) const DENSE_ROWS: u32 = 4;
-/// Loads that an invocation of [`Kernel::Attend`] has under way.
-const ATTEND_AHEAD: u32 = 8;
+/// Rows that a team of [`Kernel::Screen`] estimates.
+const SCREEN_ROWS: u32 = 8;
+/// The most vectors of a row of a shadow that a lane keeps.
+const SCREEN_VECTORS: u32 = 8;
 /// Invocations of a workgroup, where nothing else is said.
 const THREADS: u32 = 256;
 /// Words that separate the planes of rounded activations.
@@ -271,7 +380,13 @@ impl Kernel {
             Self::Top { .. } => "top",
             Self::Best { .. } => "best",
             Self::Answer { .. } => "answer",
+            Self::Likeliest { .. } => "likeliest",
+            Self::Shadow { .. } => "shadow",
+            Self::ScreenRow { .. } => "screen_row",
+            Self::Screen { .. } => "screen",
+            Self::Screened { .. } => "screened",
             Self::Probe => "probe",
+            Self::Stream { .. } => "stream",
         }
     }
 
@@ -283,22 +398,25 @@ impl Kernel {
             Self::Norm { gate: Some(_), .. } => &[Read, Read, Write, Uniform, Read],
             Self::Quantize { gate: None, .. } => &[Read, Read, Write, Write],
             Self::Quantize { gate: Some(_), .. } => &[Read, Read, Write, Write, Read],
-            Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write],
+            Self::Gemv { pieces: None, .. } => &[Read, Read, Read, Read, Read, Read, Write],
+            Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
             Self::Gemm { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
             Self::Dense { .. } => &[Read, Read, Read, Read, Write],
             Self::Rope { .. } => &[Read, Read, Read, Read, Read, Read, Write, Write, Uniform],
+            Self::Attend { turn: Some(_), .. } => {
+                &[Read, Write, Write, Uniform, Write, Read, Read, Read]
+            }
             Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform],
             Self::Combine { .. } => &[Read, Write, Uniform],
             Self::Exclude { .. } => &[Read, Write, Write, Uniform],
-            Self::Top { .. } | Self::Best { .. } => &[Read, Write],
-            Self::Answer { .. } => &[Read, Read, Write, Write, Uniform],
+            Self::Top { .. } | Self::Best { .. } | Self::Stream { .. } => &[Read, Write],
+            Self::Answer { .. } | Self::Likeliest { .. } => &[Read, Read, Write, Write, Uniform],
+            Self::Shadow { .. } => &[Read, Read, Read, Write, Write],
+            Self::ScreenRow { .. } => &[Read, Read, Write, Uniform, Write],
+            Self::Screen { .. } => &[Read, Read, Read, Write, Write],
+            Self::Screened { .. } => &[Read, Read, Read, Read, Read, Write, Write],
             Self::Probe => &[Write],
         }
-    }
-
-    /// Rows that one workgroup of [`Gemv`](Self::Gemv) multiplies.
-    pub(super) fn gemv_rows(lanes: Lanes) -> u32 {
-        gemv_threads(lanes) / lanes.size
     }
 
     /// Rows that one workgroup of [`Dense`](Self::Dense) multiplies.
@@ -306,212 +424,25 @@ impl Kernel {
         THREADS / lanes.size * DENSE_ROWS
     }
 
-    /// Bytes of workgroup memory that [`Gemv`](Self::Gemv) takes for rows of `row`.
-    pub(super) fn gemv_memory(row: TernaryRow, lanes: Lanes) -> u32 {
-        let threads = gemv_threads(lanes);
-        let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
-        let totals = Self::gemv_rows(lanes) * row.groups();
-        let sums = 3 * if lanes.subgroups {
-            threads / lanes.size
-        } else {
-            threads
-        };
-        4 * (quantized + totals + sums)
+    /// Rows that one workgroup of [`Screen`](Self::Screen) estimates.
+    pub(super) fn screen_rows(lanes: Lanes) -> u32 {
+        THREADS / lanes.size * SCREEN_ROWS
     }
 
-    /// Its WGSL, for devices with these `lanes`.
-    pub(super) fn source(self, lanes: Lanes) -> Source {
-        let mut parts = Parts::new(lanes);
-        match self {
-            Self::Embed {
-                table,
-                first,
-                out_stride,
-            } => {
-                parts.threads(THREADS, lanes);
-                parts.set(&[("FIRST", first), ("OUT_STRIDE", out_stride)]);
-                // Tables also multiply rows of x; there are none here.
-                let x = RowPlace {
-                    cols: table.cols,
-                    offset: 0,
-                    stride: table.cols,
-                };
-                parts.rows(x, table.cols.is_multiple_of(4));
-                parts.table(table, table.cols);
-                parts.add(&wgsl!("embed"));
-            }
-            Self::Norm {
-                x,
-                eps,
-                gate,
-                out_stride,
-                asked,
-            } => {
-                parts.threads(THREADS, lanes);
-                parts.set(&[("OUT_STRIDE", out_stride), ("ASKED", u32::from(asked))]);
-                let each = parts.rounded(x, eps, gate, (out_stride / 4, THREADS));
-                let [step, norm] = wgsl!("step", "norm");
-                parts.add(&[step]);
-                parts.each(each, norm);
-            }
-            Self::Quantize {
-                x,
-                eps,
-                gate,
-                words,
-            } => {
-                parts.threads(THREADS, lanes);
-                parts.set(&[("QWORDS", 4 * words)]);
-                let each = parts.rounded(x, eps, gate, (4 * words, THREADS));
-                let [quantize] = wgsl!("quantize");
-                parts.each(each, quantize);
-            }
-            Self::Gemv {
-                x,
-                eps,
-                row,
-                rows,
-                out,
-                out_stride,
-                epilogue,
-            } => {
-                let threads = gemv_threads(lanes);
-                let padded = gemv_words(row, lanes);
-                parts.threads(threads, lanes);
-                let each = parts.rounded(x, eps, None, (4 * padded, threads));
-                parts.ternary(row);
-                parts.set(&[("PADDED", padded)]);
-                parts.matrices(rows, out, out_stride);
-                parts.set(&epilogue.constants());
-                parts.dot4();
-                let [gate, gemv, tensor, group] =
-                    wgsl!("gate", "gemv", "gemv_tensor", "gemv_group");
-                parts.add(&[gate]);
-                parts.each(each, gemv);
-                if row.group == 0 {
-                    parts.each(padded / lanes.size, tensor);
-                } else {
-                    parts.add(&[group]);
-                }
-            }
-            Self::Gemm {
-                blocks,
-                row,
-                rows,
-                out,
-                out_stride,
-                epilogue,
-            } => {
-                parts.ternary(row);
-                parts.matrices(rows, out, out_stride);
-                parts.set(&epilogue.constants());
-                parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
-                parts.dot4();
-                let [step, gemm] = wgsl!("step", "gemm");
-                parts.add(&[step]);
-                parts.each(blocks, gemm);
-            }
-            Self::Dense {
-                table,
-                x,
-                out,
-                out_stride,
-                epilogue,
-            } => {
-                parts.threads(THREADS, lanes);
-                parts.rows(x, true);
-                parts.table(table, x.cols);
-                parts.set(&[("OUT", out), ("OUT_STRIDE", out_stride)]);
-                parts.set(&epilogue.constants());
-                parts.lanes();
-                parts.add(&wgsl!("dense"));
-            }
-            Self::Rope {
-                heads,
-                half,
-                interleaved,
-                rows,
-                eps,
-            } => {
-                parts.threads(64.max(lanes.size), lanes);
-                parts.set(&heads.constants());
-                let [q_eps, k_eps] = eps.unwrap_or_default();
-                parts.set(&[
-                    ("HALF", half),
-                    ("INTERLEAVED", u32::from(interleaved)),
-                    ("Q_OFFSET", rows[0].offset),
-                    ("Q_STRIDE", rows[0].stride),
-                    ("K_OFFSET", rows[1].offset),
-                    ("K_STRIDE", rows[1].stride),
-                    ("V_OFFSET", rows[2].offset),
-                    ("V_STRIDE", rows[2].stride),
-                    ("NORM", u32::from(eps.is_some())),
-                    ("EPS_Q", q_eps),
-                    ("EPS_K", k_eps),
-                ]);
-                parts.lanes();
-                parts.cache(heads);
-                parts.add(&wgsl!("rope"));
-            }
-            Self::Attend { heads, split } => {
-                parts.threads(THREADS, lanes);
-                parts.set(&heads.constants());
-                parts.set(&[("SPLIT", u32::from(split)), ("CHUNK", SPLIT)]);
-                parts.lanes();
-                parts.queries(heads);
-                parts.cache(heads);
-                let [attend] = wgsl!("attend");
-                parts.each(ATTEND_AHEAD, attend);
-            }
-            Self::Combine { heads } => {
-                parts.threads(128, lanes);
-                parts.set(&heads.constants());
-                parts.set(&[("CHUNK", SPLIT), ("MOST", MOST_PIECES)]);
-                let [step, combine] = wgsl!("step", "combine");
-                parts.add(&[step]);
-                parts.each(4, combine);
-            }
-            Self::AttendTile { heads } => {
-                parts.set(&heads.constants());
-                parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
-                parts.queries(heads);
-                parts.cache(heads);
-                parts.add(&wgsl!("attend_tile"));
-            }
-            Self::Exclude { vocabulary, kept } => {
-                parts.threads(64, lanes);
-                parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&wgsl!("step", "top_key", "exclude"));
-            }
-            Self::Top {
-                count,
-                kept,
-                logits,
-            } => {
-                parts.set(&[("COUNT", count), ("KEPT", kept)]);
-                parts.candidates(logits);
-                parts.add(&wgsl!("top"));
-            }
-            Self::Best { count, logits } => {
-                parts.set(&[("COUNT", count), ("SPAN", CANDIDATES)]);
-                parts.candidates(logits);
-                parts.add(&wgsl!("best"));
-            }
-            Self::Answer { vocabulary, kept } => {
-                parts.threads(64, lanes);
-                parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&wgsl!("step", "answer"));
-            }
-            Self::Probe => {
-                parts.threads(THREADS, lanes);
-                parts.add(&wgsl!("probe"));
-            }
-        }
-        Source {
-            name: self.name(),
-            wgsl: parts.finish(),
-            bindings: self.bindings(),
-        }
+    /// Vectors of a row that [`Screen`](Self::Screen) looks at, those past its end included; `None` if a lane cannot keep
+    /// so many.
+    pub(super) fn screen_vectors(cols: u32, lanes: Lanes) -> Option<u32> {
+        let vectors = shadow_vectors(cols).next_multiple_of(lanes.size);
+        (vectors / lanes.size <= SCREEN_VECTORS).then_some(vectors)
+    }
+
+    /// Bytes of workgroup memory that [`Gemv`](Self::Gemv) takes for rows of `row` with workgroups of `threads`.
+    pub(super) fn gemv_memory(row: TernaryRow, threads: u32, lanes: Lanes) -> u32 {
+        let teams = threads / lanes.size;
+        let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
+        let totals = teams * row.groups();
+        let sums = 3 * if lanes.subgroups { teams } else { threads };
+        4 * (quantized + totals + sums)
     }
 }
 
@@ -523,10 +454,13 @@ fn gemv_words(row: TernaryRow, lanes: Lanes) -> u32 {
     }
 }
 
-fn gemv_threads(lanes: Lanes) -> u32 {
-    (8 * lanes.size).clamp(64, THREADS)
+/// Vectors of sixteen int8 of a row of a shadow.
+pub(super) fn shadow_vectors(cols: u32) -> u32 {
+    cols.div_ceil(16)
 }
 
 mod parts;
+mod source;
 #[cfg(test)]
 mod tests;
+mod work;

@@ -10,8 +10,8 @@
 //! |---|---|
 //! | adapters, the device, its failures | `adapters`, `device`, `failure`, `probe` |
 //! | buffers | `memory`, `weights`, `session`, `rotations` |
-//! | kernels and what is sent | `kernel`, `recording`, `readback`, `timing` |
-//! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `backend` |
+//! | kernels and what is sent | `kernel`, `pipelines`, `recording`, `readback`, `timing`, `floors` |
+//! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `screen`, `backend` |
 
 mod adapters;
 mod attention;
@@ -19,24 +19,28 @@ mod attention_weights;
 mod backend;
 mod device;
 mod failure;
+mod floors;
 mod head;
 mod kernel;
 mod memory;
+mod pipelines;
 mod probe;
 mod product;
 mod readback;
 mod recording;
 mod rotations;
 mod rows;
+mod screen;
 mod session;
 mod timing;
 mod weights;
 
 pub use backend::Gain;
+pub use floors::Floors;
 pub use rotations::GpuRotations;
 pub use rows::{GpuActivation, GpuRows};
 pub use session::GpuCache;
-pub use timing::KernelTime;
+pub use timing::{KernelTime, Times};
 pub use weights::{GpuMatrix, GpuTable};
 
 use crate::device::Adapter;
@@ -63,7 +67,8 @@ pub struct GpuOptions {
     pub packed_dot: bool,
     /// Whether keys and values are kept in binary16, half the bytes of f32.
     pub half_cache: bool,
-    /// Whether the device tells how long kernels take ([`WgpuBackend::times`]), if it can: slower.
+    /// Whether the device tells how long kernels take ([`WgpuBackend::times`]), if it can. They run several times for that, and
+    /// what a session holds afterwards is of no use.
     pub timed: bool,
     /// Host memory. Its limit, if it has one, is the limit of the device's memory too.
     pub pool: HybridMemoryPool,
@@ -153,7 +158,7 @@ impl WgpuBackend {
     pub fn fetch(&self, rows: &GpuRows) -> Result<Pending<Vec<f32>>> {
         let recording = &rows.recording;
         let rows = rows.rows()?;
-        recording.read(rows.slot.buffer(), rows.bytes);
+        recording.read(rows.slot.buffer(), rows.bytes)?;
         let mut reads = recording.submit()?;
         let bytes = reads.pop().unwrap_or_else(|| Pending::ready(Vec::new()));
         Ok(bytes.map(move |bytes| {
@@ -166,12 +171,12 @@ impl WgpuBackend {
         }))
     }
 
-    /// What the kernels took since this was last asked, the longest first; nothing unless the backend was opened
+    /// What batches and kernels took since this was last asked; nothing unless the backend was opened
     /// [timed](GpuOptions::timed) on a device that can tell.
     ///
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost).
-    pub async fn times(&self) -> Result<Vec<KernelTime>> {
+    pub async fn times(&self) -> Result<Times> {
         self.gpu.timings.take(&self.gpu).await
     }
 

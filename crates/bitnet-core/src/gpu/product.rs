@@ -3,7 +3,7 @@
 //! Few tokens go one at a time through the kernel that norms and rounds them itself; many are normed and rounded first,
 //! and multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
 
-use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, TernaryRow};
+use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, Teams, TernaryRow};
 use super::recording::{Bound, Recording};
 use super::rows::{Activation, Rows, add_to};
 use super::weights::{Matrix, Shard};
@@ -160,7 +160,7 @@ fn direct(a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
         TableKind::Ternary(row)
             if a.activations == Activations::Int8
                 && a.recording.tokens <= FEW
-                && Kernel::gemv_memory(row, gpu.lanes) <= gpu.workgroup_memory =>
+                && gpu.most_teams(row) > 0 =>
         {
             Some(row)
         }
@@ -249,10 +249,25 @@ fn gemv(
     residual: Option<&Rows>,
     silu: Option<bool>,
 ) -> Result<()> {
-    let x = a.plain()?;
+    let gpu = &a.recording.gpu;
     let rows = three(pieces, |piece| piece.shard.rows);
+    let count = match silu {
+        Some(_) => rows[0],
+        None => rows.iter().sum(),
+    };
+    let teams = Teams::of(row, count, silu.is_some(), gpu.lanes, gpu.most_teams(row));
+    let plain;
+    let (x, place, heads) = match a.pieces() {
+        Some(pieces) => (pieces.bound(), pieces.place(), Some(pieces.heads)),
+        None => {
+            plain = a.plain()?;
+            (plain.bound(), plain.place, None)
+        }
+    };
     let kernel = Kernel::Gemv {
-        x: x.place,
+        teams,
+        x: place,
+        pieces: heads,
         eps: a.eps(),
         row,
         rows,
@@ -267,27 +282,18 @@ fn gemv(
         return Ok(());
     };
     let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
-    let gain = if a.eps().is_some() {
-        a.gain()
-    } else {
-        x.bound()
-    };
     let bound = [
-        x.bound(),
-        gain,
+        x,
+        a.gain_or(x),
         matrix(0),
         matrix(1),
         matrix(2),
-        residual.map_or(x.bound(), Rows::bound),
+        residual.map_or(x, Rows::bound),
         out,
     ];
-    let count = match silu {
-        Some(_) => rows[0],
-        None => rows.iter().sum(),
-    };
-    let recording = &a.recording;
-    let groups = count.div_ceil(Kernel::gemv_rows(recording.gpu.lanes));
-    recording.dispatch(kernel, &bound, [groups, recording.tokens as u32, 1])
+    let groups = count.div_ceil(teams.rows(gpu.lanes));
+    a.recording
+        .dispatch(kernel, &bound, [groups, a.recording.tokens as u32, 1])
 }
 
 /// Many tokens.

@@ -3,14 +3,16 @@
 //! Operations of the backend only write down what is to be done. All dispatches between two copies go into one compute
 //! pass, in which the device runs them one after the other where one reads what another wrote.
 
+use super::attention::Turning;
 use super::device::{Gpu, Pipeline};
-use super::kernel::Kernel;
+use super::kernel::{Kernel, Work};
 use super::memory::{Arena, GpuBuffer, Slot};
 use super::readback::Readback;
 use super::session::{Bindings, Session};
-use super::timing::Marks;
+use super::timing::{Marks, Span};
 use crate::{Error, Pending, Result};
 use bytemuck::{Pod, Zeroable};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What changes from batch to batch: `step.wgsl`.
@@ -22,7 +24,8 @@ pub(super) struct Step {
     pub(super) room: u32,
     pub(super) asked: u32,
     pub(super) entries: u32,
-    pub(super) reserved: [u32; 3],
+    pub(super) piece: u32,
+    pub(super) reserved: [u32; 2],
 }
 
 /// A part of a buffer that a kernel sees.
@@ -59,8 +62,12 @@ impl<'a> Bound<'a> {
     }
 }
 
+/// The fewest dispatches of one kernel that are timed together.
+const LEAST_CHAIN: usize = 16;
+
 enum Command {
     Dispatch {
+        kernel: Kernel,
         pipeline: Arc<Pipeline>,
         bindings: Arc<Bindings>,
         groups: [u32; 3],
@@ -79,6 +86,14 @@ enum Command {
 impl Command {
     fn is_dispatch(&self) -> bool {
         matches!(self, Self::Dispatch { .. })
+    }
+
+    /// Bytes that it brings to the host.
+    fn read_back(&self) -> u64 {
+        match self {
+            Self::Read { bytes, .. } => *bytes as u64,
+            _ => 0,
+        }
     }
 }
 
@@ -99,6 +114,8 @@ struct State {
     step: Step,
     /// Kept until the recording goes: nothing else may write there.
     writes: Vec<(Arc<Slot>, Vec<u8>)>,
+    /// What comes before the next command, unless that one does it along.
+    put_off: Option<Turning>,
     sent: bool,
 }
 
@@ -163,6 +180,29 @@ impl Recording {
         change(&mut self.state().step);
     }
 
+    /// Puts off `turning` until the next command, whose maker may [take](Self::take_put_off) it.
+    ///
+    /// # Errors
+    /// As [`dispatch`](Self::dispatch), of what was put off before.
+    pub(super) fn put_off(&self, turning: Turning) -> Result<()> {
+        self.settle()?;
+        self.state().put_off = Some(turning);
+        Ok(())
+    }
+
+    /// What is put off, for one who does it along.
+    pub(super) fn take_put_off(&self) -> Option<Turning> {
+        self.state().put_off.take()
+    }
+
+    /// Writes down what is put off.
+    fn settle(&self) -> Result<()> {
+        match self.take_put_off() {
+            Some(turning) => turning.dispatch(self),
+            None => Ok(()),
+        }
+    }
+
     /// Runs `kernel` on `bound` in `groups` workgroups; the last binding of those that have one, `step`, is added.
     ///
     /// # Errors
@@ -185,6 +225,7 @@ impl Recording {
         if groups.contains(&0) {
             return Ok(());
         }
+        self.settle()?;
         let pipeline = self.gpu.pipeline(kernel)?;
         let bindings = self
             .session
@@ -194,6 +235,7 @@ impl Recording {
             return Err(sent());
         }
         state.commands.push(Command::Dispatch {
+            kernel,
             pipeline,
             bindings,
             groups,
@@ -202,25 +244,35 @@ impl Recording {
     }
 
     /// Copies bytes between buffers.
+    ///
+    /// # Errors
+    /// As [`dispatch`](Self::dispatch), of what was put off.
     pub(super) fn copy(
         &self,
         from: (&Arc<GpuBuffer>, usize),
         to: (&Arc<GpuBuffer>, usize),
         bytes: usize,
-    ) {
+    ) -> Result<()> {
+        self.settle()?;
         self.state().commands.push(Command::Copy {
             from: (Arc::clone(from.0), from.1),
             to: (Arc::clone(to.0), to.1),
             bytes,
         });
+        Ok(())
     }
 
     /// Will bring the first `bytes` of `from`, as they are then, to the host.
-    pub(super) fn read(&self, from: &Arc<GpuBuffer>, bytes: usize) {
+    ///
+    /// # Errors
+    /// As [`dispatch`](Self::dispatch), of what was put off.
+    pub(super) fn read(&self, from: &Arc<GpuBuffer>, bytes: usize) -> Result<()> {
+        self.settle()?;
         self.state().commands.push(Command::Read {
             from: Arc::clone(from),
             bytes,
         });
+        Ok(())
     }
 
     /// Sends all of it to the device; what was to be read follows, in its order.
@@ -230,9 +282,13 @@ impl Recording {
     pub(super) fn submit(&self) -> Result<Vec<Pending<Vec<u8>>>> {
         let gpu = &*self.gpu;
         gpu.failures.check()?;
+        self.settle()?;
         let mut state = self.state();
         if std::mem::replace(&mut state.sent, true) {
             return Err(sent());
+        }
+        if self.session.rehearses {
+            return Ok(Vec::new());
         }
         for (slot, bytes) in &state.writes {
             gpu.write(slot.buffer(), 0, bytes);
@@ -241,14 +297,15 @@ impl Recording {
         let commands = std::mem::take(&mut state.commands);
         drop(state);
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let mut marks = Marks::new(gpu, commands.iter().filter(|c| c.is_dispatch()).count());
+        let marks = Marks::new(gpu);
+        let start = marks.as_ref().and_then(|marks| marks.mark(&mut encoder));
         let mut reads = Vec::new();
         let mut rest = commands.as_slice();
         while let Some(command) = rest.first() {
             match command {
                 Command::Dispatch { .. } => {
                     let count = rest.iter().take_while(|c| c.is_dispatch()).count();
-                    run_pass(&mut encoder, &rest[..count], &mut marks);
+                    run_pass(&mut encoder, &rest[..count]);
                     rest = &rest[count..];
                     continue;
                 }
@@ -267,31 +324,68 @@ impl Recording {
             }
             rest = &rest[1..];
         }
-        let marks = marks.map(|marks| marks.read(gpu, &mut encoder));
+        let marks = marks.map(|mut marks| {
+            let dispatches = commands.iter().filter(|command| command.is_dispatch());
+            marks.end(&mut encoder, start, Span::batch(dispatches.count()));
+            self.repeat(&commands, &mut encoder, &mut marks);
+            marks.read(gpu, &mut encoder)
+        });
         let submission = gpu.queue.submit([encoder.finish()]);
         gpu.failures.check()?;
-        if let Some((kernels, readback)) = marks {
+        if let Some((spans, readback)) = marks {
             let bytes = readback.map(gpu, submission.clone());
-            gpu.timings.keep(kernels, bytes);
+            let read_back = commands.iter().map(Command::read_back).sum();
+            gpu.timings.keep(spans, read_back, bytes);
         }
         Ok(reads
             .into_iter()
             .map(|read| read.map(gpu, submission.clone()))
             .collect())
     }
+
+    /// Runs the dispatches of each kernel again, nothing else between them, marked before and after.
+    fn repeat(&self, commands: &[Command], encoder: &mut wgpu::CommandEncoder, marks: &mut Marks) {
+        let mut chains: BTreeMap<String, (Vec<&Command>, Work)> = BTreeMap::new();
+        let (tokens, positions) = (self.tokens as u64, (self.first + self.tokens) as u64);
+        for command in commands {
+            if let Command::Dispatch { kernel, .. } = command
+                && kernel.repeats()
+            {
+                let (chain, work) = chains.entry(kernel.label()).or_default();
+                chain.push(command);
+                let more = kernel.work(tokens, positions);
+                work.bytes += more.bytes;
+                work.products += more.products;
+            }
+        }
+        for (label, (chain, work)) in chains {
+            // A few times, so that the marks themselves do not count.
+            let times = LEAST_CHAIN.div_ceil(chain.len());
+            let dispatches = times * chain.len();
+            let all = chain.iter().copied().cycle().take(dispatches);
+            let start = marks.mark(encoder);
+            run_pass(encoder, all);
+            marks.end(
+                encoder,
+                start,
+                Span::kernel(label, (chain.len(), times), work),
+            );
+        }
+    }
 }
 
-fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command], marks: &mut Option<Marks>) {
+fn run_pass<'a>(
+    encoder: &mut wgpu::CommandEncoder,
+    commands: impl IntoIterator<Item = &'a Command>,
+) {
     let mut pass = encoder.begin_compute_pass(&Default::default());
-    if let Some(marks) = marks {
-        marks.begin(&mut pass);
-    }
     let mut current = None;
     for command in commands {
         if let Command::Dispatch {
             pipeline,
             bindings,
             groups: [x, y, z],
+            ..
         } = command
         {
             if current != Some(pipeline.id) {
@@ -300,9 +394,6 @@ fn run_pass(encoder: &mut wgpu::CommandEncoder, commands: &[Command], marks: &mu
             }
             pass.set_bind_group(0, &bindings.group, &[]);
             pass.dispatch_workgroups(*x, *y, *z);
-            if let Some(marks) = marks {
-                marks.after(&mut pass, format!("{} {x}×{y}×{z}", pipeline.name));
-            }
         }
     }
 }

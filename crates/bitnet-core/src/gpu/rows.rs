@@ -3,7 +3,7 @@
 //! Products and activations wait to be asked for. So whoever asks can do their work along with its own: the product with
 //! one matrix norms and rounds its activations itself, and gate and up become one kernel.
 
-use super::kernel::{Epilogue, GatePlace, Kernel, RowPlace};
+use super::kernel::{Epilogue, GatePlace, HeadsPlace, Kernel, RowPlace};
 use super::memory::{GpuBuffer, Slot};
 use super::product;
 use super::recording::{Bound, Recording};
@@ -21,6 +21,7 @@ pub struct GpuRows {
 enum Value {
     Here(Rows),
     Product(Arc<Mutex<Product>>, usize),
+    Pieces(Arc<Pieces>),
 }
 
 /// Rows in a slot.
@@ -35,6 +36,63 @@ impl Rows {
     pub(super) fn bound(&self) -> Bound<'_> {
         Bound::slot(&self.slot, self.bytes)
     }
+}
+
+/// Attention of a context in pieces: `pieces.wgsl`.
+pub(super) struct Pieces {
+    slot: Arc<Slot>,
+    bytes: usize,
+    pub(super) heads: HeadsPlace,
+    together: Mutex<Option<Rows>>,
+}
+
+impl Pieces {
+    pub(super) fn new((slot, bytes): (Arc<Slot>, usize), heads: HeadsPlace) -> Self {
+        Self {
+            slot,
+            bytes,
+            heads,
+            together: Mutex::default(),
+        }
+    }
+
+    pub(super) fn bound(&self) -> Bound<'_> {
+        Bound::slot(&self.slot, self.bytes)
+    }
+
+    /// Where the rows lie once they are put together.
+    pub(super) fn place(&self) -> RowPlace {
+        let width = (self.heads.query * self.heads.dim) as usize;
+        super::row_place(width, width)
+    }
+
+    /// The rows, put together now if they were not.
+    ///
+    /// # Errors
+    /// As [`Recording::dispatch`].
+    fn rows(&self, recording: &Recording) -> Result<Rows> {
+        let mut together = lock(&self.together);
+        if let Some(rows) = &*together {
+            return Ok(rows.clone());
+        }
+        let place = self.place();
+        let bytes = recording.tokens * place.cols as usize * 4;
+        let rows = Rows {
+            slot: recording.slot(bytes)?,
+            bytes,
+            place,
+        };
+        let kernel = Kernel::Combine { heads: self.heads };
+        let groups = [self.heads.query, recording.tokens as u32, 1];
+        recording.dispatch(kernel, &[self.bound(), rows.bound()], groups)?;
+        Ok(together.insert(rows).clone())
+    }
+}
+
+/// What an activation is made of.
+pub(super) enum Source {
+    Rows(Rows),
+    Pieces(Arc<Pieces>),
 }
 
 /// Products of one activation with some matrices.
@@ -87,6 +145,25 @@ impl GpuRows {
             .collect()
     }
 
+    pub(super) fn pieces(recording: &Arc<Recording>, pieces: Pieces) -> Self {
+        Self {
+            recording: Arc::clone(recording),
+            width: pieces.place().cols as usize,
+            value: Value::Pieces(Arc::new(pieces)),
+        }
+    }
+
+    /// What an activation of these rows is made of.
+    ///
+    /// # Errors
+    /// As [`rows`](Self::rows).
+    pub(super) fn source(&self) -> Result<Source> {
+        match &self.value {
+            Value::Pieces(pieces) => Ok(Source::Pieces(Arc::clone(pieces))),
+            _ => self.rows().map(Source::Rows),
+        }
+    }
+
     /// The rows, which are computed now if they were not.
     ///
     /// # Errors
@@ -94,6 +171,7 @@ impl GpuRows {
     pub(super) fn rows(&self) -> Result<Rows> {
         match &self.value {
             Value::Here(rows) => Ok(rows.clone()),
+            Value::Pieces(pieces) => pieces.rows(&self.recording),
             Value::Product(product, index) => {
                 let mut product = lock(product);
                 if let Product::Waiting { a, matrices } = &*product {
@@ -152,7 +230,7 @@ pub(super) struct Activation {
     pub(super) recording: Arc<Recording>,
     pub(super) width: usize,
     pub(super) activations: Activations,
-    rows: Rows,
+    source: Source,
     /// The other factor, and the function on the first.
     gate: Option<(Rows, Gate)>,
     norm: Option<NormOf>,
@@ -177,6 +255,14 @@ pub(super) struct Rounded {
     pub(super) scales_bytes: usize,
 }
 
+/// A row for a screened head.
+pub(super) struct ForScreen {
+    pub(super) normed: Rows,
+    /// The row rounded, and how its estimates are off: `screen_row.wgsl`.
+    pub(super) rounded: Arc<Slot>,
+    pub(super) bytes: usize,
+}
+
 /// Rows of activations ready for a matrix.
 pub struct GpuActivation(pub(super) Arc<Activation>);
 
@@ -193,16 +279,20 @@ impl Activation {
     /// Rows that will be multiplied (if asked by gate of the first), normed (if asked) and rounded.
     pub(super) fn new(
         recording: &Arc<Recording>,
-        rows: Rows,
+        source: Source,
         gate: Option<(Rows, Gate)>,
         norm: Option<NormOf>,
         activations: Activations,
     ) -> Arc<Self> {
+        let place = match &source {
+            Source::Rows(rows) => rows.place,
+            Source::Pieces(pieces) => pieces.place(),
+        };
         Arc::new(Self {
             recording: Arc::clone(recording),
-            width: rows.place.cols as usize,
+            width: place.cols as usize,
             activations,
-            rows,
+            source,
             gate,
             norm,
             made: Mutex::default(),
@@ -213,11 +303,26 @@ impl Activation {
         self.norm.as_ref().map(|norm| norm.eps.to_bits())
     }
 
-    /// The gains, or rows that stand in where there are none.
-    pub(super) fn gain(&self) -> Bound<'_> {
+    /// The gains, or what stands in where there are none.
+    pub(super) fn gain_or<'a>(&'a self, other: Bound<'a>) -> Bound<'a> {
         match &self.norm {
             Some(norm) => Bound::whole(&norm.gain),
-            None => self.rows.bound(),
+            None => other,
+        }
+    }
+
+    fn rows(&self) -> Result<Rows> {
+        match &self.source {
+            Source::Rows(rows) => Ok(rows.clone()),
+            Source::Pieces(pieces) => pieces.rows(&self.recording),
+        }
+    }
+
+    /// The pieces that the rows come in, if they do, and can be read in vectors of four.
+    pub(super) fn pieces(&self) -> Option<&Pieces> {
+        match &self.source {
+            Source::Pieces(pieces) if pieces.heads.dim.is_multiple_of(4) => Some(pieces),
+            _ => None,
         }
     }
 
@@ -229,8 +334,8 @@ impl Activation {
     }
 
     /// x, gains, what is written, and the other factor.
-    fn bound<'a>(&'a self, written: &[Bound<'a>]) -> Vec<Bound<'a>> {
-        let mut bound = vec![self.rows.bound(), self.gain()];
+    fn bound<'a>(&'a self, rows: &'a Rows, written: &[Bound<'a>]) -> Vec<Bound<'a>> {
+        let mut bound = vec![rows.bound(), self.gain_or(rows.bound())];
         bound.extend_from_slice(written);
         bound.extend(self.gate.iter().map(|(up, _)| up.bound()));
         bound
@@ -242,7 +347,7 @@ impl Activation {
     /// As [`Recording::dispatch`].
     pub(super) fn plain(&self) -> Result<Rows> {
         if self.gate.is_none() {
-            return Ok(self.rows.clone());
+            return self.rows();
         }
         let mut made = lock(&self.made);
         if let Some(rows) = &made.gated {
@@ -273,19 +378,58 @@ impl Activation {
         self.floats(self.eps(), (count, true))
     }
 
+    /// The first row that is asked about, normed, as floats and rounded for [`Kernel::Screen`], which looks at `padded`
+    /// vectors of sixteen columns.
+    ///
+    /// # Errors
+    /// As [`Recording::dispatch`].
+    pub(super) fn for_screen(&self, padded: u32) -> Result<ForScreen> {
+        let rows = self.rows()?;
+        let stride = self.width.next_multiple_of(64);
+        let normed = Rows {
+            slot: self.recording.slot(4 * stride)?,
+            bytes: 4 * stride,
+            place: RowPlace {
+                cols: self.width as u32,
+                offset: 0,
+                stride: stride as u32,
+            },
+        };
+        let bytes = 32 * padded as usize + 16;
+        let rounded = self.recording.slot(bytes)?;
+        let kernel = Kernel::ScreenRow {
+            x: rows.place,
+            eps: self.eps(),
+            out_stride: stride as u32,
+        };
+        let bound = [
+            rows.bound(),
+            self.gain_or(rows.bound()),
+            normed.bound(),
+            Bound::slot(&rounded, bytes),
+        ];
+        self.recording.dispatch(kernel, &bound, [1, 1, 1])?;
+        Ok(ForScreen {
+            normed,
+            rounded,
+            bytes,
+        })
+    }
+
     fn floats(&self, eps: Option<u32>, (count, asked): (usize, bool)) -> Result<Rows> {
         // Every row begins where a binding may.
         let stride = self.width.next_multiple_of(64);
         let bytes = count * stride * 4;
         let slot = self.recording.slot(bytes)?;
+        let rows = self.rows()?;
         let kernel = Kernel::Norm {
-            x: self.rows.place,
+            x: rows.place,
             eps,
             gate: self.gate_place(),
             out_stride: stride as u32,
             asked,
         };
-        let bound = self.bound(&[Bound::slot(&slot, bytes)]);
+        let bound = self.bound(&rows, &[Bound::slot(&slot, bytes)]);
         self.recording
             .dispatch(kernel, &bound, [count as u32, 1, 1])?;
         drop(bound);
@@ -320,16 +464,18 @@ impl Activation {
             scales: self.recording.slot(scales_bytes)?,
             scales_bytes,
         };
+        let rows = self.rows()?;
         let kernel = Kernel::Quantize {
-            x: self.rows.place,
+            x: rows.place,
             eps: self.eps(),
             gate: self.gate_place(),
             words,
         };
-        let bound = self.bound(&[
+        let written = [
             Bound::slot(&rounded.q, q_bytes),
             Bound::slot(&rounded.scales, scales_bytes),
-        ]);
+        ];
+        let bound = self.bound(&rows, &written);
         self.recording
             .dispatch(kernel, &bound, [tokens as u32, 1, 1])?;
         drop(bound);

@@ -43,6 +43,8 @@ pub(super) struct Session {
     pub(super) step: Arc<GpuBuffer>,
     /// The token found likeliest.
     pub(super) chosen: Arc<GpuBuffer>,
+    /// Whether batches are written down and not sent.
+    pub(super) rehearses: bool,
     state: Mutex<State>,
 }
 
@@ -73,6 +75,29 @@ impl Session {
         heads: Heads,
         capacity: usize,
     ) -> Result<Arc<Self>> {
+        Self::with(gpu, layers, heads, capacity, false)
+    }
+
+    /// One whose batches are written down, so that their kernels are compiled, and not sent.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(super) fn rehearsal(
+        gpu: &Gpu,
+        layers: usize,
+        heads: Heads,
+        capacity: usize,
+    ) -> Result<Arc<Self>> {
+        Self::with(gpu, layers, heads, capacity, true)
+    }
+
+    fn with(
+        gpu: &Gpu,
+        layers: usize,
+        heads: Heads,
+        capacity: usize,
+        rehearses: bool,
+    ) -> Result<Arc<Self>> {
         if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
             return Err(Error::Shape {
                 what: "attention heads".into(),
@@ -100,6 +125,7 @@ impl Session {
                 half: gpu.half_cache,
             },
             capacity,
+            rehearses,
             arena: Arc::default(),
             inputs: Arc::default(),
             step: gpu.memory.take(size_of::<Step>(), Tag::Scratch)?,

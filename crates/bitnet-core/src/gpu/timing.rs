@@ -1,76 +1,130 @@
-//! How long the kernels took, by the device's own clock, where somebody asked for it.
+//! How long batches and kernels took, by the device's own clock, where somebody asked for it.
+//!
+//! A mark between two kernels would slow them down by more than many of them take. So a batch is marked as a whole, and then
+//! the dispatches of each kernel run once more, one after the other, between two marks.
 
 use super::device::Gpu;
+use super::kernel::Work;
 use super::readback::Readback;
 use crate::{Pending, Result};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// What one kernel took, over all batches that were timed.
-#[derive(Debug, Clone, PartialEq)]
+/// What batches took since this was last asked.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Times {
+    /// Batches.
+    pub batches: usize,
+    /// Dispatches of all of them.
+    pub dispatches: usize,
+    /// Bytes that came back to the host.
+    pub read_back: u64,
+    /// Seconds of all of them, from the start of the first kernel of each to the end of its last.
+    pub seconds: f64,
+    /// Kernels that can run by themselves, the longest first.
+    pub kernels: Vec<KernelTime>,
+}
+
+/// What one kernel took, over all batches: each time when it waited for the same one before it, for the layer before.
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct KernelTime {
-    /// The kernel's file in `shaders-wgsl/`, and its workgroups.
+    /// The kernel's file in `shaders-wgsl/`, and the shape of what it multiplies.
     pub kernel: String,
     /// How many times it ran.
     pub dispatches: usize,
-    /// How long, from the end of the kernel before to its own end.
+    /// How long.
     pub seconds: f64,
+    /// Bytes of weights, keys and values that it had to read.
+    pub bytes: u64,
+    /// Products that it had to add.
+    pub products: u64,
 }
 
-/// The most marks of a batch; what comes after is not timed.
-const MOST: u32 = wgpu::QUERY_SET_MAX_QUERIES;
+/// What the device needs for marks between passes.
+pub(super) const FEATURES: wgpu::Features =
+    wgpu::Features::TIMESTAMP_QUERY.union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS);
 
-/// What the device needs for marks in the middle of a pass.
-pub(super) const FEATURES: wgpu::Features = wgpu::Features::TIMESTAMP_QUERY
-    .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_ENCODERS)
-    .union(wgpu::Features::TIMESTAMP_QUERY_INSIDE_PASSES);
+/// The most marks of a batch; what comes after is not timed.
+const MOST: u32 = 256;
 
 /// Batches whose marks are on their way.
 #[derive(Default)]
 pub(super) struct Timings(Mutex<Vec<Marked>>);
 
 struct Marked {
-    kernels: Vec<String>,
+    read_back: u64,
+    spans: Vec<Span>,
     bytes: Pending<Vec<u8>>,
 }
 
-/// The marks of a batch that is being put together: one before the first kernel and one after each.
+/// What ran between two marks.
+pub(super) struct Span {
+    /// The batch itself if there is none.
+    kernel: Option<String>,
+    dispatches: usize,
+    /// How often these ran.
+    times: usize,
+    work: Work,
+}
+
+impl Span {
+    pub(super) fn batch(dispatches: usize) -> Self {
+        Self {
+            kernel: None,
+            dispatches,
+            times: 1,
+            work: Work::default(),
+        }
+    }
+
+    pub(super) fn kernel(label: String, (dispatches, times): (usize, usize), work: Work) -> Self {
+        Self {
+            kernel: Some(label),
+            dispatches,
+            times,
+            work,
+        }
+    }
+}
+
+/// The marks of a batch that is being put together: two for each span.
 pub(super) struct Marks {
     set: wgpu::QuerySet,
-    kernels: Vec<String>,
+    spans: Vec<Span>,
 }
 
 impl Marks {
-    /// Marks for `dispatches` kernels, if the device was opened to make them.
-    pub(super) fn new(gpu: &Gpu, dispatches: usize) -> Option<Self> {
-        if !gpu.device.features().contains(FEATURES) || dispatches == 0 {
-            return None;
-        }
-        let count = u32::try_from(dispatches + 1).unwrap_or(MOST).min(MOST);
-        let set = gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
-            label: None,
-            ty: wgpu::QueryType::Timestamp,
-            count,
-        });
-        Some(Self {
-            set,
-            kernels: Vec::new(),
+    /// Marks, if the device was opened to make them.
+    pub(super) fn new(gpu: &Gpu) -> Option<Self> {
+        gpu.device.features().contains(FEATURES).then(|| Self {
+            set: gpu.device.create_query_set(&wgpu::QuerySetDescriptor {
+                label: None,
+                ty: wgpu::QueryType::Timestamp,
+                count: MOST,
+            }),
+            spans: Vec::new(),
         })
     }
 
-    /// The mark before the first kernel.
-    pub(super) fn begin(&self, pass: &mut wgpu::ComputePass<'_>) {
-        if self.kernels.is_empty() {
-            pass.write_timestamp(&self.set, 0);
-        }
+    /// The mark before a span, if there is room for it.
+    pub(super) fn mark(&self, encoder: &mut wgpu::CommandEncoder) -> Option<u32> {
+        let mark = 2 * self.spans.len() as u32;
+        (mark + 1 < MOST).then(|| {
+            encoder.write_timestamp(&self.set, mark);
+            mark
+        })
     }
 
-    /// The mark after `kernel`.
-    pub(super) fn after(&mut self, pass: &mut wgpu::ComputePass<'_>, kernel: String) {
-        let mark = self.kernels.len() as u32 + 1;
-        if mark < MOST {
-            pass.write_timestamp(&self.set, mark);
-            self.kernels.push(kernel);
+    /// The mark after it.
+    pub(super) fn end(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        start: Option<u32>,
+        span: Span,
+    ) {
+        if let Some(start) = start {
+            encoder.write_timestamp(&self.set, start + 1);
+            self.spans.push(span);
         }
     }
 
@@ -79,8 +133,8 @@ impl Marks {
         self,
         gpu: &Gpu,
         encoder: &mut wgpu::CommandEncoder,
-    ) -> (Vec<String>, Readback) {
-        let count = self.kernels.len() as u32 + 1;
+    ) -> (Vec<Span>, Readback) {
+        let count = 2 * self.spans.len() as u32;
         let bytes = u64::from(count) * 8;
         let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("marks"),
@@ -90,42 +144,55 @@ impl Marks {
         });
         encoder.resolve_query_set(&self.set, 0..count, &buffer, 0);
         let readback = Readback::record(gpu, encoder, &buffer, 0, bytes);
-        (self.kernels, readback)
+        (self.spans, readback)
     }
 }
 
 impl Timings {
-    /// Remembers a batch.
-    pub(super) fn keep(&self, kernels: Vec<String>, bytes: Pending<Vec<u8>>) {
+    /// Remembers a batch that brings so many bytes to the host.
+    pub(super) fn keep(&self, spans: Vec<Span>, read_back: u64, bytes: Pending<Vec<u8>>) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        list.push(Marked { kernels, bytes });
+        list.push(Marked {
+            read_back,
+            spans,
+            bytes,
+        });
     }
 
-    /// What the kernels took since this was last asked, the longest first.
+    /// What was remembered, added up.
     ///
     /// # Errors
     /// If the device is lost.
-    pub(super) async fn take(&self, gpu: &Gpu) -> Result<Vec<KernelTime>> {
+    pub(super) async fn take(&self, gpu: &Gpu) -> Result<Times> {
         let list = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let tick = f64::from(gpu.queue.get_timestamp_period()) / 1e9;
-        let mut times: BTreeMap<String, (usize, f64)> = BTreeMap::new();
-        for Marked { kernels, bytes } in list {
-            let marks: Vec<u64> = bytemuck::pod_collect_to_vec(&bytes.await?);
-            for (kernel, marks) in kernels.into_iter().zip(marks.windows(2)) {
-                let (count, seconds) = times.entry(kernel).or_default();
-                *count += 1;
-                *seconds += marks[1].saturating_sub(marks[0]) as f64 * tick;
+        let mut times = Times::default();
+        let mut kernels: BTreeMap<String, KernelTime> = BTreeMap::new();
+        for marked in list {
+            let (spans, bytes) = (marked.spans, marked.bytes);
+            times.read_back += marked.read_back;
+            let marks: Vec<[u64; 2]> = bytemuck::pod_collect_to_vec(&bytes.await?);
+            for (span, [start, end]) in spans.into_iter().zip(marks) {
+                let seconds = end.saturating_sub(start) as f64 * tick / span.times as f64;
+                let Some(kernel) = span.kernel else {
+                    times.batches += 1;
+                    times.dispatches += span.dispatches;
+                    times.seconds += seconds;
+                    continue;
+                };
+                let time = kernels.entry(kernel).or_default();
+                time.dispatches += span.dispatches;
+                time.seconds += seconds;
+                time.bytes += span.work.bytes;
+                time.products += span.work.products;
             }
         }
-        let mut times: Vec<KernelTime> = times
+        times.kernels = kernels
             .into_iter()
-            .map(|(kernel, (dispatches, seconds))| KernelTime {
-                kernel,
-                dispatches,
-                seconds,
-            })
+            .map(|(kernel, time)| KernelTime { kernel, ..time })
             .collect();
-        times.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+        let kernels = &mut times.kernels;
+        kernels.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
         Ok(times)
     }
 }

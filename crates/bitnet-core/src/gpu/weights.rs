@@ -7,6 +7,7 @@
 use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
 use super::memory::GpuBuffer;
+use super::screen::Shadow;
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
@@ -45,7 +46,11 @@ pub(super) struct Shard {
 pub struct GpuMatrix(pub(super) Arc<Matrix>);
 
 /// A table of the wgpu backend: an embedding, a head or both.
-pub struct GpuTable(pub(super) Arc<Matrix>);
+pub struct GpuTable {
+    pub(super) matrix: Arc<Matrix>,
+    /// What finds the likeliest of its rows.
+    pub(super) shadow: Option<Shadow>,
+}
 
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -67,7 +72,10 @@ impl std::fmt::Debug for GpuMatrix {
 
 impl std::fmt::Debug for GpuTable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
+        f.debug_struct("GpuTable")
+            .field("matrix", &self.matrix)
+            .field("screened", &self.shadow.is_some())
+            .finish()
     }
 }
 
@@ -155,8 +163,8 @@ impl Gpu {
         let layout = Layout::new(weights.format(), stored);
         let whole = layout.row_bytes + layout.scale_bytes;
         let most = self.binding_limit.saturating_sub(HEADER) / whole.max(1);
-        // One invocation of a kernel takes at least one row.
-        let most = most.min(self.workgroup_limit as usize);
+        // A workgroup of a kernel takes at least two rows.
+        let most = most.min(2 * self.workgroup_limit as usize);
         if most == 0 {
             return Err(Error::Unavailable {
                 what: format!("{}: rows of {whole} bytes", weights.name()),

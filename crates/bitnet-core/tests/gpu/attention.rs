@@ -1,7 +1,7 @@
 //! Rotation, the cache and attention.
 
 use crate::harness::*;
-use bitnet_core::{Backend, Heads, Rope, RopePairs};
+use bitnet_core::{Activations, Backend, Heads, Rope, RopePairs, WeightMatrix};
 
 struct Attended<'a> {
     heads: Heads,
@@ -11,6 +11,8 @@ struct Attended<'a> {
     gains: Option<&'a [f32]>,
     /// Tokens of each batch.
     steps: &'a [usize],
+    /// What the attention is rounded for and multiplied by.
+    weights: Option<&'a WeightMatrix>,
 }
 
 impl Attended<'_> {
@@ -47,7 +49,18 @@ impl Attended<'_> {
                     .expect("appended");
                 out = Some(backend.attention(&q, &cache, layer).expect("attention"));
             }
-            result.extend(backend.look(out.expect("two layers")));
+            let out = out.expect("two layers");
+            result.extend(backend.look(match self.weights {
+                None => out,
+                Some(weights) => {
+                    let a = backend
+                        .norm_quantize(&out, None, Activations::Int8)
+                        .expect("activations");
+                    let weights = backend.matrix(weights.clone()).expect("a matrix");
+                    let mut products = backend.matmul(&a, &[&weights]).expect("a product");
+                    products.remove(0)
+                }
+            }));
             first += step;
         }
         result
@@ -107,6 +120,7 @@ fn attention_is_close() {
             x: &x,
             gains: (case % 2 == 0).then_some(&gains[..]),
             steps,
+            weights: None,
         };
         let expected = job.run(&cpu());
         for (name, gpu) in gpus() {
@@ -144,9 +158,48 @@ fn a_wide_head_is_close() {
         x: &x,
         gains: None,
         steps: &[290, 8, 1, 1],
+        weights: None,
     };
     let (_, gpu) = gpus()[0];
     assert_close(&job.run(gpu), &job.run(&cpu()), 2e-5, "128 columns");
+}
+
+/// The pieces of a context go straight into the product that follows: one piece, the most, and larger ones.
+#[test]
+fn attention_that_is_multiplied_is_close() {
+    let mut numbers = Numbers(24);
+    // Whole vectors of four, and not.
+    for dim in [32, 26] {
+        let heads = Heads {
+            query: 4,
+            kv: 2,
+            dim,
+        };
+        let rope = Rope {
+            pairs: RopePairs::HalfSplit,
+            dims: dim,
+            base: 10_000.0,
+            divisors: Vec::new(),
+        };
+        let x = numbers.floats(610 * 8 * dim);
+        for format in [TERNARY[0], TERNARY[4]] {
+            let weights = ternary(&mut numbers, format, 19, 4 * dim);
+            let job = Attended {
+                heads,
+                rope: rope.clone(),
+                x: &x,
+                gains: None,
+                steps: &[1, 1, 62, 1, 3, 443, 1, 1, 88, 8, 1],
+                weights: Some(&weights),
+            };
+            let expected = job.run(&cpu());
+            for (name, gpu) in gpus() {
+                // A number at a half may round to either side.
+                let what = format!("{name}, {format}, {dim} columns");
+                assert_close(&job.run(gpu), &expected, 2e-2, &what);
+            }
+        }
+    }
 }
 
 #[test]

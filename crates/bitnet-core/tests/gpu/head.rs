@@ -51,6 +51,7 @@ fn no_row_has_no_logits() {
 /// The likeliest tokens after the rows of x.
 fn top<B: Backend>(
     backend: &B,
+    mode: HeadMode,
     weights: &WeightMatrix,
     x: &[f32],
     top: &Top<'_>,
@@ -59,9 +60,7 @@ fn top<B: Backend>(
     let mut cache = backend.cache(1, NO_HEADS, x.len() / cols).expect("a cache");
     let rows = batch(backend, x, cols, &cache);
     let gain = backend.gain(vec![0.7; cols]).expect("gains");
-    let table = backend
-        .head_table(weights.clone(), HeadMode::Full)
-        .expect("a table");
+    let table = backend.head_table(weights.clone(), mode).expect("a table");
     let answer = backend.head_top(&rows, 0, norm(&gain), &table, top, &mut cache);
     answer.and_then(Pending::now).expect("candidates")
 }
@@ -74,13 +73,18 @@ fn assert_top(weights: &WeightMatrix, x: &[f32], wanted: &Top<'_>) {
             .chunks(weights.rows())
             .map(|logits| wanted.of_logits(logits))
             .collect();
-        let found = top(gpu, weights, x, wanted);
-        assert_eq!(found.len(), expected.len());
-        for (found, expected) in found.iter().zip(&expected) {
+        let modes = [HeadMode::Full, HeadMode::Screened];
+        let found: Vec<_> = modes
+            .into_iter()
+            .flat_map(|mode| top(gpu, mode, weights, x, wanted))
+            .collect();
+        assert_eq!(found.len(), 2 * expected.len());
+        for (found, expected) in found.iter().zip(expected.iter().cycle()) {
             let what = format!(
-                "{name}, {} of {}, {}",
+                "{name}, {} of {} {}, {}",
                 wanted.count,
                 weights.rows(),
+                weights.format(),
                 wanted.also.len()
             );
             assert_eq!(found.len(), expected.len(), "{what}");
@@ -116,6 +120,41 @@ fn the_likeliest_are_those_of_the_logits() {
         };
         let count = [1, 1, 2, 40, 256, 257][numbers.below(6)];
         assert_top(&weights, &x, &Top { count, also: &also });
+    }
+}
+
+/// The likeliest of a screened head, where estimates leave one row, many, or all.
+#[test]
+fn a_screened_head_finds_the_likeliest() {
+    let mut numbers = Numbers(33);
+    let one = Top {
+        count: 1,
+        also: &[],
+    };
+    for case in 0..12 {
+        let format = [Format::F32, Format::F16, Format::Bf16, Format::Q6K][case % 4];
+        let cols = 256 * (1 + numbers.below(2)) - if case % 4 == 3 { 0 } else { case % 7 };
+        let rows = 1 + numbers.below(2500);
+        let mut values = numbers.floats(rows * cols);
+        // Rows that are nearly the same, much larger, much smaller, or one large number among small ones.
+        for row in values.chunks_mut(cols).skip(1).step_by(3) {
+            match case / 4 {
+                0 => row.iter_mut().for_each(|w| *w *= 1e-4),
+                1 => row[0] = 60.0,
+                _ => {}
+            }
+        }
+        if case / 4 == 2 {
+            let first: Vec<f32> = values[..cols].to_vec();
+            for (row, at) in values.chunks_mut(cols).zip(0..) {
+                row.copy_from_slice(&first);
+                row[at % cols] += 1e-3 * (at % 5) as f32;
+            }
+        }
+        let x = numbers.floats(cols);
+        assert_top(&table(&values, cols, format), &x, &one);
+        // Nothing to tell rows apart by.
+        assert_top(&table(&values, cols, format), &vec![0.0; cols], &one);
     }
 }
 

@@ -71,6 +71,22 @@ fn a_matrix_in_pieces_is_exact() {
     }
 }
 
+/// So many rows that a team takes several.
+#[test]
+fn a_tall_matrix_is_exact() {
+    let (cols, rows) = (64, 20_003);
+    let mut numbers = Numbers(7);
+    let x = numbers.integers(2, cols);
+    for format in [TERNARY[0], TERNARY[4]] {
+        let matrix = ternary(&mut numbers, format, rows, cols);
+        let expected = plain_product(&cpu(), &matrix, &x, Activations::Int8);
+        for (name, gpu) in gpus() {
+            let found = plain_product(gpu, &matrix, &x, Activations::Int8);
+            assert_same(&found, &expected, &format!("{name}, {format}"));
+        }
+    }
+}
+
 /// The largest sums that int8 can give, and those that cancel.
 #[test]
 fn extremes_do_not_overflow() {

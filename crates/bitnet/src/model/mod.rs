@@ -92,7 +92,8 @@ impl Model {
         Self::open_with(path, &ModelOptions::default(), |_, _| ())
     }
 
-    /// Opens a model with options. `progress` is told the layers loaded and their number.
+    /// Opens a model with options. `progress` is told the steps done and their number: a layer is one, and so is whatever a device
+    /// compiles before it can begin.
     ///
     /// # Errors
     /// As [`open`](Self::open); also if the machine lacks what the options ask for.
@@ -221,6 +222,7 @@ impl Model {
             (options.activations, options.head),
             &mut progress,
         )?;
+        transformer.rehearse(capacity, &mut progress)?;
         if tokenizer.vocab_size() > summary.vocabulary {
             return Err(Error::tensor(
                 name,

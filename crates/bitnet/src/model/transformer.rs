@@ -107,6 +107,43 @@ impl<B: Backend> Transformer<B> {
         self.head.as_ref().unwrap_or(&self.embedding)
     }
 
+    /// Has the backend prepare what it will be asked for in a context of `capacity`. `progress` is told as by
+    /// [`weights::load`](super::weights::load).
+    ///
+    /// # Errors
+    /// If a kernel is not to be had, or memory is short.
+    pub(crate) fn rehearse(
+        &self,
+        capacity: usize,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), bitnet_core::Error> {
+        let rehearsals = self.backend.rehearsals();
+        let (layers, heads) = (self.layers.len(), self.architecture.heads);
+        for (tokens, done) in rehearsals.iter().zip(1..) {
+            let tokens = vec![0; (*tokens).min(capacity)];
+            let mut cache = self.backend.rehearsal(layers, heads, tokens.len())?;
+            let top = Top {
+                count: 1,
+                also: &[],
+            };
+            match self.forward(Input::Tokens(&tokens), 0, &mut cache, Ask::Top(top)) {
+                // What it answers never comes.
+                Ok(_) => {}
+                // Who really asks for so much is told.
+                Err(bitnet_core::Error::Unavailable { what, why }) => {
+                    tracing::debug!(
+                        "{tokens} tokens together: {what}: {why}",
+                        tokens = tokens.len()
+                    );
+                }
+                Err(error) => return Err(error),
+            }
+            progress(layers + done, layers + rehearsals.len());
+        }
+        self.backend.rehearsed();
+        Ok(())
+    }
+
     /// Runs `input` after the `len` positions in `cache`.
     fn forward(
         &self,

@@ -38,7 +38,7 @@ pub(super) fn lies_in(matrix: &WeightMatrix, tensor: &[u8]) -> bool {
 }
 
 /// Makes every tensor that `architecture` needs resident on `backend`. Optional parts are those the file has.
-/// `progress` is told the layers done and their number.
+/// `progress` is told the layers done, and their number with that of the rehearsals that follow.
 ///
 /// # Errors
 /// [`Error::Tensor`] for missing, misshapen or invalid tensors; [`Error::Unsupported`] if the file holds
@@ -78,9 +78,9 @@ pub(crate) fn load<B: Backend>(
     };
     let output_norm = loader.gain("output_norm", hidden)?;
 
-    let total = architecture.layers;
+    let total = architecture.layers + backend.rehearsals().len();
     let mut layers = Vec::new();
-    for index in 0..total {
+    for index in 0..architecture.layers {
         progress(index, total);
         let role = |name: &str| format!("blk.{index}.{name}");
         let attention_sub_norm = loader.optional_gain(&role("attn_sub_norm"), attention)?;
@@ -117,7 +117,7 @@ pub(crate) fn load<B: Backend>(
             down: loader.projection(&role("ffn_down"), hidden, ffn)?,
         });
     }
-    progress(total, total);
+    progress(architecture.layers, total);
     if let Some(tensor) = source.unused().first() {
         return Err(Error::Unsupported {
             file: source.file().into(),

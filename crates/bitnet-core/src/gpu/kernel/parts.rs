@@ -1,7 +1,17 @@
 //! The text of a kernel, put together from the files in `shaders-wgsl/` under the constants that they name.
 
-use super::{GatePlace, HeadsPlace, RowPlace, TableKind, TablePlace, TernaryRow};
+use super::{GatePlace, HeadsPlace, MOST_PIECES, RowPlace, TableKind, TablePlace, TernaryRow};
 use crate::gpu::device::Lanes;
+
+/// What a row that is rounded consists of.
+pub(super) enum Value {
+    /// The numbers of a row.
+    Plain,
+    /// Those of two rows, multiplied.
+    Gated(GatePlace),
+    /// Pieces of attention.
+    Pieces(HeadsPlace),
+}
 
 /// Pieces of one kernel on their way together.
 pub(super) struct Parts {
@@ -34,12 +44,20 @@ impl Parts {
 
     /// Adds a piece whose lines behind `//each ` are repeated `count` times, with the number in place of `@`.
     pub(super) fn each(&mut self, count: u32, piece: &str) {
+        self.repeat(&[("//each ", '@', count)], piece);
+    }
+
+    /// Adds a piece whose lines behind some signs are repeated so many times, with the number in place of a mark; behind
+    /// several signs, for every combination.
+    pub(super) fn repeat(&mut self, repeats: &[(&str, char, u32)], piece: &str) {
         for line in piece.lines() {
-            match line.strip_prefix("//each ") {
+            let repeated = repeats
+                .iter()
+                .find_map(|(sign, mark, count)| Some((line.strip_prefix(sign)?, mark, count)));
+            match repeated {
                 None => self.add(&[line]),
-                Some(line) => (0..count).for_each(|index| {
-                    let line = line.replace('@', &index.to_string());
-                    self.add(&[line.as_str()]);
+                Some((line, mark, count)) => (0..*count).for_each(|index| {
+                    self.repeat(repeats, &line.replace(*mark, &index.to_string()));
                 }),
             }
         }
@@ -89,7 +107,7 @@ impl Parts {
         &mut self,
         x: RowPlace,
         eps: Option<u32>,
-        gate: Option<GatePlace>,
+        value: Value,
         (vectors, threads): (u32, u32),
     ) -> u32 {
         let each = vectors.max(x.cols.div_ceil(4)).div_ceil(threads);
@@ -99,9 +117,14 @@ impl Parts {
             ("EPS", eps.unwrap_or_default()),
         ]);
         self.lanes();
-        match gate {
-            None => self.add(&wgsl!("value_plain")),
-            Some(gate) => {
+        match value {
+            Value::Plain => self.add(&wgsl!("value_plain")),
+            Value::Pieces(heads) => {
+                self.set(&[("DIM4", heads.dim4()), ("QUERY_HEADS", heads.query)]);
+                self.pieces();
+                self.add(&wgsl!("value_pieces"));
+            }
+            Value::Gated(gate) => {
                 self.set(&[
                     ("SILU", u32::from(gate.silu)),
                     ("U_OFFSET", gate.up.offset),
@@ -157,6 +180,24 @@ impl Parts {
             TableKind::Q6K => self.add(&wgsl!("table_q6_k")),
         }
         self.set(&[("STRIDE", table.stride), ("STORED", table.stored)]);
+    }
+
+    /// Pieces of attention put together.
+    pub(super) fn pieces(&mut self) {
+        let [step, pieces] = wgsl!("step", "pieces");
+        self.add(&[step]);
+        self.each(MOST_PIECES, pieces);
+    }
+
+    /// A table that multiplies nothing. Its files can multiply rows of x; there are none.
+    pub(super) fn only_table(&mut self, table: TablePlace) {
+        let x = RowPlace {
+            cols: table.cols,
+            offset: 0,
+            stride: table.cols,
+        };
+        self.rows(x, table.cols.is_multiple_of(4));
+        self.table(table, table.cols);
     }
 
     pub(super) fn queries(&mut self, heads: HeadsPlace) {

@@ -9,6 +9,14 @@ const X: RowPlace = RowPlace {
     stride: 256,
 };
 
+/// Heads that make up [`X`].
+const WIDE: Option<HeadsPlace> = Some(HeadsPlace {
+    query: 2,
+    kv: 1,
+    dim: 128,
+    half: false,
+});
+
 /// Rows that no vector can be read from.
 const ODD: RowPlace = RowPlace {
     cols: 250,
@@ -63,9 +71,14 @@ fn kernels() -> Vec<Kernel> {
             }
             for group in [0, 64, 256] {
                 let row = TernaryRow { words: 16, group };
-                for epilogue in epilogues() {
+                for (epilogue, pieces) in epilogues().into_iter().zip([None, WIDE, None, WIDE]) {
                     list.push(Kernel::Gemv {
-                        x,
+                        teams: Teams {
+                            threads: 192,
+                            each: if group == 0 { 2 } else { 1 },
+                        },
+                        x: if pieces.is_some() { X } else { x },
+                        pieces,
                         eps,
                         row,
                         rows: [9, 3, 3],
@@ -106,28 +119,27 @@ fn kernels() -> Vec<Kernel> {
             });
         }
     }
-    let wide = HeadsPlace {
-        dim: 128,
-        ..heads(false)
-    };
-    for heads in [heads(false), heads(true), wide] {
+    for heads in [Some(heads(false)), Some(heads(true)), WIDE]
+        .into_iter()
+        .flatten()
+    {
+        list.push(Kernel::AttendTile { heads });
+        let fours = 2;
+        let turn = None;
+        list.push(Kernel::Attend { heads, fours, turn });
         for interleaved in [false, true] {
             for eps in [None, Some([1, 2])] {
-                list.push(Kernel::Rope {
-                    heads,
+                let turn = TurnPlace {
                     half: 9,
                     interleaved,
                     rows: [X, X, ODD],
                     eps,
-                });
+                };
+                list.push(Kernel::Rope { heads, turn });
+                let (fours, turn) = (4, Some(turn));
+                list.push(Kernel::Attend { heads, fours, turn });
             }
         }
-        list.push(Kernel::AttendTile { heads });
-        list.push(Kernel::Attend {
-            heads,
-            split: false,
-        });
-        list.push(Kernel::Attend { heads, split: true });
     }
     for logits in [false, true] {
         list.push(Kernel::Best { count: 999, logits });
@@ -137,6 +149,25 @@ fn kernels() -> Vec<Kernel> {
             logits,
         });
     }
+    for copies in [false, true] {
+        let vectors = 999;
+        list.push(Kernel::Stream { vectors, copies });
+    }
+    for table in tables() {
+        list.push(Kernel::Shadow { table });
+        let (x, leasts) = (X, 77);
+        list.push(Kernel::Screened { table, x, leasts });
+    }
+    for x in [X, ODD] {
+        let (eps, out_stride) = (None, 256);
+        list.push(Kernel::ScreenRow { x, eps, out_stride });
+    }
+    list.push(Kernel::Screen {
+        rows: 99,
+        cols: 250,
+    });
+    let (count, vocabulary) = (77, 999);
+    list.push(Kernel::Likeliest { count, vocabulary });
     let (vocabulary, kept) = (999, 4);
     list.push(Kernel::Exclude { vocabulary, kept });
     list.push(Kernel::Answer { vocabulary, kept });

@@ -1,0 +1,252 @@
+//! The text of each kernel: which files of `shaders-wgsl/`, and which constants before them.
+
+use super::parts::{Parts, Value};
+use super::*;
+
+/// More than the relative error of a sum of `cols` products, in whatever order: each meets fewer roundings than there are
+/// products and steps of a tree.
+fn gamma(cols: u32) -> f32 {
+    (cols + 64) as f32 / (1u32 << 23) as f32
+}
+
+impl Kernel {
+    /// Its WGSL, for devices with these `lanes`.
+    pub(in crate::gpu) fn source(self, lanes: Lanes) -> Source {
+        let mut parts = Parts::new(lanes);
+        match self {
+            Self::Embed {
+                table,
+                first,
+                out_stride,
+            } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("FIRST", first), ("OUT_STRIDE", out_stride)]);
+                parts.only_table(table);
+                parts.add(&wgsl!("embed"));
+            }
+            Self::Norm {
+                x,
+                eps,
+                gate,
+                out_stride,
+                asked,
+            } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("OUT_STRIDE", out_stride), ("ASKED", u32::from(asked))]);
+                let value = gate.map_or(Value::Plain, Value::Gated);
+                let each = parts.rounded(x, eps, value, (out_stride / 4, THREADS));
+                let [step, norm] = wgsl!("step", "norm");
+                parts.add(&[step]);
+                parts.each(each, norm);
+            }
+            Self::Quantize {
+                x,
+                eps,
+                gate,
+                words,
+            } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("QWORDS", 4 * words)]);
+                let value = gate.map_or(Value::Plain, Value::Gated);
+                let each = parts.rounded(x, eps, value, (4 * words, THREADS));
+                let [quantize] = wgsl!("quantize");
+                parts.each(each, quantize);
+            }
+            Self::Gemv {
+                teams: Teams { threads, each },
+                x,
+                pieces,
+                eps,
+                row,
+                rows,
+                out,
+                out_stride,
+                epilogue,
+            } => {
+                let padded = gemv_words(row, lanes);
+                parts.threads(threads, lanes);
+                let value = pieces.map_or(Value::Plain, Value::Pieces);
+                let kept = parts.rounded(x, eps, value, (4 * padded, threads));
+                parts.ternary(row);
+                parts.set(&[("PADDED", padded), ("EACH", each)]);
+                parts.matrices(rows, out, out_stride);
+                parts.set(&epilogue.constants());
+                parts.dot4();
+                let [gate, gemv, tensor, group] =
+                    wgsl!("gate", "gemv", "gemv_tensor", "gemv_group");
+                parts.add(&[gate]);
+                parts.repeat(&[("//each ", '@', kept), ("//row ", '#', each)], gemv);
+                if row.group == 0 {
+                    parts.each(padded / lanes.size, tensor);
+                } else {
+                    parts.add(&[group]);
+                }
+            }
+            Self::Gemm {
+                blocks,
+                row,
+                rows,
+                out,
+                out_stride,
+                epilogue,
+            } => {
+                parts.ternary(row);
+                parts.matrices(rows, out, out_stride);
+                parts.set(&epilogue.constants());
+                parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
+                parts.dot4();
+                let [step, gemm] = wgsl!("step", "gemm");
+                parts.add(&[step]);
+                parts.each(blocks, gemm);
+            }
+            Self::Dense {
+                table,
+                x,
+                out,
+                out_stride,
+                epilogue,
+            } => {
+                parts.threads(THREADS, lanes);
+                parts.rows(x, true);
+                parts.table(table, x.cols);
+                parts.set(&[("OUT", out), ("OUT_STRIDE", out_stride)]);
+                parts.set(&epilogue.constants());
+                parts.lanes();
+                parts.add(&wgsl!("dense"));
+            }
+            Self::Rope { heads, turn } => {
+                parts.threads(64.max(lanes.size), lanes);
+                parts.set(&heads.constants());
+                parts.set(&turn.constants());
+                parts.lanes();
+                parts.cache(heads);
+                parts.add(&wgsl!("turn", "rope"));
+            }
+            Self::Attend { heads, fours, turn } => {
+                // Few enough teams for their sums to fit the smallest workgroup memory.
+                let teams = (THREADS / lanes.size).min(8);
+                let own = heads.dim4().div_ceil(lanes.size);
+                let fours = (fours / own).max(1);
+                parts.threads(teams * lanes.size, lanes);
+                parts.set(&heads.constants());
+                parts.set(&[("FOURS", fours)]);
+                parts.lanes();
+                parts.cache(heads);
+                match turn {
+                    None => {
+                        parts.queries(heads);
+                        parts.add(&wgsl!("attend_turned"));
+                    }
+                    Some(turn) => {
+                        parts.set(&turn.constants());
+                        parts.add(&wgsl!("turn", "attend_turning"));
+                    }
+                }
+                let [attend] = wgsl!("attend");
+                parts.repeat(&[("//four ", '@', fours), ("//own ", '#', own)], attend);
+            }
+            Self::Combine { heads } => {
+                parts.threads(128, lanes);
+                parts.set(&heads.constants());
+                parts.pieces();
+                parts.add(&wgsl!("combine"));
+            }
+            Self::AttendTile { heads } => {
+                parts.set(&heads.constants());
+                parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
+                parts.queries(heads);
+                parts.cache(heads);
+                parts.add(&wgsl!("attend_tile"));
+            }
+            Self::Exclude { vocabulary, kept } => {
+                parts.threads(64, lanes);
+                parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
+                parts.add(&wgsl!("step", "top_key", "exclude"));
+            }
+            Self::Top {
+                count,
+                kept,
+                logits,
+            } => {
+                parts.set(&[("COUNT", count), ("KEPT", kept)]);
+                parts.candidates(logits);
+                parts.add(&wgsl!("top"));
+            }
+            Self::Best { count, logits } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("COUNT", count), ("SPAN", CANDIDATES)]);
+                parts.candidates(logits);
+                parts.add(&wgsl!("best_of", "best"));
+            }
+            Self::Likeliest { count, vocabulary } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("COUNT", count), ("VOCABULARY", vocabulary)]);
+                parts.candidates(false);
+                parts.add(&wgsl!("step", "best_of", "likeliest"));
+            }
+            Self::Shadow { table } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("VECTORS", shadow_vectors(table.cols))]);
+                parts.only_table(table);
+                parts.lanes();
+                parts.add(&wgsl!("shadow"));
+            }
+            Self::ScreenRow { x, eps, out_stride } => {
+                parts.threads(THREADS, lanes);
+                let padded = shadow_vectors(x.cols).next_multiple_of(lanes.size);
+                parts.set(&[
+                    ("OUT_STRIDE", out_stride),
+                    ("PADDED", padded),
+                    ("GAMMA", gamma(x.cols).to_bits()),
+                ]);
+                let vectors = (out_stride / 4).max(4 * padded);
+                let each = parts.rounded(x, eps, Value::Plain, (vectors, THREADS));
+                let [step, row] = wgsl!("step", "screen_row");
+                parts.add(&[step]);
+                parts.each(each, row);
+            }
+            Self::Screen { rows, cols } => {
+                parts.threads(THREADS, lanes);
+                let vectors = shadow_vectors(cols);
+                let padded = vectors.next_multiple_of(lanes.size);
+                parts.set(&[
+                    ("ROWS", rows),
+                    ("VECTORS", vectors),
+                    ("PADDED", padded),
+                    ("EACH", SCREEN_ROWS),
+                ]);
+                parts.lanes();
+                parts.dot4();
+                let [screen] = wgsl!("screen");
+                parts.each(padded / lanes.size, screen);
+            }
+            Self::Screened { table, x, leasts } => {
+                parts.threads(THREADS, lanes);
+                parts.rows(x, true);
+                parts.table(table, x.cols);
+                parts.set(&[("SPAN", CANDIDATES), ("LEASTS", leasts)]);
+                parts.lanes();
+                parts.add(&wgsl!("top_key", "best_of", "screened"));
+            }
+            Self::Answer { vocabulary, kept } => {
+                parts.threads(64, lanes);
+                parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
+                parts.add(&wgsl!("step", "answer"));
+            }
+            Self::Probe => {
+                parts.threads(THREADS, lanes);
+                parts.add(&wgsl!("probe"));
+            }
+            Self::Stream { vectors, copies } => {
+                parts.threads(THREADS, lanes);
+                parts.set(&[("VECTORS", vectors), ("COPIES", u32::from(copies))]);
+                parts.add(&wgsl!("stream"));
+            }
+        }
+        Source {
+            name: self.name(),
+            wgsl: parts.finish(),
+            bindings: self.bindings(),
+        }
+    }
+}
