@@ -115,6 +115,30 @@ impl Default for HybridMemoryPool {
     }
 }
 
+/// Bytes that a C library clears by vector stores; from 2 KiB on some use `rep stosb`, which takes 15 ns to begin.
+const CLEARED_AT_ONCE: usize = 1 << 10;
+/// From so many bytes on that start does not count.
+const CLEARED_WHOLE: usize = 64 << 10;
+
+/// Makes `bytes` bytes zero.
+///
+/// # Safety
+/// They are the caller's to write.
+#[inline]
+unsafe fn clear(start: *mut u8, bytes: usize) {
+    let piece = if bytes < CLEARED_WHOLE {
+        CLEARED_AT_ONCE
+    } else {
+        bytes
+    };
+    let mut at = 0;
+    while at < bytes {
+        // SAFETY: from `at` there are that many of the caller's bytes.
+        unsafe { start.add(at).write_bytes(0, piece.min(bytes - at)) };
+        at += piece;
+    }
+}
+
 impl HybridMemoryPool {
     /// An empty pool.
     pub fn new(options: PoolOptions) -> Self {
@@ -147,7 +171,7 @@ impl HybridMemoryPool {
         };
         if !taken.zeroed {
             // SAFETY: the bytes were just handed out, to nobody else.
-            unsafe { taken.address.pointer().write_bytes(0, bytes) };
+            unsafe { clear(taken.address.pointer().as_ptr(), bytes) };
         }
         // SAFETY: just handed out and counted.
         Ok(unsafe { Block::new(self.inner(), taken, bytes, tag) })
