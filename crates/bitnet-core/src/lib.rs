@@ -8,7 +8,11 @@ mod candle;
 pub mod cpu;
 pub mod device;
 mod error;
-#[cfg(feature = "wgpu")]
+#[cfg(any(
+    feature = "wgpu",
+    all(feature = "metal", target_os = "macos"),
+    all(feature = "metal-shim", target_os = "linux")
+))]
 pub mod gpu;
 pub mod head;
 pub mod math;

@@ -96,6 +96,11 @@ impl WeightMatrix {
         self
     }
 
+    /// Whether its memory can be given back: it is that of a mapped file, in pages of its own.
+    pub fn is_mapped(&self) -> bool {
+        self.reclaim.is_some()
+    }
+
     /// Says that `rows` will not be read soon.
     pub fn give_back(&self, rows: Range<usize>) {
         if let Some(reclaim) = self.reclaim {

@@ -7,6 +7,7 @@ mod cross;
 mod gpu;
 mod kernels;
 mod llama_cpp;
+mod metal;
 mod peers;
 mod profile;
 mod program;

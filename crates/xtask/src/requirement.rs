@@ -4,6 +4,7 @@
 //! A requirement can tell whether it is met and, if not, meet it. Each [`Part`] lists its own, so that running one part
 //! never installs what only another needs.
 
+use crate::metal;
 use crate::race;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
@@ -43,6 +44,8 @@ pub(crate) enum Requirement {
     Chromedriver,
     /// Vulkan, and a driver of it: one that computes on the processor will do.
     Vulkan,
+    /// A C++ compiler that has halves and vectors, by which Metal's kernels run on the processor.
+    Clang,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -74,6 +77,7 @@ impl Requirement {
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromedriver",
             Self::Vulkan => "vulkan",
+            Self::Clang => "clang",
         }
     }
 
@@ -93,6 +97,7 @@ impl Requirement {
             Self::Chromium => tools::chromium().is_some(),
             Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
             Self::Vulkan => has_vulkan_driver(),
+            Self::Clang => metal::clang_is_installed(),
         }
     }
 
@@ -108,6 +113,7 @@ impl Requirement {
                 &["libvulkan1", "mesa-vulkan-drivers"],
                 "Vulkan with a driver (on the processor: Mesa's lavapipe)",
             ),
+            Self::Clang => apt_install(&["clang-19"], "clang++, version 16 or later"),
             Self::Chromium => apt_install(
                 &["chromium"],
                 "Chromium, or its path in the variable CHROMIUM",

@@ -1,6 +1,7 @@
 //! The parts of the test suite, in the order in which they run: the quick and strict ones first.
 
 use crate::cross;
+use crate::metal;
 use crate::program::finish;
 use crate::race;
 use crate::requirement::{Requirement, succeeds};
@@ -37,6 +38,9 @@ pub(crate) struct Selection {
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
+    /// The kernels of shaders-metal: by Metal on a Mac, on Linux compiled as C++ and run on the processor
+    #[arg(long)]
+    metal: bool,
     /// The npm package and the demo site in Chromium
     #[arg(long)]
     web: bool,
@@ -55,6 +59,7 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Cross => self.cross,
+                Part::Metal => self.metal,
                 Part::Web => self.web,
             })
             .collect();
@@ -83,13 +88,15 @@ pub(crate) enum Part {
     Race,
     /// The same bits on every target and kernel set.
     Cross,
+    /// The kernels of `shaders-metal/`.
+    Metal,
     /// The npm package and the site, in a browser.
     Web,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -97,6 +104,7 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Cross,
+        Self::Metal,
         Self::Web,
     ];
 
@@ -109,6 +117,7 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Cross => "cross",
+            Self::Metal => "metal",
             Self::Web => "web",
         }
     }
@@ -129,6 +138,7 @@ impl Part {
                 Requirement::Aarch64Linker,
                 Requirement::Qemu,
             ],
+            Self::Metal => metal::REQUIREMENTS,
             Self::Web => &web::REQUIREMENTS,
             // qemu emulates single programs on Linux only.
             Self::Cross => &[Requirement::Library(Target::Wasm), Requirement::Node],
@@ -139,14 +149,14 @@ impl Part {
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
-            Self::Clippy => vec![cargo_with(&[
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--all-features",
-                "--",
-                "-Dwarnings",
-            ])],
+            Self::Clippy => [&["--all-targets"][..], metal::TESTS]
+                .into_iter()
+                .map(|targets| {
+                    let mut command = cargo_with(&["clippy", "--workspace", "--all-features"]);
+                    command.args(targets).args(["--", "-Dwarnings"]);
+                    command
+                })
+                .collect(),
             Self::Docs => {
                 let mut command =
                     cargo_with(&["doc", "--workspace", "--no-deps", "--all-features"]);
@@ -176,6 +186,7 @@ impl Part {
                 "--all-features",
                 "--doc",
             ])],
+            Self::Metal => metal::commands(),
             Self::Race | Self::Cross | Self::Web => Vec::new(),
         }
     }

@@ -43,7 +43,11 @@ impl Rotations {
     }
 
     /// cos and sin, `count × dims/2`.
-    #[cfg(feature = "wgpu")]
+    #[cfg(any(
+        feature = "wgpu",
+        all(feature = "metal", target_os = "macos"),
+        all(feature = "metal-shim", target_os = "linux")
+    ))]
     pub(crate) fn turns_of_all(&self) -> &[[f32; 2]] {
         &self.table
     }

@@ -37,6 +37,8 @@ pub enum Device {
     Cpu,
     /// A GPU, through wgpu: Vulkan, Metal, Direct3D 12, or WebGPU in a browser. Needs the feature `wgpu`.
     Wgpu,
+    /// A GPU of Apple's, through Metal itself. Needs the feature `metal`, and macOS.
+    Metal,
 }
 
 /// A kind of device: whether this program can use it, and why not.
@@ -55,6 +57,12 @@ pub struct BackendStatus {
 const NOT_BUILT: &str = "not built into this binary";
 /// How to get the backend for GPUs.
 pub(crate) const BUILD_WGPU: &str = "cargo build --release --features wgpu builds one for GPUs";
+/// How to get the backend for Metal.
+const BUILD_METAL: &str = if cfg!(target_os = "macos") {
+    "cargo build --release --features metal builds one for Apple's GPUs"
+} else {
+    "only macOS has Metal"
+};
 
 /// Every kind of device there is a name for, and whether it can be used. Looks for GPUs, if this program can use them.
 pub fn backends() -> Vec<BackendStatus> {
@@ -87,8 +95,26 @@ pub fn backends() -> Vec<BackendStatus> {
     } else {
         absent(Device::Wgpu.name(), format!("{NOT_BUILT}: {BUILD_WGPU}"))
     };
-    let apple = ["metal", "mlx"].map(|name| absent(name, NOT_BUILT.into()));
-    [cpu, wgpu].into_iter().chain(apple).collect()
+    let metal = if Device::Metal.is_built() {
+        let found = metal_gpu();
+        BackendStatus {
+            name: Device::Metal.name(),
+            built: true,
+            found: found.is_some(),
+            note: found.map_or_else(|| "no GPU found".into(), |gpu| gpu.to_string()),
+        }
+    } else {
+        absent(Device::Metal.name(), format!("{NOT_BUILT}: {BUILD_METAL}"))
+    };
+    vec![cpu, wgpu, metal, absent("mlx", NOT_BUILT.into())]
+}
+
+/// The GPU that Metal takes if nobody chooses.
+fn metal_gpu() -> Option<Adapter> {
+    #[cfg(all(feature = "metal", target_os = "macos"))]
+    return crate::gpu::metal_adapters().into_iter().next();
+    #[cfg(not(all(feature = "metal", target_os = "macos")))]
+    None
 }
 
 impl Device {
@@ -98,6 +124,9 @@ impl Device {
         let mut list = vec![Self::Cpu];
         if adapters().iter().any(Adapter::is_hardware) {
             list.push(Self::Wgpu);
+        }
+        if metal_gpu().is_some() {
+            list.push(Self::Metal);
         }
         let auto = Self::auto();
         list.sort_by_key(|device| *device != auto);
@@ -114,6 +143,7 @@ impl Device {
         match self {
             Self::Cpu => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Metal => cfg!(all(feature = "metal", target_os = "macos")),
         }
     }
 
@@ -125,7 +155,7 @@ impl Device {
     pub(crate) fn check_tensors(self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
-            Self::Wgpu => Err(no_tensors()),
+            Self::Wgpu | Self::Metal => Err(no_tensors(self)),
         }
     }
 
@@ -134,26 +164,31 @@ impl Device {
         match self {
             Self::Cpu => "cpu",
             Self::Wgpu => "wgpu",
+            Self::Metal => "metal",
         }
     }
 
     /// The error for a device that this program was not built to use.
     pub fn not_built(self) -> Error {
-        unavailable(self.name(), &format!("{NOT_BUILT}: {BUILD_WGPU}"))
+        let how = match self {
+            Self::Metal => BUILD_METAL,
+            _ => BUILD_WGPU,
+        };
+        unavailable(self.name(), &format!("{NOT_BUILT}: {how}"))
     }
 }
 
 #[cold]
-fn no_tensors() -> Error {
+fn no_tensors(device: Device) -> Error {
     Error::Unavailable {
-        what: "a tensor on device wgpu".into(),
+        what: format!("a tensor on device {device}"),
         why: "tensors lie in main memory; a GPU runs whole models".into(),
     }
 }
 
 /// The error for a device that cannot be used.
 fn unavailable(name: &str, why: &str) -> Error {
-    let built = [Device::Cpu, Device::Wgpu].into_iter();
+    let built = [Device::Cpu, Device::Wgpu, Device::Metal].into_iter();
     let built: Vec<_> = built.filter(|d| d.is_built()).map(Device::name).collect();
     Error::Unavailable {
         what: format!("device {name:?}"),
@@ -180,7 +215,9 @@ impl std::str::FromStr for Device {
             "cpu" => Ok(Self::Cpu),
             "wgpu" if Self::Wgpu.is_built() => Ok(Self::Wgpu),
             "wgpu" => Err(Self::Wgpu.not_built()),
-            "metal" | "mlx" => Err(unavailable(name, NOT_BUILT)),
+            "metal" if Self::Metal.is_built() => Ok(Self::Metal),
+            "metal" => Err(Self::Metal.not_built()),
+            "mlx" => Err(unavailable(name, NOT_BUILT)),
             _ => Err(unavailable(name, "no device has that name")),
         }
     }
@@ -205,7 +242,8 @@ mod tests {
     fn an_absent_device_is_refused_with_what_there_is() {
         for name in ["metal", "wgpu", "mlx"] {
             let Err(error) = name.parse::<Device>() else {
-                assert!(Device::Wgpu.is_built() && name == "wgpu");
+                let built = [Device::Wgpu, Device::Metal].into_iter();
+                assert!(built.filter(|d| d.is_built()).any(|d| d.name() == name));
                 continue;
             };
             let error = error.to_string();

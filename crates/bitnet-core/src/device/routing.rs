@@ -353,10 +353,25 @@ impl RoutingTable {
 }
 
 fn device_reason() -> String {
-    if Device::Wgpu.is_built() {
-        "device cpu: where these kernels are; only whole models go to wgpu (metal, mlx not built into this binary)".into()
+    let names = |built: bool| -> Vec<&str> {
+        let list = [
+            (Device::Wgpu.is_built(), "wgpu"),
+            (Device::Metal.is_built(), "metal"),
+            (false, "mlx"),
+        ];
+        list.into_iter()
+            .filter(|(is, _)| *is == built)
+            .map(|(_, name)| name)
+            .collect()
+    };
+    let (there, missing) = (names(true), names(false).join(", "));
+    if there.is_empty() {
+        format!("device cpu: the only one here ({missing} not built into this binary)")
     } else {
-        "device cpu: the only one here (wgpu, metal, mlx not built into this binary)".into()
+        let there = there.join(" and ");
+        format!(
+            "device cpu: where these kernels are; only whole models go to {there} ({missing} not built into this binary)"
+        )
     }
 }
 

@@ -1,14 +1,14 @@
-//! [`Backend`] for [`WgpuBackend`].
+//! [`Backend`] for [`GpuBackend`].
 
-use super::device::Lanes;
 use super::kernel::Kernel;
+use super::lanes::Lanes;
 use super::memory::GpuBuffer;
 use super::recording::{Bound, Recording, Step};
 use super::rows::{self, Activation, NormOf, Rows, Source};
 use super::screen::Shadow;
 use super::session::Session;
 use super::{
-    GpuActivation, GpuCache, GpuMatrix, GpuRotations, GpuRows, GpuTable, WgpuBackend, attention,
+    GpuActivation, GpuBackend, GpuCache, GpuMatrix, GpuRotations, GpuRows, GpuTable, attention,
     attention_weights, head, product, row_place,
 };
 use crate::head::HeadStats;
@@ -73,7 +73,7 @@ fn same_session(recording: &Recording, cache: &GpuCache) -> Result<()> {
     })
 }
 
-impl Backend for WgpuBackend {
+impl Backend for GpuBackend {
     type Matrix = GpuMatrix;
     type Table = GpuTable;
     type Gain = Gain;
@@ -92,7 +92,12 @@ impl Backend for WgpuBackend {
             "no subgroups".into()
         };
         let adapter = &self.gpu.summary;
-        format!("wgpu ({}, {}, {lanes})", adapter.name, adapter.backend)
+        format!(
+            "{} ({}, {}, {lanes})",
+            self.gpu.driver.name(),
+            adapter.name,
+            adapter.backend
+        )
     }
 
     fn pool(&self) -> &HybridMemoryPool {
@@ -148,7 +153,7 @@ impl Backend for WgpuBackend {
     }
 
     fn rehearsed(&self) {
-        self.gpu.pipelines.keep();
+        self.gpu.driver.keep();
     }
 
     fn truncate(&self, cache: &mut GpuCache, len: usize) {

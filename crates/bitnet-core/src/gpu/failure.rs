@@ -1,7 +1,7 @@
-//! What went wrong on a device, which it tells by callbacks, kept until somebody can be told.
+//! What went wrong on a device, which it may tell at any time, kept until somebody can be told.
 
 use crate::{Error, Result};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The troubles of one device.
 #[derive(Debug, Default)]
@@ -17,30 +17,23 @@ enum Failure {
 }
 
 impl Failures {
-    /// Listens to `device`.
-    pub(super) fn of(device: &wgpu::Device) -> Arc<Self> {
-        let failures = Arc::new(Self::default());
-        let listener = Arc::clone(&failures);
-        device.set_device_lost_callback(move |reason, message| {
-            // Also called when the last handle is dropped; then nobody asks any more.
-            listener.lose(&format!("{reason:?}: {message}"));
-        });
-        let listener = Arc::clone(&failures);
-        device.on_uncaptured_error(Arc::new(move |error| listener.keep(&error)));
-        failures
-    }
-
     /// The device is gone.
     pub(super) fn lose(&self, why: &str) {
         let _ = self.lost.set(why.trim_end_matches([' ', ':']).to_owned());
     }
 
-    fn keep(&self, error: &wgpu::Error) {
-        tracing::error!("the GPU refused: {error}");
-        let failure = match error {
-            wgpu::Error::OutOfMemory { .. } => Failure::OutOfMemory(error.to_string()),
-            _ => Failure::Refused(error.to_string()),
-        };
+    /// The device has no memory for something.
+    pub(super) fn out_of_memory(&self, why: String) {
+        self.keep(Failure::OutOfMemory(why));
+    }
+
+    /// The device does not do something.
+    pub(super) fn refuse(&self, why: String) {
+        self.keep(Failure::Refused(why));
+    }
+
+    fn keep(&self, failure: Failure) {
+        tracing::error!("the GPU refused: {failure:?}");
         let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
     }
@@ -66,14 +59,6 @@ impl Failures {
                 Err(Error::DeviceLost { why })
             }
             Some(Failure::Refused(why)) => Err(Error::Refused { why }),
-        }
-    }
-
-    /// What to say when the device gave no answer.
-    pub(super) fn silent(&self, what: &str) -> Error {
-        match self.check() {
-            Err(error) => error,
-            Ok(()) => Error::DeviceLost { why: what.into() },
         }
     }
 }

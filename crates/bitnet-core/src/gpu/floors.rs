@@ -1,6 +1,6 @@
 //! What no kernel can be faster than: reading memory, copying it, and starting.
 
-use super::WgpuBackend;
+use super::GpuBackend;
 use super::kernel::Kernel;
 use super::memory::GpuBuffer;
 use super::recording::{Bound, Recording, Step};
@@ -28,7 +28,7 @@ const GROUPS: u32 = 2048;
 /// Invocations of these.
 const THREADS: usize = 256;
 
-impl WgpuBackend {
+impl GpuBackend {
     /// Measures with buffers of up to `bytes` bytes, which should be several times the device's caches.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl WgpuBackend {
             dim: 4,
         };
         let session = Session::new(&self.gpu, 1, heads, 1)?;
-        let bytes = bytes.min(self.gpu.binding_limit).max(1 << 16) / 4096 * 4096;
+        let bytes = bytes.min(self.gpu.limits.binding).max(1 << 16) / 4096 * 4096;
         let source = self.gpu.memory.take(bytes, Tag::Scratch)?;
         let target = self
             .gpu

@@ -42,7 +42,7 @@ impl<'a> Asked<'a> {
         }
         recording.set(|step| step.asked = first as u32);
         let row_bytes = table.rows * 4;
-        let most = recording.gpu.binding_limit.min(LOGIT_BYTES.max(row_bytes));
+        let most = recording.gpu.limits.binding.min(LOGIT_BYTES.max(row_bytes));
         let chunk = (most / row_bytes).min(count).max(1);
         let logits = recording.slot(chunk * row_bytes)?;
         let activation =

@@ -1,9 +1,13 @@
-//! The kernels of `shaders-wgsl/`, each with the numbers it is specialised by.
+//! The kernels of `shaders-wgsl/` and `shaders-metal/`, each with the numbers it is specialised by.
 //!
-//! A [`Kernel`] is small, and is its own key: the first time one is used its pieces of WGSL are put together behind its
-//! constants and compiled; from then on it is looked up.
+//! A [`Kernel`] is small, and is its own key: the first time one is used its pieces of WGSL, or of Metal's language, are put
+//! together behind its constants and compiled; from then on it is looked up. Both languages have the same kernels, with the
+//! same constants, bindings and layouts.
 
-use super::device::Lanes;
+#[macro_use]
+mod piece;
+use super::lanes::Lanes;
+#[cfg(feature = "wgpu")]
 pub(super) use work::Work;
 
 /// Rows of f32 where they lie: column c of row t is element `offset + t·stride + c`.
@@ -56,6 +60,8 @@ pub(super) struct TablePlace {
     pub(super) stride: u32,
     /// Rows of the buffer.
     pub(super) rows: u32,
+    /// Bits of what products and what weights are multiplied by, if the buffer has no header that says so.
+    pub(super) factors: Option<[u32; 2]>,
 }
 
 impl TablePlace {
@@ -188,6 +194,13 @@ impl Teams {
     pub(super) fn of(row: TernaryRow, rows: u32, gated: bool, lanes: Lanes, most: u32) -> Self {
         let wanted = rows.div_ceil(Self::WORKGROUPS).max(1);
         let most = most.max(1);
+        if lanes.metal {
+            // Each activation that is widened to a float meets so many rows.
+            return Self {
+                threads: most * lanes.size,
+                each: SIMDGROUP_ROWS,
+            };
+        }
         let least = 8.min(most);
         let words = (gemv_words(row, lanes) / lanes.size).max(1) << u32::from(gated);
         let mut each = 1;
@@ -311,6 +324,8 @@ pub(super) enum Kernel {
         /// Workgroups of [`Screen`](Self::Screen).
         leasts: u32,
     },
+    /// Of wgpu alone: Apple's simdgroups are known.
+    #[cfg(feature = "wgpu")]
     Probe,
     Stream {
         vectors: u32,
@@ -346,20 +361,22 @@ const SCREEN_ROWS: u32 = 8;
 const SCREEN_VECTORS: u32 = 8;
 /// Invocations of a workgroup, where nothing else is said.
 const THREADS: u32 = 256;
+/// Rows that a simdgroup of Metal's [`Kernel::Gemv`] multiplies.
+const SIMDGROUP_ROWS: u32 = 4;
+/// The most words of a row whose products, added up as floats by simdgroup matrices, are exact: each adds up to 4096.
+const MATRIX_WORDS: u32 = (1 << 24) / 4096;
+/// The widest head that attention by simdgroup matrices has threadgroup memory for.
+const MATRIX_DIM: u32 = 128;
 /// Words that separate the planes of rounded activations.
 const PLANE_GAP: u32 = 8;
-
-macro_rules! wgsl {
-    ($($name:literal),*) => {
-        [$(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shaders-wgsl/", $name, ".wgsl"))),*]
-    };
-}
 
 /// A kernel put together.
 pub(super) struct Source {
     pub(super) name: &'static str,
-    pub(super) wgsl: String,
+    pub(super) text: String,
     pub(super) bindings: &'static [Access],
+    /// Invocations of a workgroup.
+    pub(super) threads: u32,
 }
 
 impl Kernel {
@@ -385,6 +402,7 @@ impl Kernel {
             Self::ScreenRow { .. } => "screen_row",
             Self::Screen { .. } => "screen",
             Self::Screened { .. } => "screened",
+            #[cfg(feature = "wgpu")]
             Self::Probe => "probe",
             Self::Stream { .. } => "stream",
         }
@@ -415,6 +433,7 @@ impl Kernel {
             Self::ScreenRow { .. } => &[Read, Read, Write, Uniform, Write],
             Self::Screen { .. } => &[Read, Read, Read, Write, Write],
             Self::Screened { .. } => &[Read, Read, Read, Read, Read, Write, Write],
+            #[cfg(feature = "wgpu")]
             Self::Probe => &[Write],
         }
     }
@@ -440,7 +459,8 @@ impl Kernel {
     pub(super) fn gemv_memory(row: TernaryRow, threads: u32, lanes: Lanes) -> u32 {
         let teams = threads / lanes.size;
         let quantized = 4 * (gemv_words(row, lanes) + PLANE_GAP);
-        let totals = teams * row.groups();
+        // In Metal's language totals of groups go from lane to lane.
+        let totals = if lanes.metal { 0 } else { teams * row.groups() };
         let sums = 3 * if lanes.subgroups { teams } else { threads };
         4 * (quantized + totals + sums)
     }
@@ -463,4 +483,5 @@ mod parts;
 mod source;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "wgpu")]
 mod work;

@@ -1,9 +1,10 @@
 //! Buffers on a device: regions of a [`BlockSource`] like the host's memory, reused by best fit, under an account of
 //! their own.
 
+use super::driver::{Driver, RawBuffer};
 use super::failure::Failures;
 use crate::pool::{BlockSource, PoolStats, Regions, Shortage, Tag, TagStats};
-use crate::{Error, Result, pending};
+use crate::{Error, Result};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,14 +15,14 @@ const GRANULARITY: usize = 256;
 
 /// The memory of a device.
 pub(super) struct GpuSource {
-    device: wgpu::Device,
+    driver: Arc<dyn Driver>,
     failures: Arc<Failures>,
     name: String,
-    largest: u64,
+    largest: usize,
 }
 
 impl BlockSource for GpuSource {
-    type Region = wgpu::Buffer;
+    type Region = RawBuffer;
 
     fn place(&self) -> String {
         self.name.clone()
@@ -31,30 +32,15 @@ impl BlockSource for GpuSource {
         GRANULARITY
     }
 
-    fn reserve(&self, bytes: usize) -> Option<wgpu::Buffer> {
-        if bytes as u64 > self.largest {
+    fn reserve(&self, bytes: usize) -> Option<RawBuffer> {
+        if bytes > self.largest {
             return None;
         }
-        let scope = self.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let buffer = self.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size: bytes as u64,
-            usage: wgpu::BufferUsages::STORAGE
-                | wgpu::BufferUsages::UNIFORM
-                | wgpu::BufferUsages::COPY_SRC
-                | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
-        });
-        // Natively the scope knows at once. A browser tells later: the buffer is then refused where it is used.
-        let error = pending::poll_once(scope.pop());
-        match error {
-            Some(Some(_)) => None,
-            _ => Some(buffer),
-        }
+        self.driver.reserve(bytes)
     }
 
-    fn size(&self, region: &wgpu::Buffer) -> usize {
-        region.size() as usize
+    fn size(&self, region: &RawBuffer) -> usize {
+        region.bytes
     }
 }
 
@@ -81,25 +67,27 @@ struct Account {
 pub(super) struct GpuBuffer {
     memory: Arc<GpuMemory>,
     /// Taken out when dropped.
-    buffer: Option<wgpu::Buffer>,
+    buffer: Option<RawBuffer>,
     /// Never used twice.
     id: u64,
     bytes: usize,
-    tag: Tag,
+    /// What it is counted as; nothing if its memory is another's.
+    tag: Option<Tag>,
 }
 
 impl GpuMemory {
     pub(super) fn new(
-        device: &wgpu::Device,
+        driver: &Arc<dyn Driver>,
         failures: &Arc<Failures>,
         name: &str,
+        largest: usize,
         limit: Option<usize>,
     ) -> Arc<Self> {
         let source = GpuSource {
-            device: device.clone(),
+            driver: Arc::clone(driver),
             failures: Arc::clone(failures),
             name: name.into(),
-            largest: device.limits().max_buffer_size,
+            largest,
         };
         Arc::new(Self {
             regions: Regions::new(source, limit, limit.unwrap_or(usize::MAX), IDLE_LIMIT),
@@ -146,8 +134,19 @@ impl GpuMemory {
             buffer: Some(taken.region),
             id: self.next.fetch_add(1, Ordering::Relaxed),
             bytes,
-            tag,
+            tag: Some(tag),
         }))
+    }
+
+    /// Memory that lies elsewhere, and is not counted.
+    pub(super) fn lent(self: &Arc<Self>, buffer: RawBuffer) -> Arc<GpuBuffer> {
+        Arc::new(GpuBuffer {
+            memory: Arc::clone(self),
+            bytes: buffer.bytes,
+            buffer: Some(buffer),
+            id: self.next.fetch_add(1, Ordering::Relaxed),
+            tag: None,
+        })
     }
 
     /// The account, as a pool's of host memory.
@@ -186,15 +185,23 @@ impl GpuBuffer {
         self.bytes
     }
 
-    /// What wgpu calls it. There until the end.
-    pub(super) fn raw(&self) -> Option<&wgpu::Buffer> {
-        self.buffer.as_ref()
+    /// What the driver made.
+    ///
+    /// # Errors
+    /// None before it is dropped.
+    pub(super) fn raw(&self) -> Result<&RawBuffer> {
+        self.buffer.as_ref().ok_or_else(|| Error::Refused {
+            why: "the buffer was given back".into(),
+        })
     }
 }
 
 impl Drop for GpuBuffer {
     fn drop(&mut self) {
-        let account = &self.memory.tags[index(self.tag)];
+        let Some(tag) = self.tag else {
+            return;
+        };
+        let account = &self.memory.tags[index(tag)];
         account.in_use.fetch_sub(self.bytes, Ordering::Relaxed);
         account.blocks.fetch_sub(1, Ordering::Relaxed);
         self.memory.in_use.fetch_sub(self.bytes, Ordering::Relaxed);

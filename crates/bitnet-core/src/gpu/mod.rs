@@ -1,5 +1,6 @@
-//! The backend for GPUs: Vulkan, Metal and DirectX 12 natively, WebGPU in a browser, all through wgpu and the kernels of
-//! `shaders-wgsl/`.
+//! The backend for GPUs: Vulkan, Metal and DirectX 12 natively and WebGPU in a browser, all through wgpu and the kernels of
+//! `shaders-wgsl/`; and Metal itself, with the kernels of `shaders-metal/`. What is here is written once for both; a driver
+//! is all that they differ in.
 //!
 //! A batch of tokens is written down operation by operation (`recording`) and sent as one command buffer; the likeliest
 //! tokens are found on the device, and only they come back. Integer parts are exact: with the same int8 activations a
@@ -8,35 +9,42 @@
 //!
 //! | what | where |
 //! |---|---|
-//! | adapters, the device, its failures | `adapters`, `device`, `failure`, `probe` |
+//! | the device, its failures | `device`, `lanes`, `failure` |
+//! | interfaces to devices | `driver`, `wgpu_driver`, `metal_driver`, `shim_driver` |
 //! | buffers | `memory`, `weights`, `session`, `rotations` |
-//! | kernels and what is sent | `kernel`, `pipelines`, `recording`, `readback`, `timing`, `floors` |
+//! | kernels and what is sent | `kernel`, `recording`, `timing`, `floors` |
 //! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `screen`, `backend` |
 
-mod adapters;
 mod attention;
 mod attention_weights;
 mod backend;
 mod device;
+mod driver;
 mod failure;
 mod floors;
 mod head;
+mod interface;
 mod kernel;
+mod lanes;
 mod memory;
-mod pipelines;
-mod probe;
+#[cfg(all(feature = "metal", target_os = "macos"))]
+mod metal_driver;
 mod product;
-mod readback;
 mod recording;
 mod rotations;
 mod rows;
 mod screen;
 mod session;
+#[cfg(all(feature = "metal-shim", target_os = "linux"))]
+mod shim_driver;
 mod timing;
 mod weights;
+#[cfg(feature = "wgpu")]
+mod wgpu_driver;
 
 pub use backend::Gain;
 pub use floors::Floors;
+pub use interface::GpuInterface;
 pub use rotations::GpuRotations;
 pub use rows::{GpuActivation, GpuRows};
 pub use session::GpuCache;
@@ -53,6 +61,8 @@ use std::sync::Arc;
 /// Which device to open, and how.
 #[derive(Debug, Clone)]
 pub struct GpuOptions {
+    /// The programming interface.
+    pub interface: GpuInterface,
     /// The adapter's index in [`adapters()`], or a part of its name; `None` for the most powerful one.
     pub adapter: Option<String>,
     /// Whether adapters that compute on the CPU may be used.
@@ -61,13 +71,13 @@ pub struct GpuOptions {
     pub binding_limit: Option<u64>,
     /// Whether kernels check every index at run time, though they are proven: slower, for tests.
     pub checked: bool,
-    /// Whether to use subgroup operations where the device has them.
+    /// Whether to use subgroup operations, or the matrices of simdgroups, where the device has them.
     pub subgroups: bool,
     /// Whether to use the packed dot product where the device has it.
     pub packed_dot: bool,
     /// Whether keys and values are kept in binary16, half the bytes of f32.
     pub half_cache: bool,
-    /// Whether the device tells how long kernels take ([`WgpuBackend::times`]), if it can. They run several times for that, and
+    /// Whether the device tells how long kernels take ([`GpuBackend::times`]), if it can. They run several times for that, and
     /// what a session holds afterwards is of no use.
     pub timed: bool,
     /// Host memory. Its limit, if it has one, is the limit of the device's memory too.
@@ -77,6 +87,7 @@ pub struct GpuOptions {
 impl Default for GpuOptions {
     fn default() -> Self {
         Self {
+            interface: GpuInterface::default(),
             adapter: None,
             software: false,
             binding_limit: None,
@@ -90,14 +101,22 @@ impl Default for GpuOptions {
     }
 }
 
-/// The adapters of this machine, in the order of their indices.
+/// The GPUs that Metal finds, in the order of their indices.
+#[cfg(all(feature = "metal", target_os = "macos"))]
+pub fn metal_adapters() -> Vec<Adapter> {
+    metal_driver::list()
+}
+
+/// The adapters of this machine that wgpu finds, in the order of their indices.
+#[cfg(feature = "wgpu")]
 pub fn adapters() -> Vec<Adapter> {
-    pending::poll_once(adapters::list()).unwrap_or_default()
+    pending::poll_once(wgpu_driver::list()).unwrap_or_default()
 }
 
 /// [`adapters()`], for a browser, which shows one adapter at most.
+#[cfg(feature = "wgpu")]
 pub async fn adapters_later() -> Vec<Adapter> {
-    adapters::list().await
+    wgpu_driver::list().await
 }
 
 /// A GPU.
@@ -105,21 +124,25 @@ pub async fn adapters_later() -> Vec<Adapter> {
 /// Several batches of a session may be under way: what one leaves on the device, the next one finds there. Clones share the
 /// device.
 #[derive(Clone)]
-pub struct WgpuBackend {
+pub struct GpuBackend {
     gpu: Arc<Gpu>,
     pool: HybridMemoryPool,
     rotations: Arc<rotations::Tables>,
 }
 
-impl std::fmt::Debug for WgpuBackend {
+/// The backend, where it is opened through wgpu: the interface of [`GpuOptions::default`].
+#[cfg(feature = "wgpu")]
+pub type WgpuBackend = GpuBackend;
+
+impl std::fmt::Debug for GpuBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("WgpuBackend")
+        f.debug_struct("GpuBackend")
             .field("adapter", &self.gpu.summary)
             .finish_non_exhaustive()
     }
 }
 
-impl WgpuBackend {
+impl GpuBackend {
     /// Opens a device. In a browser, [`open`](Self::open) it.
     ///
     /// # Errors
@@ -177,7 +200,7 @@ impl WgpuBackend {
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost).
     pub async fn times(&self) -> Result<Times> {
-        self.gpu.timings.take(&self.gpu).await
+        self.gpu.driver.times().await
     }
 
     /// Destroys the device, as a failing driver would: everything that was made with it answers
@@ -185,7 +208,7 @@ impl WgpuBackend {
     pub fn destroy(&self) {
         // The device itself tells when it has nothing more to do, and errors of what is done with it until then come first.
         self.gpu.failures.lose("it was destroyed");
-        self.gpu.device.destroy();
+        self.gpu.driver.destroy();
     }
 }
 

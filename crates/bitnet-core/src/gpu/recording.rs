@@ -1,18 +1,15 @@
 //! What one batch of tokens asks of the device: dispatches and copies in their order, sent as one command buffer.
 //!
-//! Operations of the backend only write down what is to be done. All dispatches between two copies go into one compute
-//! pass, in which the device runs them one after the other where one reads what another wrote.
+//! Operations of the backend only write down what is to be done.
 
 use super::attention::Turning;
-use super::device::{Gpu, Pipeline};
-use super::kernel::{Kernel, Work};
+use super::device::Gpu;
+use super::driver::{Batch, Command};
+use super::kernel::Kernel;
 use super::memory::{Arena, GpuBuffer, Slot};
-use super::readback::Readback;
-use super::session::{Bindings, Session};
-use super::timing::{Marks, Span};
+use super::session::Session;
 use crate::{Error, Pending, Result};
 use bytemuck::{Pod, Zeroable};
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What changes from batch to batch: `step.wgsl`.
@@ -59,41 +56,6 @@ impl<'a> Bound<'a> {
     /// What tells it from others.
     pub(super) fn key(&self) -> [u64; 3] {
         [self.buffer.id(), self.at as u64, self.bytes as u64]
-    }
-}
-
-/// The fewest dispatches of one kernel that are timed together.
-const LEAST_CHAIN: usize = 16;
-
-enum Command {
-    Dispatch {
-        kernel: Kernel,
-        pipeline: Arc<Pipeline>,
-        bindings: Arc<Bindings>,
-        groups: [u32; 3],
-    },
-    Copy {
-        from: (Arc<GpuBuffer>, usize),
-        to: (Arc<GpuBuffer>, usize),
-        bytes: usize,
-    },
-    Read {
-        from: Arc<GpuBuffer>,
-        bytes: usize,
-    },
-}
-
-impl Command {
-    fn is_dispatch(&self) -> bool {
-        matches!(self, Self::Dispatch { .. })
-    }
-
-    /// Bytes that it brings to the host.
-    fn read_back(&self) -> u64 {
-        match self {
-            Self::Read { bytes, .. } => *bytes as u64,
-            _ => 0,
-        }
     }
 }
 
@@ -152,12 +114,12 @@ impl Recording {
 
     fn slot_of(&self, arena: &Arc<Arena>, bytes: usize) -> Result<Arc<Slot>> {
         let bytes = bytes.max(16).next_multiple_of(16);
-        if bytes > self.gpu.binding_limit {
+        if bytes > self.gpu.limits.binding {
             return Err(Error::Unavailable {
                 what: format!("a batch whose rows take {bytes} bytes"),
                 why: format!(
                     "the GPU binds at most {} bytes at once: run fewer tokens together",
-                    self.gpu.binding_limit
+                    self.gpu.limits.binding
                 ),
             });
         }
@@ -213,12 +175,15 @@ impl Recording {
         bound: &[Bound<'_>],
         groups: [u32; 3],
     ) -> Result<()> {
-        if groups.iter().any(|count| *count > self.gpu.workgroup_limit) {
+        if groups
+            .iter()
+            .any(|count| *count > self.gpu.limits.workgroups)
+        {
             return Err(Error::Unavailable {
                 what: format!("the kernel {} for {groups:?} workgroups", kernel.name()),
                 why: format!(
                     "the GPU takes at most {} along a dimension: run fewer tokens together",
-                    self.gpu.workgroup_limit
+                    self.gpu.limits.workgroups
                 ),
             });
         }
@@ -235,7 +200,6 @@ impl Recording {
             return Err(sent());
         }
         state.commands.push(Command::Dispatch {
-            kernel,
             pipeline,
             bindings,
             groups,
@@ -291,110 +255,18 @@ impl Recording {
             return Ok(Vec::new());
         }
         for (slot, bytes) in &state.writes {
-            gpu.write(slot.buffer(), 0, bytes);
+            gpu.write(slot.buffer(), 0, bytes)?;
         }
-        gpu.write(&self.session.step, 0, bytemuck::bytes_of(&state.step));
+        gpu.write(&self.session.step, 0, bytemuck::bytes_of(&state.step))?;
         let commands = std::mem::take(&mut state.commands);
         drop(state);
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let marks = Marks::new(gpu);
-        let start = marks.as_ref().and_then(|marks| marks.mark(&mut encoder));
-        let mut reads = Vec::new();
-        let mut rest = commands.as_slice();
-        while let Some(command) = rest.first() {
-            match command {
-                Command::Dispatch { .. } => {
-                    let count = rest.iter().take_while(|c| c.is_dispatch()).count();
-                    run_pass(&mut encoder, &rest[..count]);
-                    rest = &rest[count..];
-                    continue;
-                }
-                Command::Copy { from, to, bytes } => {
-                    if let (Some(source), Some(target)) = (from.0.raw(), to.0.raw()) {
-                        let (at, to_at) = (from.1 as u64, to.1 as u64);
-                        encoder.copy_buffer_to_buffer(source, at, target, to_at, *bytes as u64);
-                    }
-                }
-                Command::Read { from, bytes } => {
-                    if let Some(from) = from.raw() {
-                        let bytes = *bytes as u64;
-                        reads.push(Readback::record(gpu, &mut encoder, from, 0, bytes));
-                    }
-                }
-            }
-            rest = &rest[1..];
-        }
-        let marks = marks.map(|mut marks| {
-            let dispatches = commands.iter().filter(|command| command.is_dispatch());
-            marks.end(&mut encoder, start, Span::batch(dispatches.count()));
-            self.repeat(&commands, &mut encoder, &mut marks);
-            marks.read(gpu, &mut encoder)
-        });
-        let submission = gpu.queue.submit([encoder.finish()]);
+        let batch = Batch {
+            tokens: self.tokens as u64,
+            positions: (self.first + self.tokens) as u64,
+        };
+        let reads = gpu.driver.submit(&commands, batch)?;
         gpu.failures.check()?;
-        if let Some((spans, readback)) = marks {
-            let bytes = readback.map(gpu, submission.clone());
-            let read_back = commands.iter().map(Command::read_back).sum();
-            gpu.timings.keep(spans, read_back, bytes);
-        }
-        Ok(reads
-            .into_iter()
-            .map(|read| read.map(gpu, submission.clone()))
-            .collect())
-    }
-
-    /// Runs the dispatches of each kernel again, nothing else between them, marked before and after.
-    fn repeat(&self, commands: &[Command], encoder: &mut wgpu::CommandEncoder, marks: &mut Marks) {
-        let mut chains: BTreeMap<String, (Vec<&Command>, Work)> = BTreeMap::new();
-        let (tokens, positions) = (self.tokens as u64, (self.first + self.tokens) as u64);
-        for command in commands {
-            if let Command::Dispatch { kernel, .. } = command
-                && kernel.repeats()
-            {
-                let (chain, work) = chains.entry(kernel.label()).or_default();
-                chain.push(command);
-                let more = kernel.work(tokens, positions);
-                work.bytes += more.bytes;
-                work.products += more.products;
-            }
-        }
-        for (label, (chain, work)) in chains {
-            // A few times, so that the marks themselves do not count.
-            let times = LEAST_CHAIN.div_ceil(chain.len());
-            let dispatches = times * chain.len();
-            let all = chain.iter().copied().cycle().take(dispatches);
-            let start = marks.mark(encoder);
-            run_pass(encoder, all);
-            marks.end(
-                encoder,
-                start,
-                Span::kernel(label, (chain.len(), times), work),
-            );
-        }
-    }
-}
-
-fn run_pass<'a>(
-    encoder: &mut wgpu::CommandEncoder,
-    commands: impl IntoIterator<Item = &'a Command>,
-) {
-    let mut pass = encoder.begin_compute_pass(&Default::default());
-    let mut current = None;
-    for command in commands {
-        if let Command::Dispatch {
-            pipeline,
-            bindings,
-            groups: [x, y, z],
-            ..
-        } = command
-        {
-            if current != Some(pipeline.id) {
-                pass.set_pipeline(&pipeline.pipeline);
-                current = Some(pipeline.id);
-            }
-            pass.set_bind_group(0, &bindings.group, &[]);
-            pass.dispatch_workgroups(*x, *y, *z);
-        }
+        Ok(reads)
     }
 }
 

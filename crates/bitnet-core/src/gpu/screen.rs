@@ -76,7 +76,7 @@ impl Shadow {
         if !plain {
             return Ok(cannot(weights, mode, "its logits have a factor"));
         }
-        if bytes > gpu.binding_limit
+        if bytes > gpu.limits.binding
             || Kernel::screen_vectors(table.cols as u32, gpu.lanes).is_none()
         {
             return Ok(cannot(weights, mode, "it is too large"));

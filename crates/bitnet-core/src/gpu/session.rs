@@ -4,13 +4,13 @@
 //! Keys and values of a layer are one buffer, `[2][room][kv heads][dim]`, keys first; full ones are replaced by ones of
 //! twice the room.
 
-use super::device::{Gpu, Pipeline};
+use super::device::Gpu;
+use super::driver::{Bindings, Part, Pipeline};
 use super::kernel::{Access, HeadsPlace};
 use super::memory::{Arena, GpuBuffer};
 use super::recording::{Bound, Step};
 use crate::{Error, Heads, Result, Tag};
 use std::collections::HashMap;
-use std::num::NonZeroU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Positions that the first buffers of a layer have room for.
@@ -20,7 +20,7 @@ const MOST_GROUPS: usize = 8192;
 /// The most buffers of a kernel.
 const MOST: usize = 8;
 
-/// The KV cache of the wgpu backend.
+/// The KV cache of the GPU backend.
 pub struct GpuCache {
     pub(super) session: Arc<Session>,
 }
@@ -55,12 +55,6 @@ struct State {
     room: usize,
     bindings: HashMap<Key, Arc<Bindings>>,
     has_chosen: bool,
-}
-
-/// A bind group, and the buffers that must not get another owner while it may be used.
-pub(super) struct Bindings {
-    pub(super) group: wgpu::BindGroup,
-    _held: Vec<Arc<GpuBuffer>>,
 }
 
 struct Layer {
@@ -196,12 +190,12 @@ impl Session {
         }
         let room = positions.max(2 * state.room).max(FIRST).min(self.capacity);
         let bytes = 2 * room * self.position_bytes();
-        if bytes > gpu.binding_limit {
+        if bytes > gpu.limits.binding {
             return Err(Error::Unavailable {
                 what: format!("a KV cache of {room} positions"),
                 why: format!(
                     "a layer takes {bytes} bytes, and the GPU binds at most {} at once",
-                    gpu.binding_limit
+                    gpu.limits.binding
                 ),
             });
         }
@@ -280,38 +274,30 @@ impl Session {
             return Ok(Arc::clone(group));
         }
         let mut next = bound.iter().copied();
-        let mut entries = Vec::with_capacity(access.len());
+        let mut parts = Vec::with_capacity(access.len());
         for (access, binding) in access.iter().zip(0..) {
             let bound = match access {
                 Access::Uniform => Some(Bound::whole(&self.step)),
                 Access::Read | Access::Write => next.next(),
             };
-            let bound = bound.and_then(|bound| Some((bound, bound.buffer.raw()?)));
-            let (bound, buffer) = bound.ok_or_else(|| Error::Shape {
-                what: format!("buffers for the kernel {}", pipeline.name),
+            let bound = bound.ok_or_else(|| Error::Shape {
+                what: format!("buffers for the kernel {}", pipeline.kernel.name()),
                 expected: "one for each binding".into(),
                 found: format!("none for binding {binding}"),
             })?;
-            entries.push(wgpu::BindGroupEntry {
-                binding,
-                resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                    buffer,
-                    offset: bound.at as u64,
-                    size: NonZeroU64::new(bound.bytes.next_multiple_of(16) as u64),
-                }),
+            parts.push(Part {
+                buffer: bound.buffer.raw()?,
+                at: bound.at,
+                bytes: bound.bytes.next_multiple_of(16),
             });
         }
-        let group = gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
-            label: Some(pipeline.name),
-            layout: &pipeline.layout,
-            entries: &entries,
-        });
+        let object = gpu.driver.bind(pipeline, &parts)?;
         // Batches of ever other sizes leave theirs behind.
         if state.bindings.len() >= MOST_GROUPS {
             state.bindings.clear();
         }
         let bindings = Arc::new(Bindings {
-            group,
+            object,
             _held: bound.iter().map(|bound| Arc::clone(bound.buffer)).collect(),
         });
         state.bindings.insert(key, Arc::clone(&bindings));

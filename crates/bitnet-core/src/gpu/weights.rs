@@ -2,7 +2,8 @@
 //!
 //! Ternary formats, base 3 included, become 2-bit codes that unpack by a shift and a mask (`gemv.wgsl`); other formats keep
 //! their bytes, moved so that words are aligned (`table_*.wgsl`). A matrix that is larger than a binding is split by rows
-//! into shards. On the host there is never more than one piece of [`STAGED`] bytes.
+//! into shards. On the host there is never more than one piece of [`STAGED`] bytes. Tables of floats in a mapped file are
+//! used where they lie, if the device shares the host's memory.
 
 use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
@@ -32,6 +33,8 @@ pub(super) struct Matrix {
     /// Vectors or words of a row, as its kind counts.
     pub(super) stride: usize,
     pub(super) kind: TableKind,
+    /// What the header of a buffer says, where the rows are used where they lie and have none.
+    factors: Option<[u32; 2]>,
     pub(super) shards: Vec<Shard>,
 }
 
@@ -42,10 +45,10 @@ pub(super) struct Shard {
     pub(super) rows: usize,
 }
 
-/// A projection of the wgpu backend.
+/// A projection of the GPU backend.
 pub struct GpuMatrix(pub(super) Arc<Matrix>);
 
-/// A table of the wgpu backend: an embedding, a head or both.
+/// A table of the GPU backend: an embedding, a head or both.
 pub struct GpuTable {
     pub(super) matrix: Arc<Matrix>,
     /// What finds the likeliest of its rows.
@@ -88,6 +91,7 @@ impl Matrix {
             stored: self.stored as u32,
             stride: self.stride as u32,
             rows: shard.rows as u32,
+            factors: self.factors,
         }
     }
 
@@ -162,22 +166,50 @@ impl Gpu {
         let stored = weights.stored_cols();
         let layout = Layout::new(weights.format(), stored);
         let whole = layout.row_bytes + layout.scale_bytes;
-        let most = self.binding_limit.saturating_sub(HEADER) / whole.max(1);
+        let most = self.limits.binding.saturating_sub(HEADER) / whole.max(1);
         // A workgroup of a kernel takes at least two rows.
-        let most = most.min(2 * self.workgroup_limit as usize);
+        let most = most.min(2 * self.limits.workgroups as usize);
         if most == 0 {
             return Err(Error::Unavailable {
                 what: format!("{}: rows of {whole} bytes", weights.name()),
-                why: format!("the GPU binds at most {} bytes at once", self.binding_limit),
+                why: format!(
+                    "the GPU binds at most {} bytes at once",
+                    self.limits.binding
+                ),
             });
         }
         let scale = weights.scale();
         let header = [scale * weights.output_scale(), scale, 0.0, 0.0];
+        let matrix = |factors, shards| {
+            Arc::new(Matrix {
+                name: weights.name().into(),
+                rows: weights.rows(),
+                cols: weights.cols(),
+                stored,
+                stride: layout.stride,
+                kind: layout.kind,
+                factors,
+                shards,
+            })
+        };
+        if weights.rows() <= most
+            && let Some(buffer) = self.lent(weights, &layout)?
+        {
+            let movement = pool.zero_copy();
+            movement.record(Movement::ZeroCopy, weights.data().len());
+            let shard = Shard {
+                buffer,
+                first: 0,
+                rows: weights.rows(),
+            };
+            let factors = [header[0].to_bits(), header[1].to_bits()];
+            return Ok(matrix(Some(factors), vec![shard]));
+        }
         let mut shards = Vec::new();
         for first in (0..weights.rows()).step_by(most) {
             let rows = most.min(weights.rows() - first);
             let buffer = self.memory.take(HEADER + rows * whole, Tag::Weights)?;
-            self.write(&buffer, 0, bytemuck::cast_slice(&header));
+            self.write(&buffer, 0, bytemuck::cast_slice(&header))?;
             self.fill(weights, pool, &layout, (first, rows), &buffer)?;
             shards.push(Shard {
                 buffer,
@@ -188,15 +220,24 @@ impl Gpu {
         pool.zero_copy()
             .record(Movement::Copy, weights.rows() * whole);
         self.flush()?;
-        Ok(Arc::new(Matrix {
-            name: weights.name().into(),
-            rows: weights.rows(),
-            cols: weights.cols(),
-            stored,
-            stride: layout.stride,
-            kind: layout.kind,
-            shards,
-        }))
+        Ok(matrix(None, shards))
+    }
+
+    /// All rows where they lie, every number looked at: for formats that kernels read as they are in the file, if the device
+    /// sees the file's memory.
+    fn lent(&self, weights: &WeightMatrix, layout: &Layout) -> Result<Option<Arc<GpuBuffer>>> {
+        let plain = matches!(
+            layout.kind,
+            TableKind::F32 | TableKind::F16 | TableKind::Bf16
+        );
+        if !plain || !weights.is_mapped() || layout.row_bytes != weights.row_bytes() {
+            return Ok(None);
+        }
+        let Some(buffer) = self.driver.borrow(weights.data()) else {
+            return Ok(None);
+        };
+        weights.validate(0..weights.rows())?;
+        Ok(Some(self.memory.lent(buffer)))
     }
 
     fn fill(
@@ -233,10 +274,10 @@ impl Gpu {
                         arrange(weights, packed, out, scales)
                     })?;
             }
-            self.write(buffer, HEADER + start * layout.row_bytes, codes);
+            self.write(buffer, HEADER + start * layout.row_bytes, codes)?;
             if layout.scale_bytes > 0 {
                 let at = HEADER + rows * layout.row_bytes + start * layout.scale_bytes;
-                self.write(buffer, at, scales);
+                self.write(buffer, at, scales)?;
             }
             weights.give_back(range);
             waiting += count * whole;

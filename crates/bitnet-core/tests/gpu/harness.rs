@@ -1,7 +1,7 @@
 //! Backends to compare, random inputs, and operations written once for all of them.
 
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::gpu::{GpuOptions, WgpuBackend};
+use bitnet_core::gpu::{GpuBackend, GpuOptions};
 use bitnet_core::{Activations, Backend, Bytes, Heads, Input, Norm, Pending, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::LazyLock;
@@ -25,18 +25,19 @@ pub(crate) const DENSE: [Format; 6] = [
 ];
 
 /// Opens a GPU, or says what is missing.
-pub(crate) fn open(options: GpuOptions) -> WgpuBackend {
+pub(crate) fn open(options: GpuOptions) -> GpuBackend {
     let options = GpuOptions {
+        interface: crate::INTERFACE,
         software: true,
         ..options
     };
-    WgpuBackend::new(&options).unwrap_or_else(|error| {
-        panic!("these tests need a Vulkan, Metal or DirectX 12 adapter; `cargo xtask setup` installs one: {error}")
+    GpuBackend::new(&options).unwrap_or_else(|error| {
+        panic!("these tests need what `cargo xtask setup` installs: {error}")
     })
 }
 
 /// The fastest way of this device, every index checked.
-static USUAL: LazyLock<WgpuBackend> = LazyLock::new(|| {
+static USUAL: LazyLock<GpuBackend> = LazyLock::new(|| {
     open(GpuOptions {
         checked: true,
         ..GpuOptions::default()
@@ -44,7 +45,7 @@ static USUAL: LazyLock<WgpuBackend> = LazyLock::new(|| {
 });
 
 /// What every device can do, without checks.
-static PLAIN: LazyLock<WgpuBackend> = LazyLock::new(|| {
+static PLAIN: LazyLock<GpuBackend> = LazyLock::new(|| {
     open(GpuOptions {
         subgroups: false,
         packed_dot: false,
@@ -54,7 +55,7 @@ static PLAIN: LazyLock<WgpuBackend> = LazyLock::new(|| {
 });
 
 /// Bindings so small that the tables of these tests are split.
-static SPLIT: LazyLock<WgpuBackend> = LazyLock::new(|| {
+static SPLIT: LazyLock<GpuBackend> = LazyLock::new(|| {
     open(GpuOptions {
         checked: true,
         binding_limit: Some(64 << 10),
@@ -63,12 +64,12 @@ static SPLIT: LazyLock<WgpuBackend> = LazyLock::new(|| {
 });
 
 /// A GPU that splits tables.
-pub(crate) fn split() -> (&'static str, &'static WgpuBackend) {
+pub(crate) fn split() -> (&'static str, &'static GpuBackend) {
     ("split", &SPLIT)
 }
 
 /// The GPU's ways to compute.
-pub(crate) fn gpus() -> [(&'static str, &'static WgpuBackend); 2] {
+pub(crate) fn gpus() -> [(&'static str, &'static GpuBackend); 2] {
     [("usual", &USUAL), ("plain", &PLAIN)]
 }
 
@@ -87,7 +88,7 @@ impl Look for CpuBackend {
     }
 }
 
-impl Look for WgpuBackend {
+impl Look for GpuBackend {
     fn look(&self, rows: Self::Hidden) -> Vec<f32> {
         self.fetch(&rows).and_then(Pending::now).expect("rows")
     }

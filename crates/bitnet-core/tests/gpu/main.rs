@@ -1,6 +1,7 @@
 //! Every operation of the wgpu backend beside the CPU's, on whatever adapter there is: a software one will do.
 #![cfg(feature = "wgpu")]
 
+mod adapters;
 mod attention;
 mod elementwise;
 mod failures;
@@ -8,3 +9,6 @@ mod harness;
 mod head;
 mod products;
 mod sessions;
+
+/// What these tests open.
+const INTERFACE: bitnet_core::gpu::GpuInterface = bitnet_core::gpu::GpuInterface::Wgpu;

@@ -1,7 +1,7 @@
 //! Several sessions, and several batches of one under way at a time.
 
 use crate::harness::*;
-use bitnet_core::gpu::WgpuBackend;
+use bitnet_core::gpu::GpuBackend;
 use bitnet_core::{
     Activations, Backend, Candidate, Gate, Heads, Input, Pending, Rope, RopePairs, Top,
 };
@@ -148,7 +148,7 @@ impl<B: Backend> Model<B> {
 }
 
 /// The same, with all tokens under way before the first is known.
-fn ahead(model: &Model<WgpuBackend>, gpu: &WgpuBackend, prompt: &[u32], count: usize) -> Vec<u32> {
+fn ahead(model: &Model<GpuBackend>, gpu: &GpuBackend, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut cache = gpu
         .cache(LAYERS, HEADS, prompt.len() + count)
         .expect("a cache");

@@ -21,6 +21,7 @@ impl Model {
         match options.device {
             Some(Device::Cpu) => on_cpu(file, options, progress),
             Some(Device::Wgpu) => on_gpu(file, options, &mut progress),
+            Some(Device::Metal) => on_metal(file, options, &mut progress),
             None if !options.adapter.is_default() => on_gpu(file, options, &mut progress),
             None if options.threads.is_some() || options.isa.is_some() => {
                 on_cpu(file, options, progress)
@@ -79,4 +80,26 @@ fn on_gpu(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> R
 #[cfg(not(feature = "wgpu"))]
 fn on_gpu(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
     Err(Device::Wgpu.not_built().into())
+}
+
+#[cfg(all(feature = "metal", target_os = "macos"))]
+fn on_metal(
+    file: &ModelFile,
+    options: &ModelOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
+    use bitnet_core::gpu::{GpuBackend, GpuInterface, GpuOptions};
+
+    let backend = GpuBackend::new(&GpuOptions {
+        interface: GpuInterface::Metal,
+        adapter: options.adapter.name.clone(),
+        half_cache: true,
+        ..GpuOptions::default()
+    })?;
+    Model::from_file_on(file, backend, options, progress)
+}
+
+#[cfg(not(all(feature = "metal", target_os = "macos")))]
+fn on_metal(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+    Err(Device::Metal.not_built().into())
 }

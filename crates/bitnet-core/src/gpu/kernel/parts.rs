@@ -1,7 +1,11 @@
-//! The text of a kernel, put together from the files in `shaders-wgsl/` under the constants that they name.
+//! The text of a kernel, put together from the files in `shaders-wgsl/` or `shaders-metal/` under the constants that they
+//! name.
 
-use super::{GatePlace, HeadsPlace, MOST_PIECES, RowPlace, TableKind, TablePlace, TernaryRow};
-use crate::gpu::device::Lanes;
+use super::piece::Piece;
+use super::{
+    GatePlace, HeadsPlace, MOST_PIECES, RowPlace, THREADS, TableKind, TablePlace, TernaryRow,
+};
+use crate::gpu::lanes::Lanes;
 
 /// What a row that is rounded consists of.
 pub(super) enum Value {
@@ -16,6 +20,7 @@ pub(super) enum Value {
 /// Pieces of one kernel on their way together.
 pub(super) struct Parts {
     lanes: Lanes,
+    threads: u32,
     constants: String,
     body: String,
 }
@@ -24,6 +29,7 @@ impl Parts {
     pub(super) fn new(lanes: Lanes) -> Self {
         Self {
             lanes,
+            threads: THREADS,
             constants: String::new(),
             body: String::new(),
         }
@@ -31,43 +37,61 @@ impl Parts {
 
     pub(super) fn set(&mut self, constants: &[(&str, u32)]) {
         for (name, value) in constants {
-            self.constants += &format!("const {name}: u32 = {value}u;\n");
+            self.constants += &if self.lanes.metal {
+                format!("#define {name} {value}u\n")
+            } else {
+                format!("const {name}: u32 = {value}u;\n")
+            };
         }
     }
 
-    pub(super) fn add(&mut self, pieces: &[&str]) {
+    pub(super) fn add(&mut self, pieces: &[Piece]) {
         for piece in pieces {
-            self.body += piece;
+            self.body += piece.text(self.lanes);
             self.body += "\n";
         }
     }
 
     /// Adds a piece whose lines behind `//each ` are repeated `count` times, with the number in place of `@`.
-    pub(super) fn each(&mut self, count: u32, piece: &str) {
+    pub(super) fn each(&mut self, count: u32, piece: Piece) {
         self.repeat(&[("//each ", '@', count)], piece);
     }
 
     /// Adds a piece whose lines behind some signs are repeated so many times, with the number in place of a mark; behind
-    /// several signs, for every combination.
-    pub(super) fn repeat(&mut self, repeats: &[(&str, char, u32)], piece: &str) {
-        for line in piece.lines() {
+    /// several signs, for every combination. Metal's language has none of these: its compiler unrolls loops.
+    pub(super) fn repeat(&mut self, repeats: &[(&str, char, u32)], piece: Piece) {
+        self.repeat_lines(repeats, piece.text(self.lanes));
+    }
+
+    fn repeat_lines(&mut self, repeats: &[(&str, char, u32)], text: &str) {
+        for line in text.lines() {
             let repeated = repeats
                 .iter()
                 .find_map(|(sign, mark, count)| Some((line.strip_prefix(sign)?, mark, count)));
             match repeated {
-                None => self.add(&[line]),
+                None => {
+                    self.body += line;
+                    self.body += "\n";
+                }
                 Some((line, mark, count)) => (0..*count).for_each(|index| {
-                    self.repeat(repeats, &line.replace(*mark, &index.to_string()));
+                    self.repeat_lines(repeats, &line.replace(*mark, &index.to_string()));
                 }),
             }
         }
     }
 
+    /// Says how many invocations a workgroup has, if not the usual number.
     pub(super) fn threads(&mut self, threads: u32, lanes: Lanes) {
+        self.threads = threads;
         self.set(&[("THREADS", threads), ("LANES", lanes.size)]);
     }
 
+    pub(super) fn threads_of_workgroup(&self) -> u32 {
+        self.threads
+    }
+
     pub(super) fn lanes(&mut self) {
+        self.add(&metal!("lanes"));
         if self.lanes.subgroups {
             self.add(&wgsl!("lanes_subgroup"));
         } else {
@@ -95,9 +119,9 @@ impl Parts {
                 .iter()
                 .all(|n| n.is_multiple_of(4))
         {
-            self.add(&wgsl!("rows_vec4"));
+            self.add(&shaders!("rows_vec4"));
         } else {
-            self.add(&wgsl!("rows_scalar"));
+            self.add(&shaders!("rows_scalar"));
         }
     }
 
@@ -115,14 +139,17 @@ impl Parts {
         self.set(&[
             ("NORM", u32::from(eps.is_some())),
             ("EPS", eps.unwrap_or_default()),
+            ("KEPT_VECTORS", each),
+            ("GATED", u32::from(matches!(value, Value::Gated(_)))),
+            ("PIECES", u32::from(matches!(value, Value::Pieces(_)))),
         ]);
         self.lanes();
         match value {
-            Value::Plain => self.add(&wgsl!("value_plain")),
+            Value::Plain => self.add(&shaders!("value_plain")),
             Value::Pieces(heads) => {
                 self.set(&[("DIM4", heads.dim4()), ("QUERY_HEADS", heads.query)]);
                 self.pieces();
-                self.add(&wgsl!("value_pieces"));
+                self.add(&shaders!("value_pieces"));
             }
             Value::Gated(gate) => {
                 self.set(&[
@@ -130,10 +157,10 @@ impl Parts {
                     ("U_OFFSET", gate.up.offset),
                     ("U_STRIDE", gate.up.stride),
                 ]);
-                self.add(&wgsl!("gate", "value_gated"));
+                self.add(&shaders!("gate", "value_gated"));
             }
         }
-        let [row] = wgsl!("quantize_row");
+        let [row] = shaders!("quantize_row");
         self.each(each, row);
         each
     }
@@ -158,7 +185,7 @@ impl Parts {
             ("OUT2", out[2]),
             ("OUT_STRIDE", out_stride),
         ]);
-        self.add(&wgsl!("matrices"));
+        self.add(&shaders!("matrices"));
     }
 
     /// A table, for rows of x of `cols` columns (its own, or more zeros).
@@ -169,22 +196,29 @@ impl Parts {
             TableKind::Ternary(row) => {
                 self.ternary(row);
                 self.set(&[("MATRIX_ROWS", table.rows)]);
-                self.add(&wgsl!("table_ternary"));
+                self.add(&shaders!("table_ternary"));
                 return;
             }
-            TableKind::F32 => self.add(&wgsl!("table_f32")),
-            TableKind::F16 => self.add(&wgsl!("table_f16")),
-            TableKind::Bf16 => self.add(&wgsl!("table_bf16")),
-            TableKind::Q8_0 => self.add(&wgsl!("table_q8_0")),
-            TableKind::Q4_0 => self.add(&wgsl!("table_q4_0")),
-            TableKind::Q6K => self.add(&wgsl!("table_q6_k")),
+            TableKind::F32 => self.add(&shaders!("table_f32")),
+            TableKind::F16 => self.add(&shaders!("table_f16")),
+            TableKind::Bf16 => self.add(&shaders!("table_bf16")),
+            TableKind::Q8_0 => self.add(&shaders!("table_q8_0")),
+            TableKind::Q4_0 => self.add(&shaders!("table_q4_0")),
+            TableKind::Q6K => self.add(&shaders!("table_q6_k")),
         }
-        self.set(&[("STRIDE", table.stride), ("STORED", table.stored)]);
+        let [factor, scale] = table.factors.unwrap_or_default();
+        self.set(&[
+            ("STRIDE", table.stride),
+            ("STORED", table.stored),
+            ("HEADED", u32::from(table.factors.is_none())),
+            ("FACTOR", factor),
+            ("SCALE", scale),
+        ]);
     }
 
     /// Pieces of attention put together.
     pub(super) fn pieces(&mut self) {
-        let [step, pieces] = wgsl!("step", "pieces");
+        let [step, pieces] = shaders!("step", "pieces");
         self.add(&[step]);
         self.each(MOST_PIECES, pieces);
     }
@@ -202,36 +236,38 @@ impl Parts {
 
     pub(super) fn queries(&mut self, heads: HeadsPlace) {
         if heads.dim.is_multiple_of(4) {
-            self.add(&wgsl!("queries_vec4"));
+            self.add(&shaders!("queries_vec4"));
         } else {
-            self.add(&wgsl!("queries_scalar"));
+            self.add(&shaders!("queries_scalar"));
         }
     }
 
     pub(super) fn cache(&mut self, heads: HeadsPlace) {
-        self.add(&wgsl!("step"));
+        self.add(&shaders!("step"));
         if heads.half {
-            self.add(&wgsl!("cache_f16"));
+            self.add(&shaders!("cache_f16"));
         } else {
-            self.add(&wgsl!("cache_f32"));
+            self.add(&shaders!("cache_f32"));
         }
     }
 
     pub(super) fn candidates(&mut self, logits: bool) {
-        self.add(&wgsl!("top_key"));
+        self.add(&shaders!("top_key"));
         if logits {
-            self.add(&wgsl!("top_logits"));
+            self.add(&shaders!("top_logits"));
         } else {
-            self.add(&wgsl!("top_found"));
+            self.add(&shaders!("top_found"));
         }
     }
 
     pub(super) fn finish(self) -> String {
-        let enable = if self.lanes.declared {
+        let beginning = if self.lanes.metal {
+            "#include <metal_stdlib>\nusing namespace metal;\n"
+        } else if self.lanes.declared {
             "enable subgroups;\n"
         } else {
             ""
         };
-        format!("{enable}{}\n{}", self.constants, self.body)
+        format!("{beginning}{}\n{}", self.constants, self.body)
     }
 }

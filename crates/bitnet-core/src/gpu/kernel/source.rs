@@ -1,4 +1,5 @@
-//! The text of each kernel: which files of `shaders-wgsl/`, and which constants before them.
+//! The text of each kernel: which files of `shaders-wgsl/` or `shaders-metal/`, and which constants before them. In Metal's
+//! language what is used comes first.
 
 use super::parts::{Parts, Value};
 use super::*;
@@ -10,7 +11,7 @@ fn gamma(cols: u32) -> f32 {
 }
 
 impl Kernel {
-    /// Its WGSL, for devices with these `lanes`.
+    /// Its text, for devices with these `lanes`.
     pub(in crate::gpu) fn source(self, lanes: Lanes) -> Source {
         let mut parts = Parts::new(lanes);
         match self {
@@ -22,7 +23,7 @@ impl Kernel {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("FIRST", first), ("OUT_STRIDE", out_stride)]);
                 parts.only_table(table);
-                parts.add(&wgsl!("embed"));
+                parts.add(&shaders!("embed"));
             }
             Self::Norm {
                 x,
@@ -35,7 +36,7 @@ impl Kernel {
                 parts.set(&[("OUT_STRIDE", out_stride), ("ASKED", u32::from(asked))]);
                 let value = gate.map_or(Value::Plain, Value::Gated);
                 let each = parts.rounded(x, eps, value, (out_stride / 4, THREADS));
-                let [step, norm] = wgsl!("step", "norm");
+                let [step, norm] = shaders!("step", "norm");
                 parts.add(&[step]);
                 parts.each(each, norm);
             }
@@ -49,7 +50,7 @@ impl Kernel {
                 parts.set(&[("QWORDS", 4 * words)]);
                 let value = gate.map_or(Value::Plain, Value::Gated);
                 let each = parts.rounded(x, eps, value, (4 * words, THREADS));
-                let [quantize] = wgsl!("quantize");
+                let [quantize] = shaders!("quantize");
                 parts.each(each, quantize);
             }
             Self::Gemv {
@@ -73,14 +74,15 @@ impl Kernel {
                 parts.set(&epilogue.constants());
                 parts.dot4();
                 let [gate, gemv, tensor, group] =
-                    wgsl!("gate", "gemv", "gemv_tensor", "gemv_group");
+                    shaders!("gate", "gemv", "gemv_tensor", "gemv_group");
                 parts.add(&[gate]);
-                parts.repeat(&[("//each ", '@', kept), ("//row ", '#', each)], gemv);
+                parts.add(&metal!("gemv_row"));
                 if row.group == 0 {
                     parts.each(padded / lanes.size, tensor);
                 } else {
                     parts.add(&[group]);
                 }
+                parts.repeat(&[("//each ", '@', kept), ("//row ", '#', each)], gemv);
             }
             Self::Gemm {
                 blocks,
@@ -95,9 +97,14 @@ impl Kernel {
                 parts.set(&epilogue.constants());
                 parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
                 parts.dot4();
-                let [step, gemm] = wgsl!("step", "gemm");
+                let [step, gemm] = shaders!("step", "gemm");
                 parts.add(&[step]);
-                parts.each(blocks, gemm);
+                parts.add(&metal!("gemm_store"));
+                if lanes.matrices && row.group == 0 && row.words <= MATRIX_WORDS {
+                    parts.add(&metal!("gemm_matrix"));
+                } else {
+                    parts.each(blocks, gemm);
+                }
             }
             Self::Dense {
                 table,
@@ -112,7 +119,7 @@ impl Kernel {
                 parts.set(&[("OUT", out), ("OUT_STRIDE", out_stride)]);
                 parts.set(&epilogue.constants());
                 parts.lanes();
-                parts.add(&wgsl!("dense"));
+                parts.add(&shaders!("dense"));
             }
             Self::Rope { heads, turn } => {
                 parts.threads(64.max(lanes.size), lanes);
@@ -120,7 +127,7 @@ impl Kernel {
                 parts.set(&turn.constants());
                 parts.lanes();
                 parts.cache(heads);
-                parts.add(&wgsl!("turn", "rope"));
+                parts.add(&shaders!("turn", "rope"));
             }
             Self::Attend { heads, fours, turn } => {
                 // Few enough teams for their sums to fit the smallest workgroup memory.
@@ -129,39 +136,44 @@ impl Kernel {
                 let fours = (fours / own).max(1);
                 parts.threads(teams * lanes.size, lanes);
                 parts.set(&heads.constants());
-                parts.set(&[("FOURS", fours)]);
+                let sharers = heads.dim4().next_power_of_two().min(lanes.size);
+                parts.set(&[("FOURS", fours), ("SHARERS", sharers)]);
                 parts.lanes();
                 parts.cache(heads);
                 match turn {
                     None => {
                         parts.queries(heads);
-                        parts.add(&wgsl!("attend_turned"));
+                        parts.add(&shaders!("attend_turned"));
                     }
                     Some(turn) => {
                         parts.set(&turn.constants());
-                        parts.add(&wgsl!("turn", "attend_turning"));
+                        parts.add(&shaders!("turn", "attend_turning"));
                     }
                 }
-                let [attend] = wgsl!("attend");
+                let [attend] = shaders!("attend");
                 parts.repeat(&[("//four ", '@', fours), ("//own ", '#', own)], attend);
             }
             Self::Combine { heads } => {
                 parts.threads(128, lanes);
                 parts.set(&heads.constants());
                 parts.pieces();
-                parts.add(&wgsl!("combine"));
+                parts.add(&shaders!("combine"));
             }
             Self::AttendTile { heads } => {
                 parts.set(&heads.constants());
                 parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
                 parts.queries(heads);
                 parts.cache(heads);
-                parts.add(&wgsl!("attend_tile"));
+                if lanes.matrices && heads.dim.is_multiple_of(8) && heads.dim <= MATRIX_DIM {
+                    parts.add(&metal!("attend_tile_matrix"));
+                } else {
+                    parts.add(&shaders!("attend_tile"));
+                }
             }
             Self::Exclude { vocabulary, kept } => {
                 parts.threads(64, lanes);
                 parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&wgsl!("step", "top_key", "exclude"));
+                parts.add(&shaders!("step", "top_key", "exclude"));
             }
             Self::Top {
                 count,
@@ -170,26 +182,26 @@ impl Kernel {
             } => {
                 parts.set(&[("COUNT", count), ("KEPT", kept)]);
                 parts.candidates(logits);
-                parts.add(&wgsl!("top"));
+                parts.add(&shaders!("top"));
             }
             Self::Best { count, logits } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("COUNT", count), ("SPAN", CANDIDATES)]);
                 parts.candidates(logits);
-                parts.add(&wgsl!("best_of", "best"));
+                parts.add(&shaders!("best_of", "best"));
             }
             Self::Likeliest { count, vocabulary } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("COUNT", count), ("VOCABULARY", vocabulary)]);
                 parts.candidates(false);
-                parts.add(&wgsl!("step", "best_of", "likeliest"));
+                parts.add(&shaders!("step", "best_of", "likeliest"));
             }
             Self::Shadow { table } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("VECTORS", shadow_vectors(table.cols))]);
                 parts.only_table(table);
                 parts.lanes();
-                parts.add(&wgsl!("shadow"));
+                parts.add(&shaders!("shadow"));
             }
             Self::ScreenRow { x, eps, out_stride } => {
                 parts.threads(THREADS, lanes);
@@ -201,7 +213,7 @@ impl Kernel {
                 ]);
                 let vectors = (out_stride / 4).max(4 * padded);
                 let each = parts.rounded(x, eps, Value::Plain, (vectors, THREADS));
-                let [step, row] = wgsl!("step", "screen_row");
+                let [step, row] = shaders!("step", "screen_row");
                 parts.add(&[step]);
                 parts.each(each, row);
             }
@@ -217,7 +229,7 @@ impl Kernel {
                 ]);
                 parts.lanes();
                 parts.dot4();
-                let [screen] = wgsl!("screen");
+                let [screen] = shaders!("screen");
                 parts.each(padded / lanes.size, screen);
             }
             Self::Screened { table, x, leasts } => {
@@ -226,13 +238,14 @@ impl Kernel {
                 parts.table(table, x.cols);
                 parts.set(&[("SPAN", CANDIDATES), ("LEASTS", leasts)]);
                 parts.lanes();
-                parts.add(&wgsl!("top_key", "best_of", "screened"));
+                parts.add(&shaders!("top_key", "best_of", "screened"));
             }
             Self::Answer { vocabulary, kept } => {
                 parts.threads(64, lanes);
                 parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&wgsl!("step", "answer"));
+                parts.add(&shaders!("step", "answer"));
             }
+            #[cfg(feature = "wgpu")]
             Self::Probe => {
                 parts.threads(THREADS, lanes);
                 parts.add(&wgsl!("probe"));
@@ -240,12 +253,13 @@ impl Kernel {
             Self::Stream { vectors, copies } => {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("VECTORS", vectors), ("COPIES", u32::from(copies))]);
-                parts.add(&wgsl!("stream"));
+                parts.add(&shaders!("stream"));
             }
         }
         Source {
             name: self.name(),
-            wgsl: parts.finish(),
+            threads: parts.threads_of_workgroup(),
+            text: parts.finish(),
             bindings: self.bindings(),
         }
     }

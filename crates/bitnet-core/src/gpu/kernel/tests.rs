@@ -31,6 +31,7 @@ fn tables() -> Vec<TablePlace> {
         stored: 256,
         stride,
         rows: 99,
+        factors: None,
     };
     let ternary = |group| TableKind::Ternary(TernaryRow { words: 16, group });
     vec![
@@ -199,8 +200,7 @@ fn lanes(size: u32, subgroups: bool, packed_dot: bool) -> Lanes {
     Lanes {
         size,
         subgroups,
-        declared: false,
-        packed_dot,
+        ..Lanes::through_memory(packed_dot)
     }
 }
 
@@ -220,11 +220,11 @@ fn every_kernel_is_valid_and_translates() {
     sources.push((Kernel::Probe, Kernel::Probe.source(lanes(32, true, true))));
     for (kernel, source) in sources {
         let refused = |what: &str, error: String| -> ! {
-            panic!("{kernel:?}: {what}: {error}\n{}", source.wgsl)
+            panic!("{kernel:?}: {what}: {error}\n{}", source.text)
         };
-        let module = match naga::front::wgsl::parse_str(&source.wgsl) {
+        let module = match naga::front::wgsl::parse_str(&source.text) {
             Ok(module) => module,
-            Err(error) => refused("WGSL", error.emit_to_string(&source.wgsl)),
+            Err(error) => refused("WGSL", error.emit_to_string(&source.text)),
         };
         let capabilities = Capabilities::SUBGROUP
             | Capabilities::SUBGROUP_BARRIER
@@ -235,7 +235,7 @@ fn every_kernel_is_valid_and_translates() {
             .subgroup_operations(naga::valid::SubgroupOperationSet::all());
         let info = match validator.validate(&module) {
             Ok(info) => info,
-            Err(error) => refused("validation", error.emit_to_string(&source.wgsl)),
+            Err(error) => refused("validation", error.emit_to_string(&source.text)),
         };
         let options = naga::back::spv::Options {
             lang_version: (1, 3),
@@ -271,8 +271,8 @@ fn every_kernel_is_valid_and_translates() {
 fn bindings_are_those_that_the_texts_declare() {
     for kernel in kernels() {
         let source = kernel.source(lanes(32, true, true));
-        let module = naga::front::wgsl::parse_str(&source.wgsl).unwrap_or_else(|error| {
-            panic!("{kernel:?}: {}", error.emit_to_string(&source.wgsl));
+        let module = naga::front::wgsl::parse_str(&source.text).unwrap_or_else(|error| {
+            panic!("{kernel:?}: {}", error.emit_to_string(&source.text));
         });
         for (_, variable) in module.global_variables.iter() {
             let Some(binding) = &variable.binding else {
@@ -289,6 +289,58 @@ fn bindings_are_those_that_the_texts_declare() {
             };
             let declared = source.bindings.get(binding.binding as usize);
             assert_eq!(declared, Some(&access), "{kernel:?}: {:?}", variable.name);
+        }
+    }
+}
+
+/// The lines of a text of Metal's language that its conditions leave.
+#[cfg(all(feature = "metal-shim", target_os = "linux"))]
+fn lines_that_count(text: &str) -> Vec<&str> {
+    let is_set = |name: &str| {
+        let define = format!("#define {name} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&define));
+        value.is_some_and(|value| value.trim_end_matches('u') != "0")
+    };
+    let mut counts = true;
+    text.lines()
+        .filter(|line| {
+            match (line.strip_prefix("#if "), *line) {
+                (Some(name), _) => counts = is_set(name),
+                (_, "#else") => counts = !counts,
+                (_, "#endif") => counts = true,
+                _ => return counts,
+            }
+            false
+        })
+        .collect()
+}
+
+#[cfg(all(feature = "metal-shim", target_os = "linux"))]
+#[test]
+fn bindings_are_those_that_the_texts_for_metal_declare() {
+    for kernel in kernels() {
+        for matrices in [false, true] {
+            let source = kernel.source(Lanes::of_apple(matrices));
+            let mut last = None;
+            for line in lines_that_count(&source.text) {
+                let Some((parameter, rest)) = line.trim_start().split_once(" [[buffer(") else {
+                    continue;
+                };
+                let index = rest
+                    .split_once(')')
+                    .and_then(|(index, _)| index.parse().ok());
+                assert!(index.is_some() && last < index, "{kernel:?}: {line}");
+                last = index;
+                let access = if parameter.starts_with("constant ") {
+                    Access::Uniform
+                } else if parameter.starts_with("device const ") {
+                    Access::Read
+                } else {
+                    Access::Write
+                };
+                let declared = index.and_then(|index: usize| source.bindings.get(index));
+                assert_eq!(declared, Some(&access), "{kernel:?}: {line}");
+            }
         }
     }
 }

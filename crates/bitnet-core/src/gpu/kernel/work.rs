@@ -121,8 +121,8 @@ impl Kernel {
             | Self::Answer { .. }
             | Self::Likeliest { .. }
             | Self::Shadow { .. }
-            | Self::Screened { .. }
-            | Self::Probe => false,
+            | Self::Screened { .. } => false,
+            Self::Probe => false,
             Self::Norm { .. }
             | Self::Quantize { .. }
             | Self::Gemv { .. }

@@ -1,9 +1,9 @@
 //! Bytes on their way from the device to the host.
 
-use super::device::Gpu;
-use super::failure::Failures;
+use super::WgpuDriver;
+use crate::gpu::failure::Failures;
 use crate::pending::Waiting;
-use crate::{Pending, Result};
+use crate::{Error, Pending, Result};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -73,21 +73,24 @@ const LOOKS: usize = 200;
 const PAUSE: Duration = Duration::from_millis(50);
 
 impl Readback {
-    /// Records the copy of `bytes` bytes of `buffer` from `at` on.
+    /// Records the copy of the first `bytes` of `buffer`.
     pub(super) fn record(
-        gpu: &Gpu,
+        driver: &WgpuDriver,
         encoder: &mut wgpu::CommandEncoder,
         buffer: &wgpu::Buffer,
-        at: u64,
         bytes: u64,
     ) -> Self {
-        let staging = gpu.staging.take(&gpu.device, bytes);
-        encoder.copy_buffer_to_buffer(buffer, at, &staging, 0, bytes);
+        let staging = driver.staging.take(&driver.device, bytes);
+        encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, bytes);
         Self { staging }
     }
 
     /// The bytes, once `submission`, which makes the copy, is done.
-    pub(super) fn map(self, gpu: &Gpu, submission: wgpu::SubmissionIndex) -> Pending<Vec<u8>> {
+    pub(super) fn map(
+        self,
+        driver: &WgpuDriver,
+        submission: wgpu::SubmissionIndex,
+    ) -> Pending<Vec<u8>> {
         let mapped = Arc::<Shared>::default();
         let shared = Arc::clone(&mapped);
         self.staging
@@ -100,10 +103,10 @@ impl Readback {
                 shared.told.notify_all();
             });
         Pending::waiting(Box::new(Arriving {
-            device: gpu.device.clone(),
-            failures: Arc::clone(&gpu.failures),
+            device: driver.device.clone(),
+            failures: Arc::clone(&driver.failures),
             staging: self.staging,
-            kept: Arc::clone(&gpu.staging),
+            kept: Arc::clone(&driver.staging),
             submission,
             mapped,
         }))
@@ -145,6 +148,14 @@ impl Arriving {
         mapped.outcome
     }
 
+    /// What to say when the device gave no answer.
+    fn silent(&self, what: &str) -> Error {
+        match self.failures.check() {
+            Err(error) => error,
+            Ok(()) => Error::DeviceLost { why: what.into() },
+        }
+    }
+
     fn read(&self) -> Result<Vec<u8>> {
         let view = self.staging.get_mapped_range(..);
         let bytes = view.map(|view| view.to_vec());
@@ -152,7 +163,7 @@ impl Arriving {
         if bytes.is_ok() {
             self.kept.put(self.staging.clone());
         }
-        bytes.map_err(|error| self.failures.silent(&error.to_string()))
+        bytes.map_err(|error| self.silent(&error.to_string()))
     }
 }
 
@@ -166,11 +177,9 @@ impl Waiting<Vec<u8>> for Arriving {
         };
         match outcome {
             Some(true) => Poll::Ready(self.read()),
-            Some(false) => {
-                Poll::Ready(Err(self.failures.silent("what it computed cannot be read")))
-            }
+            Some(false) => Poll::Ready(Err(self.silent("what it computed cannot be read"))),
             None if cfg!(target_family = "wasm") => Poll::Pending,
-            None => Poll::Ready(Err(self.failures.silent("it does not answer"))),
+            None => Poll::Ready(Err(self.silent("it does not answer"))),
         }
     }
 }

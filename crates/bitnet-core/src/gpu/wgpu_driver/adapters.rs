@@ -1,7 +1,7 @@
 //! Which graphics adapters there are, and which one is meant.
 
-use super::GpuOptions;
 use crate::device::{Adapter, AdapterKind};
+use crate::gpu::GpuOptions;
 use crate::{Error, Result};
 
 /// What an adapter tells of itself.
@@ -38,7 +38,7 @@ pub(super) fn instance() -> wgpu::Instance {
 }
 
 /// Every adapter, in the order of their indices. A browser shows the one that it chose, if any.
-pub(super) async fn list() -> Vec<Adapter> {
+pub(in crate::gpu) async fn list() -> Vec<Adapter> {
     let adapters = all(&instance()).await;
     let infos = adapters.iter().map(wgpu::Adapter::get_info);
     infos.map(|info| described(&info)).collect()
