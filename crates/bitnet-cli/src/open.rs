@@ -17,7 +17,7 @@ pub(crate) struct ModelArguments {
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
-    /// Where to run: auto, cpu or wgpu (`bitnet devices` lists what there is, and --explain says what auto is)
+    /// Where to run: auto, cpu, wgpu or mlx (`bitnet devices` lists what there is, and --explain says what auto is)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceArgument,
 
@@ -125,7 +125,7 @@ pub(crate) struct Opened {
 impl ModelArguments {
     /// That logits will have the bits that every processor gives: `what` needs them.
     pub(crate) fn require_bits(&mut self, what: &str) -> anyhow::Result<()> {
-        let gpu = self.device.0 == Some(Device::Wgpu);
+        let gpu = self.device.0.is_some_and(|device| device != Device::Cpu);
         if gpu || self.adapter.is_some() || self.software_adapter {
             let why =
                 format!("{what}: equal bits are promised on processors alone; use --device cpu");
@@ -140,7 +140,8 @@ impl ModelArguments {
             name: self.adapter.clone(),
             software: self.software_adapter,
         };
-        if self.device.0 == Some(Device::Cpu) && !choice.is_default() {
+        let takes_one = matches!(self.device.0, None | Some(Device::Wgpu));
+        if !takes_one && !choice.is_default() {
             let why = "--adapter and --software-adapter choose a GPU: use --device wgpu";
             return Err(Usage(why.to_owned()).into());
         }

@@ -4,6 +4,7 @@
 //! A requirement can tell whether it is met and, if not, meet it. Each [`Part`] lists its own, so that running one part
 //! never installs what only another needs.
 
+use crate::mlx;
 use crate::race;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
@@ -43,6 +44,14 @@ pub(crate) enum Requirement {
     Chromedriver,
     /// Vulkan, and a driver of it: one that computes on the processor will do.
     Vulkan,
+    /// pip, which fetches packages from PyPI.
+    Pip,
+    /// A C++ compiler.
+    CxxCompiler,
+    /// What MLX's C interface declares, in Rust.
+    MlxBindings,
+    /// MLX for the CPUs of Linux.
+    MlxLibrary,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -74,6 +83,10 @@ impl Requirement {
             Self::Chromium => "chromium",
             Self::Chromedriver => "chromedriver",
             Self::Vulkan => "vulkan",
+            Self::Pip => "pip",
+            Self::CxxCompiler => "c++",
+            Self::MlxBindings => "bindings of MLX",
+            Self::MlxLibrary => "MLX for Linux",
         }
     }
 
@@ -93,6 +106,10 @@ impl Requirement {
             Self::Chromium => tools::chromium().is_some(),
             Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
             Self::Vulkan => has_vulkan_driver(),
+            Self::Pip => succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+            Self::CxxCompiler => succeeds(Command::new("c++").arg("--version")),
+            Self::MlxBindings => mlx::bindings_are_made(),
+            Self::MlxLibrary => mlx::library_is_built(),
         }
     }
 
@@ -113,6 +130,10 @@ impl Requirement {
                 "Chromium, or its path in the variable CHROMIUM",
             ),
             Self::Library(target) => target.install(),
+            Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
+            Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),
+            Self::MlxBindings => mlx::install_bindings(),
+            Self::MlxLibrary => mlx::install_library(),
             Self::Aarch64Linker => apt_install(
                 &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
                 "a C compiler and C library for aarch64, called aarch64-linux-gnu-gcc",

@@ -1,6 +1,8 @@
 //! The parts of the test suite, in the order in which they run: the quick and strict ones first.
 
+use crate::apple;
 use crate::cross;
+use crate::mlx;
 use crate::program::finish;
 use crate::race;
 use crate::requirement::{Requirement, succeeds};
@@ -37,6 +39,12 @@ pub(crate) struct Selection {
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
+    /// The MLX backend beside the CPU's: on a Mac, or by MLX's build for the CPUs of Linux
+    #[arg(long)]
+    mlx: bool,
+    /// Types and lints of what is for Macs
+    #[arg(long)]
+    apple: bool,
     /// The npm package and the demo site in Chromium
     #[arg(long)]
     web: bool,
@@ -55,6 +63,8 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Cross => self.cross,
+                Part::Mlx => self.mlx,
+                Part::Apple => self.apple,
                 Part::Web => self.web,
             })
             .collect();
@@ -83,13 +93,17 @@ pub(crate) enum Part {
     Race,
     /// The same bits on every target and kernel set.
     Cross,
+    /// The MLX backend.
+    Mlx,
+    /// What is for Macs, compiled as far as that goes elsewhere.
+    Apple,
     /// The npm package and the site, in a browser.
     Web,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -97,6 +111,8 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Cross,
+        Self::Mlx,
+        Self::Apple,
         Self::Web,
     ];
 
@@ -109,6 +125,8 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Cross => "cross",
+            Self::Mlx => "mlx",
+            Self::Apple => "apple",
             Self::Web => "web",
         }
     }
@@ -129,13 +147,15 @@ impl Part {
                 Requirement::Aarch64Linker,
                 Requirement::Qemu,
             ],
+            Self::Mlx => mlx::REQUIREMENTS,
+            Self::Apple => apple::REQUIREMENTS,
             Self::Web => &web::REQUIREMENTS,
             // qemu emulates single programs on Linux only.
             Self::Cross => &[Requirement::Library(Target::Wasm), Requirement::Node],
         }
     }
 
-    /// The commands of this part, run one after the other; the last three are more than commands.
+    /// The commands of this part, run one after the other; the last five are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -176,7 +196,7 @@ impl Part {
                 "--all-features",
                 "--doc",
             ])],
-            Self::Race | Self::Cross | Self::Web => Vec::new(),
+            Self::Race | Self::Cross | Self::Mlx | Self::Apple | Self::Web => Vec::new(),
         }
     }
 
@@ -185,6 +205,8 @@ impl Part {
         match self {
             Self::Race => race::run(),
             Self::Cross => cross::run(),
+            Self::Mlx => mlx::run(),
+            Self::Apple => apple::run(),
             Self::Web => web::test(),
             _ => Ok(()),
         }

@@ -32,7 +32,7 @@ fn devices_say_what_is_used() {
         let backend = backends.iter().find(|backend| backend["name"] == name);
         backend.unwrap()["found"] == true
     };
-    assert!(found("cpu") && !found("metal"));
+    assert!(found("cpu") && !found("metal") && !found("mlx"));
     assert_eq!(
         found("wgpu"),
         report["adapters"]
@@ -41,8 +41,10 @@ fn devices_say_what_is_used() {
             .iter()
             .any(|a| a["kind"] != "software")
     );
-    let refused = failure(&["run", "--device", "metal", "x"], 2);
-    assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+    for device in ["metal", "mlx"] {
+        let refused = failure(&["run", "--device", device, "x"], 2);
+        assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+    }
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub enum Device {
     Cpu,
     /// A GPU, through wgpu: Vulkan, Metal, Direct3D 12, or WebGPU in a browser. Needs the feature `wgpu`.
     Wgpu,
+    /// Apple's MLX: the GPU of Apple Silicon. Needs the feature `mlx`, and macOS.
+    Mlx,
 }
 
 /// A kind of device: whether this program can use it, and why not.
@@ -55,6 +57,13 @@ pub struct BackendStatus {
 const NOT_BUILT: &str = "not built into this binary";
 /// How to get the backend for GPUs.
 pub(crate) const BUILD_WGPU: &str = "cargo build --release --features wgpu builds one for GPUs";
+
+/// How to get the backend for Apple's MLX.
+const BUILD_MLX: &str = if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+    "cargo build --release --features mlx builds one with it"
+} else {
+    "MLX is for macOS on Apple Silicon"
+};
 
 /// Every kind of device there is a name for, and whether it can be used. Looks for GPUs, if this program can use them.
 pub fn backends() -> Vec<BackendStatus> {
@@ -87,17 +96,54 @@ pub fn backends() -> Vec<BackendStatus> {
     } else {
         absent(Device::Wgpu.name(), format!("{NOT_BUILT}: {BUILD_WGPU}"))
     };
-    let apple = ["metal", "mlx"].map(|name| absent(name, NOT_BUILT.into()));
-    [cpu, wgpu].into_iter().chain(apple).collect()
+    let mlx = match mlx() {
+        _ if !Device::Mlx.is_built() => {
+            absent(Device::Mlx.name(), format!("{NOT_BUILT}: {BUILD_MLX}"))
+        }
+        found => BackendStatus {
+            name: Device::Mlx.name(),
+            built: true,
+            found: found.is_ok(),
+            note: found.unwrap_or_else(|error| error.to_string()),
+        },
+    };
+    vec![cpu, wgpu, absent("metal", NOT_BUILT.into()), mlx]
+}
+
+/// What MLX computes on, in words.
+#[cfg(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+))]
+fn mlx() -> Result<String> {
+    let backend = crate::mlx::MlxBackend::new()?;
+    Ok(match backend.device() {
+        "gpu" => "the GPU of this Mac, when asked for".into(),
+        device => format!("MLX on the {device}, for tests: when asked for"),
+    })
+}
+
+#[cfg(not(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+)))]
+fn mlx() -> Result<String> {
+    Err(Device::Mlx.not_built())
 }
 
 impl Device {
+    /// Every device.
+    pub(crate) const ALL: [Self; 3] = [Self::Cpu, Self::Wgpu, Self::Mlx];
+
     /// The devices of this machine that this program can use, the preferred one first. Looks for GPUs, if this program can
     /// use them.
     pub fn available() -> Vec<Self> {
         let mut list = vec![Self::Cpu];
         if adapters().iter().any(Adapter::is_hardware) {
             list.push(Self::Wgpu);
+        }
+        if mlx().is_ok() {
+            list.push(Self::Mlx);
         }
         let auto = Self::auto();
         list.sort_by_key(|device| *device != auto);
@@ -114,6 +160,13 @@ impl Device {
         match self {
             Self::Cpu => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
+            Self::Mlx => cfg!(all(
+                feature = "mlx",
+                any(
+                    all(target_os = "macos", target_arch = "aarch64"),
+                    mlx_on_linux
+                )
+            )),
         }
     }
 
@@ -125,7 +178,7 @@ impl Device {
     pub(crate) fn check_tensors(self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
-            Self::Wgpu => Err(no_tensors()),
+            Self::Wgpu | Self::Mlx => Err(no_tensors(self)),
         }
     }
 
@@ -134,26 +187,31 @@ impl Device {
         match self {
             Self::Cpu => "cpu",
             Self::Wgpu => "wgpu",
+            Self::Mlx => "mlx",
         }
     }
 
     /// The error for a device that this program was not built to use.
     pub fn not_built(self) -> Error {
-        unavailable(self.name(), &format!("{NOT_BUILT}: {BUILD_WGPU}"))
+        let how = match self {
+            Self::Cpu | Self::Wgpu => BUILD_WGPU,
+            Self::Mlx => BUILD_MLX,
+        };
+        unavailable(self.name(), &format!("{NOT_BUILT}: {how}"))
     }
 }
 
 #[cold]
-fn no_tensors() -> Error {
+fn no_tensors(device: Device) -> Error {
     Error::Unavailable {
-        what: "a tensor on device wgpu".into(),
+        what: format!("a tensor on device {device}"),
         why: "tensors lie in main memory; a GPU runs whole models".into(),
     }
 }
 
 /// The error for a device that cannot be used.
 fn unavailable(name: &str, why: &str) -> Error {
-    let built = [Device::Cpu, Device::Wgpu].into_iter();
+    let built = Device::ALL.into_iter();
     let built: Vec<_> = built.filter(|d| d.is_built()).map(Device::name).collect();
     Error::Unavailable {
         what: format!("device {name:?}"),
@@ -180,7 +238,9 @@ impl std::str::FromStr for Device {
             "cpu" => Ok(Self::Cpu),
             "wgpu" if Self::Wgpu.is_built() => Ok(Self::Wgpu),
             "wgpu" => Err(Self::Wgpu.not_built()),
-            "metal" | "mlx" => Err(unavailable(name, NOT_BUILT)),
+            "mlx" if Self::Mlx.is_built() => Ok(Self::Mlx),
+            "mlx" => Err(Self::Mlx.not_built()),
+            "metal" => Err(unavailable(name, NOT_BUILT)),
             _ => Err(unavailable(name, "no device has that name")),
         }
     }
@@ -205,7 +265,8 @@ mod tests {
     fn an_absent_device_is_refused_with_what_there_is() {
         for name in ["metal", "wgpu", "mlx"] {
             let Err(error) = name.parse::<Device>() else {
-                assert!(Device::Wgpu.is_built() && name == "wgpu");
+                let device = Device::ALL.into_iter().find(|device| device.name() == name);
+                assert!(device.is_some_and(Device::is_built), "{name}");
                 continue;
             };
             let error = error.to_string();
@@ -232,8 +293,11 @@ mod tests {
     #[test]
     fn tensors_do_not_lie_on_a_gpu() {
         let pool = crate::HybridMemoryPool::default();
-        let tensor = crate::BitNetTensor::scalar(1.0f32, &Device::Wgpu, &pool);
-        let error = tensor.err().map(|error| error.to_string());
-        assert!(error.unwrap_or_default().contains("main memory"));
+        for device in [Device::Wgpu, Device::Mlx] {
+            let tensor = crate::BitNetTensor::scalar(1.0f32, &device, &pool);
+            let error = tensor.err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains("main memory") && error.contains(device.name()));
+        }
     }
 }

@@ -353,10 +353,26 @@ impl RoutingTable {
 }
 
 fn device_reason() -> String {
-    if Device::Wgpu.is_built() {
-        "device cpu: where these kernels are; only whole models go to wgpu (metal, mlx not built into this binary)".into()
+    let others = Device::ALL
+        .into_iter()
+        .filter(|device| *device != Device::Cpu);
+    let (built, mut absent): (Vec<_>, Vec<_>) = others.partition(|device| device.is_built());
+    absent.sort_by_key(|device| device.name());
+    let names = |devices: &[Device], more: &[&'static str]| {
+        let names = devices.iter().map(|device| device.name());
+        names
+            .chain(more.iter().copied())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let absent = names(&absent, &["metal"]);
+    if built.is_empty() {
+        format!("device cpu: the only one here ({absent} not built into this binary)")
     } else {
-        "device cpu: the only one here (wgpu, metal, mlx not built into this binary)".into()
+        let built = names(&built, &[]);
+        format!(
+            "device cpu: where these kernels are; only whole models go to {built} ({absent} not built into this binary)"
+        )
     }
 }
 

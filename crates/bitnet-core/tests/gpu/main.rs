@@ -2,6 +2,8 @@
 #![cfg(feature = "wgpu")]
 
 mod attention;
+#[path = "../beside/mod.rs"]
+mod beside;
 mod elementwise;
 mod failures;
 mod harness;
