@@ -69,7 +69,7 @@ impl MlxBackend {
     /// As [`new`](Self::new).
     pub fn with_pool(pool: HybridMemoryPool) -> Result<Self> {
         let thread = Thread::start()?;
-        let device = thread.run(|here| is_gpu(here));
+        let device = thread.run(is_gpu);
         let on_gpu = device.map_err(|error| Error::Unavailable {
             what: "MLX".into(),
             why: error.what().into(),
