@@ -1,4 +1,4 @@
-//! The part of the suite that checks what is for Macs, from any machine: types and lints of the whole workspace for
+//! The part of the suite that checks what is for Macs, from any machine: types, lints and documentation of the workspace for
 //! `aarch64-apple-darwin`. Nothing is linked and nothing runs.
 
 use crate::mlx;
@@ -6,9 +6,13 @@ use crate::requirement::Requirement;
 use crate::suite::{cargo_with, carry_out};
 use crate::target::Target;
 use anyhow::Result;
+use std::process::Command;
 
 /// The features that a Mac can use.
-const FEATURES: &str = "mlx,wgpu";
+const FEATURES: &str = "--features=mlx,wgpu";
+
+/// Those that only a Mac can use.
+const DOCUMENTED: &str = "--features=mlx";
 
 /// Whether the bindings of MLX can be made here, as its own build script makes them on a Mac.
 const BINDINGS: bool = cfg!(all(
@@ -32,25 +36,29 @@ pub(crate) const REQUIREMENTS: &[Requirement] = if BINDINGS {
 
 /// Checks and lints; says so where the bindings cannot be made.
 pub(crate) fn run() -> Result<()> {
-    let arguments = [
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        &format!("--features={FEATURES}"),
-    ];
-    let mut check = if cfg!(target_os = "macos") {
-        cargo_with(&arguments)
-    } else if BINDINGS {
-        let mut check = Target::Apple.cargo("cross", &arguments)?;
-        check.arg("--config").arg(mlx::for_apple()?);
-        // Compiled C and assembly are of no use to a check, and a compiler for Macs is not at hand.
-        check.env("CC_aarch64_apple_darwin", "true");
-        check.env("AR_aarch64_apple_darwin", "true");
-        check
-    } else {
+    if !BINDINGS && !cfg!(target_os = "macos") {
         println!("MLX's bindings are made on a Mac or on x86-64 with Linux: nothing is checked");
         return Ok(());
-    };
-    check.args(["--", "-Dwarnings"]);
-    carry_out(check)
+    }
+    let mut lints = for_apple(&["clippy", "--workspace", "--all-targets", FEATURES])?;
+    lints.args(["--", "-Dwarnings"]);
+    carry_out(lints)?;
+    // What only a Mac has is in one package; the rest is documented on any machine.
+    let package = "--package=bitnet-core";
+    let mut documentation = for_apple(&["doc", "--no-deps", package, DOCUMENTED])?;
+    documentation.env("RUSTDOCFLAGS", "-Dwarnings");
+    carry_out(documentation)
+}
+
+/// A cargo command that compiles for Macs.
+fn for_apple(arguments: &[&str]) -> Result<Command> {
+    if cfg!(target_os = "macos") {
+        return Ok(cargo_with(arguments));
+    }
+    let mut command = Target::Apple.cargo("cross", arguments)?;
+    command.arg("--config").arg(mlx::for_apple()?);
+    // Compiled C and assembly are of no use to a check, and a compiler for Macs is not at hand.
+    command.env("CC_aarch64_apple_darwin", "true");
+    command.env("AR_aarch64_apple_darwin", "true");
+    Ok(command)
 }
