@@ -14,6 +14,7 @@
 use super::lend::lend;
 use super::thread::{Here, Tensor, Thread};
 use crate::pool::{Alignment, Block};
+use crate::zero_copy::Movement;
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use bytes::Bytes;
@@ -122,10 +123,10 @@ impl Layout {
             | Format::Tq2_0
             | Format::Q2_0
             | Format::Q2_0Group128 => {
-                let group = if stored.is_multiple_of(128) && format.block_len() != 64
-                    || stored.is_multiple_of(128) && has_one_scale(format)
-                {
-                    128
+                // No longer than what shares a scale.
+                let longest = if format == Format::Q2_0 { 64 } else { 128 };
+                let group = if stored.is_multiple_of(longest) {
+                    longest
                 } else {
                     64
                 };
@@ -167,9 +168,6 @@ impl Loader {
             Some(layout) => self.affine(weights, layout)?,
             None => self.dense(weights)?,
         };
-        if matches!(weights.format(), Format::Q6K) || matches!(kind, Weights::Affine(_)) {
-            weights.give_back(0..rows);
-        }
         Ok(Matrix {
             name: weights.name().into(),
             rows,
@@ -206,9 +204,12 @@ impl Loader {
             }
         };
         let size = bytes.len();
-        let tensor = self
-            .thread
-            .run(|here| self.lent(here, bytes, dtype, [rows, stored]))?;
+        let shape = [rows, stored];
+        let lent = self.thread.run(|here| self.lent(here, bytes, dtype, shape));
+        let (tensor, movement) = lent?;
+        if movement == Movement::Copy || weights.format() == Format::Q6K {
+            weights.give_back(0..rows);
+        }
         Ok((Weights::Dense(tensor), size))
     }
 
@@ -247,7 +248,9 @@ impl Loader {
         let codes = self.thread.run(|here| {
             let bytes = Bytes::from_owner(codes);
             self.lent(here, bytes, Dtype::Uint32, [rows, words])
-        })?;
+        });
+        let (codes, _) = codes?;
+        weights.give_back(0..rows);
         let affine = Affine {
             codes,
             groups,
@@ -284,8 +287,8 @@ impl Loader {
             let [scales, biases] = [scales, biases]
                 .map(|block| self.lent(here, Bytes::from_owner(block), Dtype::Float32, shape));
             Ok(Groups {
-                scales: scales?,
-                biases: biases?,
+                scales: scales?.0,
+                biases: biases?.0,
                 #[cfg(target_os = "macos")]
                 ones,
             })
@@ -298,11 +301,18 @@ impl Loader {
             .allocate_uninit(bytes, Alignment::PAGE, Tag::Weights)
     }
 
-    fn lent(&self, here: &Here, bytes: Bytes, dtype: Dtype, shape: [usize; 2]) -> Result<Tensor> {
+    /// Lends memory to MLX and counts that.
+    fn lent(
+        &self,
+        here: &Here,
+        bytes: Bytes,
+        dtype: Dtype,
+        shape: [usize; 2],
+    ) -> Result<(Tensor, Movement)> {
         let size = bytes.len();
         let (array, movement) = lend(here, bytes, dtype, &shape)?;
         self.pool.zero_copy().record(movement, size);
-        Ok(Tensor::new(array))
+        Ok((Tensor::new(array), movement))
     }
 }
 
