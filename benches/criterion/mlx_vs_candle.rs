@@ -1,7 +1,7 @@
 //! Matrix products on every backend found, beside candle: f32 and ternary.
 //!
-//! Named for the comparison it was first meant for. Apple's MLX exists on Apple Silicon alone; elsewhere the CPU
-//! kernels stand in its place, and what is missing is said.
+//! Named for the comparison it was first meant for: on Apple Silicon, with the feature `mlx` (`benches/apple.md`). Elsewhere
+//! the CPU kernels stand alone beside candle, and what is missing is said.
 
 use bitnet_benchmarks::matmul::{self, Product};
 use bitnet_benchmarks::{register, settings};

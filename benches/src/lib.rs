@@ -15,6 +15,11 @@ pub mod inputs;
 pub mod layers;
 pub mod machine;
 pub mod matmul;
+#[cfg(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+))]
+mod mlx;
 pub mod operations;
 pub mod outputs;
 pub mod process;

@@ -44,7 +44,7 @@ impl std::fmt::Display for Product {
     }
 }
 
-/// Ternary weights times int8 activations on each instruction set of this machine, and candle's f32 product.
+/// Ternary weights times int8 activations on each instruction set of this machine and on MLX, and candle's f32 product.
 pub fn ternary(product: Product) -> Comparison {
     let mut comparison = Comparison::new(product.to_string()).elements(product.multiplications());
     for isa in Isa::ALL.into_iter().rev() {
@@ -53,6 +53,13 @@ pub fn ternary(product: Product) -> Comparison {
             let label = format!("ternary_{isa}");
             comparison = comparison.with(Contender::timed(label, move || ternary_on(isa, product)));
         }
+    }
+    #[cfg(all(
+        feature = "mlx",
+        any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+    ))]
+    {
+        comparison = comparison.with(crate::mlx::ternary(product));
     }
     for (label, transposed) in [("candle_f32", false), ("candle_f32_transposed", true)] {
         comparison = comparison.with(Contender::new(label, move || candle(product, transposed)));
@@ -96,9 +103,9 @@ pub fn quantized(product: Product, threads: usize) -> Comparison {
     comparison
 }
 
-/// f32 times f32: tensors of ours and of candle's.
+/// f32 times f32: tensors of ours, MLX, and candle's tensors.
 pub fn float(product: Product) -> Comparison {
-    Comparison::new(product.to_string())
+    let comparison = Comparison::new(product.to_string())
         .elements(product.multiplications())
         .with(Contender::new("tensor_f32", move || {
             let Product { tokens, cols, rows } = product;
@@ -110,7 +117,13 @@ pub fn float(product: Product) -> Comparison {
             let (x, w) = (of([tokens, cols])?, of([cols, rows])?);
             Ok(move || x.matmul(&w))
         }))
-        .with(Contender::new("candle_f32", move || candle(product, false)))
+        .with(Contender::new("candle_f32", move || candle(product, false)));
+    #[cfg(all(
+        feature = "mlx",
+        any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+    ))]
+    let comparison = comparison.with(crate::mlx::float(product));
+    comparison
 }
 
 /// candle's product; `transposed` takes the weights as a linear layer keeps them, `[rows, cols]`.
@@ -192,20 +205,30 @@ pub(crate) fn rows(
     tokens: usize,
     cols: usize,
 ) -> Result<<CpuBackend as Backend>::Hidden> {
-    let values = inputs::floats(tokens * cols);
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let shape = (tokens, cols, cols);
-    let table = WeightMatrix::new("activations", Format::F32, shape, 1.0, Bytes::from(bytes))?;
+    let table = float_table("activations", &inputs::floats(tokens * cols), cols)?;
     let table = backend.table(table)?;
     let count = u32::try_from(tokens).context("more tokens than a model can number")?;
     Ok(backend.rows(&table, &(0..count).collect::<Vec<_>>())?)
 }
 
+/// f32 numbers as a file has them, in rows of `cols`.
+pub(crate) fn float_table(name: &str, values: &[f32], cols: usize) -> Result<WeightMatrix> {
+    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let shape = (values.len() / cols, cols, cols);
+    Ok(WeightMatrix::new(
+        name,
+        Format::F32,
+        shape,
+        1.0,
+        Bytes::from(bytes),
+    )?)
+}
+
 /// Backends that this build or machine does not have, each with why.
 pub fn missing_backends() -> Vec<String> {
     let mut missing = Vec::new();
-    if cfg!(not(all(target_os = "macos", target_arch = "aarch64"))) {
-        missing.push("mlx and metal: they need macOS on Apple Silicon".to_owned());
+    if !bitnet_core::Device::Mlx.is_built() {
+        missing.push(bitnet_core::Device::Mlx.not_built().to_string());
     }
     missing
 }

@@ -12,7 +12,8 @@ pub const PASSES: usize = 5;
 
 /// Lines that are read as four streams before the next ones: 2 MiB.
 const BLOCK: usize = 1 << 15;
-/// How far ahead is prefetched, in lines.
+/// How far ahead is prefetched, in lines, where that can be asked for.
+#[cfg(target_arch = "x86_64")]
 const AHEAD: usize = 24;
 
 /// One cache line.

@@ -17,7 +17,7 @@ pub(crate) struct ModelArguments {
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<String>,
 
-    /// Where to run: auto, cpu, wgpu or metal (`bitnet devices` lists what there is, and --explain says what auto is)
+    /// Where to run: auto, cpu, wgpu, metal or mlx (`bitnet devices` lists what there is, and --explain says what auto is)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceArgument,
 
@@ -140,7 +140,8 @@ impl ModelArguments {
             name: self.adapter.clone(),
             software: self.software_adapter,
         };
-        if self.device.0 == Some(Device::Cpu) && !choice.is_default() {
+        let takes_one = matches!(self.device.0, None | Some(Device::Wgpu));
+        if !takes_one && !choice.is_default() {
             let why = "--adapter and --software-adapter choose a GPU: use --device wgpu";
             return Err(Usage(why.to_owned()).into());
         }

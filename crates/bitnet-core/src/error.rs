@@ -60,6 +60,12 @@ pub enum Error {
         /// What it said.
         why: String,
     },
+    /// What MLX could not do.
+    #[error("MLX failed: {why}")]
+    Mlx {
+        /// What it said.
+        why: String,
+    },
     /// A calibration file that cannot be read, used or written.
     #[error("calibration file {path}: {why}", path = path.display())]
     Calibration {

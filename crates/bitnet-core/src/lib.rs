@@ -17,6 +17,11 @@ pub mod gpu;
 pub mod head;
 pub mod math;
 mod matrix;
+#[cfg(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+))]
+pub mod mlx;
 pub mod pending;
 pub mod pool;
 pub mod simd;

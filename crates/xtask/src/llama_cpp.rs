@@ -4,7 +4,7 @@
 //! In `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust/peers`: `venv` holds pip, cmake and ninja, `llama.cpp-VERSION` the
 //! source and the build.
 
-use crate::program::finish;
+use crate::program::{cache, finish};
 use crate::requirement::succeeds;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ pub(crate) struct Built {
 
 /// Builds llama-bench, unless that was done before.
 pub(crate) fn install() -> Result<Built> {
-    let cache = cache()?;
+    let cache = cache()?.join("peers");
     let root = cache.join(format!("llama.cpp-{VERSION}"));
     let build = root.join("build");
     let suffix = std::env::consts::EXE_SUFFIX;
@@ -120,17 +120,6 @@ fn make(cache: &Path, root: &Path, build: &Path) -> Result<()> {
 
 fn say(what: &str) {
     println!("bench-peers: llama.cpp: {what}");
-}
-
-/// Where the peers live.
-fn cache() -> Result<PathBuf> {
-    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-    let cache = match (named("XDG_CACHE_HOME"), named("HOME")) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, Some(home)) => PathBuf::from(home).join(".cache"),
-        (None, None) => bail!("neither XDG_CACHE_HOME nor HOME says where to build it"),
-    };
-    Ok(cache.join("bitnet-rust").join("peers"))
 }
 
 /// The search path with `folder` before all else.

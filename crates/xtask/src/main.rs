@@ -3,11 +3,13 @@
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
 //! the demo site and serves it; `validate`, `bench-peers`, `bench-gpu`, `bench-web`, `profile` and `kernels` measure and write a report.
 
+mod apple;
 mod cross;
 mod gpu;
 mod kernels;
 mod llama_cpp;
 mod metal;
+mod mlx;
 mod peers;
 mod profile;
 mod program;

@@ -28,6 +28,36 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
         .with_context(|| format!("{} is in no target folder", own.display()))
 }
 
+/// Where things are kept that outlive a clone: in `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust`.
+pub(crate) fn cache() -> Result<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    let cache = match (named("XDG_CACHE_HOME"), named("HOME")) {
+        (Some(cache), _) => PathBuf::from(cache),
+        (None, Some(home)) => PathBuf::from(home).join(".cache"),
+        (None, None) => bail!("neither XDG_CACHE_HOME nor HOME says where to build"),
+    };
+    Ok(cache.join("bitnet-rust"))
+}
+
+/// What cargo says of this workspace and all its dependencies, as JSON.
+pub(crate) fn metadata() -> Result<String> {
+    let output = cargo_with(&["metadata", "--format-version=1", "--all-features"])
+        .output()
+        .context("cannot run cargo metadata")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("cargo metadata failed: {said}");
+    }
+    String::from_utf8(output.stdout).context("cargo metadata printed something else than text")
+}
+
+/// The strings that `metadata` has under `key`.
+pub(crate) fn strings_in<'a>(metadata: &'a str, key: &str) -> impl Iterator<Item = &'a str> {
+    let begin = format!("\"{key}\":\"");
+    let parts: Vec<&str> = metadata.split(begin.as_str()).skip(1).collect();
+    parts.into_iter().filter_map(|rest| rest.split('"').next())
+}
+
 /// How the file of a program is called on this system.
 pub(crate) fn file_name(program: &str) -> String {
     format!("{program}{}", std::env::consts::EXE_SUFFIX)

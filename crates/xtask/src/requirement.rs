@@ -5,6 +5,7 @@
 //! never installs what only another needs.
 
 use crate::metal;
+use crate::mlx;
 use crate::race;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
@@ -46,6 +47,14 @@ pub(crate) enum Requirement {
     Vulkan,
     /// A C++ compiler that has halves and vectors, by which Metal's kernels run on the processor.
     Clang,
+    /// pip, which fetches packages from PyPI.
+    Pip,
+    /// A C++ compiler.
+    CxxCompiler,
+    /// What MLX's C interface declares, in Rust.
+    MlxBindings,
+    /// MLX for the CPUs of Linux.
+    MlxLibrary,
 }
 
 /// The oldest node whose WebAssembly has relaxed SIMD.
@@ -78,6 +87,10 @@ impl Requirement {
             Self::Chromedriver => "chromedriver",
             Self::Vulkan => "vulkan",
             Self::Clang => "clang",
+            Self::Pip => "pip",
+            Self::CxxCompiler => "c++",
+            Self::MlxBindings => "bindings of MLX",
+            Self::MlxLibrary => "MLX for Linux",
         }
     }
 
@@ -98,6 +111,10 @@ impl Requirement {
             Self::Chromedriver => std::path::Path::new(tools::CHROMEDRIVER).exists(),
             Self::Vulkan => has_vulkan_driver(),
             Self::Clang => metal::clang_is_installed(),
+            Self::Pip => succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+            Self::CxxCompiler => succeeds(Command::new("c++").arg("--version")),
+            Self::MlxBindings => mlx::bindings_are_made(),
+            Self::MlxLibrary => mlx::library_is_built(),
         }
     }
 
@@ -119,6 +136,10 @@ impl Requirement {
                 "Chromium, or its path in the variable CHROMIUM",
             ),
             Self::Library(target) => target.install(),
+            Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
+            Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),
+            Self::MlxBindings => mlx::install_bindings(),
+            Self::MlxLibrary => mlx::install_library(),
             Self::Aarch64Linker => apt_install(
                 &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
                 "a C compiler and C library for aarch64, called aarch64-linux-gnu-gcc",

@@ -1,7 +1,9 @@
 //! The parts of the test suite, in the order in which they run: the quick and strict ones first.
 
+use crate::apple;
 use crate::cross;
 use crate::metal;
+use crate::mlx;
 use crate::program::finish;
 use crate::race;
 use crate::requirement::{Requirement, succeeds};
@@ -41,6 +43,12 @@ pub(crate) struct Selection {
     /// The kernels of shaders-metal: by Metal on a Mac, on Linux compiled as C++ and run on the processor
     #[arg(long)]
     metal: bool,
+    /// The MLX backend beside the CPU's: on a Mac, or by MLX's build for the CPUs of Linux
+    #[arg(long)]
+    mlx: bool,
+    /// Types and lints of what is for Macs
+    #[arg(long)]
+    apple: bool,
     /// The npm package and the demo site in Chromium
     #[arg(long)]
     web: bool,
@@ -60,6 +68,8 @@ impl Selection {
                 Part::Race => self.race,
                 Part::Cross => self.cross,
                 Part::Metal => self.metal,
+                Part::Mlx => self.mlx,
+                Part::Apple => self.apple,
                 Part::Web => self.web,
             })
             .collect();
@@ -90,13 +100,17 @@ pub(crate) enum Part {
     Cross,
     /// The kernels of `shaders-metal/`.
     Metal,
+    /// The MLX backend.
+    Mlx,
+    /// What is for Macs, compiled as far as that goes elsewhere.
+    Apple,
     /// The npm package and the site, in a browser.
     Web,
 }
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -105,6 +119,8 @@ impl Part {
         Self::Race,
         Self::Cross,
         Self::Metal,
+        Self::Mlx,
+        Self::Apple,
         Self::Web,
     ];
 
@@ -118,6 +134,8 @@ impl Part {
             Self::Race => "race",
             Self::Cross => "cross",
             Self::Metal => "metal",
+            Self::Mlx => "mlx",
+            Self::Apple => "apple",
             Self::Web => "web",
         }
     }
@@ -139,13 +157,15 @@ impl Part {
                 Requirement::Qemu,
             ],
             Self::Metal => metal::REQUIREMENTS,
+            Self::Mlx => mlx::REQUIREMENTS,
+            Self::Apple => apple::REQUIREMENTS,
             Self::Web => &web::REQUIREMENTS,
             // qemu emulates single programs on Linux only.
             Self::Cross => &[Requirement::Library(Target::Wasm), Requirement::Node],
         }
     }
 
-    /// The commands of this part, run one after the other; the last three are more than commands.
+    /// The commands of this part, run one after the other; the last five are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -187,7 +207,7 @@ impl Part {
                 "--doc",
             ])],
             Self::Metal => metal::commands(),
-            Self::Race | Self::Cross | Self::Web => Vec::new(),
+            Self::Race | Self::Cross | Self::Mlx | Self::Apple | Self::Web => Vec::new(),
         }
     }
 
@@ -196,6 +216,8 @@ impl Part {
         match self {
             Self::Race => race::run(),
             Self::Cross => cross::run(),
+            Self::Mlx => mlx::run(),
+            Self::Apple => apple::run(),
             Self::Web => web::test(),
             _ => Ok(()),
         }

@@ -15,6 +15,8 @@ pub(crate) enum Target {
     Aarch64,
     /// `wasm32-unknown-unknown`, run by node and by browsers.
     Wasm,
+    /// `aarch64-apple-darwin`, checked and never linked.
+    Apple,
 }
 
 /// A compiler with the standard library of a target.
@@ -42,6 +44,7 @@ impl Target {
         match self {
             Self::Aarch64 => "aarch64-unknown-linux-gnu",
             Self::Wasm => "wasm32-unknown-unknown",
+            Self::Apple => "aarch64-apple-darwin",
         }
     }
 
@@ -66,6 +69,7 @@ impl Target {
         let script = match self {
             Self::Aarch64 => include_str!("setup/debian-aarch64.sh"),
             Self::Wasm => include_str!("setup/debian-wasm.sh"),
+            Self::Apple => include_str!("setup/debian-apple.sh"),
         };
         apt_script(
             script,
@@ -164,7 +168,10 @@ impl Target {
         files.flatten().any(|file| {
             let name = file.file_name();
             let name = name.to_string_lossy();
-            name.starts_with("libstd-") && name.ends_with(".rlib")
+            // Of a target that is checked only, what its library declares is enough.
+            let library =
+                name.ends_with(".rlib") || self == Self::Apple && name.ends_with(".rmeta");
+            name.starts_with("libstd-") && library
         })
     }
 }

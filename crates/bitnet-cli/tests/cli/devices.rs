@@ -32,7 +32,12 @@ fn devices_say_what_is_used() {
         let backend = backends.iter().find(|backend| backend["name"] == name);
         backend.unwrap()["found"] == true
     };
-    assert!(found("cpu") && !found("metal"));
+    let with_mlx = cfg!(all(
+        feature = "mlx",
+        target_os = "macos",
+        target_arch = "aarch64"
+    ));
+    assert!(found("cpu") && !found("metal") && found("mlx") == with_mlx);
     assert_eq!(
         found("wgpu"),
         report["adapters"]
@@ -41,8 +46,13 @@ fn devices_say_what_is_used() {
             .iter()
             .any(|a| a["kind"] != "software")
     );
-    let refused = failure(&["run", "--device", "metal", "x"], 2);
-    assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+    for device in ["metal", "mlx"] {
+        if device == "mlx" && with_mlx {
+            continue;
+        }
+        let refused = failure(&["run", "--device", device, "x"], 2);
+        assert!(refused.contains("not built into this binary") && refused.contains("auto, cpu"));
+    }
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub enum Device {
     Wgpu,
     /// A GPU of Apple's, through Metal itself. Needs the feature `metal`, and macOS.
     Metal,
+    /// Apple's MLX: the GPU of Apple Silicon. Needs the feature `mlx`, and macOS.
+    Mlx,
 }
 
 /// A kind of device: whether this program can use it, and why not.
@@ -62,6 +64,13 @@ const BUILD_METAL: &str = if cfg!(target_os = "macos") {
     "cargo build --release --features metal builds one for Apple's GPUs"
 } else {
     "only macOS has Metal"
+};
+
+/// How to get the backend for Apple's MLX.
+const BUILD_MLX: &str = if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+    "cargo build --release --features mlx builds one with it"
+} else {
+    "MLX is for macOS on Apple Silicon"
 };
 
 /// Every kind of device there is a name for, and whether it can be used. Looks for GPUs, if this program can use them.
@@ -106,7 +115,39 @@ pub fn backends() -> Vec<BackendStatus> {
     } else {
         absent(Device::Metal.name(), format!("{NOT_BUILT}: {BUILD_METAL}"))
     };
-    vec![cpu, wgpu, metal, absent("mlx", NOT_BUILT.into())]
+    let mlx = match mlx() {
+        _ if !Device::Mlx.is_built() => {
+            absent(Device::Mlx.name(), format!("{NOT_BUILT}: {BUILD_MLX}"))
+        }
+        found => BackendStatus {
+            name: Device::Mlx.name(),
+            built: true,
+            found: found.is_ok(),
+            note: found.unwrap_or_else(|error| error.to_string()),
+        },
+    };
+    vec![cpu, wgpu, metal, mlx]
+}
+
+/// What MLX computes on, in words.
+#[cfg(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+))]
+fn mlx() -> Result<String> {
+    let backend = crate::mlx::MlxBackend::new()?;
+    Ok(match backend.device() {
+        "gpu" => "the GPU of this Mac, when asked for".into(),
+        device => format!("MLX on the {device}, for tests: when asked for"),
+    })
+}
+
+#[cfg(not(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+)))]
+fn mlx() -> Result<String> {
+    Err(Device::Mlx.not_built())
 }
 
 /// The GPU that Metal takes if nobody chooses.
@@ -118,6 +159,9 @@ fn metal_gpu() -> Option<Adapter> {
 }
 
 impl Device {
+    /// Every device.
+    pub(crate) const ALL: [Self; 4] = [Self::Cpu, Self::Wgpu, Self::Metal, Self::Mlx];
+
     /// The devices of this machine that this program can use, the preferred one first. Looks for GPUs, if this program can
     /// use them.
     pub fn available() -> Vec<Self> {
@@ -127,6 +171,9 @@ impl Device {
         }
         if metal_gpu().is_some() {
             list.push(Self::Metal);
+        }
+        if mlx().is_ok() {
+            list.push(Self::Mlx);
         }
         let auto = Self::auto();
         list.sort_by_key(|device| *device != auto);
@@ -144,6 +191,13 @@ impl Device {
             Self::Cpu => true,
             Self::Wgpu => cfg!(feature = "wgpu"),
             Self::Metal => cfg!(all(feature = "metal", target_os = "macos")),
+            Self::Mlx => cfg!(all(
+                feature = "mlx",
+                any(
+                    all(target_os = "macos", target_arch = "aarch64"),
+                    mlx_on_linux
+                )
+            )),
         }
     }
 
@@ -155,7 +209,7 @@ impl Device {
     pub(crate) fn check_tensors(self) -> Result<()> {
         match self {
             Self::Cpu => Ok(()),
-            Self::Wgpu | Self::Metal => Err(no_tensors(self)),
+            Self::Wgpu | Self::Metal | Self::Mlx => Err(no_tensors(self)),
         }
     }
 
@@ -165,14 +219,16 @@ impl Device {
             Self::Cpu => "cpu",
             Self::Wgpu => "wgpu",
             Self::Metal => "metal",
+            Self::Mlx => "mlx",
         }
     }
 
     /// The error for a device that this program was not built to use.
     pub fn not_built(self) -> Error {
         let how = match self {
+            Self::Cpu | Self::Wgpu => BUILD_WGPU,
             Self::Metal => BUILD_METAL,
-            _ => BUILD_WGPU,
+            Self::Mlx => BUILD_MLX,
         };
         unavailable(self.name(), &format!("{NOT_BUILT}: {how}"))
     }
@@ -188,7 +244,7 @@ fn no_tensors(device: Device) -> Error {
 
 /// The error for a device that cannot be used.
 fn unavailable(name: &str, why: &str) -> Error {
-    let built = [Device::Cpu, Device::Wgpu, Device::Metal].into_iter();
+    let built = Device::ALL.into_iter();
     let built: Vec<_> = built.filter(|d| d.is_built()).map(Device::name).collect();
     Error::Unavailable {
         what: format!("device {name:?}"),
@@ -217,7 +273,8 @@ impl std::str::FromStr for Device {
             "wgpu" => Err(Self::Wgpu.not_built()),
             "metal" if Self::Metal.is_built() => Ok(Self::Metal),
             "metal" => Err(Self::Metal.not_built()),
-            "mlx" => Err(unavailable(name, NOT_BUILT)),
+            "mlx" if Self::Mlx.is_built() => Ok(Self::Mlx),
+            "mlx" => Err(Self::Mlx.not_built()),
             _ => Err(unavailable(name, "no device has that name")),
         }
     }
@@ -242,8 +299,8 @@ mod tests {
     fn an_absent_device_is_refused_with_what_there_is() {
         for name in ["metal", "wgpu", "mlx"] {
             let Err(error) = name.parse::<Device>() else {
-                let built = [Device::Wgpu, Device::Metal].into_iter();
-                assert!(built.filter(|d| d.is_built()).any(|d| d.name() == name));
+                let device = Device::ALL.into_iter().find(|device| device.name() == name);
+                assert!(device.is_some_and(Device::is_built), "{name}");
                 continue;
             };
             let error = error.to_string();
@@ -270,8 +327,11 @@ mod tests {
     #[test]
     fn tensors_do_not_lie_on_a_gpu() {
         let pool = crate::HybridMemoryPool::default();
-        let tensor = crate::BitNetTensor::scalar(1.0f32, &Device::Wgpu, &pool);
-        let error = tensor.err().map(|error| error.to_string());
-        assert!(error.unwrap_or_default().contains("main memory"));
+        for device in [Device::Wgpu, Device::Metal, Device::Mlx] {
+            let tensor = crate::BitNetTensor::scalar(1.0f32, &device, &pool);
+            let error = tensor.err().map(|error| error.to_string());
+            let error = error.unwrap_or_default();
+            assert!(error.contains("main memory") && error.contains(device.name()));
+        }
     }
 }

@@ -29,7 +29,12 @@ impl Placement {
             because,
         };
         if !Device::Wgpu.is_built() {
-            return cpu(format!("no other is built into this binary ({BUILD_WGPU})"));
+            return cpu(if Device::Mlx.is_built() {
+                "nobody has measured MLX yet, which runs models when asked for (--device mlx)"
+                    .into()
+            } else {
+                format!("no other is built into this binary ({BUILD_WGPU})")
+            });
         }
         if bytes < GPU_FROM {
             return cpu(format!(
@@ -101,6 +106,8 @@ mod tests {
         assert_eq!(placement.device, Device::Cpu);
         let says = if Device::Wgpu.is_built() {
             "1,048,576"
+        } else if Device::Mlx.is_built() {
+            "--device mlx"
         } else {
             "--features wgpu"
         };

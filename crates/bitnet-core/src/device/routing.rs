@@ -354,15 +354,11 @@ impl RoutingTable {
 
 fn device_reason() -> String {
     let names = |built: bool| -> Vec<&str> {
-        let list = [
-            (Device::Wgpu.is_built(), "wgpu"),
-            (Device::Metal.is_built(), "metal"),
-            (false, "mlx"),
-        ];
-        list.into_iter()
-            .filter(|(is, _)| *is == built)
-            .map(|(_, name)| name)
-            .collect()
+        let others = Device::ALL
+            .into_iter()
+            .filter(|device| *device != Device::Cpu);
+        let others = others.filter(|device| device.is_built() == built);
+        others.map(Device::name).collect()
     };
     let (there, missing) = (names(true), names(false).join(", "));
     if there.is_empty() {

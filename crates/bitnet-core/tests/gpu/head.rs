@@ -1,196 +1,34 @@
 //! The head and the likeliest tokens.
 
+use crate::beside::head;
 use crate::harness::*;
-use bitnet_core::{Backend, Candidate, HeadMode, Pending, Top, WeightMatrix};
-use bitnet_quant::Format;
-
-/// Logits of the rows of x from `first` on.
-fn logits<B: Backend>(backend: &B, weights: &WeightMatrix, x: &[f32], first: usize) -> Vec<f32> {
-    let cols = weights.cols();
-    let rows = alone(backend, x, cols);
-    let gain = backend.gain(vec![0.7; cols]).expect("gains");
-    let table = backend
-        .head_table(weights.clone(), HeadMode::Full)
-        .expect("a table");
-    let logits = backend.head(&rows, first, norm(&gain), &table);
-    logits.and_then(Pending::now).expect("logits")
-}
 
 #[test]
 fn logits_are_close() {
-    let mut numbers = Numbers(31);
-    for case in 0..16 {
-        let cols = [256, 84, 512, 2560][numbers.below(4)];
-        let rows = 1 + numbers.below(300);
-        let weights = match case % 8 {
-            6 | 7 => ternary(&mut numbers, TERNARY[case / 8], rows, cols),
-            which => table(&numbers.floats(rows * cols), cols, DENSE[which]),
-        };
-        let tokens = 1 + numbers.below(9);
-        let first = numbers.below(tokens);
-        let x = numbers.floats(tokens * cols);
-        let expected = logits(&cpu(), &weights, &x, first);
-        // Where bindings are small, so must batches be.
-        let split = (tokens * cols < 8000).then(split);
-        for (name, gpu) in gpus().into_iter().chain(split) {
-            let found = logits(gpu, &weights, &x, first);
-            let what = format!("{name}, {}, {rows}×{cols}", weights.format());
-            assert_close(&found, &expected, 1e-5, &what);
-        }
-    }
+    head::logits_are_close(&others_and_split());
 }
 
 #[test]
 fn no_row_has_no_logits() {
-    let weights = table(&[1.0; 8], 4, Format::F32);
-    for (_, gpu) in gpus() {
-        assert!(logits(gpu, &weights, &[1.0; 8], 2).is_empty());
-    }
-}
-
-/// The likeliest tokens after the rows of x.
-fn top<B: Backend>(
-    backend: &B,
-    mode: HeadMode,
-    weights: &WeightMatrix,
-    x: &[f32],
-    top: &Top<'_>,
-) -> Vec<Vec<Candidate>> {
-    let cols = weights.cols();
-    let mut cache = backend.cache(1, NO_HEADS, x.len() / cols).expect("a cache");
-    let rows = batch(backend, x, cols, &cache);
-    let gain = backend.gain(vec![0.7; cols]).expect("gains");
-    let table = backend.head_table(weights.clone(), mode).expect("a table");
-    let answer = backend.head_top(&rows, 0, norm(&gain), &table, top, &mut cache);
-    answer.and_then(Pending::now).expect("candidates")
-}
-
-/// What `top` says is what it says of the GPU's own logits.
-fn assert_top(weights: &WeightMatrix, x: &[f32], wanted: &Top<'_>) {
-    for (name, gpu) in gpus().into_iter().chain([split()]) {
-        let logits = logits(gpu, weights, x, 0);
-        let expected: Vec<Vec<Candidate>> = logits
-            .chunks(weights.rows())
-            .map(|logits| wanted.of_logits(logits))
-            .collect();
-        let modes = [HeadMode::Full, HeadMode::Screened];
-        let found: Vec<_> = modes
-            .into_iter()
-            .flat_map(|mode| top(gpu, mode, weights, x, wanted))
-            .collect();
-        assert_eq!(found.len(), 2 * expected.len());
-        for (found, expected) in found.iter().zip(expected.iter().cycle()) {
-            let what = format!(
-                "{name}, {} of {} {}, {}",
-                wanted.count,
-                weights.rows(),
-                weights.format(),
-                wanted.also.len()
-            );
-            assert_eq!(found.len(), expected.len(), "{what}");
-            for (found, expected) in found.iter().zip(expected) {
-                let same = found.logit.to_bits() == expected.logit.to_bits();
-                assert!(
-                    found.id == expected.id && same,
-                    "{what}: {found:?}, expected {expected:?}"
-                );
-            }
-        }
-    }
+    head::no_row_has_no_logits(&others());
 }
 
 #[test]
 fn the_likeliest_are_those_of_the_logits() {
-    let mut numbers = Numbers(32);
-    let cols = 8;
-    for case in 0..16 {
-        let rows = [1, 7, 1023, 1024, 1025, 3000][numbers.below(6)];
-        // Few different values: many equals.
-        let values: Vec<f32> = (0..rows * cols)
-            .map(|_| numbers.below(3) as f32 - 1.0)
-            .collect();
-        let weights = table(&values, cols, Format::F32);
-        let x = numbers.floats([1, 3][case % 2] * cols);
-        let also: Vec<u32> = match case % 3 {
-            0 => Vec::new(),
-            1 => (0..rows as u32 + 3)
-                .filter(|_| numbers.below(4) == 0)
-                .collect(),
-            _ => (0..rows as u32).collect(),
-        };
-        let count = [1, 1, 2, 40, 256, 257][numbers.below(6)];
-        assert_top(&weights, &x, &Top { count, also: &also });
-    }
+    head::the_likeliest_are_those_of_the_logits(&others_and_split());
 }
 
-/// The likeliest of a screened head, where estimates leave one row, many, or all.
 #[test]
 fn a_screened_head_finds_the_likeliest() {
-    let mut numbers = Numbers(33);
-    let one = Top {
-        count: 1,
-        also: &[],
-    };
-    for case in 0..12 {
-        let format = [Format::F32, Format::F16, Format::Bf16, Format::Q6K][case % 4];
-        let cols = 256 * (1 + numbers.below(2)) - if case % 4 == 3 { 0 } else { case % 7 };
-        let rows = 1 + numbers.below(2500);
-        let mut values = numbers.floats(rows * cols);
-        // Rows that are nearly the same, much larger, much smaller, or one large number among small ones.
-        for row in values.chunks_mut(cols).skip(1).step_by(3) {
-            match case / 4 {
-                0 => row.iter_mut().for_each(|w| *w *= 1e-4),
-                1 => row[0] = 60.0,
-                _ => {}
-            }
-        }
-        if case / 4 == 2 {
-            let first: Vec<f32> = values[..cols].to_vec();
-            for (row, at) in values.chunks_mut(cols).zip(0..) {
-                row.copy_from_slice(&first);
-                row[at % cols] += 1e-3 * (at % 5) as f32;
-            }
-        }
-        let x = numbers.floats(cols);
-        assert_top(&table(&values, cols, format), &x, &one);
-        // Nothing to tell rows apart by.
-        assert_top(&table(&values, cols, format), &vec![0.0; cols], &one);
-    }
+    head::a_screened_head_finds_the_likeliest(&others_and_split());
 }
 
 #[test]
 fn both_zeros_are_equal() {
-    // Rows of +1, −1 and 0 times a zero.
-    let weights = table(&[-1.0, 1.0, 0.0, -1.0], 1, Format::F32);
-    assert_top(
-        &weights,
-        &[0.0],
-        &Top {
-            count: 3,
-            also: &[],
-        },
-    );
+    head::both_zeros_are_equal(&others_and_split());
 }
 
 #[test]
 fn what_is_not_finite_is_told_first() {
-    let mut values = vec![0.5; 3000];
-    values[1700] = f32::MAX;
-    values[1200] = -f32::MAX;
-    let weights = table(&values, 2, Format::F32);
-    let x = [f32::MAX, 1.0];
-    let (_, gpu) = gpus()[0];
-    let found = logits(gpu, &weights, &x, 0);
-    let first = found.iter().position(|logit| !logit.is_finite());
-    let Some(first) = first else {
-        // Norms keep x small; make the head do it.
-        let weights = weights.with_output_scale(f32::MAX).expect("a finite scale");
-        for also in [&[][..], &[600], &[600, 700, 850]] {
-            for count in [1, 5] {
-                assert_top(&weights, &x, &Top { count, also });
-            }
-        }
-        return;
-    };
-    panic!("logit {first} is not finite already");
+    head::what_is_not_finite_is_told_first(&others_and_split());
 }

@@ -3,6 +3,8 @@
 
 mod adapters;
 mod attention;
+#[path = "../beside/mod.rs"]
+mod beside;
 mod elementwise;
 mod failures;
 mod harness;

@@ -22,6 +22,7 @@ impl Model {
             Some(Device::Cpu) => on_cpu(file, options, progress),
             Some(Device::Wgpu) => on_gpu(file, options, &mut progress),
             Some(Device::Metal) => on_metal(file, options, &mut progress),
+            Some(Device::Mlx) => on_mlx(file, options, &mut progress),
             None if !options.adapter.is_default() => on_gpu(file, options, &mut progress),
             None if options.threads.is_some() || options.isa.is_some() => {
                 on_cpu(file, options, progress)
@@ -102,4 +103,25 @@ fn on_metal(
 #[cfg(not(all(feature = "metal", target_os = "macos")))]
 fn on_metal(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
     Err(Device::Metal.not_built().into())
+}
+
+#[cfg(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+))]
+fn on_mlx(
+    file: &ModelFile,
+    options: &ModelOptions,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
+    let backend = bitnet_core::mlx::MlxBackend::new()?;
+    Model::from_file_on(file, backend, options, progress)
+}
+
+#[cfg(not(all(
+    feature = "mlx",
+    any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
+)))]
+fn on_mlx(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+    Err(Device::Mlx.not_built().into())
 }

@@ -100,17 +100,13 @@ impl NeonI8mm {
         codes: &[[uint8x16_t; 2]; VECTORS],
         q: [&[[i8; 4]; TOKENS]; 2],
     ) {
-        for pair in 0..TOKENS.div_ceil(2) {
+        let pairs = blocks.iter_mut().take(TOKENS.div_ceil(2));
+        for (pair, blocks) in pairs.enumerate() {
             let tokens = self.tokens(q, pair);
-            for vector in 0..VECTORS {
-                let [low, high] = blocks[pair][vector];
+            for (block, codes) in blocks.iter_mut().zip(codes) {
+                let [low, high] = *block;
                 // SAFETY: the instructions are there by the type.
-                unsafe {
-                    blocks[pair][vector] = [
-                        smmla(low, codes[vector][0], tokens),
-                        smmla(high, codes[vector][1], tokens),
-                    ];
-                }
+                *block = unsafe { [smmla(low, codes[0], tokens), smmla(high, codes[1], tokens)] };
             }
         }
     }

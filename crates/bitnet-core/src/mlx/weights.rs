@@ -1,0 +1,374 @@
+//! Matrices and tables in MLX's formats, every weight the number that the file has.
+//!
+//! | file | here | |
+//! |---|---|---|
+//! | ternary, base 3 included | 2-bit codes 0, 1, 2 (and 3), 16 of them in a word | code·d − d for a group of 128 or 64 |
+//! | Q8_0 | 8-bit codes | code·d − 128·d for 32 |
+//! | Q4_0 | 4-bit codes | code·d − 8·d for 32 |
+//! | F32, F16, BF16 | the bytes of the file | lent where MLX takes them so |
+//! | Q6_K | f32 | its groups of 16 are shorter than MLX's |
+//!
+//! Words hold their first code in their lowest bits. Where the scale belongs to the whole tensor (I2_S), d is 1 here and
+//! products are multiplied by the scale: with int8 activations their sums are whole numbers, exact in f32 to 2²⁴.
+
+use super::lend::lend;
+use super::thread::{Here, Tensor, Thread};
+use crate::pool::{Alignment, Block};
+use crate::zero_copy::Movement;
+use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
+use bitnet_quant::Format;
+use bytes::Bytes;
+use half::f16;
+use mlx_rs::Dtype;
+use rayon::prelude::*;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A matrix of MLX's.
+pub(super) struct Matrix {
+    pub(super) name: String,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    /// Columns of a stored row; those past `cols` are zeros.
+    pub(super) stored: usize,
+    pub(super) ternary: bool,
+    /// What the numbers are multiplied by, the tensor's scale.
+    pub(super) scale: f32,
+    /// What products are multiplied by, besides.
+    pub(super) output_scale: f32,
+    pub(super) weights: Weights,
+    /// Bytes that a product reads.
+    pub(super) bytes: usize,
+}
+
+pub(super) enum Weights {
+    /// `[rows, stored]` floats.
+    Dense(Tensor),
+    /// code·scale + bias.
+    Affine(Affine),
+}
+
+pub(super) struct Affine {
+    /// `[rows, stored · bits / 32]` words.
+    pub(super) codes: Tensor,
+    pub(super) groups: Arc<Groups>,
+    /// Columns of a group.
+    pub(super) group: usize,
+    pub(super) bits: usize,
+}
+
+/// What codes are multiplied by, and what is added, `[rows, groups]` each.
+pub(super) struct Groups {
+    pub(super) scales: Tensor,
+    pub(super) biases: Tensor,
+    /// Whether all scales are 1.
+    #[cfg(target_os = "macos")]
+    pub(super) ones: bool,
+}
+
+/// A projection of the MLX backend.
+pub struct MlxMatrix(pub(super) Matrix);
+
+/// A table of the MLX backend: an embedding, a head or both.
+pub struct MlxTable(pub(super) Matrix);
+
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Matrix")
+            .field("name", &self.name)
+            .field("rows", &self.rows)
+            .field("cols", &self.cols)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for MlxMatrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::fmt::Debug for MlxTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Makes matrices MLX's.
+pub(super) struct Loader {
+    pub(super) thread: Thread,
+    pub(super) pool: HybridMemoryPool,
+    /// Scales of 1, by the shape of `[rows, groups]`: matrices of one shape share them.
+    ones: Mutex<HashMap<[usize; 2], Arc<Groups>>>,
+}
+
+/// How the rows of an affine matrix lie.
+#[derive(Clone, Copy)]
+struct Layout {
+    bits: usize,
+    group: usize,
+    /// The code of a zero weight.
+    zero: u32,
+}
+
+impl Layout {
+    fn of(format: Format, stored: usize) -> Option<Self> {
+        let (bits, group, zero) = match format {
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Q6K => return None,
+            Format::Q8_0 => (8, 32, 128),
+            Format::Q4_0 => (4, 32, 8),
+            Format::I2s(_)
+            | Format::Tq1_0
+            | Format::Tq2_0
+            | Format::Q2_0
+            | Format::Q2_0Group128 => {
+                // No longer than what shares a scale.
+                let longest = if format == Format::Q2_0 { 64 } else { 128 };
+                let group = if stored.is_multiple_of(longest) {
+                    longest
+                } else {
+                    64
+                };
+                (2, group, 1)
+            }
+        };
+        Some(Self { bits, group, zero })
+    }
+}
+
+/// Whether the scale belongs to the tensor.
+fn has_one_scale(format: Format) -> bool {
+    matches!(format, Format::I2s(_))
+}
+
+impl Loader {
+    pub(super) fn new(thread: Thread, pool: HybridMemoryPool) -> Self {
+        Self {
+            thread,
+            pool,
+            ones: Mutex::default(),
+        }
+    }
+
+    /// Makes a matrix MLX's, every number looked at on the way.
+    ///
+    /// # Errors
+    /// If a weight is no ternary code or finite number, memory is short, or MLX refuses.
+    pub(super) fn load(&self, weights: &WeightMatrix) -> Result<Matrix> {
+        let rows = weights.rows();
+        (0..rows.div_ceil(CHECKED))
+            .into_par_iter()
+            .try_for_each(|piece| {
+                let first = piece * CHECKED;
+                weights.validate(first..rows.min(first + CHECKED))
+            })?;
+        let stored = weights.stored_cols();
+        let (kind, bytes) = match Layout::of(weights.format(), stored) {
+            Some(layout) => self.affine(weights, layout)?,
+            None => self.dense(weights)?,
+        };
+        Ok(Matrix {
+            name: weights.name().into(),
+            rows,
+            cols: weights.cols(),
+            stored,
+            ternary: weights.format().is_ternary(),
+            scale: if has_one_scale(weights.format()) {
+                weights.scale()
+            } else {
+                1.0
+            },
+            output_scale: weights.output_scale(),
+            weights: kind,
+            bytes,
+        })
+    }
+
+    fn dense(&self, weights: &WeightMatrix) -> Result<(Weights, usize)> {
+        let (rows, stored) = (weights.rows(), weights.stored_cols());
+        let (bytes, dtype) = match weights.format() {
+            Format::F32 => (weights.data().clone(), Dtype::Float32),
+            Format::F16 => (weights.data().clone(), Dtype::Float16),
+            Format::Bf16 => (weights.data().clone(), Dtype::Bfloat16),
+            format => {
+                let mut block = self.block(rows * stored * size_of::<f32>())?;
+                let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut block);
+                floats
+                    .par_chunks_exact_mut(stored)
+                    .enumerate()
+                    .try_for_each(|(row, out)| {
+                        format.decode_row(weights.row(row), weights.scale(), out)
+                    })?;
+                (Bytes::from_owner(block), Dtype::Float32)
+            }
+        };
+        let size = bytes.len();
+        let shape = [rows, stored];
+        let lent = self.thread.run(|here| self.lent(here, bytes, dtype, shape));
+        let (tensor, movement) = lent?;
+        if movement == Movement::Copy || weights.format() == Format::Q6K {
+            weights.give_back(0..rows);
+        }
+        Ok((Weights::Dense(tensor), size))
+    }
+
+    fn affine(&self, weights: &WeightMatrix, layout: Layout) -> Result<(Weights, usize)> {
+        let (rows, stored) = (weights.rows(), weights.stored_cols());
+        let words = stored * layout.bits / 32;
+        let groups = stored / layout.group;
+        let mut codes = self.block(rows * words * size_of::<u32>())?;
+        let out: &mut [u32] = bytemuck::cast_slice_mut(&mut codes);
+        out.par_chunks_exact_mut(words)
+            .enumerate()
+            .try_for_each_init(
+                || vec![0u32; stored],
+                |codes, (row, out)| {
+                    unpack(weights.format(), weights.row(row), layout, codes)?;
+                    let in_a_word = codes.chunks_exact(32 / layout.bits);
+                    for (out, codes) in out.iter_mut().zip(in_a_word) {
+                        let codes = codes.iter().rev();
+                        *out = codes.fold(0, |word, code| word << layout.bits | code);
+                    }
+                    Ok::<_, Error>(())
+                },
+            )?;
+        let groups = if has_one_scale(weights.format()) {
+            self.ones([rows, groups])?
+        } else {
+            let mut scales = self.block(rows * groups * size_of::<f32>())?;
+            let out: &mut [f32] = bytemuck::cast_slice_mut(&mut scales);
+            out.par_chunks_exact_mut(groups)
+                .enumerate()
+                .try_for_each(|(row, out)| group_scales(weights.format(), weights.row(row), out))?;
+            let zero = layout.zero as f32;
+            Arc::new(self.groups(scales, [rows, groups], zero)?)
+        };
+        let bytes = codes.len() + 2 * rows * (stored / layout.group) * size_of::<f32>();
+        let codes = self.thread.run(|here| {
+            let bytes = Bytes::from_owner(codes);
+            self.lent(here, bytes, Dtype::Uint32, [rows, words])
+        });
+        let (codes, _) = codes?;
+        weights.give_back(0..rows);
+        let affine = Affine {
+            codes,
+            groups,
+            group: layout.group,
+            bits: layout.bits,
+        };
+        Ok((Weights::Affine(affine), bytes))
+    }
+
+    /// Scales of 1 for ternary codes.
+    fn ones(&self, shape: [usize; 2]) -> Result<Arc<Groups>> {
+        let mut known = self.ones.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(ones) = known.get(&shape) {
+            return Ok(Arc::clone(ones));
+        }
+        let mut scales = self.block(shape[0] * shape[1] * size_of::<f32>())?;
+        bytemuck::cast_slice_mut::<u8, f32>(&mut scales).fill(1.0);
+        let ones = Arc::new(self.groups(scales, shape, 1.0)?);
+        known.insert(shape, Arc::clone(&ones));
+        Ok(ones)
+    }
+
+    /// Scales, and biases that make the code `zero` a zero.
+    fn groups(&self, scales: Block, shape: [usize; 2], zero: f32) -> Result<Groups> {
+        let mut biases = self.block(scales.len())?;
+        let pairs = bytemuck::cast_slice_mut::<u8, f32>(&mut biases).iter_mut();
+        let pairs = pairs.zip(bytemuck::cast_slice::<u8, f32>(&scales));
+        pairs.for_each(|(bias, scale)| *bias = -zero * scale);
+        #[cfg(target_os = "macos")]
+        let ones = bytemuck::cast_slice::<u8, f32>(&scales)
+            .iter()
+            .all(|scale| *scale == 1.0);
+        self.thread.run(|here| {
+            let [scales, biases] = [scales, biases]
+                .map(|block| self.lent(here, Bytes::from_owner(block), Dtype::Float32, shape));
+            Ok(Groups {
+                scales: scales?.0,
+                biases: biases?.0,
+                #[cfg(target_os = "macos")]
+                ones,
+            })
+        })
+    }
+
+    /// Memory that begins a page.
+    fn block(&self, bytes: usize) -> Result<Block> {
+        self.pool
+            .allocate_uninit(bytes, Alignment::PAGE, Tag::Weights)
+    }
+
+    /// Lends memory to MLX and counts that.
+    fn lent(
+        &self,
+        here: &Here,
+        bytes: Bytes,
+        dtype: Dtype,
+        shape: [usize; 2],
+    ) -> Result<(Tensor, Movement)> {
+        let size = bytes.len();
+        let (array, movement) = lend(here, bytes, dtype, &shape)?;
+        self.pool.zero_copy().record(movement, size);
+        Ok((Tensor::new(array), movement))
+    }
+}
+
+/// Rows that are checked at once.
+const CHECKED: usize = 64;
+
+/// The codes of a packed row, one for each column.
+fn unpack(format: Format, packed: &[u8], layout: Layout, out: &mut [u32]) -> Result<()> {
+    match format {
+        Format::Q8_0 => {
+            let blocks = packed.as_chunks::<34>().0.iter();
+            for (block, out) in blocks.zip(out.as_chunks_mut::<32>().0) {
+                let codes = block[2..].iter().map(|code| code.cast_signed());
+                for (out, code) in out.iter_mut().zip(codes) {
+                    *out = (i32::from(code) + layout.zero as i32) as u32;
+                }
+            }
+        }
+        Format::Q4_0 => {
+            let blocks = packed.as_chunks::<18>().0.iter();
+            for (block, out) in blocks.zip(out.as_chunks_mut::<32>().0) {
+                for (i, byte) in block[2..].iter().enumerate() {
+                    out[i] = u32::from(byte & 15);
+                    out[i + 16] = u32::from(byte >> 4);
+                }
+            }
+        }
+        ternary => {
+            let mut codes = vec![0i8; out.len()];
+            ternary.decode_codes(packed, &mut codes)?;
+            for (out, code) in out.iter_mut().zip(codes) {
+                *out = (i32::from(code) + layout.zero as i32) as u32;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The scale of each of `out.len()` groups of a packed row.
+fn group_scales(format: Format, packed: &[u8], out: &mut [f32]) -> Result<()> {
+    let blocks = packed.len() / format.block_bytes();
+    if format.is_ternary() {
+        let mut scales = vec![0.0; blocks];
+        format.block_scales(packed, &mut scales)?;
+        // Blocks of 256 are two groups.
+        let in_a_block = out.len() / blocks;
+        for (out, scale) in out.chunks_exact_mut(in_a_block).zip(scales) {
+            out.fill(scale);
+        }
+    } else {
+        for (out, block) in out
+            .iter_mut()
+            .zip(packed.chunks_exact(format.block_bytes()))
+        {
+            *out = f16::from_le_bytes([block[0], block[1]]).to_f32();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Weights: lent, counted, given back.
+
+use super::MLX;
+use crate::beside::harness::*;
+use bitnet_core::mlx::MlxBackend;
+use bitnet_core::{Backend, Bytes, HybridMemoryPool, WeightMatrix};
+use bitnet_quant::Format;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that count how often they are dropped.
+struct Counted(Vec<u8>, Arc<AtomicUsize>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn lent_memory_is_given_back_once() {
+    for format in [Format::F32, Format::F16, Format::Bf16, Format::Q8_0] {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let values = Numbers(61).floats(8 * 64);
+        let original = table(&values, 64, format);
+        let bytes = Counted(original.data().to_vec(), Arc::clone(&dropped));
+        let shape = (8, 64, 64);
+        let weights =
+            WeightMatrix::new("w", format, shape, 1.0, Bytes::from_owner(bytes)).expect("a matrix");
+        let resident = MLX.table(weights).expect("a table");
+        let cache = MLX.cache(1, NO_HEADS, 8).expect("a cache");
+        let rows = MLX
+            .embed(&resident, bitnet_core::Input::Tokens(&[7, 0]), &cache)
+            .expect("rows");
+        // What was asked for keeps what it needs.
+        drop(resident);
+        let found = MLX.look(rows);
+        assert_eq!(dropped.load(Ordering::SeqCst), 1, "{format}");
+        let mut expected = vec![0.0; 128];
+        for (row, out) in [7, 0].into_iter().zip(expected.chunks_exact_mut(64)) {
+            format
+                .decode_row(original.row(row), 1.0, out)
+                .expect("a row");
+        }
+        assert_same(&found, &expected, &format.to_string());
+    }
+}
+
+#[test]
+fn what_was_moved_is_counted() {
+    let pool = HybridMemoryPool::default();
+    let mlx = MlxBackend::with_pool(pool.clone()).expect("MLX");
+    let before = pool.zero_copy().stats();
+    let weights = table(&[0.5; 64 * 64], 64, Format::F32);
+    let resident = mlx.table(weights.clone()).expect("a table");
+    let moved = pool.zero_copy().stats();
+    assert_eq!(moved.operations(), before.operations() + 1);
+    // A Mac takes the pages; Linux's CPUs copy.
+    let bytes = if cfg!(target_os = "macos") {
+        moved.zero_copy.bytes - before.zero_copy.bytes
+    } else {
+        moved.copied.bytes - before.copied.bytes
+    };
+    assert_eq!(bytes, 64 * 64 * 4);
+    assert_eq!(mlx.head_bytes(&resident), 64 * 64 * 4);
+    // 2 bits for a weight, and two numbers for each 128 of them.
+    let matrix = ternary(&mut Numbers(62), TERNARY[0], 16, 256);
+    let matrix = mlx.matrix(matrix).expect("a matrix");
+    assert_eq!(mlx.matrix_bytes(&matrix), 16 * (64 + 2 * 8));
+}
