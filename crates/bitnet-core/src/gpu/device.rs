@@ -5,6 +5,7 @@ use super::failure::Failures;
 use super::kernel::{Kernel, Teams, TernaryRow};
 use super::lanes::Lanes;
 use super::memory::{GpuBuffer, GpuMemory};
+use super::outbox::Outbox;
 use super::{GpuInterface, GpuOptions};
 use crate::device::Adapter;
 use crate::{Result, Tag};
@@ -13,6 +14,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// An opened device.
 pub(super) struct Gpu {
+    /// First, so that it is emptied before anything else goes.
+    pub(super) outbox: Outbox,
     pub(super) driver: Arc<dyn Driver>,
     pub(super) summary: Adapter,
     pub(super) lanes: Lanes,
@@ -51,6 +54,7 @@ impl Gpu {
         let memory = GpuMemory::new(&driver, &failures, &summary.name, limits.buffer, limit);
         failures.check()?;
         Ok(Self {
+            outbox: Outbox::default(),
             driver,
             summary,
             lanes,
@@ -114,6 +118,7 @@ impl Gpu {
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost) and others.
     pub(super) fn flush(&self) -> Result<()> {
+        self.outbox.settle()?;
         self.driver.flush();
         self.failures.check()
     }

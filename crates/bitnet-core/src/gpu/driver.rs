@@ -86,6 +86,12 @@ pub(super) struct Batch {
     pub(super) positions: u64,
 }
 
+impl Command {
+    pub(super) fn is_read(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
 #[cfg(feature = "wgpu")]
 impl Command {
     pub(super) fn is_dispatch(&self) -> bool {

@@ -12,7 +12,7 @@
 //! | the device, its failures | `device`, `lanes`, `failure` |
 //! | interfaces to devices | `driver`, `wgpu_driver`, `metal_driver`, `shim_driver` |
 //! | buffers | `memory`, `weights`, `session`, `rotations` |
-//! | kernels and what is sent | `kernel`, `recording`, `timing`, `floors` |
+//! | kernels and what is sent | `kernel`, `recording`, `outbox`, `timing`, `floors` |
 //! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `screen`, `backend` |
 
 mod attention;
@@ -29,6 +29,7 @@ mod lanes;
 mod memory;
 #[cfg(all(feature = "metal", target_os = "macos"))]
 mod metal_driver;
+mod outbox;
 mod product;
 mod recording;
 mod rotations;
@@ -171,6 +172,8 @@ impl GpuBackend {
 
     /// The account of the device's memory.
     pub fn memory(&self) -> PoolStats {
+        // What batches hold is theirs until they are sent.
+        self.gpu.outbox.wait();
         self.gpu.memory.stats()
     }
 
@@ -200,6 +203,7 @@ impl GpuBackend {
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost).
     pub async fn times(&self) -> Result<Times> {
+        self.gpu.outbox.settle()?;
         self.gpu.driver.times().await
     }
 

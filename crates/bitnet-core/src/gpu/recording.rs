@@ -74,7 +74,7 @@ pub(super) struct Recording {
 struct State {
     commands: Vec<Command>,
     step: Step,
-    /// Kept until the recording goes: nothing else may write there.
+    /// Kept until the batch is sent: nothing else may write there.
     writes: Vec<(Arc<Slot>, Vec<u8>)>,
     /// What comes before the next command, unless that one does it along.
     put_off: Option<Turning>,
@@ -254,19 +254,25 @@ impl Recording {
         if self.session.rehearses {
             return Ok(Vec::new());
         }
-        for (slot, bytes) in &state.writes {
-            gpu.write(slot.buffer(), 0, bytes)?;
-        }
-        gpu.write(&self.session.step, 0, bytemuck::bytes_of(&state.step))?;
         let commands = std::mem::take(&mut state.commands);
+        let writes = std::mem::take(&mut state.writes);
+        let step = (Arc::clone(&self.session.step), state.step);
         drop(state);
         let batch = Batch {
             tokens: self.tokens as u64,
             positions: (self.first + self.tokens) as u64,
         };
-        let reads = gpu.driver.submit(&commands, batch)?;
-        gpu.failures.check()?;
-        Ok(reads)
+        let reads = commands.iter().filter(|command| command.is_read()).count();
+        let (driver, failures) = (Arc::clone(&gpu.driver), Arc::clone(&gpu.failures));
+        gpu.outbox.send(reads, move || {
+            for (slot, bytes) in &writes {
+                driver.write(slot.buffer().raw()?, 0, bytes)?;
+            }
+            driver.write(step.0.raw()?, 0, bytemuck::bytes_of(&step.1))?;
+            let reads = driver.submit(&commands, batch)?;
+            failures.check()?;
+            Ok(reads)
+        })
     }
 }
 
