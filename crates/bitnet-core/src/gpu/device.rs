@@ -8,7 +8,7 @@ use super::memory::{GpuBuffer, GpuMemory};
 use super::outbox::Outbox;
 use super::{GpuInterface, GpuOptions};
 use crate::device::Adapter;
-use crate::{Result, Tag};
+use crate::{Error, Result, Tag};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -31,7 +31,7 @@ impl Gpu {
     /// Opens the device that `options` ask for.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::Error::Unavailable) if there is none, it lacks what the kernels need, or this program
+    /// [`Error::Unavailable`] if there is none, it lacks what the kernels need, or this program
     /// was not built for its interface.
     pub(super) async fn open(options: &GpuOptions) -> Result<Self> {
         let opened = match options.interface {
@@ -69,7 +69,7 @@ impl Gpu {
     /// The compiled `kernel`.
     ///
     /// # Errors
-    /// [`Error::Refused`](crate::Error::Refused) if the device does not take it.
+    /// [`Error::Refused`] if the device does not take it.
     pub(super) fn pipeline(&self, kernel: Kernel) -> Result<Arc<Pipeline>> {
         let mut pipelines = self
             .pipelines
@@ -79,6 +79,14 @@ impl Gpu {
             return Ok(Arc::clone(pipeline));
         }
         let source = kernel.source(self.lanes);
+        if source.threads > self.limits.invocations {
+            return Err(Error::Refused {
+                why: format!(
+                    "the kernel {} needs {} invocations in a workgroup, and the GPU takes {}",
+                    source.name, source.threads, self.limits.invocations
+                ),
+            });
+        }
         let pipeline = Arc::new(Pipeline {
             kernel,
             object: self.driver.compile(&source)?,
@@ -116,7 +124,7 @@ impl Gpu {
     /// Sends what was written so far on its way, and natively waits until it arrived and the host's copies are free.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`](crate::Error::DeviceLost) and others.
+    /// [`Error::DeviceLost`] and others.
     pub(super) fn flush(&self) -> Result<()> {
         self.outbox.settle()?;
         self.driver.flush();

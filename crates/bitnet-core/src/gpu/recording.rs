@@ -262,6 +262,7 @@ impl Recording {
             tokens: self.tokens as u64,
             positions: (self.first + self.tokens) as u64,
         };
+        tracing::trace!(batch.tokens, batch.positions, "a batch for the GPU");
         let reads = commands.iter().filter(|command| command.is_read()).count();
         let (driver, failures) = (Arc::clone(&gpu.driver), Arc::clone(&gpu.failures));
         gpu.outbox.send(reads, move || {

@@ -92,19 +92,15 @@ impl Parts {
 
     pub(super) fn lanes(&mut self) {
         self.add(&metal!("lanes"));
-        if self.lanes.subgroups {
-            self.add(&wgsl!("lanes_subgroup"));
-        } else {
-            self.add(&wgsl!("lanes_workgroup"));
-        }
+        let [subgroup, memory] = wgsl!("lanes_subgroup", "lanes_workgroup");
+        let subgroups = self.lanes.subgroups;
+        self.add(&[if subgroups { subgroup } else { memory }]);
     }
 
     pub(super) fn dot4(&mut self) {
-        if self.lanes.packed_dot {
-            self.add(&wgsl!("dot4_packed"));
-        } else {
-            self.add(&wgsl!("dot4_emulated"));
-        }
+        let [packed, emulated] = wgsl!("dot4_packed", "dot4_emulated");
+        let has_packed = self.lanes.packed_dot;
+        self.add(&[if has_packed { packed } else { emulated }]);
     }
 
     /// Rows of activations; `aligned` says that gains are read as vectors too, or not at all.

@@ -37,6 +37,8 @@ type Device = Retained<ProtocolObject<dyn MTLDevice>>;
 struct Compiled {
     state: Retained<ProtocolObject<dyn MTLComputePipelineState>>,
     threads: MTLSize,
+    /// How many buffers it has.
+    bindings: usize,
 }
 
 /// Bytes that wait to be copied by the next command buffer.
@@ -177,6 +179,9 @@ impl Driver for MetalDriver {
 
     fn write(&self, buffer: &RawBuffer, at: usize, bytes: &[u8]) -> Result<()> {
         let to: &Buffer = buffer.object.get()?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let from = autoreleasepool(|_| Buffer::holding(&self.device, bytes));
         let Some(from) = from else {
             self.failures
@@ -246,13 +251,25 @@ impl Driver for MetalDriver {
                     height: 1,
                     depth: 1,
                 },
+                bindings: source.bindings.len(),
             }))
         })
     }
 
-    fn bind(&self, _: &Pipeline, parts: &[Part<'_>]) -> Result<Object> {
+    /// Metal itself looks at neither the number of buffers nor their sizes.
+    fn bind(&self, pipeline: &Pipeline, parts: &[Part<'_>]) -> Result<Object> {
+        let compiled: &Compiled = pipeline.object.get()?;
+        let refused = |why: &str| Error::Refused {
+            why: format!("the kernel {}: {why}", pipeline.kernel.name()),
+        };
+        if parts.len() != compiled.bindings {
+            return Err(refused("it is given too few buffers, or too many"));
+        }
         let bound = parts.iter().map(|part| {
             let buffer: &Buffer = part.buffer.object.get()?;
+            if part.at + part.bytes > part.buffer.bytes.next_multiple_of(16) {
+                return Err(refused("a buffer of it ends too soon"));
+            }
             Ok((buffer.clone(), part.at))
         });
         Ok(Object::new(Bound(bound.collect::<Result<_>>()?)))
