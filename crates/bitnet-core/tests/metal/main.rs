@@ -7,6 +7,8 @@
 
 #[path = "../gpu/attention.rs"]
 mod attention;
+#[path = "../beside/mod.rs"]
+mod beside;
 #[path = "../gpu/elementwise.rs"]
 mod elementwise;
 #[path = "../gpu/failures.rs"]
