@@ -30,8 +30,10 @@ pub(crate) const REQUIREMENTS: &[Requirement] = if BINDINGS {
         Requirement::CxxCompiler,
         Requirement::MlxBindings,
     ]
+} else if cfg!(target_os = "macos") {
+    &[Requirement::CLIPPY, Requirement::Cmake]
 } else {
-    &[Requirement::CLIPPY]
+    &[]
 };
 
 /// Checks and lints; says so where the bindings cannot be made.
