@@ -9,10 +9,10 @@ use anyhow::Result;
 use std::process::Command;
 
 /// The features that a Mac can use.
-const FEATURES: &str = "--features=mlx,wgpu";
+const FEATURES: &str = "--features=mlx,metal,wgpu";
 
 /// Those that only a Mac can use.
-const DOCUMENTED: &str = "--features=mlx";
+const DOCUMENTED: &str = "--features=mlx,metal";
 
 /// Whether the bindings of MLX can be made here, as its own build script makes them on a Mac.
 const BINDINGS: bool = cfg!(all(
@@ -30,8 +30,10 @@ pub(crate) const REQUIREMENTS: &[Requirement] = if BINDINGS {
         Requirement::CxxCompiler,
         Requirement::MlxBindings,
     ]
+} else if cfg!(target_os = "macos") {
+    &[Requirement::CLIPPY, Requirement::Cmake]
 } else {
-    &[Requirement::CLIPPY]
+    &[]
 };
 
 /// Checks and lints; says so where the bindings cannot be made.
@@ -40,7 +42,9 @@ pub(crate) fn run() -> Result<()> {
         println!("MLX's bindings are made on a Mac or on x86-64 with Linux: nothing is checked");
         return Ok(());
     }
-    let mut lints = for_apple(&["clippy", "--workspace", "--all-targets", FEATURES])?;
+    // The second are no part of all targets: they are built when asked for.
+    let targets = ["--all-targets", "--test=metal"];
+    let mut lints = for_apple(&["clippy", "--workspace", targets[0], targets[1], FEATURES])?;
     lints.args(["--", "-Dwarnings"]);
     carry_out(lints)?;
     // What only a Mac has is in one package; the rest is documented on any machine.

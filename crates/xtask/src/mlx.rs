@@ -30,6 +30,8 @@ pub(crate) const REQUIREMENTS: &[Requirement] = if ON_LINUX {
         Requirement::MlxBindings,
         Requirement::MlxLibrary,
     ]
+} else if ON_A_MAC {
+    &[Requirement::Cmake]
 } else {
     &[]
 };

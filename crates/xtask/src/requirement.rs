@@ -51,6 +51,8 @@ pub(crate) enum Requirement {
     Pip,
     /// A C++ compiler.
     CxxCompiler,
+    /// What MLX is built by on a Mac.
+    Cmake,
     /// What MLX's C interface declares, in Rust.
     MlxBindings,
     /// MLX for the CPUs of Linux.
@@ -89,6 +91,7 @@ impl Requirement {
             Self::Clang => "clang",
             Self::Pip => "pip",
             Self::CxxCompiler => "c++",
+            Self::Cmake => "cmake",
             Self::MlxBindings => "bindings of MLX",
             Self::MlxLibrary => "MLX for Linux",
         }
@@ -113,6 +116,7 @@ impl Requirement {
             Self::Clang => metal::clang_is_installed(),
             Self::Pip => succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
             Self::CxxCompiler => succeeds(Command::new("c++").arg("--version")),
+            Self::Cmake => succeeds(Command::new("cmake").arg("--version")),
             Self::MlxBindings => mlx::bindings_are_made(),
             Self::MlxLibrary => mlx::library_is_built(),
         }
@@ -138,6 +142,7 @@ impl Requirement {
             Self::Library(target) => target.install(),
             Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
             Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),
+            Self::Cmake => apt_install(&["cmake"], "CMake (brew install cmake)"),
             Self::MlxBindings => mlx::install_bindings(),
             Self::MlxLibrary => mlx::install_library(),
             Self::Aarch64Linker => apt_install(

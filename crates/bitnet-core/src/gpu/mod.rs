@@ -64,7 +64,7 @@ use std::sync::Arc;
 pub struct GpuOptions {
     /// The programming interface.
     pub interface: GpuInterface,
-    /// The adapter's index in [`adapters()`], or a part of its name; `None` for the most powerful one.
+    /// The adapter's index in [`device::adapters`](crate::device::adapters), or a part of its name; `None` for the most powerful one.
     pub adapter: Option<String>,
     /// Whether adapters that compute on the CPU may be used.
     pub software: bool,

@@ -17,14 +17,14 @@ use std::ops::Range;
 const PAGE: usize = 16 << 10;
 
 /// The elements of `bytes` as an array of `shape`, and whether it is the same memory. `bytes` live until MLX needs them no
-/// more.
+/// more; `in_pages` says that they lie in pages that may be shared as a whole: those of a mapped file, or of a pool.
 ///
 /// # Errors
 /// [`Error::Shape`] if there are not as many bytes as the shape says, or more elements than MLX counts;
 /// [`Error::Mlx`].
 pub(super) fn lend(
     here: &Here,
-    bytes: Bytes,
+    (bytes, in_pages): (Bytes, bool),
     dtype: Dtype,
     shape: &[usize],
 ) -> Result<(Array, Movement)> {
@@ -38,7 +38,7 @@ pub(super) fn lend(
         });
     }
     let original = bytes.as_ptr();
-    let pages = pages_around(&bytes, size);
+    let pages = pages_around(&bytes, size, in_pages);
     let start = (bytes.as_ptr() as usize - pages.start) / size;
     let all = dimension(pages.len() / size)?;
     let payload = Box::into_raw(Box::new(bytes));
@@ -87,14 +87,14 @@ fn size_of_element(dtype: Dtype) -> usize {
     }
 }
 
-/// The addresses of the pages in which `bytes` lie, where MLX takes whole pages, if elements of `size` bytes fill them; else
-/// those of the bytes. A page of which one byte belongs to this process belongs to it as a whole; the bytes around are never
-/// read: a page is shared with the GPU or, if it cannot be, is too large for a copy too.
-fn pages_around(bytes: &Bytes, size: usize) -> Range<usize> {
+/// The addresses of the pages in which `bytes` lie, where MLX takes whole pages, if these may be shared and elements of
+/// `size` bytes fill them; else those of the bytes.
+fn pages_around(bytes: &Bytes, size: usize, in_pages: bool) -> Range<usize> {
     let start = bytes.as_ptr() as usize;
     let end = start + bytes.len();
     let whole = start / PAGE * PAGE..end.next_multiple_of(PAGE);
-    if cfg!(target_os = "macos") && (start - whole.start).is_multiple_of(size) {
+    let aligned = (start - whole.start).is_multiple_of(size);
+    if cfg!(target_os = "macos") && in_pages && aligned {
         whole
     } else {
         start..end

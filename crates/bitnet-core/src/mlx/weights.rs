@@ -187,10 +187,11 @@ impl Loader {
 
     fn dense(&self, weights: &WeightMatrix) -> Result<(Weights, usize)> {
         let (rows, stored) = (weights.rows(), weights.stored_cols());
+        let file = || (weights.data().clone(), weights.is_mapped());
         let (bytes, dtype) = match weights.format() {
-            Format::F32 => (weights.data().clone(), Dtype::Float32),
-            Format::F16 => (weights.data().clone(), Dtype::Float16),
-            Format::Bf16 => (weights.data().clone(), Dtype::Bfloat16),
+            Format::F32 => (file(), Dtype::Float32),
+            Format::F16 => (file(), Dtype::Float16),
+            Format::Bf16 => (file(), Dtype::Bfloat16),
             format => {
                 let mut block = self.block(rows * stored * size_of::<f32>())?;
                 let floats: &mut [f32] = bytemuck::cast_slice_mut(&mut block);
@@ -200,10 +201,10 @@ impl Loader {
                     .try_for_each(|(row, out)| {
                         format.decode_row(weights.row(row), weights.scale(), out)
                     })?;
-                (Bytes::from_owner(block), Dtype::Float32)
+                (pages(block), Dtype::Float32)
             }
         };
-        let size = bytes.len();
+        let size = bytes.0.len();
         let shape = [rows, stored];
         let lent = self.thread.run(|here| self.lent(here, bytes, dtype, shape));
         let (tensor, movement) = lent?;
@@ -245,10 +246,9 @@ impl Loader {
             Arc::new(self.groups(scales, [rows, groups], zero)?)
         };
         let bytes = codes.len() + 2 * rows * (stored / layout.group) * size_of::<f32>();
-        let codes = self.thread.run(|here| {
-            let bytes = Bytes::from_owner(codes);
-            self.lent(here, bytes, Dtype::Uint32, [rows, words])
-        });
+        let codes = self
+            .thread
+            .run(|here| self.lent(here, pages(codes), Dtype::Uint32, [rows, words]));
         let (codes, _) = codes?;
         weights.give_back(0..rows);
         let affine = Affine {
@@ -284,8 +284,8 @@ impl Loader {
             .iter()
             .all(|scale| *scale == 1.0);
         self.thread.run(|here| {
-            let [scales, biases] = [scales, biases]
-                .map(|block| self.lent(here, Bytes::from_owner(block), Dtype::Float32, shape));
+            let [scales, biases] =
+                [scales, biases].map(|block| self.lent(here, pages(block), Dtype::Float32, shape));
             Ok(Groups {
                 scales: scales?.0,
                 biases: biases?.0,
@@ -305,15 +305,20 @@ impl Loader {
     fn lent(
         &self,
         here: &Here,
-        bytes: Bytes,
+        bytes: (Bytes, bool),
         dtype: Dtype,
         shape: [usize; 2],
     ) -> Result<(Tensor, Movement)> {
-        let size = bytes.len();
+        let size = bytes.0.len();
         let (array, movement) = lend(here, bytes, dtype, &shape)?;
         self.pool.zero_copy().record(movement, size);
         Ok((Tensor::new(array), movement))
     }
+}
+
+/// A block that [`lend`] may share whole pages of.
+fn pages(block: Block) -> (Bytes, bool) {
+    (Bytes::from_owner(block), true)
 }
 
 /// Rows that are checked at once.
