@@ -3,7 +3,7 @@
 use crate::FILES;
 use anyhow::{Context, Result};
 use bitnet::file::ModelFile;
-use bitnet::{Model, ModelOptions, Session, Want};
+use bitnet::{HeadMode, Model, ModelOptions, Session, Want};
 use bitnet_benchmarks::process;
 use bitnet_benchmarks::report::{Report, Table};
 use bitnet_core::gpu::{Floors, GpuOptions, KernelTime, Times, WgpuBackend};
@@ -24,6 +24,8 @@ pub(crate) struct Measured {
     pub(crate) decoded: Times,
     /// Of one prompt.
     pub(crate) prompt: Times,
+    /// Of tokens whose head was read as a whole.
+    pub(crate) full: Times,
     pub(crate) floors: Floors,
     /// The most bytes of memory of its own that the process had more while it loaded the model than before, where the
     /// system tells.
@@ -68,10 +70,21 @@ pub(crate) fn measure(
     times(&backend)?;
     session.forward(&prompt, Want::Nothing)?;
     let prompt = times(&backend)?;
+    drop((session, model));
+    let options = ModelOptions {
+        head: HeadMode::Full,
+        ..ModelOptions::default()
+    };
+    let model = Model::from_file_on(&file, backend.clone(), &options, |_, _| ())?;
+    let mut session = model.session()?;
+    times(&backend)?;
+    decode(&mut session)?;
+    let full = times(&backend)?;
     Ok(Some(Measured {
         layers: model.architecture().layers,
         decoded,
         prompt,
+        full,
         floors: pending::now(backend.floors(STREAMED))?,
         loading,
     }))

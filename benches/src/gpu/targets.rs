@@ -128,20 +128,21 @@ fn of_kernels(kernels: &Measured, device: &str, report: &mut Report) {
             ),
         );
     }
-    let head = kernels
-        .decoded
-        .kernels
-        .iter()
-        .find(|time| time.kernel.starts_with("dense"));
-    if let Some(head) = head {
-        let share = head.bytes as f64 / head.seconds / kernels.floors.read;
-        report.target(
-            format!("the head ({}) of the bandwidth of reading", head.kernel),
-            "≥ 90 %",
-            format!("{:.0} %", 100.0 * share),
-            Verdict::of(share >= 0.9),
-            "",
-        );
+    for (times, name, least) in [
+        (&kernels.full, "dense", 0.9),
+        (&kernels.decoded, "screen ", 0.85),
+    ] {
+        let heads = times.kernels.iter();
+        for head in heads.filter(|time| time.kernel.starts_with(name)) {
+            let share = head.bytes as f64 / head.seconds / kernels.floors.read;
+            report.target(
+                format!("{}, the head, of the bandwidth of reading", head.kernel),
+                format!("≥ {:.0} %", 100.0 * least),
+                format!("{:.0} %", 100.0 * share),
+                Verdict::of(share >= least),
+                "",
+            );
+        }
     }
     let (bytes, verdict) = match kernels.loading {
         Some(bytes) => (
