@@ -4,8 +4,8 @@
 //
 // A threadgroup norms and rounds the row once, into threadgroup memory, and each of its simdgroups multiplies EACH
 // rows of weights with it: the more rows, the less the rounding weighs, and every activation that is widened to a float
-// meets all of them. Products of codes and int8 are added as floats, which an Apple GPU multiplies at four times the rate
-// of 32-bit integers; they are whole numbers below 2²⁴, so no sum is rounded.
+// meets all of them. Products of codes and int8 are added as floats, which an Apple GPU multiplies faster than 32-bit
+// integers; they are whole numbers below 2²⁴, so no sum is rounded.
 //
 // Matrices as in matrices.metal; the sums are those of gemv_tensor.metal or gemv_group.metal.
 //

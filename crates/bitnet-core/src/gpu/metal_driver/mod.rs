@@ -31,6 +31,9 @@ const LANES: usize = 32;
 /// The most threadgroups along a dimension: Metal knows no limit of its own.
 const WORKGROUPS: u32 = u32::MAX;
 
+/// GPUs of Apple's own, from the M1 on: they have matrices of simdgroups.
+const FAMILY: MTLGPUFamily = MTLGPUFamily::Apple7;
+
 type Device = Retained<ProtocolObject<dyn MTLDevice>>;
 
 /// A kernel compiled by Metal.
@@ -59,11 +62,12 @@ struct MetalDriver {
     writes: Mutex<Vec<Write>>,
 }
 
-/// The devices of this machine.
+/// The devices of this machine that the kernels are written for.
 pub(super) fn list() -> Vec<Adapter> {
     autoreleasepool(|_| {
         MTLCopyAllDevices()
             .iter()
+            .filter(|device| device.supportsFamily(FAMILY))
             .map(|device| described(&device))
             .collect()
     })
@@ -87,7 +91,7 @@ fn choose(options: &GpuOptions) -> Result<Device> {
     let devices: Vec<Device> = MTLCopyAllDevices().iter().collect();
     let wanted = options.adapter.as_deref();
     let fits = |(index, device): &(usize, &Device)| match wanted {
-        None => device.supportsFamily(MTLGPUFamily::Apple7),
+        None => device.supportsFamily(FAMILY),
         Some(wanted) => match wanted.parse::<usize>() {
             Ok(place) => place == *index,
             Err(_) => {
@@ -105,14 +109,17 @@ fn choose(options: &GpuOptions) -> Result<Device> {
         why,
     };
     match found {
-        Some((_, device)) if device.supportsFamily(MTLGPUFamily::Apple7) => Ok(device.clone()),
+        Some((_, device)) if device.supportsFamily(FAMILY) => Ok(device.clone()),
         Some((_, device)) => Err(unavailable(format!(
             "{} is no GPU of Apple's own, which the kernels are written for: use wgpu",
             device.name()
         ))),
         None => {
             let there: Vec<String> = devices.iter().map(|d| d.name().to_string()).collect();
-            Err(unavailable(format!("there is {}", there.join(", "))))
+            Err(unavailable(match there.as_slice() {
+                [] => "Metal finds none".into(),
+                _ => format!("there is {}", there.join(", ")),
+            }))
         }
     }
 }
