@@ -7,50 +7,48 @@
 using namespace metal;
 
 // Rows of the matrix that a SIMD group multiplies at once: they share what it reads of the activations.
-constant constexpr int TERNARY_ROWS = 4;
+constant constexpr uint TERNARY_ROWS = 4;
 
 // Σ (code − 1)·x for the rows `first` to `first + TERNARY_ROWS - 1` of a matrix of `rows`, into `out`; of a group of
 // GROUP words times its scale, or without scales if GROUP is 0.
 //
 // `x`: `columns` floats, whole numbers; `columns` is a multiple of 64. `codes`: [rows, columns / 16] words, the first code in the
 // lowest bits. `scales`: [rows, columns / 16 / GROUP].
-template <int GROUP>
+template <uint GROUP>
 void ternary_rows(
     device const float* x,
     device const uint* codes,
     device const float* scales,
     device float* out,
-    int columns,
-    int rows,
-    int first,
+    uint columns,
+    uint rows,
+    uint first,
     uint lane) {
-  const int words = columns / 16;
+  const uint words = columns / 16u;
+  const uint together = GROUP > 0u ? GROUP : 1u;
   float sums[TERNARY_ROWS] = {0.0f, 0.0f, 0.0f, 0.0f};
-  for (int word = int(lane); word < words; word += 32) {
+  for (uint word = lane; word < words; word += 32u) {
     float values[16];
     float all = 0.0f;
-    for (int i = 0; i < 16; ++i) {
-      values[i] = x[16 * word + i];
+    for (uint i = 0u; i < 16u; ++i) {
+      values[i] = x[16u * word + i];
       all += values[i];
     }
-    for (int row = 0; row < TERNARY_ROWS; ++row) {
+    for (uint row = 0u; row < TERNARY_ROWS; ++row) {
       // Past the last row, that row stands in, and is not written.
-      const int place = min(first + row, rows - 1);
-      const uint packed = codes[place * words + word];
+      const uint place = min(first + row, rows - 1u) * words + word;
+      const uint packed = codes[place];
       float sum = 0.0f;
-      for (int i = 0; i < 16; ++i) {
-        sum += float((packed >> (2 * i)) & 3u) * values[i];
+      for (uint i = 0u; i < 16u; ++i) {
+        sum += float((packed >> (2u * i)) & 3u) * values[i];
       }
       sum -= all;
-      if (GROUP > 0) {
-        sum *= scales[(place * words + word) / max(GROUP, 1)];
-      }
-      sums[row] += sum;
+      sums[row] += GROUP > 0u ? sum * scales[place / together] : sum;
     }
   }
-  for (int row = 0; row < TERNARY_ROWS; ++row) {
+  for (uint row = 0u; row < TERNARY_ROWS; ++row) {
     const float total = simd_sum(sums[row]);
-    if (lane == 0 && first + row < rows) {
+    if (lane == 0u && first + row < rows) {
       out[first + row] = total;
     }
   }

@@ -15,8 +15,8 @@ use std::cell::OnceCell;
 
 const FUNCTION: &str = include_str!("../../../../shaders-metal/mlx_ternary.metal");
 const BODY: &str = "\
-    const int simdgroup = threadgroup_position_in_grid.x * simdgroups_per_threadgroup + simdgroup_index_in_threadgroup;
-    const int token = threadgroup_position_in_grid.y;
+    const uint simdgroup = threadgroup_position_in_grid.x * simdgroups_per_threadgroup + simdgroup_index_in_threadgroup;
+    const uint token = threadgroup_position_in_grid.y;
     ternary_rows<GROUP>(x + token * COLUMNS, codes, scales, out + token * ROWS, COLUMNS, ROWS,
         TERNARY_ROWS * simdgroup, thread_index_in_simdgroup);
 ";

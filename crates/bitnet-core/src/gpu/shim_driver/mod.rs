@@ -6,6 +6,8 @@
 //! it was, and nothing that was not written is zero: an index that is wrong shows as well.
 
 mod memory;
+#[cfg(test)]
+mod of_mlx;
 mod program;
 #[cfg(test)]
 mod tests;

@@ -40,31 +40,42 @@ fn kernel() -> Kernel {
 
 /// The product of a ramp with rows of a pattern of codes, after `change` to the kernel's text.
 fn run(change: impl Fn(String) -> String) -> Result<Vec<f32>> {
-    let driver = driver();
     let mut source = kernel().source(Lanes::of_apple(true));
     let changed = change(source.text.clone());
     source.text = changed;
-    let pipeline = Pipeline {
-        kernel: kernel(),
-        object: driver.compile(&source)?,
-        id: 0,
-    };
     let x: Vec<f32> = (0..COLS).map(|i| 127.0 - 2.0 * (i % 128) as f32).collect();
     let mut matrix = vec![1.0f32.to_bits(), 0, 0, 0];
     // Codes 0 and 1.
     matrix.extend((0..ROWS * WORDS).map(|i| i.wrapping_mul(0x9e37_79b1) & 0x5555_5555));
-    let bytes: [Vec<u8>; 3] = [
+    let buffers = [
         bytemuck::cast_slice(&x).to_vec(),
         bytemuck::cast_slice(&matrix).to_vec(),
         vec![0; 4 * ROWS as usize],
     ];
+    let groups = [ROWS.div_ceil(32), 1, 1];
+    answer(&source, &buffers, &[0, 0, 1, 1, 1, 0, 2], groups)
+}
+
+/// What a kernel leaves in the last of `buffers`; `bound` are those it is bound to, in the order of its parameters.
+pub(super) fn answer(
+    source: &Source,
+    contents: &[Vec<u8>],
+    bound: &[usize],
+    groups: [u32; 3],
+) -> Result<Vec<f32>> {
+    let driver = driver();
+    let pipeline = Pipeline {
+        kernel: kernel(),
+        object: driver.compile(source)?,
+        id: 0,
+    };
     let mut buffers = Vec::new();
-    for bytes in &bytes {
+    for bytes in contents {
         let buffer = driver.reserve(bytes.len()).expect("memory");
         driver.write(&buffer, 0, bytes)?;
         buffers.push(buffer);
     }
-    let parts: Vec<Part<'_>> = [0, 0, 1, 1, 1, 0, 2]
+    let parts: Vec<Part<'_>> = bound
         .iter()
         .map(|index| Part {
             buffer: &buffers[*index],
@@ -76,9 +87,10 @@ fn run(change: impl Fn(String) -> String) -> Result<Vec<f32>> {
         object: driver.bind(&pipeline, &parts)?,
         _held: Vec::new(),
     };
-    dispatch(&pipeline, &bindings, [ROWS.div_ceil(32), 1, 1])?;
-    let out: &Bytes = buffers[2].object.get()?;
-    Ok(bytemuck::pod_collect_to_vec(&out.read(0, bytes[2].len())))
+    dispatch(&pipeline, &bindings, groups)?;
+    let out = buffers.last().expect("a buffer");
+    let written: &Bytes = out.object.get()?;
+    Ok(bytemuck::pod_collect_to_vec(&written.read(0, out.bytes)))
 }
 
 /// What is said of a kernel whose text has `from` replaced by `to`.
