@@ -44,14 +44,11 @@ fn main(
             span_dot(r3, span, token),
         );
     }
-    let s0 = lanes_sum_f32(sums.x, local);
-    let s1 = lanes_sum_f32(sums.y, local);
-    let s2 = lanes_sum_f32(sums.z, local);
-    let s3 = lanes_sum_f32(sums.w, local);
+    sums = lanes_sum_vec4(sums, local);
     if lane == 0u {
-        store(token, first, s0);
-        store(token, first + 1u, s1);
-        store(token, first + 2u, s2);
-        store(token, first + 3u, s3);
+        store(token, first, sums.x);
+        store(token, first + 1u, sums.y);
+        store(token, first + 2u, sums.z);
+        store(token, first + 3u, sums.w);
     }
 }

@@ -15,10 +15,6 @@ fn lanes_sum_i32(value: i32, local: u32) -> i32 {
     return subgroupAdd(value);
 }
 
-fn lanes_sum_f32(value: f32, local: u32) -> f32 {
-    return subgroupAdd(value);
-}
-
 fn lanes_sum_vec4(value: vec4<f32>, local: u32) -> vec4<f32> {
     return vec4<f32>(subgroupAdd(value.x), subgroupAdd(value.y), subgroupAdd(value.z), subgroupAdd(value.w));
 }

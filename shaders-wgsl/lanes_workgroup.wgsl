@@ -36,20 +36,6 @@ fn lanes_sum_vec4(value: vec4<f32>, local: u32) -> vec4<f32> {
     return sum;
 }
 
-fn lanes_sum_f32(value: f32, local: u32) -> f32 {
-    lane_floats[local] = vec2<f32>(value, 0.0);
-    workgroupBarrier();
-    for (var stride = LANES / 2u; stride > 0u; stride /= 2u) {
-        if local % LANES < stride {
-            lane_floats[local].x += lane_floats[local + stride].x;
-        }
-        workgroupBarrier();
-    }
-    let sum = lane_floats[local / LANES * LANES].x;
-    workgroupBarrier();
-    return sum;
-}
-
 fn workgroup_sum_max(value: vec2<f32>, local: u32) -> vec2<f32> {
     lane_floats[local] = value;
     workgroupBarrier();

@@ -56,7 +56,7 @@ fn main(
         for (var span = lane; span < SPANS; span += LANES) {
             sum += span_dot(row, span, 0u);
         }
-        let logit = bitcast<u32>(lanes_sum_f32(sum, local) * bitcast<f32>(header(0u)));
+        let logit = bitcast<u32>(lanes_sum_vec4(vec4<f32>(sum, 0.0, 0.0, 0.0), local).x * bitcast<f32>(header(0u)));
         if lane == 0u && base + team < all {
             logits[row] = logit;
         }

@@ -59,6 +59,23 @@ pub struct Heads {
     pub dim: usize,
 }
 
+impl Heads {
+    /// That a cache can be made for them.
+    ///
+    /// # Errors
+    /// If there are none, or `kv` does not divide `query`.
+    pub(crate) fn check(self) -> Result<()> {
+        if self.kv > 0 && self.dim > 0 && self.query.is_multiple_of(self.kv) {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: "attention heads".into(),
+            expected: "query heads a whole multiple of kv heads".into(),
+            found: format!("{} and {}, of width {}", self.query, self.kv, self.dim),
+        })
+    }
+}
+
 /// RMSNorm: x / √(mean(x²) + eps) · gain.
 #[derive(Debug)]
 pub struct Norm<'a, G> {

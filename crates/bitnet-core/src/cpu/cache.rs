@@ -93,13 +93,7 @@ impl CpuCache {
         heads: Heads,
         capacity: usize,
     ) -> Result<Self> {
-        if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
-            return Err(Error::Shape {
-                what: "attention heads".into(),
-                expected: "query heads a whole multiple of kv heads".into(),
-                found: format!("{} and {}, of width {}", heads.query, heads.kv, heads.dim),
-            });
-        }
+        heads.check()?;
         let mut list = Vec::new();
         list.try_reserve_exact(layers)
             .map_err(|_| Error::OutOfMemory {

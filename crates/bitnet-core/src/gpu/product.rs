@@ -160,7 +160,7 @@ fn direct(a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
         TableKind::Ternary(row)
             if a.activations == Activations::Int8
                 && a.recording.tokens <= FEW
-                && gpu.most_teams(row) > 0 =>
+                && gpu.most_teams(row) > 1 =>
         {
             Some(row)
         }

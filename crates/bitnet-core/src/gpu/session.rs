@@ -92,13 +92,7 @@ impl Session {
         capacity: usize,
         rehearses: bool,
     ) -> Result<Arc<Self>> {
-        if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
-            return Err(Error::Shape {
-                what: "attention heads".into(),
-                expected: "query heads a whole multiple of kv heads".into(),
-                found: format!("{} and {}, of width {}", heads.query, heads.kv, heads.dim),
-            });
-        }
+        heads.check()?;
         if heads.dim > 256 {
             return Err(Error::Unavailable {
                 what: format!("attention heads of width {}", heads.dim),

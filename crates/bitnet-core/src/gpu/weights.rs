@@ -167,7 +167,7 @@ impl Gpu {
         let layout = Layout::new(weights.format(), stored);
         let whole = layout.row_bytes + layout.scale_bytes;
         let most = self.limits.binding.saturating_sub(HEADER) / whole.max(1);
-        // A workgroup of a kernel takes at least two rows.
+        // A workgroup of a kernel takes at least two rows: `product::direct` sees to it.
         let most = most.min(2 * self.limits.workgroups as usize);
         if most == 0 {
             return Err(Error::Unavailable {

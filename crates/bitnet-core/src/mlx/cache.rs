@@ -48,13 +48,7 @@ impl MlxCache {
         heads: Heads,
         capacity: usize,
     ) -> Result<Self> {
-        if heads.kv == 0 || heads.dim == 0 || !heads.query.is_multiple_of(heads.kv) {
-            return Err(Error::Shape {
-                what: "attention heads".into(),
-                expected: "query heads a whole multiple of kv heads".into(),
-                found: format!("{} and {}, of width {}", heads.query, heads.kv, heads.dim),
-            });
-        }
+        heads.check()?;
         dimension(heads.query.saturating_mul(heads.dim))?;
         dimension(capacity)?;
         let mut list = Vec::new();

@@ -138,28 +138,32 @@ pub(crate) fn attention_is_close<B: Look>(others: &[Other<'_, B>]) {
 
 pub(crate) fn a_wide_head_is_close<B: Look>(other: &Other<'_, B>) {
     let mut numbers = Numbers(22);
-    let heads = Heads {
-        query: 4,
-        kv: 1,
-        dim: 128,
-    };
-    let rope = Rope {
-        pairs: RopePairs::HalfSplit,
-        dims: 128,
-        base: 500_000.0,
-        divisors: Vec::new(),
-    };
-    let x = numbers.floats(300 * 6 * 128);
-    let job = Attended {
-        heads,
-        rope,
-        x: &x,
-        gains: None,
-        steps: &[290, 8, 1, 1],
-        weights: None,
-    };
-    let found = job.run(other.backend);
-    assert_close(&found, &job.run(&cpu()), other.attention, "128 columns");
+    for (dim, steps) in [(128, &[290, 8, 1, 1][..]), (256, &[70, 2, 1, 1])] {
+        let heads = Heads {
+            query: 4,
+            kv: 1,
+            dim,
+        };
+        let rope = Rope {
+            pairs: RopePairs::HalfSplit,
+            dims: dim,
+            base: 500_000.0,
+            divisors: Vec::new(),
+        };
+        let tokens: usize = steps.iter().sum();
+        let x = numbers.floats(tokens * 6 * dim);
+        let job = Attended {
+            heads,
+            rope,
+            x: &x,
+            gains: None,
+            steps,
+            weights: None,
+        };
+        let found = job.run(other.backend);
+        let what = format!("{dim} columns");
+        assert_close(&found, &job.run(&cpu()), other.attention, &what);
+    }
 }
 
 /// The pieces of a context go straight into the product that follows: one piece, the most, and larger ones.

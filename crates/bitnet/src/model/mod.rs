@@ -222,7 +222,6 @@ impl Model {
             (options.activations, options.head),
             &mut progress,
         )?;
-        transformer.rehearse(capacity, &mut progress)?;
         if tokenizer.vocab_size() > summary.vocabulary {
             return Err(Error::tensor(
                 name,
@@ -231,6 +230,7 @@ impl Model {
                 format_args!("{} rows", summary.vocabulary),
             ));
         }
+        transformer.rehearse(capacity, &mut progress)?;
         Ok(Self(Arc::new(Inner {
             architecture: transformer.architecture.clone(),
             run: Arc::new(transformer),

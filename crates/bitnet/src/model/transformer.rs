@@ -119,9 +119,12 @@ impl<B: Backend> Transformer<B> {
     ) -> Result<(), bitnet_core::Error> {
         let rehearsals = self.backend.rehearsals();
         let (layers, heads) = (self.layers.len(), self.architecture.heads);
+        let Some(most) = rehearsals.iter().max() else {
+            return Ok(());
+        };
+        let mut cache = self.backend.rehearsal(layers, heads, capacity.min(*most))?;
         for (tokens, done) in rehearsals.iter().zip(1..) {
-            let tokens = vec![0; (*tokens).min(capacity)];
-            let mut cache = self.backend.rehearsal(layers, heads, tokens.len())?;
+            let tokens = vec![0; capacity.min(*tokens)];
             let top = Top {
                 count: 1,
                 also: &[],
@@ -138,6 +141,7 @@ impl<B: Backend> Transformer<B> {
                 }
                 Err(error) => return Err(error),
             }
+            self.backend.truncate(&mut cache, 0);
             progress(layers + done, layers + rehearsals.len());
         }
         self.backend.rehearsed();

@@ -130,8 +130,8 @@ impl Kernel {
                 parts.add(&shaders!("turn", "rope"));
             }
             Self::Attend { heads, fours, turn } => {
-                // Few enough teams for their sums to fit the smallest workgroup memory.
-                let teams = (THREADS / lanes.size).min(8);
+                // Few enough teams for their sums, of up to 256 columns, to fit the smallest workgroup memory.
+                let teams = (THREADS / lanes.size).min(if heads.dim4() > 32 { 4 } else { 8 });
                 let own = heads.dim4().div_ceil(lanes.size);
                 let fours = (fours / own).max(1);
                 parts.threads(teams * lanes.size, lanes);

@@ -11,7 +11,7 @@ pub(in crate::gpu) struct Work {
     pub(in crate::gpu) products: u64,
 }
 
-/// The rows of all matrices, those of the gate twice.
+/// The rows of all matrices, of gate and up both.
 fn all_rows(rows: [u32; 3]) -> u64 {
     rows.into_iter().map(u64::from).sum()
 }
@@ -83,7 +83,7 @@ impl Kernel {
             Self::Gemv { row, rows, x, .. } => {
                 let rows = all_rows(rows);
                 Work {
-                    bytes: tokens * rows * ternary_bytes(row),
+                    bytes: rows * ternary_bytes(row),
                     products: tokens * rows * u64::from(x.cols),
                 }
             }
