@@ -48,9 +48,8 @@ impl CpuBackend {
                     let within = start - columns.start;
                     for token in tokens.clone() {
                         let keys_values = KeysValues {
-                            head: start / width,
                             positions: first + token + 1,
-                            ..keys_values
+                            ..keys_values.of_head(start / width)
                         };
                         let queries = &q.values[token * q.width + start..][..width];
                         let out = &mut piece.token(token)[within..][..width];

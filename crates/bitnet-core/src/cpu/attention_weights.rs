@@ -1,7 +1,6 @@
 //! How much each head attends to each position: what attention computes on its way and does not keep.
 //!
-//! For people to look at, once in a while: plain loops over the keys as the cache holds them,
-//! `[block][head][dim][POSITIONS]`.
+//! For people to look at, once in a while: plain loops over the keys as the cache holds them.
 
 use super::{CpuCache, Rows, shape_error};
 use crate::math::exp;
@@ -25,10 +24,7 @@ pub(super) fn of_last(q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f3
     };
     let mut weights = Vec::with_capacity(heads.query * keys_values.positions);
     for (query_head, query) in last.chunks_exact(heads.dim).enumerate() {
-        let head = KeysValues {
-            head: query_head / (heads.query / heads.kv),
-            ..keys_values
-        };
+        let head = keys_values.of_head(query_head / (heads.query / heads.kv));
         let start = weights.len();
         weights.extend((0..head.positions).map(|position| score(query, &head, position)));
         softmax(&mut weights[start..]);
@@ -39,9 +35,8 @@ pub(super) fn of_last(q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f3
 /// q·k / √dim for one position.
 fn score(query: &[f32], keys_values: &KeysValues<'_>, position: usize) -> f32 {
     let dim = keys_values.dim;
-    let (block, place) = (position / POSITIONS, position % POSITIONS);
-    let first = (block * keys_values.heads + keys_values.head) * dim * POSITIONS + place;
-    let key = keys_values.keys[first..].iter().step_by(POSITIONS);
+    let (keys, _) = keys_values.block(position / POSITIONS);
+    let key = keys[position % POSITIONS..].iter().step_by(POSITIONS);
     let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
     product / (dim as f32).sqrt()
 }

@@ -1,18 +1,18 @@
-//! Keys and values of one session, in f32, grown as positions come.
+//! Keys and values of one session, in f32, in blocks that come as positions do.
 //!
-//! A layer's values are rows, `[position][head][dim]`; its keys are transposed in blocks of [`POSITIONS`],
-//! `[block][head][dim][POSITIONS]`, so that attention reads both in the order in which it adds them up. Full buffers are
-//! replaced by ones of twice the size, up to the capacity: each position is copied at most twice on average, and the
-//! pool reuses what was outgrown.
+//! A block holds [`POSITIONS`] positions of all layers, `[layer][head]`, and of each head its keys, transposed, and its
+//! values, `[dim][POSITIONS]` and `[POSITIONS][dim]`: attention reads both in the order in which it adds them up. Blocks
+//! never move, all have one size, and the pool hands those of an ended session to the next.
 
 use super::shape_error;
+use super::threads::Threads;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::simd::{KeysValues, POSITIONS};
-use crate::zero_copy::Movement;
 use crate::{Error, Heads, Result};
+use std::ops::Range;
 
-/// Positions that a layer's first buffers have room for.
-const FIRST: usize = 256;
+/// Numbers of new keys that are worth sharing among threads: most of them go to a cache line of their own.
+const WORTH_SHARING: usize = 512;
 
 /// The KV cache of the CPU backend.
 #[derive(Debug)]
@@ -20,68 +20,36 @@ pub struct CpuCache {
     pool: HybridMemoryPool,
     heads: Heads,
     capacity: usize,
-    layers: Vec<Layer>,
+    blocks: Vec<Buffer<f32>>,
+    /// Positions of each layer.
+    positions: Vec<usize>,
 }
 
-#[derive(Debug, Default)]
-struct Layer {
-    /// Keys and values with room for as many positions; nothing until the first.
-    buffers: Option<[Buffer<f32>; 2]>,
-    positions: usize,
+/// What new rows add to a head of a block.
+struct Part<'a> {
+    /// The head's keys and values.
+    block: &'a mut [f32],
+    head: usize,
+    /// Where in the block they begin.
+    place: usize,
+    rows: Range<usize>,
 }
 
-impl Layer {
-    fn bytes(&self) -> usize {
-        let buffers = self.buffers.iter().flatten();
-        buffers.map(|buffer| size_of_val(&buffer[..])).sum()
-    }
-
-    /// Makes room for `positions`: that many or twice what there was, at most `capacity`, in whole blocks.
-    fn reserve(
-        &mut self,
-        pool: &HybridMemoryPool,
-        stride: usize,
-        positions: usize,
-        capacity: usize,
-    ) -> Result<()> {
-        let room = self.buffers.as_ref().map_or(0, |[_, v]| v.len() / stride);
-        if positions <= room {
-            return Ok(());
+impl Part<'_> {
+    /// Writes the part's rows of `keys` and `values`, each `[position][head][dim]`.
+    fn write(self, heads: Heads, keys: &[f32], values: &[f32]) {
+        let (dim, stride) = (heads.dim, heads.kv * heads.dim);
+        let first = self.rows.start * stride + self.head * dim;
+        let (block_keys, block_values) = self.block.split_at_mut(dim * POSITIONS);
+        for (column, block) in block_keys.chunks_exact_mut(POSITIONS).enumerate() {
+            let new = keys[first + column..].iter().step_by(stride);
+            let places = block[self.place..].iter_mut().take(self.rows.len());
+            places.zip(new).for_each(|(place, new)| *place = *new);
         }
-        let target = positions.max(2 * room).max(FIRST).min(capacity);
-        let floats = target.next_multiple_of(POSITIONS).saturating_mul(stride);
-        let mut keys = pool.buffer_uninit(floats, Tag::KvCache)?;
-        let mut values = pool.buffer_uninit(floats, Tag::KvCache)?;
-        if let Some([old_keys, old_values]) = &self.buffers {
-            let used = self.positions.next_multiple_of(POSITIONS) * stride;
-            keys[..used].copy_from_slice(&old_keys[..used]);
-            values[..used].copy_from_slice(&old_values[..used]);
-            let bytes = 2 * used * size_of::<f32>();
-            pool.zero_copy().record(Movement::Copy, bytes);
-        }
-        self.buffers = Some([keys, values]);
-        Ok(())
-    }
-
-    /// Appends whole rows to room that is there.
-    fn extend(&mut self, stride: usize, new_keys: &[f32], new_values: &[f32]) {
-        let Some([keys, values]) = &mut self.buffers else {
-            return;
-        };
-        values[self.positions * stride..][..new_values.len()].copy_from_slice(new_values);
-        let mut rows = new_keys;
-        while !rows.is_empty() {
-            let (block, first) = (self.positions / POSITIONS, self.positions % POSITIONS);
-            let count = (rows.len() / stride).min(POSITIONS - first);
-            let (now, rest) = rows.split_at(count * stride);
-            let keys = &mut keys[block * stride * POSITIONS..][..stride * POSITIONS];
-            for (column, keys) in keys.chunks_exact_mut(POSITIONS).enumerate() {
-                let column = now[column..].iter().step_by(stride);
-                let keys = keys[first..first + count].iter_mut();
-                keys.zip(column).for_each(|(key, new)| *key = *new);
-            }
-            self.positions += count;
-            rows = rest;
+        let rows = values[first..].chunks(stride);
+        let places = block_values.chunks_exact_mut(dim).skip(self.place);
+        for (place, row) in places.zip(rows).take(self.rows.len()) {
+            place.copy_from_slice(&row[..dim]);
         }
     }
 }
@@ -94,20 +62,22 @@ impl CpuCache {
         capacity: usize,
     ) -> Result<Self> {
         heads.check()?;
-        let mut list = Vec::new();
-        list.try_reserve_exact(layers)
+        let mut positions = Vec::new();
+        positions
+            .try_reserve_exact(layers)
             .map_err(|_| Error::OutOfMemory {
                 what: "the layers of a KV cache".into(),
-                bytes: layers.saturating_mul(size_of::<Layer>()),
+                bytes: layers.saturating_mul(size_of::<usize>()),
                 in_use: 0,
                 limit: None,
             })?;
-        list.resize_with(layers, Layer::default);
+        positions.resize(layers, 0);
         Ok(Self {
             pool: pool.clone(),
             heads,
             capacity,
-            layers: list,
+            blocks: Vec::new(),
+            positions,
         })
     }
 
@@ -119,66 +89,117 @@ impl CpuCache {
         self.heads.kv * self.heads.dim
     }
 
+    /// Numbers of a head in a block.
+    fn head_floats(&self) -> usize {
+        2 * self.heads.dim * POSITIONS
+    }
+
+    /// Numbers of a layer in a block.
+    fn layer_floats(&self) -> usize {
+        self.heads.kv * self.head_floats()
+    }
+
     pub(super) fn truncate(&mut self, len: usize) {
-        for layer in &mut self.layers {
-            layer.positions = layer.positions.min(len);
+        for positions in &mut self.positions {
+            *positions = len.min(*positions);
         }
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.layers.iter().map(Layer::bytes).sum()
+        self.blocks
+            .iter()
+            .map(|block| size_of_val(&block[..]))
+            .sum()
     }
 
-    /// Adds whole positions to `layer`.
-    pub(super) fn append(&mut self, layer: usize, keys: &[f32], values: &[f32]) -> Result<()> {
-        let (stride, capacity) = (self.stride(), self.capacity);
-        let layer = self.layers.get_mut(layer).ok_or_else(|| no_layer(layer))?;
+    /// Makes room for `positions`.
+    fn reserve(&mut self, positions: usize) -> Result<()> {
+        while self.blocks.len() < positions.div_ceil(POSITIONS) {
+            let floats = self.positions.len().saturating_mul(self.layer_floats());
+            let block = self.pool.buffer_uninit(floats, Tag::KvCache)?;
+            self.blocks.push(block);
+        }
+        Ok(())
+    }
+
+    /// Adds whole positions, `[position][head][dim]` each of `keys` and `values`, to `layer`.
+    pub(super) fn append(
+        &mut self,
+        threads: &Threads,
+        layer: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) -> Result<()> {
+        let stride = self.stride();
+        let &first = self.positions.get(layer).ok_or_else(|| no_layer(layer))?;
         if keys.len() != values.len() || !keys.len().is_multiple_of(stride) {
             return Err(shape_error("keys and values", keys.len(), values.len()));
         }
-        let positions = layer.positions + keys.len() / stride;
-        if positions > capacity {
+        let last = first + keys.len() / stride;
+        if last > self.capacity {
             return Err(Error::Shape {
                 what: "KV cache".into(),
-                expected: format!("at most {capacity} positions"),
-                found: format!("{positions} positions"),
+                expected: format!("at most {} positions", self.capacity),
+                found: format!("{last} positions"),
             });
         }
-        layer.reserve(&self.pool, stride, positions, capacity)?;
-        layer.extend(stride, keys, values);
+        self.reserve(last)?;
+        let (heads, head_floats, layer_floats) =
+            (self.heads, self.head_floats(), self.layer_floats());
+        let touched = self.blocks.iter_mut().enumerate();
+        let touched = touched
+            .skip(first / POSITIONS)
+            .take_while(|(index, _)| index * POSITIONS < last);
+        let parts = touched.flat_map(|(index, block)| {
+            let start = first.max(index * POSITIONS);
+            let end = last.min((index + 1) * POSITIONS);
+            let layer = &mut block[layer * layer_floats..][..layer_floats];
+            let parts = layer.chunks_exact_mut(head_floats).enumerate();
+            parts.map(move |(head, block)| Part {
+                block,
+                head,
+                place: start % POSITIONS,
+                rows: start - first..end - first,
+            })
+        });
+        if keys.len() >= WORTH_SHARING && threads.count() > 1 {
+            threads.each(parts, |_, part| {
+                part.write(heads, keys, values);
+                Ok(())
+            })?;
+        } else {
+            parts.for_each(|part| part.write(heads, keys, values));
+        }
+        self.positions[layer] = last;
         Ok(())
     }
 
     /// Keys and values of `layer` in the order of their positions, `[position][head][dim]` each: what
     /// [`append`](Self::append) took.
     pub(super) fn rows(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
-        let stride = self.stride();
+        let (stride, dim) = (self.stride(), self.heads.dim);
         let layer = self.layer(layer)?;
         let floats = layer.positions * stride;
         let [mut keys, mut values] = [floats_for(floats)?, floats_for(floats)?];
-        values.extend_from_slice(&layer.values[..floats]);
         for position in 0..layer.positions {
-            let (block, place) = (position / POSITIONS, position % POSITIONS);
-            let block = &layer.keys[block * stride * POSITIONS..][..stride * POSITIONS];
-            keys.extend(block[place..].iter().step_by(POSITIONS));
+            let place = position % POSITIONS;
+            for head in 0..self.heads.kv {
+                let (block_keys, block_values) = layer.of_head(head).block(position / POSITIONS);
+                keys.extend(block_keys[place..].iter().step_by(POSITIONS));
+                values.extend_from_slice(&block_values[place * dim..][..dim]);
+            }
         }
         Ok([keys, values])
     }
 
     /// Keys and values of `layer`, for its first head.
     pub(super) fn layer(&self, layer: usize) -> Result<KeysValues<'_>> {
-        let layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
-        let (keys, values) = match &layer.buffers {
-            Some([keys, values]) => (&keys[..], &values[..]),
-            None => (&[][..], &[][..]),
-        };
+        let &positions = self.positions.get(layer).ok_or_else(|| no_layer(layer))?;
         Ok(KeysValues {
-            keys,
-            values,
-            heads: self.heads.kv,
-            head: 0,
+            blocks: &self.blocks,
+            first: layer * self.layer_floats(),
             dim: self.heads.dim,
-            positions: layer.positions,
+            positions,
         })
     }
 }
@@ -216,6 +237,12 @@ mod tests {
             kv: 2,
             dim: 3,
         };
+        for threads in [1, 3] {
+            rows_come_out(&Threads::new(Some(threads)).unwrap(), heads);
+        }
+    }
+
+    fn rows_come_out(threads: &Threads, heads: Heads) {
         let mut cache = CpuCache::new(&HybridMemoryPool::default(), 2, heads, 1000).unwrap();
         let stride = heads.kv * heads.dim;
         let (mut keys, mut values) = (Vec::new(), Vec::new());
@@ -223,7 +250,9 @@ mod tests {
             let first = keys.len();
             keys.extend((0..positions * stride).map(|i| (first + i) as f32));
             values.extend((0..positions * stride).map(|i| -((first + i) as f32)));
-            cache.append(1, &keys[first..], &values[first..]).unwrap();
+            cache
+                .append(threads, 1, &keys[first..], &values[first..])
+                .unwrap();
         }
         assert_eq!(cache.rows(1).unwrap(), [keys.clone(), values.clone()]);
         assert!(cache.rows(0).unwrap().iter().all(Vec::is_empty));

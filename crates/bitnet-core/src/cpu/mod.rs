@@ -363,7 +363,7 @@ impl Backend for CpuBackend {
         keys: &[f32],
         values: &[f32],
     ) -> Result<()> {
-        cache.append(layer, keys, values)
+        cache.append(&self.threads, layer, keys, values)
     }
 
     fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Rotations> {
@@ -463,7 +463,7 @@ impl Backend for CpuBackend {
                 })?;
         }
         self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
-        cache.append(layer, &k.values, &v.values)
+        cache.append(&self.threads, layer, &k.values, &v.values)
     }
 
     fn attention(&self, q: &Rows, cache: &CpuCache, layer: usize) -> Result<Rows> {

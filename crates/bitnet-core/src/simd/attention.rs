@@ -11,6 +11,7 @@ use super::lanes;
 use super::reduce::max_of;
 use super::vector;
 use crate::math;
+use crate::pool::Buffer;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 
@@ -21,21 +22,33 @@ const QUERIES: usize = 4;
 /// Registers of positions or of columns that are summed at once for each query.
 const REGISTERS: usize = 2;
 
-/// Keys and values of a layer, and whose turn it is.
+/// Keys and values of a head, in blocks of [`POSITIONS`] positions.
 #[derive(Clone, Copy)]
 pub(crate) struct KeysValues<'a> {
-    /// `[block][head][dim][POSITIONS]`.
-    pub(crate) keys: &'a [f32],
-    /// `[position][head][dim]`.
-    pub(crate) values: &'a [f32],
-    /// Heads of keys and values.
-    pub(crate) heads: usize,
-    /// The head.
-    pub(crate) head: usize,
+    /// Of all layers and heads.
+    pub(crate) blocks: &'a [Buffer<f32>],
+    /// Where in each block the head's keys begin, `[dim][POSITIONS]`; its values follow, `[POSITIONS][dim]`.
+    pub(crate) first: usize,
     /// Columns of a head.
     pub(crate) dim: usize,
     /// The first positions, which take part.
     pub(crate) positions: usize,
+}
+
+impl<'a> KeysValues<'a> {
+    /// Those of the head that comes `head` heads after this one.
+    pub(crate) fn of_head(self, head: usize) -> Self {
+        Self {
+            first: self.first + head * 2 * self.dim * POSITIONS,
+            ..self
+        }
+    }
+
+    /// Keys and values of a block.
+    pub(crate) fn block(&self, block: usize) -> (&'a [f32], &'a [f32]) {
+        let len = self.dim * POSITIONS;
+        self.blocks[block][self.first..][..2 * len].split_at(len)
+    }
 }
 
 /// Some query heads of one token that share a head of keys and values.
@@ -87,13 +100,7 @@ fn attend<I: Isa, const Q: usize>(
     keys_values: KeysValues<'_>,
     out: &mut [f32],
 ) {
-    let KeysValues {
-        dim,
-        heads,
-        head,
-        positions,
-        ..
-    } = keys_values;
+    let KeysValues { dim, positions, .. } = keys_values;
     let scale = 1.0 / (dim as f32).sqrt();
     let mut running = [Running {
         largest: f32::NEG_INFINITY,
@@ -101,11 +108,9 @@ fn attend<I: Isa, const Q: usize>(
     }; Q];
     let mut weights = [[0.0f32; POSITIONS]; Q];
     out.fill(0.0);
-    let blocks = keys_values.keys.chunks_exact(heads * dim * POSITIONS);
-    for (block, keys) in blocks.enumerate().take(positions.div_ceil(POSITIONS)) {
-        let first = block * POSITIONS;
-        let count = POSITIONS.min(positions - first);
-        let keys = &keys[head * dim * POSITIONS..][..dim * POSITIONS];
+    for block in 0..positions.div_ceil(POSITIONS) {
+        let count = POSITIONS.min(positions - block * POSITIONS);
+        let (keys, values) = keys_values.block(block);
         scores::<I, Q>(isa, queries, keys, &mut weights);
         for (query, weights) in weights.iter_mut().enumerate() {
             let (weights, running) = (&mut weights[..count], &mut running[query]);
@@ -138,9 +143,7 @@ fn attend<I: Isa, const Q: usize>(
                 );
             }
         }
-        let stride = heads * dim;
-        let values = &keys_values.values[first * stride..];
-        add_values::<I, Q>(isa, &weights, values, (stride, head * dim), count, out);
+        add_values::<I, Q>(isa, &weights, values, count, out);
     }
     for (out, running) in out.chunks_exact_mut(dim).zip(running) {
         let inverse = 1.0 / running.sum;
@@ -194,7 +197,6 @@ fn add_values<I: Isa, const Q: usize>(
     isa: I,
     weights: &[[f32; POSITIONS]; Q],
     values: &[f32],
-    (stride, offset): (usize, usize),
     count: usize,
     out: &mut [f32],
 ) {
@@ -210,8 +212,8 @@ fn add_values<I: Isa, const Q: usize>(
                 *sum = ops.load(out);
             }
         }
-        for (position, values) in values.chunks(stride).take(count).enumerate() {
-            let values = &values[offset + column..][..step];
+        for (position, values) in values.chunks_exact(dim).take(count).enumerate() {
+            let values = &values[column..][..step];
             let mut registers = [ops.zero(); REGISTERS];
             for (register, values) in registers.iter_mut().zip(values.chunks_exact(ops.len())) {
                 *register = ops.load(values);
@@ -235,8 +237,8 @@ fn add_values<I: Isa, const Q: usize>(
     }
     for (weights, out) in weights.iter().zip(out.chunks_exact_mut(dim)) {
         let out = &mut out[whole..];
-        for (weight, values) in weights[..count].iter().zip(values.chunks(stride)) {
-            for (out, value) in out.iter_mut().zip(&values[offset + whole..]) {
+        for (weight, values) in weights[..count].iter().zip(values.chunks_exact(dim)) {
+            for (out, value) in out.iter_mut().zip(&values[whole..]) {
                 *out += weight * value;
             }
         }
