@@ -13,7 +13,7 @@ struct Columns<'a, T> {
     borrow: PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: what is behind the pointer may be sent, and `tiles` gives each of it to one thread.
+// SAFETY: what is behind the pointer may be sent, and `part` gives each of it to one thread.
 unsafe impl<T: Send> Sync for Columns<'_, T> {}
 
 /// Neighbouring rows of neighbouring tokens.
@@ -30,7 +30,7 @@ impl<T> Piece<'_, T> {
     /// If it is none of the piece's tokens.
     pub(super) fn token(&mut self, token: usize) -> &mut [T] {
         assert!(self.tokens.contains(&token), "a token of the piece");
-        // SAFETY: the range lies within the matrix, as `tiles` cut it out of that and the token was checked; no other
+        // SAFETY: the range lies within the matrix, as `part` cut it out of that and the token was checked; no other
         // piece has these rows of this token, and `&mut self` keeps this one from lending them twice.
         unsafe {
             let start = self
@@ -42,22 +42,71 @@ impl<T> Piece<'_, T> {
     }
 }
 
-/// Calls `work(rows, piece)` for pieces of `chunk` of the `width` rows of `product`, of all tokens, on all threads.
-pub(super) fn split<T: Send>(
+impl<'a, T> Columns<'a, T> {
+    fn new(product: &'a mut [T], width: usize) -> Self {
+        Self {
+            tokens: product.len() / width.max(1),
+            start: product.as_mut_ptr(),
+            width,
+            borrow: PhantomData,
+        }
+    }
+
+    /// Part `index` of those of so many rows and tokens each, the parts of the same rows after one another. Different parts
+    /// have nothing in common, and each may be taken once.
+    fn part(&self, index: usize, (rows, tokens): (usize, usize)) -> Piece<'_, T> {
+        let part = |index: usize, size: usize, len: usize| {
+            (index * size).min(len)..((index + 1) * size).min(len)
+        };
+        let across = self.tokens.div_ceil(tokens).max(1);
+        Piece {
+            columns: self,
+            rows: part(index / across, rows, self.width),
+            tokens: part(index % across, tokens, self.tokens),
+        }
+    }
+
+    /// How many parts there are.
+    fn parts(&self, (rows, tokens): (usize, usize)) -> usize {
+        self.width.div_ceil(rows) * self.tokens.div_ceil(tokens)
+    }
+}
+
+/// One of several products that are written together: `[tokens, width]`, in pieces of `chunk` rows.
+pub(super) struct Target<'a> {
+    pub(super) product: &'a mut [f32],
+    pub(super) width: usize,
+    pub(super) chunk: usize,
+}
+
+/// Calls `work(index, rows, piece)` for pieces of `targets[index]`, of all its tokens: those of all targets on all threads
+/// if they are `shared`, else on the caller's.
+pub(super) fn split_all<'a>(
     threads: &Threads,
-    product: &mut [T],
-    width: usize,
-    chunk: usize,
-    work: impl Fn(Range<usize>, &mut Piece<'_, T>) -> Result<()> + Sync,
+    targets: impl Iterator<Item = Target<'a>>,
+    shared: bool,
+    work: impl Fn(usize, Range<usize>, &mut Piece<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let tokens = product.len() / width.max(1);
-    tiles(
-        threads,
-        product,
-        width,
-        (chunk, tokens),
-        |rows, _, piece| work(rows, piece),
-    )
+    let mut pieces = 0;
+    let targets: Vec<_> = targets
+        .map(|target| {
+            let columns = Columns::new(target.product, target.width);
+            let size = (target.chunk.max(1), columns.tokens.max(1));
+            let first = pieces;
+            pieces += columns.parts(size);
+            (columns, size, first)
+        })
+        .collect();
+    let one = |piece: usize| {
+        let index = targets.partition_point(|(_, _, first)| *first <= piece) - 1;
+        let (columns, size, first) = &targets[index];
+        let mut piece = columns.part(piece - first, *size);
+        work(index, piece.rows.clone(), &mut piece)
+    };
+    if !shared {
+        return (0..pieces).try_for_each(one);
+    }
+    threads.ranges(pieces, 1, |mut pieces| pieces.try_for_each(one))
 }
 
 /// Calls `work(rows, tokens, piece)` for pieces of so many of the `width` rows and of the tokens of `product`, on all
@@ -69,26 +118,12 @@ pub(super) fn tiles<T: Send>(
     (rows, tokens): (usize, usize),
     work: impl Fn(Range<usize>, Range<usize>, &mut Piece<'_, T>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let columns = Columns {
-        tokens: product.len() / width.max(1),
-        start: product.as_mut_ptr(),
-        width,
-        borrow: PhantomData,
-    };
-    let part = |index: usize, size: usize, len: usize| index * size..((index + 1) * size).min(len);
-    let (rows, tokens) = (rows.max(1), tokens.max(1));
-    let across = columns.tokens.div_ceil(tokens);
-    // Parts of rows do not overlap, nor do parts of tokens.
-    threads.ranges(width.div_ceil(rows) * across, 1, |pieces| {
+    let columns = Columns::new(product, width);
+    let size = (rows.max(1), tokens.max(1));
+    threads.ranges(columns.parts(size), 1, |pieces| {
         for index in pieces {
-            let rows = part(index / across, rows, width);
-            let tokens = part(index % across, tokens, columns.tokens);
-            let mut piece = Piece {
-                columns: &columns,
-                rows: rows.clone(),
-                tokens: tokens.clone(),
-            };
-            work(rows, tokens, &mut piece)?;
+            let mut piece = columns.part(index, size);
+            work(piece.rows.clone(), piece.tokens.clone(), &mut piece)?;
         }
         Ok(())
     })

@@ -3,9 +3,8 @@
 //! Few tokens are multiplied straight from the packed rows, four rows at a time. Many share the unpacking of a panel
 //! of rows, which then meets four tokens at a time.
 
-use super::columns::{Piece, split};
-use super::{CpuBackend, RowView, shape_error, streamed};
-use crate::device::Operation;
+use super::columns::Piece;
+use super::{CpuBackend, RowView, streamed};
 use crate::simd::{ROWS, is_dense};
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
@@ -15,17 +14,16 @@ use std::ops::Range;
 /// Rows that are unpacked together: with the activations of four tokens they stay near the core.
 const PANEL: usize = 4 * ROWS;
 
+/// f32 rows times one matrix, each weight decoded to f32.
+pub(super) struct DenseJob<'a> {
+    x: RowView<'a>,
+    weights: &'a WeightMatrix,
+    direct: bool,
+}
+
 impl CpuBackend {
-    /// f32 rows times any matrix, each weight decoded to f32, into `[tokens, rows]` floats.
-    pub(super) fn dense_into(
-        &self,
-        x: RowView<'_>,
-        weights: &WeightMatrix,
-        product: &mut [f32],
-    ) -> Result<()> {
-        if weights.cols() != x.width {
-            return Err(shape_error(weights.name(), weights.cols(), x.width));
-        }
+    /// f32 rows times any matrix.
+    pub(super) fn dense_job<'a>(&self, x: RowView<'a>, weights: &'a WeightMatrix) -> DenseJob<'a> {
         // Dense formats differ little in what unpacking them costs: F16 was measured for all.
         let direct = is_dense(weights.format())
             && x.tokens <= self.crossovers.direct_up_to(Format::F16).max(1);
@@ -35,31 +33,31 @@ impl CpuBackend {
             let decoded = weights.rows() * weights.stored_cols();
             self.moved(Movement::Copy, decoded * size_of::<f32>());
         }
-        if product.is_empty() {
-            return Ok(());
-        }
-        let macs = product.len().saturating_mul(weights.cols());
-        let grain = if direct { ROWS } else { PANEL };
-        let chunk = self.chunk(Operation::DenseMatmul, weights.rows(), grain, macs);
-        let chunk = if direct {
-            streamed(chunk, weights.row_bytes(), grain)
+        DenseJob { x, weights, direct }
+    }
+
+    /// Rows in a piece, of about `share`.
+    pub(super) fn dense_chunk(&self, job: &DenseJob<'_>, share: usize) -> usize {
+        if job.direct {
+            streamed(share, job.weights.row_bytes(), ROWS)
         } else {
-            chunk
-        };
-        split(
-            &self.threads,
-            product,
-            weights.rows(),
-            chunk,
-            |rows, out| {
-                if direct {
-                    self.dense_direct(x, weights, rows, out);
-                    Ok(())
-                } else {
-                    self.dense_tiled(x, weights, rows, out)
-                }
-            },
-        )
+            share.next_multiple_of(PANEL)
+        }
+    }
+
+    /// Some rows of the product.
+    pub(super) fn dense_piece(
+        &self,
+        job: &DenseJob<'_>,
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
+    ) -> Result<()> {
+        if job.direct {
+            self.dense_direct(job.x, job.weights, rows, out);
+            Ok(())
+        } else {
+            self.dense_tiled(job.x, job.weights, rows, out)
+        }
     }
 
     /// Some rows straight from their packed bytes.

@@ -13,8 +13,14 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-/// Looks at what is awaited before a thread falls asleep: some 20 to 50 µs, longer than the serial parts of a token.
-const LOOKS: u32 = 2000;
+/// Looks at what is awaited before a thread falls asleep: for some 50 µs, longer than the serial parts of a token.
+/// WebAssembly has no instruction that lets a core rest between two looks, so that they follow each other in less than a
+/// nanosecond; and waking a thread takes longer there.
+const LOOKS: u32 = if cfg!(target_family = "wasm") {
+    200_000
+} else {
+    2000
+};
 
 /// Helpers from a pool of threads, and what they share.
 pub(super) struct Team {

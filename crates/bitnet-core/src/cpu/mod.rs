@@ -52,11 +52,12 @@ fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error 
 
 /// Bytes of weights in a piece that is read as a few streams side by side. Streams further apart than this run into each
 /// other's way in the translation of addresses, and lose up to a fifth of what memory gives.
-const STREAMED: usize = 1 << 20;
+const STREAMED: usize = 2 << 20;
 
-/// Rows in a piece, a multiple of `grain`, if `chunk` rows of `row_bytes` are shared out in pieces of at most about
-/// [`STREAMED`] bytes.
-fn streamed(chunk: usize, row_bytes: usize, grain: usize) -> usize {
+/// Rows in a piece, a multiple of `grain`, if `share` rows of `row_bytes` are a thread's quarter, in pieces of at most about
+/// [`STREAMED`] bytes. Every piece begins streams anew, which takes as long as some ten thousand bytes: a thread gets two.
+fn streamed(share: usize, row_bytes: usize, grain: usize) -> usize {
+    let chunk = share.saturating_mul(2);
     let pieces = chunk.saturating_mul(row_bytes).div_ceil(STREAMED).max(1);
     chunk.div_ceil(pieces).next_multiple_of(grain).max(grain)
 }
@@ -397,10 +398,7 @@ impl Backend for CpuBackend {
     }
 
     fn matmul(&self, a: &CpuActivation, weights: &[&WeightMatrix]) -> Result<Vec<Rows>> {
-        weights
-            .iter()
-            .map(|weights| self.linear(a, weights))
-            .collect()
+        self.linear(a, weights)
     }
 
     fn matmul_add(
@@ -409,7 +407,9 @@ impl Backend for CpuBackend {
         weights: &WeightMatrix,
         residual: &mut Rows,
     ) -> Result<()> {
-        let product = self.linear(a, weights)?;
+        let mut product = Rows::new(&self.pool, a.rows.tokens, weights.rows())?;
+        let out = std::iter::once(&mut product.values[..]);
+        self.linear_into(a.rows.view(), a.int8.as_ref(), &[weights], out)?;
         if product.width != residual.width || product.tokens != residual.tokens {
             return Err(shape_error(weights.name(), residual.width, product.width));
         }

@@ -325,7 +325,8 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        self.dense_into(x.view(), &table.weights, &mut logits)?;
+        let out = std::iter::once(&mut logits[..]);
+        self.linear_into(x.view(), None, &[&table.weights], out)?;
         Ok(logits)
     }
 

@@ -5,79 +5,68 @@
 //! where the scale belongs to the tensor). Few tokens are multiplied straight from the packed rows ([`gemv`]); more
 //! share the unpacking of a panel of rows ([`gemm`]).
 
-use super::columns::{Piece, split};
+use super::columns::Piece;
 use super::gemm::{self, Gemm, Products, Tiles};
 use super::gemv::{self, Gemv};
 use super::layout::RowLayout;
 use super::{CpuBackend, Int8Rows, streamed};
-use crate::device::Operation;
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
-use std::ops::Range;
+use std::ops::{Deref, Range};
 
 impl CpuBackend {
-    /// int8 rows times a ternary matrix, into `[tokens, rows]` floats.
-    pub(super) fn ternary_into(
+    /// int8 rows times a ternary matrix.
+    pub(super) fn ternary_job<'a>(
         &self,
-        a: &Int8Rows,
-        weights: &WeightMatrix,
-        layout: &RowLayout,
-        product: &mut [f32],
-    ) -> Result<()> {
-        let tokens = a.scales.len();
-        if tokens == 0 {
-            return Ok(());
-        }
-        let direct = tokens <= self.crossovers.direct_up_to(weights.format());
-        let other;
+        a: &'a Int8Rows,
+        weights: &'a WeightMatrix,
+        layout: RowLayout,
+    ) -> Result<TernaryJob<'a>> {
+        let direct = a.scales.len() <= self.crossovers.direct_up_to(weights.format());
         let arranged = match a.arranged.get() {
-            Some(arranged) if arranged.suits(layout, direct) => arranged,
-            Some(_) => {
-                other = self.arranged(a, layout, direct)?;
-                &other
-            }
+            Some(arranged) if arranged.suits(&layout, direct) => Held::Shared(arranged),
+            Some(_) => Held::Own(self.arranged(a, &layout, direct)?),
             None => {
-                let first = self.arranged(a, layout, direct)?;
-                a.arranged.get_or_init(|| first)
+                let first = self.arranged(a, &layout, direct)?;
+                Held::Shared(a.arranged.get_or_init(|| first))
             }
         };
-        let job = Job {
+        if direct {
+            self.moved(Movement::ZeroCopy, weights.data().len());
+        } else {
+            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+        }
+        Ok(TernaryJob {
             a,
             weights,
             layout,
             arranged,
             factor: weights.scale() * weights.output_scale(),
-        };
-        let grain = if direct {
-            gemv::ROWS
+        })
+    }
+
+    /// Rows in a piece, of about `share`.
+    pub(super) fn ternary_chunk(&self, job: &TernaryJob<'_>, share: usize) -> usize {
+        if job.arranged.direct {
+            streamed(share, job.weights.row_bytes(), gemv::ROWS)
         } else {
-            self.kernels.integer.panel
-        };
-        let macs = product.len().saturating_mul(weights.cols());
-        let chunk = self.chunk(Operation::TernaryMatmul, weights.rows(), grain, macs);
-        if direct {
-            let chunk = streamed(chunk, weights.row_bytes(), grain);
-            self.moved(Movement::ZeroCopy, weights.data().len());
-            split(
-                &self.threads,
-                product,
-                weights.rows(),
-                chunk,
-                |rows, out| {
-                    self.few_tokens(&job, rows, out);
-                    Ok(())
-                },
-            )
+            share.next_multiple_of(self.kernels.integer.panel)
+        }
+    }
+
+    /// Some rows of the product.
+    pub(super) fn ternary_piece(
+        &self,
+        job: &TernaryJob<'_>,
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
+    ) -> Result<()> {
+        if job.arranged.direct {
+            self.few_tokens(job, rows, out);
+            Ok(())
         } else {
-            self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
-            split(
-                &self.threads,
-                product,
-                weights.rows(),
-                chunk,
-                |rows, out| self.many_tokens(&job, rows, out),
-            )
+            self.many_tokens(job, rows, out)
         }
     }
 
@@ -126,15 +115,15 @@ impl CpuBackend {
         Ok(arranged)
     }
 
-    fn few_tokens(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) {
+    fn few_tokens(&self, job: &TernaryJob<'_>, rows: Range<usize>, out: &mut Piece<'_>) {
         let groups = job.layout.groups;
-        let arranged = job.arranged;
+        let arranged = &*job.arranged;
         let tokens = (arranged.q).chunks_exact(arranged.q.len() / job.a.scales.len());
         let tokens = tokens.zip(arranged.sums.chunks_exact(groups));
         for (token, ((q, q_sums), scale)) in tokens.zip(job.a.scales.iter()).enumerate() {
             let out = out.token(token);
             (self.kernels.integer.gemv)(&mut Gemv {
-                layout: job.layout,
+                layout: &job.layout,
                 rows: job.rows(&rows),
                 row_bytes: job.weights.row_bytes(),
                 q,
@@ -147,14 +136,19 @@ impl CpuBackend {
         }
     }
 
-    fn many_tokens(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) -> Result<()> {
+    fn many_tokens(
+        &self,
+        job: &TernaryJob<'_>,
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
+    ) -> Result<()> {
         let panel = self.kernels.integer.panel;
         let token_bytes = job.layout.arranged_len(gemm::WIDTH);
         let mut codes = self.pool.buffer_uninit(panel * token_bytes, Tag::Scratch)?;
         let scales = panel * job.layout.groups;
         let mut scales = self.pool.buffer_uninit(scales, Tag::Scratch)?;
         (self.kernels.integer.gemm)(&mut Gemm {
-            layout: job.layout,
+            layout: &job.layout,
             rows: job.rows(&rows),
             row_bytes: job.weights.row_bytes(),
             tiles: Tiles {
@@ -207,16 +201,33 @@ impl Arranged {
     }
 }
 
+/// What was arranged for this product, or for one before it.
+enum Held<'a> {
+    Shared(&'a Arranged),
+    Own(Arranged),
+}
+
+impl Deref for Held<'_> {
+    type Target = Arranged;
+
+    fn deref(&self) -> &Arranged {
+        match self {
+            Self::Shared(arranged) => arranged,
+            Self::Own(arranged) => arranged,
+        }
+    }
+}
+
 /// One product.
-struct Job<'a> {
+pub(super) struct TernaryJob<'a> {
     a: &'a Int8Rows,
     weights: &'a WeightMatrix,
-    layout: &'a RowLayout,
-    arranged: &'a Arranged,
+    layout: RowLayout,
+    arranged: Held<'a>,
     factor: f32,
 }
 
-impl Job<'_> {
+impl TernaryJob<'_> {
     fn rows(&self, rows: &Range<usize>) -> &[u8] {
         let bytes = self.weights.row_bytes();
         &self.weights.data()[rows.start * bytes..rows.end * bytes]

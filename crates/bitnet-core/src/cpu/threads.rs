@@ -93,7 +93,7 @@ impl Threads {
         work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
     ) -> Result<()> {
         let len = out.len();
-        columns::split(self, out, len, chunk, |range, piece| {
+        columns::tiles(self, out, len, (chunk, 1), |range, _, piece| {
             work(range.start / chunk, piece.token(0))
         })
     }
