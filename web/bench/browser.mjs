@@ -53,7 +53,7 @@ async function status(id, name) {
 
 /**
  * Watches the memory of the page's processes: `resident` is the most that one of them has held, with what it shares with others (the
- * browser's program among it), `own` the most that was its own whenever it was looked at.
+ * browser's program among it), `own` the most that was its own whenever it was looked at, `empty` what it held before the work.
  */
 export async function watchMemory(client) {
   const renderers = async () => {
@@ -61,6 +61,7 @@ export async function watchMemory(client) {
     return processInfo.filter(({ type }) => type === "renderer").map(({ id }) => id);
   };
   const most = async (name) => Math.max(0, ...(await Promise.all((await renderers()).map((id) => status(id, name)))));
+  const empty = await most("VmHWM");
   let own = 0;
   const look = async () => {
     own = Math.max(own, await most("RssAnon"));
@@ -70,7 +71,7 @@ export async function watchMemory(client) {
     async end() {
       clearInterval(timer);
       await look();
-      return { resident: await most("VmHWM"), own };
+      return { resident: await most("VmHWM"), own, empty };
     },
   };
 }

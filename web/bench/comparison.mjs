@@ -30,7 +30,7 @@ export async function turn(address, program, file) {
     await run(8, 2, 1);
     const prefill = await run(prompt, 1, 2);
     const decode = await run(2, write + 1, 3);
-    const { resident, own } = await watch.end();
+    const { resident, own, empty } = await watch.end();
     return {
       device,
       load,
@@ -41,6 +41,7 @@ export async function turn(address, program, file) {
       memory: resident / 2 ** 20,
       memoryShare: resident / size,
       ownShare: own / size,
+      leastShare: (empty + size) / size,
     };
   });
 }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 /// WebAssembly has no instruction that lets a core rest between two looks, so that they follow each other in less than a
 /// nanosecond; and waking a thread takes longer there.
 const LOOKS: u32 = if cfg!(target_family = "wasm") {
-    200_000
+    120_000
 } else {
     2000
 };
