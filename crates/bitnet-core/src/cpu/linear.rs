@@ -33,18 +33,21 @@ impl CpuBackend {
             .iter()
             .map(|weights| Rows::new(&self.pool, a.rows.tokens, weights.rows()))
             .collect::<Result<Vec<_>>>()?;
-        let out = products.iter_mut().map(|rows| &mut rows.values[..]);
-        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, out)?;
+        let mut out: Vec<_> = products
+            .iter_mut()
+            .map(|rows| &mut rows.values[..])
+            .collect();
+        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, &mut out)?;
         Ok(products)
     }
 
     /// [`linear`](Self::linear) into `[tokens, rows]` floats.
-    pub(super) fn linear_into<'a>(
+    pub(super) fn linear_into(
         &self,
         x: RowView<'_>,
         int8: Option<&Int8Rows>,
         weights: &[&WeightMatrix],
-        products: impl Iterator<Item = &'a mut [f32]>,
+        products: &mut [&mut [f32]],
     ) -> Result<()> {
         let jobs = weights
             .iter()

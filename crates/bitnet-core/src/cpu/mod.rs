@@ -116,7 +116,12 @@ impl CpuBackend {
             isa,
             kernels,
             threads: Threads::new(threads)?,
-            crossovers: RoutingTable::current().crossovers(isa),
+            // Without a file system nothing was measured, and nothing that reads measurements is needed.
+            crossovers: if cfg!(target_arch = "wasm32") {
+                Crossovers::built_in(isa)
+            } else {
+                RoutingTable::current().crossovers(isa)
+            },
             repacks_base3: repack::REPACKS_BASE3,
             pool,
         })
@@ -408,7 +413,7 @@ impl Backend for CpuBackend {
         residual: &mut Rows,
     ) -> Result<()> {
         let mut product = Rows::new(&self.pool, a.rows.tokens, weights.rows())?;
-        let out = std::iter::once(&mut product.values[..]);
+        let out = &mut [&mut product.values[..]];
         self.linear_into(a.rows.view(), a.int8.as_ref(), &[weights], out)?;
         if product.width != residual.width || product.tokens != residual.tokens {
             return Err(shape_error(weights.name(), residual.width, product.width));

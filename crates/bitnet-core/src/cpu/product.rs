@@ -34,6 +34,6 @@ impl CpuBackend {
             width: weights.cols(),
         };
         let int8 = self.rounded(x, activations)?;
-        self.linear_into(x, int8.as_ref(), &[weights], std::iter::once(out))
+        self.linear_into(x, int8.as_ref(), &[weights], &mut [out])
     }
 }

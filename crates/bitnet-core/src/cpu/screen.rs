@@ -325,8 +325,7 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        let out = std::iter::once(&mut logits[..]);
-        self.linear_into(x.view(), None, &[&table.weights], out)?;
+        self.linear_into(x.view(), None, &[&table.weights], &mut [&mut logits])?;
         Ok(logits)
     }
 

@@ -1,8 +1,8 @@
 //! WebAssembly compiled with relaxed SIMD: an instruction for dots, whose result is the same on every machine as long
 //! as the codes have at most seven bits.
 
-use super::simd128::{Floats, Simd128};
-use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels};
+use super::simd128::{Floats, Simd128, signed_base3_dots};
+use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, inherit, integer_kernels};
 use crate::cpu::kernels::Kernels;
 use std::arch::wasm32::*;
 
@@ -25,6 +25,11 @@ impl IntegerIsa for RelaxedSimd {
     #[inline(always)]
     fn dot(self, open: v128, codes: v128, q: v128) -> v128 {
         i32x4_relaxed_dot_i8x16_i7x16_add(q, codes, open)
+    }
+
+    #[inline(always)]
+    fn base3_dots(self, sums: v128, bytes: v128, q: [v128; BASE3_PLANES]) -> v128 {
+        signed_base3_dots(self, sums, bytes, q)
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 //! Each product is added in an i16 of its own: at most 3·128, so 85 dots fit a lane.
 
 use super::scalar::Portable;
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
+use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, integer_kernels};
 use crate::cpu::kernels::{FloatIsa, Kernels};
 use rten_simd::SimdOp;
 use rten_simd::isa::Wasm32Isa;
@@ -63,20 +63,21 @@ impl IntegerIsa for Simd128 {
 
     #[inline(always)]
     fn pair<const SHIFT: i32>(self, bytes: v128) -> v128 {
-        v128_and(u8x16_shr(bytes, SHIFT as u32), u8x16_splat(3))
+        // In pairs of bytes: machines have no shift of single ones, and what comes over from the neighbour is masked.
+        v128_and(u16x8_shr(bytes, SHIFT as u32), u8x16_splat(3))
     }
 
     #[inline(always)]
     fn digit(self, bytes: v128) -> v128 {
-        let one = u8x16_ge(bytes, u8x16_splat(86));
-        let two = u8x16_ge(bytes, u8x16_splat(171));
-        // All ones is −1.
-        i8x16_neg(i8x16_add(one, two))
+        signed_digit(v128_xor(bytes, u8x16_splat(128)))
     }
 
     #[inline(always)]
     fn triple(self, bytes: v128) -> v128 {
-        i8x16_add(i8x16_add(bytes, bytes), bytes)
+        // Twice the byte by a shift of pairs: bytes added to themselves twice the compiler makes products, for which there is no
+        // instruction.
+        let twice = v128_and(i16x8_shl(bytes, 1), u8x16_splat(0xfe));
+        i8x16_add(twice, bytes)
     }
 
     #[inline(always)]
@@ -117,6 +118,11 @@ impl IntegerIsa for Simd128 {
     }
 
     #[inline(always)]
+    fn base3_dots(self, sums: v128, bytes: v128, q: [v128; BASE3_PLANES]) -> v128 {
+        signed_base3_dots(self, sums, bytes, q)
+    }
+
+    #[inline(always)]
     fn add_scaled(self, totals: &mut [f32], sums: v128, q_sum: i32, scales: &[f32]) {
         let (totals, scales) = (&mut totals[..4], &scales[..4]);
         let sums = f32x4_convert_i32x4(i32x4_sub(sums, i32x4_splat(q_sum)));
@@ -127,6 +133,39 @@ impl IntegerIsa for Simd128 {
             v128_store(totals.as_mut_ptr().cast(), total);
         }
     }
+}
+
+/// `bytes`, of which the compiler knows nothing: the average of each with itself. It would make comparisons of bytes less 128
+/// ones of unsigned bytes, which take x86 four instructions instead of one.
+#[inline(always)]
+fn opaque(bytes: v128) -> v128 {
+    u8x16_avgr(bytes, bytes)
+}
+
+/// ⌊3·b / 256⌋ of every byte b, which is given less 128.
+#[inline(always)]
+fn signed_digit(bytes: v128) -> v128 {
+    let one = i8x16_gt(bytes, i8x16_splat(-43));
+    let two = i8x16_gt(bytes, i8x16_splat(42));
+    // All ones is −1.
+    i8x16_abs(i8x16_add(one, two))
+}
+
+/// [`IntegerIsa::base3_dots`] by fractions less 128: three times that is the next fraction less 128, modulo 256.
+#[inline(always)]
+pub(super) fn signed_base3_dots<I: IntegerIsa<Bytes = v128>>(
+    isa: I,
+    sums: I::Sums,
+    bytes: v128,
+    q: [v128; BASE3_PLANES],
+) -> I::Sums {
+    let mut open = isa.open(sums);
+    let mut fractions = opaque(v128_xor(bytes, u8x16_splat(128)));
+    for q in q {
+        open = isa.dot(open, signed_digit(fractions), q);
+        fractions = isa.triple(fractions);
+    }
+    isa.close(sums, open)
 }
 
 /// The sums of neighbouring i32, of `a` and then of `b`.
