@@ -86,17 +86,17 @@ impl CpuCache {
     }
 
     fn stride(&self) -> usize {
-        self.heads.kv * self.heads.dim
+        self.heads.kv.saturating_mul(self.heads.dim)
     }
 
-    /// Numbers of a head in a block.
+    /// Numbers of a head in a block. Too many for a `usize` stay too many for the pool, which says so.
     fn head_floats(&self) -> usize {
-        2 * self.heads.dim * POSITIONS
+        self.heads.dim.saturating_mul(2 * POSITIONS)
     }
 
     /// Numbers of a layer in a block.
     fn layer_floats(&self) -> usize {
-        self.heads.kv * self.head_floats()
+        self.heads.kv.saturating_mul(self.head_floats())
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -197,7 +197,7 @@ impl CpuCache {
         let &positions = self.positions.get(layer).ok_or_else(|| no_layer(layer))?;
         Ok(KeysValues {
             blocks: &self.blocks,
-            first: layer * self.layer_floats(),
+            first: layer.saturating_mul(self.layer_floats()),
             dim: self.heads.dim,
             positions,
         })

@@ -53,8 +53,11 @@ impl<'a, T> Columns<'a, T> {
     }
 
     /// Part `index` of those of so many rows and tokens each, the parts of the same rows after one another. Different parts
-    /// have nothing in common, and each may be taken once.
-    fn part(&self, index: usize, (rows, tokens): (usize, usize)) -> Piece<'_, T> {
+    /// have nothing in common.
+    ///
+    /// # Safety
+    /// Each part of one size may be taken once.
+    unsafe fn part(&self, index: usize, (rows, tokens): (usize, usize)) -> Piece<'_, T> {
         let part = |index: usize, size: usize, len: usize| {
             (index * size).min(len)..((index + 1) * size).min(len)
         };
@@ -100,7 +103,8 @@ pub(super) fn split_all<'a>(
     let one = |piece: usize| {
         let index = targets.partition_point(|(_, _, first)| *first <= piece) - 1;
         let (columns, size, first) = &targets[index];
-        let mut piece = columns.part(piece - first, *size);
+        // SAFETY: every piece comes up once, and is one part of one target.
+        let mut piece = unsafe { columns.part(piece - first, *size) };
         work(index, piece.rows.clone(), &mut piece)
     };
     if !shared {
@@ -122,7 +126,8 @@ pub(super) fn tiles<T: Send>(
     let size = (rows.max(1), tokens.max(1));
     threads.ranges(columns.parts(size), 1, |pieces| {
         for index in pieces {
-            let mut piece = columns.part(index, size);
+            // SAFETY: every index comes up once.
+            let mut piece = unsafe { columns.part(index, size) };
             work(piece.rows.clone(), piece.tokens.clone(), &mut piece)?;
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! Fork-join with a latency of about a microsecond: a team that stays together while a token is computed.
 //!
-//! A decoded token is some two hundred pieces of work of 10 to 200 µs each, shared by all threads. A pool that puts its
+//! A decoded token is some hundred and fifty pieces of work of 10 to 200 µs each, shared by all threads. A pool that puts its
 //! threads to sleep between them and wakes them again would pay more for that than for the work. So helpers are
 //! borrowed from a thread pool for as long as [`Team::enter`] lasts, wait for work by looking at one number in memory,
 //! and fall asleep only when nothing came for some time: a busy machine gets its cores back.

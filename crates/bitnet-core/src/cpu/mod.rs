@@ -50,12 +50,13 @@ fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error 
     }
 }
 
-/// Bytes of weights in a piece that is read as a few streams side by side. Streams further apart than this run into each
-/// other's way in the translation of addresses, and lose up to a fifth of what memory gives.
+/// Bytes of weights in a piece that is read as a few streams side by side. On one machine streams of longer pieces ran into
+/// each other's way and lost up to a fifth of what memory gives, on another they gained nothing.
 const STREAMED: usize = 2 << 20;
 
-/// Rows in a piece, a multiple of `grain`, if `share` rows of `row_bytes` are a thread's quarter, in pieces of at most about
-/// [`STREAMED`] bytes. Every piece begins streams anew, which takes as long as some ten thousand bytes: a thread gets two.
+/// Rows in a piece, a multiple of `grain`, if other work would be shared out `share` rows of `row_bytes` at a time: twice as
+/// many, in pieces of at most about [`STREAMED`] bytes, since every piece begins streams anew, which takes as long as reading
+/// some 50 kB.
 fn streamed(share: usize, row_bytes: usize, grain: usize) -> usize {
     let chunk = share.saturating_mul(2);
     let pieces = chunk.saturating_mul(row_bytes).div_ceil(STREAMED).max(1);
