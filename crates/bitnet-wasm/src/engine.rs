@@ -11,6 +11,7 @@ use crate::failure::{Failure, Result, thrown};
 use crate::landing::Landing;
 use crate::options::{self, Generate, Open};
 use crate::report::{Info, Outcome, json};
+use bitnet::chat::TemplateOptions;
 use bitnet::file::{Gguf, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{ChatMessage, GenerateOptions, Generation, Model, ModelOptions, Session, Want};
@@ -125,7 +126,11 @@ impl Engine {
             .into());
         };
         template
-            .render_tokens(&messages, self.model.tokenizer())
+            .render_tokens(
+                &messages,
+                self.model.tokenizer(),
+                &TemplateOptions::default(),
+            )
             .map_err(thrown)
     }
 

@@ -15,16 +15,20 @@
 //! that text as plain text. For messages without marks the ids are those of the whole text.
 
 mod python;
+mod templates;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, OnceLock};
 
 use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Value, context};
+use minijinja::{AutoEscape, Environment, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::file::{Gguf, ModelFile, SafeTensorsModel};
+use crate::generate::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+
+pub use templates::ChatTemplates;
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 20;
@@ -34,12 +38,6 @@ const FUEL: u64 = 1_000_000;
 
 /// Name of the one template in its environment.
 const NAME: &str = "chat";
-
-/// The template of microsoft/bitnet-b1.58-2B-4T, whose GGUF file carries another one that drops the system
-/// message and ends the text before the answer.
-const BITNET_2B_4T: &str = "{% for message in messages %}{{ message.role | capitalize }}: \
-    {{ message.content | trim }}<|eot_id|>{% endfor %}\
-    {% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -75,208 +73,268 @@ impl ChatMessage {
     }
 }
 
-/// A compiled chat template.
+/// How to render a template.
 #[derive(Debug, Clone)]
-pub struct ChatTemplate {
-    environment: Environment<'static>,
-    source: String,
+pub struct TemplateOptions {
+    /// Whether the prompt ends where the model's answer begins, rather than after the last message.
+    pub add_generation_prompt: bool,
+    /// Further variables of the template, as `chat_template_kwargs` of Hugging Face's libraries: `enable_thinking`,
+    /// `reasoning_effort`, `tools`, `documents` and whatever else it reads. They go before the variables of the
+    /// same name that every template has, except `messages`, which they may not name.
+    pub kwargs: serde_json::Map<String, serde_json::Value>,
+    /// Ends the rendering with [`Error::Cancelled`].
+    pub cancel: Cancel,
+    /// The longest prompt, in bytes of UTF-8. Nothing longer is rendered or kept.
+    pub max_bytes: usize,
+}
+
+impl Default for TemplateOptions {
+    /// A prompt that ends where the answer begins, no further variables, at most 4 MiB.
+    fn default() -> Self {
+        Self {
+            add_generation_prompt: true,
+            kwargs: serde_json::Map::new(),
+            cancel: Cancel::default(),
+            max_bytes: 4 << 20,
+        }
+    }
+}
+
+/// A chat template. Its source is compiled when it is first needed; clones share the result.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// Where it comes from, for errors.
+    origin: String,
+    /// The source, or why there is none.
+    source: Result<String, String>,
     bos_text: String,
     eos_text: String,
+    clock: Option<Clock>,
+    compiled: OnceLock<Result<Environment<'static>, String>>,
+}
+
+/// The time that a template is told.
+#[derive(Debug, Clone, Copy)]
+struct Clock {
+    /// Seconds since 1970, UTC.
+    unix: i64,
+    /// What the local time is ahead of UTC, in seconds.
+    offset: i32,
 }
 
 impl ChatTemplate {
-    /// Compiles `source`; `bos_text` and `eos_text` are what it may use as `bos_token` and `eos_token`.
-    ///
-    /// # Errors
-    /// If the source is not valid or too long.
-    pub fn new(source: &str, bos_text: &str, eos_text: &str) -> Result<Self> {
-        if source.len() > MAX_SOURCE {
-            return Err(Error::Template(format!(
-                "its source has {} bytes; at most {MAX_SOURCE} are accepted",
-                source.len()
-            )));
-        }
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder()
-            .trim_blocks(true)
-            .lstrip_blocks(true)
-            .build()
-            .map_err(failed)?;
-        environment.set_syntax(syntax);
-        environment.set_auto_escape_callback(|_| AutoEscape::None);
-        environment.set_fuel(Some(FUEL));
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", python::raise_exception);
-        environment.add_filter("tojson", python::tojson);
-        environment
-            .add_template_owned(NAME, python::without_generation_blocks(source))
-            .map_err(failed)?;
-        Ok(Self {
-            environment,
-            source: source.into(),
-            bos_text: bos_text.into(),
-            eos_text: eos_text.into(),
-        })
-    }
-
-    /// The template of a model file, with the tokenizer of that file: the one it carries, unless that is known to be
-    /// wrong, and none if it carries none.
-    ///
-    /// # Errors
-    /// As [`ChatTemplate::new`] and [`ChatTemplate::source_in`].
-    pub fn from_file(file: &ModelFile, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        match file {
-            ModelFile::Gguf(file) => Self::from_gguf(file, tokenizer),
-            ModelFile::SafeTensors(file) => {
-                Self::for_model(Self::source_beside(file)?.as_deref(), "", tokenizer)
-            }
-        }
-    }
-
-    /// As [`ChatTemplate::from_file`], from a GGUF file.
-    ///
-    /// # Errors
-    /// As [`ChatTemplate::from_file`].
-    pub(crate) fn from_gguf(file: &Gguf, tokenizer: &Tokenizer) -> Result<Option<Self>> {
-        let architecture = file.string("general.architecture")?;
-        Self::for_model(
-            file.string("tokenizer.chat_template")?,
-            architecture.unwrap_or_default(),
-            tokenizer,
+    /// A template from its source. `origin` is what errors call it, such as the name of its file; `bos_text` and
+    /// `eos_text` are what it may use as `bos_token` and `eos_token`. Nothing is compiled yet.
+    pub fn new(
+        origin: impl Into<String>,
+        source: impl Into<String>,
+        bos_text: impl Into<String>,
+        eos_text: impl Into<String>,
+    ) -> Self {
+        Self::with_outcome(
+            origin.into(),
+            Ok(source.into()),
+            (bos_text.into(), eos_text.into()),
         )
     }
 
-    /// As [`ChatTemplate::from_file`], from what the file says: its template and GGUF's `general.architecture`.
-    fn for_model(
-        embedded: Option<&str>,
-        architecture: &str,
+    /// A template from its source, for the model whose tokenizer is given.
+    pub fn for_tokenizer(
+        origin: impl Into<String>,
+        source: impl Into<String>,
         tokenizer: &Tokenizer,
-    ) -> Result<Option<Self>> {
-        let Some(mut source) = embedded else {
-            return Ok(None);
-        };
-        if matches!(architecture, "bitnet-b1.58" | "bitnet-25")
-            && source.contains("BITNETAssistant")
-        {
-            source = BITNET_2B_4T;
-        }
-        let text = |id: Option<u32>| {
-            id.and_then(|id| tokenizer.token_text(id))
-                .unwrap_or_default()
-        };
-        Self::new(source, &text(tokenizer.bos()), &text(tokenizer.eos())).map(Some)
+    ) -> Self {
+        Self::with_outcome(origin.into(), Ok(source.into()), ends_of(tokenizer))
     }
 
-    /// The source of the template that a model file carries: in its metadata, or beside a checkpoint in
-    /// `chat_template.jinja` or `tokenizer_config.json`.
-    ///
-    /// # Errors
-    /// If one of them cannot be read or has the wrong type.
-    pub fn source_in(file: &ModelFile) -> Result<Option<String>> {
-        match file {
-            ModelFile::Gguf(file) => Ok(file.string("tokenizer.chat_template")?.map(str::to_owned)),
-            ModelFile::SafeTensors(file) => Self::source_beside(file),
-        }
+    /// A template from its source, or from what kept it from being read.
+    fn with_outcome(
+        origin: String,
+        source: Result<String, String>,
+        (bos_text, eos_text): (String, String),
+    ) -> Self {
+        Self(Arc::new(Inner {
+            origin,
+            source,
+            bos_text,
+            eos_text,
+            clock: None,
+            compiled: OnceLock::new(),
+        }))
     }
 
-    /// As [`ChatTemplate::source_in`], for a checkpoint.
-    ///
-    /// # Errors
-    /// As [`ChatTemplate::source_in`].
-    pub(crate) fn source_beside(file: &SafeTensorsModel) -> Result<Option<String>> {
-        if let Some(path) = file.sibling("chat_template.jinja") {
-            let text = std::fs::read_to_string(&path);
-            return text.map(Some).map_err(|error| Error::io(&path, error));
-        }
-        let config = file.sibling_json("tokenizer_config.json")?;
-        let source = config.as_ref().and_then(Self::source_in_config);
-        Ok(source.map(str::to_owned))
-    }
-
-    /// The template source in a `tokenizer_config.json`: `chat_template`, which is the source or a list of
-    /// named ones, of which the one named "default" is taken, or else the first.
-    fn source_in_config(config: &serde_json::Value) -> Option<&str> {
-        let entry = config.get("chat_template")?;
-        entry.as_str().or_else(|| {
-            let named = entry.as_array()?;
-            let default = named
-                .iter()
-                .find(|template| template["name"] == "default")
-                .or(named.first());
-            default?.get("template")?.as_str()
-        })
-    }
-
-    /// Gives the template the time, in seconds since 1970 (UTC), for `strftime_now`. Without it the function
-    /// does not exist, templates that ask for it fall back on a date of their own, and prompts depend on
-    /// nothing but the messages.
+    /// The same template, told the time in seconds since 1970 (UTC) and what the local time is ahead of UTC, in
+    /// seconds: `strftime_now` gives the local time. Without it the function does not exist, templates that ask
+    /// for it fall back on a date of their own, and prompts depend on nothing but the messages.
     #[must_use]
-    pub fn with_unix_time(mut self, seconds: i64) -> Self {
-        self.environment
-            .add_function("strftime_now", move |format: String| {
-                python::strftime(seconds, &format)
-            });
-        self
+    pub fn with_time(&self, unix_seconds: i64, utc_offset: i32) -> Self {
+        let inner = &self.0;
+        Self(Arc::new(Inner {
+            origin: inner.origin.clone(),
+            source: inner.source.clone(),
+            bos_text: inner.bos_text.clone(),
+            eos_text: inner.eos_text.clone(),
+            clock: Some(Clock {
+                unix: unix_seconds,
+                offset: utc_offset,
+            }),
+            compiled: OnceLock::new(),
+        }))
     }
 
-    /// The source it was compiled from.
-    pub fn source(&self) -> &str {
-        &self.source
+    /// Where it comes from, as errors say it.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
     }
 
-    /// The prompt as text. With `add_generation_prompt` it ends where the answer begins.
+    /// Its source; `None` if it could not be read, of which [`compile`](Self::compile) says why.
+    pub fn source(&self) -> Option<&str> {
+        self.0.source.as_deref().ok()
+    }
+
+    /// Compiles the template, if that was not done yet. Rendering does it too.
     ///
     /// # Errors
-    /// If the template raises one (some insist on alternating roles), or uses up its budget.
-    pub fn render(&self, messages: &[ChatMessage], add_generation_prompt: bool) -> Result<String> {
-        let template = self.environment.get_template(NAME).map_err(failed)?;
-        let turns: Vec<Value> = messages
-            .iter()
-            .map(|message| {
-                Value::from_pairs([
-                    ("role", message.role.as_str()),
-                    ("content", message.content.as_str()),
-                ])
-            })
-            .collect();
-        template
-            .render(context! {
-                messages => turns,
-                add_generation_prompt => add_generation_prompt,
-                tools => (),
-                documents => (),
-                bos_token => self.bos_text.as_str(),
-                eos_token => self.eos_text.as_str(),
-            })
-            .map_err(failed)
+    /// [`Error::Template`] if the source could not be read, is too long or not valid.
+    pub fn compile(&self) -> Result<()> {
+        self.compiled().map(|_| ())
     }
 
-    /// The ids of the prompt, up to where the answer begins, with exactly one beginning-of-text token if the
-    /// model wants one. Marks count where the template wrote them, never inside messages.
+    fn compiled(&self) -> Result<&Environment<'static>> {
+        let outcome = self.0.compiled.get_or_init(|| {
+            let source = self.0.source.as_ref().map_err(String::clone)?;
+            compile(source, self.0.clock)
+        });
+        outcome.as_ref().map_err(|message| self.failed(message))
+    }
+
+    /// The prompt as text. A message is [`ChatMessage`], or whatever serializes as what the template reads, such as
+    /// a JSON object with `role`, `content`, `tool_calls`.
+    ///
+    /// # Errors
+    /// [`Error::Template`] if the template does not compile, raises an error (some insist on alternating roles), or
+    /// uses up its budget; [`Error::Argument`] if the options name `messages`; [`Error::Cancelled`].
+    pub fn render<M: Serialize>(
+        &self,
+        messages: &[M],
+        options: &TemplateOptions,
+    ) -> Result<String> {
+        let messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;
+        self.render_values(&messages, &options.kwargs, options)
+    }
+
+    fn render_values(
+        &self,
+        messages: &serde_json::Value,
+        kwargs: &serde_json::Map<String, serde_json::Value>,
+        options: &TemplateOptions,
+    ) -> Result<String> {
+        if kwargs.contains_key("messages") {
+            return Err(Error::Argument {
+                what: "chat template kwargs",
+                expected: "names other than messages, which the conversation gives".into(),
+                found: "messages".into(),
+            });
+        }
+        if options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let environment = self.compiled()?;
+        let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
+            ("messages", Value::from(minijinja::value::Serde(messages))),
+            (
+                "add_generation_prompt",
+                options.add_generation_prompt.into(),
+            ),
+            ("tools", ().into()),
+            ("documents", ().into()),
+            ("bos_token", self.0.bos_text.as_str().into()),
+            ("eos_token", self.0.eos_text.as_str().into()),
+        ]);
+        for (name, value) in kwargs {
+            variables.insert(name, Value::from(minijinja::value::Serde(value)));
+        }
+        let template = environment
+            .get_template(NAME)
+            .map_err(|error| self.failed(error))?;
+        let text = template
+            .render(variables)
+            .map_err(|error| self.failed(error))?;
+        if text.len() > options.max_bytes {
+            return Err(self.failed(format_args!(
+                "its prompt is longer than {} bytes",
+                options.max_bytes
+            )));
+        }
+        Ok(text)
+    }
+
+    /// The ids of the prompt, with exactly one beginning-of-text token if the model wants one. Marks count where
+    /// the template wrote them, never where messages or further variables did.
     ///
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`].
-    pub fn render_tokens(
+    pub fn render_tokens<M: Serialize>(
         &self,
-        messages: &[ChatMessage],
+        messages: &[M],
         tokenizer: &Tokenizer,
+        options: &TemplateOptions,
     ) -> Result<Vec<u32>> {
-        let guard = Guard::new(self, messages, tokenizer)?;
-        let guarded: Vec<ChatMessage> = messages
-            .iter()
-            .map(|message| ChatMessage {
-                role: guard.protect(&message.role),
-                content: guard.protect(&message.content),
-            })
-            .collect();
-        let text = self.render(&guarded, true)?;
+        let mut messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;
+        let mut kwargs = serde_json::Value::Object(options.kwargs.clone());
+        let guard = Guard::new(self, [&messages, &kwargs], tokenizer)?;
+        guard.protect_all(&mut messages);
+        guard.protect_all(&mut kwargs);
+        let kwargs = kwargs.as_object().cloned().unwrap_or_default();
+        let text = self.render_values(&messages, &kwargs, options)?;
         tokenizer.encode_guarded(&text, |plain| guard.restore(plain), tokenizer.add_bos())
+    }
+
+    fn failed(&self, error: impl std::fmt::Display) -> Error {
+        Error::Template(format!("{}: {error}", self.0.origin))
     }
 }
 
-fn failed(error: minijinja::Error) -> Error {
-    Error::Template(error.to_string())
+/// What the tokens that begin and end a text are called in templates.
+fn ends_of(tokenizer: &Tokenizer) -> (String, String) {
+    let text = |id: Option<u32>| {
+        id.and_then(|id| tokenizer.token_text(id))
+            .unwrap_or_default()
+    };
+    (text(tokenizer.bos()), text(tokenizer.eos()))
+}
+
+fn compile(source: &str, clock: Option<Clock>) -> Result<Environment<'static>, String> {
+    if source.len() > MAX_SOURCE {
+        return Err(format!(
+            "its source has {} bytes; at most {MAX_SOURCE} are accepted",
+            source.len()
+        ));
+    }
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build()
+        .map_err(|error| error.to_string())?;
+    environment.set_syntax(syntax);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_fuel(Some(FUEL));
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", python::raise_exception);
+    environment.add_filter("tojson", python::tojson);
+    if let Some(clock) = clock {
+        environment.add_function("strftime_now", move |format: String| {
+            python::strftime(clock.unix.saturating_add(clock.offset.into()), &format)
+        });
+    }
+    environment
+        .add_template_owned(NAME, python::without_generation_blocks(source))
+        .map_err(|error| error.to_string())?;
+    Ok(environment)
 }
 
 /// Keeps the marks in messages from being read as marks.
@@ -291,15 +349,16 @@ struct Guard<'a> {
 impl<'a> Guard<'a> {
     fn new(
         template: &ChatTemplate,
-        messages: &[ChatMessage],
+        values: [&serde_json::Value; 2],
         tokenizer: &'a Tokenizer,
     ) -> Result<Self> {
         let marks: Vec<&str> = tokenizer.control_texts().collect();
         let private = |c: &char| matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{ffffd}');
-        let used: HashSet<char> = messages
+        let spelled = values.map(serde_json::Value::to_string);
+        let used: HashSet<char> = spelled
             .iter()
-            .flat_map(|message| [message.role.as_str(), message.content.as_str()])
-            .chain([template.source.as_str()])
+            .map(String::as_str)
+            .chain(template.source())
             .chain(marks.iter().copied())
             .flat_map(str::chars)
             .filter(private)
@@ -325,6 +384,26 @@ impl<'a> Guard<'a> {
             breaker,
             stand_ins,
         })
+    }
+
+    /// Protects every text in `value`, names of members included.
+    fn protect_all(&self, value: &mut serde_json::Value) {
+        match value {
+            serde_json::Value::String(text) => *text = self.protect(text),
+            serde_json::Value::Array(items) => {
+                items.iter_mut().for_each(|item| self.protect_all(item));
+            }
+            serde_json::Value::Object(members) => {
+                *members = std::mem::take(members)
+                    .into_iter()
+                    .map(|(name, mut member)| {
+                        self.protect_all(&mut member);
+                        (self.protect(&name), member)
+                    })
+                    .collect();
+            }
+            _ => {}
+        }
     }
 
     /// `text` with no mark left whole.

@@ -1,6 +1,6 @@
 //! One conversation with a model: the tokens so far and their keys and values.
 
-use crate::chat::ChatMessage;
+use crate::chat::{ChatMessage, TemplateOptions};
 use crate::generate::{GenerateOptions, Generation};
 use crate::model::{Answer, Ask, Model, State, Want};
 use crate::tokenizer::EncodeOptions;
@@ -106,7 +106,11 @@ impl Session {
         let Some(template) = self.model.chat_template() else {
             return Err(Error::Template(format!("{} has none", self.model.name())));
         };
-        let tokens = template.render_tokens(messages, self.model.tokenizer())?;
+        let rendering = TemplateOptions {
+            cancel: options.cancel.clone(),
+            ..TemplateOptions::default()
+        };
+        let tokens = template.render_tokens(messages, self.model.tokenizer(), &rendering)?;
         let shared = tokens
             .iter()
             .zip(&self.tokens)

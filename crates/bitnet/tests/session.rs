@@ -1,6 +1,7 @@
 //! Sessions with the demo model: text, chat, stopping, and the context they keep.
 #![cfg(feature = "demo")]
 
+use bitnet::chat::TemplateOptions;
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
     Cancel, ChatMessage, Error, GenerateOptions, HeadMode, Model, ModelOptions, SamplingOptions,
@@ -349,7 +350,9 @@ fn templates_know_the_date_if_they_are_told() {
         };
         let model = Model::open_with(&path, &options, |_, _| ()).expect("a model");
         let template = model.chat_template().expect("its template");
-        let said = template.render(&[], true).expect("a prompt");
+        let said = template
+            .render::<ChatMessage>(&[], &TemplateOptions::default())
+            .expect("a prompt");
         assert_eq!(said, expected);
     }
 }

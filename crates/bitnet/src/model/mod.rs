@@ -12,7 +12,7 @@ pub use architecture::Architecture;
 pub use transformer::Want;
 pub(crate) use transformer::{Answer, Ask, State};
 
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplate, ChatTemplates};
 use crate::file::{Bytes, Gguf, ModelFile};
 use crate::session::Session;
 use crate::tokenizer::{Nfc, Tokenizer};
@@ -52,6 +52,8 @@ pub struct ModelOptions {
     /// The time in seconds since 1970 (UTC), for chat templates that put a date into the prompt. Without it they put
     /// in one of their own, and the prompt depends on nothing but the messages.
     pub unix_time: Option<i64>,
+    /// How many seconds the local time is ahead of UTC: a date in a prompt is the local one.
+    pub utc_offset: i32,
     /// Unicode's normal form C, which some vocabularies are made for, by the host: of use where this library is built without
     /// tables of its own (without the feature `nfc`). For GGUF files.
     pub nfc: Option<Nfc>,
@@ -67,7 +69,7 @@ struct Inner {
     architecture: Architecture,
     summary: Summary,
     tokenizer: Tokenizer,
-    template: Option<ChatTemplate>,
+    templates: ChatTemplates,
     capacity: usize,
     fingerprint: OnceLock<Fingerprint>,
 }
@@ -153,12 +155,12 @@ impl Model {
         let architecture = Architecture::from_config(checkpoint)?;
         let mut source = huggingface::CheckpointSource::new(checkpoint)?;
         let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
-        let template = ChatTemplate::from_file(file, &tokenizer)?;
+        let templates = ChatTemplates::from_file(file, &tokenizer);
         Self::assemble(
             &mut source,
             architecture,
             backend,
-            (tokenizer, template),
+            (tokenizer, templates),
             options,
             progress,
         )
@@ -176,12 +178,12 @@ impl Model {
     ) -> Result<Self> {
         let architecture = Architecture::from_gguf(file)?;
         let tokenizer = Tokenizer::from_gguf(file, options.nfc)?;
-        let template = ChatTemplate::from_gguf(file, &tokenizer)?;
+        let templates = ChatTemplates::from_gguf(file, &tokenizer);
         Self::assemble(
             &mut gguf::GgufSource::new(file, options.i2s_layout),
             architecture,
             backend,
-            (tokenizer, template),
+            (tokenizer, templates),
             options,
             progress,
         )
@@ -191,12 +193,12 @@ impl Model {
         source: &mut dyn Source,
         architecture: Architecture,
         backend: B,
-        (tokenizer, mut template): (Tokenizer, Option<ChatTemplate>),
+        (tokenizer, mut templates): (Tokenizer, ChatTemplates),
         options: &ModelOptions,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         if let Some(seconds) = options.unix_time {
-            template = template.map(|template| template.with_unix_time(seconds));
+            templates = templates.with_time(seconds, options.utc_offset);
         }
         let capacity = options
             .context
@@ -237,7 +239,7 @@ impl Model {
             name,
             summary,
             tokenizer,
-            template,
+            templates,
             capacity,
             fingerprint: OnceLock::new(),
         })))
@@ -269,7 +271,12 @@ impl Model {
 
     /// How it wants conversations written, if it was made for any.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
-        self.0.template.as_ref()
+        self.0.templates.default_template()
+    }
+
+    /// All templates that it carries, by name.
+    pub fn chat_templates(&self) -> &ChatTemplates {
+        &self.0.templates
     }
 
     /// SHA-256 of the bits of the logits after a few tokens spread over the vocabulary: the same on every CPU, and another one

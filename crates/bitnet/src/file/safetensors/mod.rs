@@ -207,6 +207,22 @@ impl SafeTensorsModel {
         path.is_file().then_some(path)
     }
 
+    /// The files with that extension in a folder beside the model, with their names without it, sorted.
+    pub(crate) fn siblings_in(&self, folder: &str, extension: &str) -> Vec<(String, PathBuf)> {
+        let directory = self.directory.as_ref().map(|path| path.join(folder));
+        let entries = directory.and_then(|path| std::fs::read_dir(path).ok());
+        let mut found: Vec<(String, PathBuf)> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == extension) && path.is_file())
+            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path)))
+            .collect();
+        found.sort();
+        found
+    }
+
     /// The content of a JSON file that stands beside the model, if it exists.
     ///
     /// # Errors

@@ -1,0 +1,228 @@
+//! The templates that a model file carries, and which of them counts.
+
+use super::{ChatTemplate, ends_of};
+use crate::file::{Gguf, ModelFile, SafeTensorsModel};
+use crate::tokenizer::Tokenizer;
+use crate::{Error, Result};
+
+/// The template of microsoft/bitnet-b1.58-2B-4T, whose GGUF file carries another one that drops the system
+/// message and ends the text before the answer.
+pub(super) const BITNET_2B_4T: &str = "{% for message in messages %}{{ message.role | capitalize }}: \
+    {{ message.content | trim }}<|eot_id|>{% endfor %}\
+    {% if add_generation_prompt %}{{ 'Assistant: ' }}{% endif %}";
+
+/// What a GGUF file calls its template; the name of a further one follows after a point.
+const GGUF_KEY: &str = "tokenizer.chat_template";
+
+/// Name of the template that counts if none is asked for.
+const DEFAULT: &str = "default";
+
+/// The templates of a model by name: most have one, some have further ones for tools or retrieval.
+#[derive(Debug, Clone, Default)]
+pub struct ChatTemplates(Vec<(String, ChatTemplate)>);
+
+impl ChatTemplates {
+    /// The templates of a model file, with the tokenizer of that file. One that is known to be wrong is replaced. One
+    /// that cannot be read is in the list all the same, and says why when it is used.
+    pub fn from_file(file: &ModelFile, tokenizer: &Tokenizer) -> Self {
+        match file {
+            ModelFile::Gguf(file) => Self::from_gguf(file, tokenizer),
+            ModelFile::SafeTensors(file) => Self::from_checkpoint(file, tokenizer),
+        }
+    }
+
+    /// As [`ChatTemplates::from_file`], from a GGUF file.
+    pub(crate) fn from_gguf(file: &Gguf, tokenizer: &Tokenizer) -> Self {
+        let architecture = file.string("general.architecture").ok().flatten();
+        let mut templates = Self::default();
+        let named = file
+            .metadata()
+            .iter()
+            .filter_map(|(key, _)| Some((key, key.strip_prefix(GGUF_KEY)?.strip_prefix('.')?)));
+        let mut add = |name: &str, key: &str| {
+            let origin = format!("{}: {key}", file.name());
+            match file.string(key) {
+                Ok(None) => {}
+                Ok(Some(source)) => {
+                    let source = in_place_of(source, architecture.unwrap_or_default());
+                    templates.add(name, origin, Ok(source.to_owned()), tokenizer);
+                }
+                Err(Error::Malformed {
+                    expected, found, ..
+                }) => {
+                    let message = format!("expected {expected}, found {found}");
+                    templates.add(name, origin, Err(message), tokenizer);
+                }
+                Err(error) => templates.add(name, origin, Err(error.to_string()), tokenizer),
+            }
+        };
+        add(DEFAULT, GGUF_KEY);
+        for (key, name) in named {
+            add(name, key);
+        }
+        templates
+    }
+
+    /// As [`ChatTemplates::from_file`], from the files beside a checkpoint: `chat_template.jinja` and
+    /// `additional_chat_templates/*.jinja` go before what `tokenizer_config.json` says.
+    fn from_checkpoint(file: &SafeTensorsModel, tokenizer: &Tokenizer) -> Self {
+        let mut templates = Self::default();
+        let mut paths = Vec::new();
+        paths.extend(
+            file.sibling("chat_template.jinja")
+                .map(|path| (DEFAULT.to_owned(), path)),
+        );
+        paths.extend(file.siblings_in("additional_chat_templates", "jinja"));
+        for (name, path) in paths {
+            let source = std::fs::read(&path)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| {
+                    String::from_utf8(bytes).map_err(|error| {
+                        format!(
+                            "expected UTF-8 text, found other bytes at {}",
+                            error.utf8_error().valid_up_to()
+                        )
+                    })
+                });
+            templates.add(&name, path.display().to_string(), source, tokenizer);
+        }
+        let origin = |field: &str| format!("{}: tokenizer_config.json: {field}", file.name());
+        match file.sibling_json("tokenizer_config.json") {
+            Ok(config) => {
+                let entry = config
+                    .as_ref()
+                    .and_then(|config| config.get("chat_template"));
+                for (name, source) in entry.map(sources_in_entry).unwrap_or_default() {
+                    let origin = origin(&format!("chat_template {name:?}"));
+                    templates.add(name, origin, Ok(source.to_owned()), tokenizer);
+                }
+            }
+            Err(error) if templates.0.is_empty() => {
+                let message = Err(error.to_string());
+                templates.add(DEFAULT, origin("chat_template"), message, tokenizer);
+            }
+            Err(_) => {}
+        }
+        templates
+    }
+
+    /// Adds a template, unless there is one of that name.
+    fn add(
+        &mut self,
+        name: &str,
+        origin: String,
+        source: Result<String, String>,
+        tokenizer: &Tokenizer,
+    ) {
+        if self.get(name).is_none() {
+            let template = ChatTemplate::with_outcome(origin, source, ends_of(tokenizer));
+            self.0.push((name.to_owned(), template));
+        }
+    }
+
+    /// The same templates, told the time: see [`ChatTemplate::with_time`].
+    #[must_use]
+    pub fn with_time(&self, unix_seconds: i64, utc_offset: i32) -> Self {
+        let told = |(name, template): &(String, ChatTemplate)| {
+            (name.clone(), template.with_time(unix_seconds, utc_offset))
+        };
+        Self(self.0.iter().map(told).collect())
+    }
+
+    /// Their names, in the order of the file.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The template of that name.
+    pub fn get(&self, name: &str) -> Option<&ChatTemplate> {
+        let found = self.0.iter().find(|(candidate, _)| candidate == name);
+        found.map(|(_, template)| template)
+    }
+
+    /// The template that counts if none is asked for: the one named "default", or else the first.
+    pub fn default_template(&self) -> Option<&ChatTemplate> {
+        self.get(DEFAULT)
+            .or_else(|| self.0.first().map(|(_, template)| template))
+    }
+}
+
+/// `source`, unless it is known to be wrong for its architecture.
+fn in_place_of<'s>(source: &'s str, architecture: &str) -> &'s str {
+    let wrong =
+        matches!(architecture, "bitnet-b1.58" | "bitnet-25") && source.contains("BITNETAssistant");
+    if wrong { BITNET_2B_4T } else { source }
+}
+
+/// The templates in the `chat_template` of a `tokenizer_config.json`, which is the source or a list of named ones.
+fn sources_in_entry(entry: &serde_json::Value) -> Vec<(&str, &str)> {
+    if let Some(source) = entry.as_str() {
+        return vec![(DEFAULT, source)];
+    }
+    let named = entry.as_array().map(Vec::as_slice).unwrap_or_default();
+    named
+        .iter()
+        .filter_map(|template| Some((template["name"].as_str()?, template["template"].as_str()?)))
+        .collect()
+}
+
+impl ChatTemplate {
+    /// The source of the template that a model file carries: in its metadata, or beside a checkpoint in
+    /// `chat_template.jinja` or `tokenizer_config.json`.
+    ///
+    /// # Errors
+    /// If one of them cannot be read or has the wrong type.
+    pub fn source_in(file: &ModelFile) -> Result<Option<String>> {
+        match file {
+            ModelFile::Gguf(file) => Ok(file.string(GGUF_KEY)?.map(str::to_owned)),
+            ModelFile::SafeTensors(file) => Self::source_beside(file),
+        }
+    }
+
+    /// As [`ChatTemplate::source_in`], for a checkpoint.
+    ///
+    /// # Errors
+    /// As [`ChatTemplate::source_in`].
+    pub(crate) fn source_beside(file: &SafeTensorsModel) -> Result<Option<String>> {
+        if let Some(path) = file.sibling("chat_template.jinja") {
+            let text = std::fs::read_to_string(&path);
+            return text.map(Some).map_err(|error| Error::io(&path, error));
+        }
+        let config = file.sibling_json("tokenizer_config.json")?;
+        let entry = config
+            .as_ref()
+            .and_then(|config| config.get("chat_template"));
+        let sources = entry.map(sources_in_entry).unwrap_or_default();
+        let default = sources.iter().find(|(name, _)| *name == DEFAULT);
+        let source = default.or(sources.first()).map(|(_, source)| *source);
+        Ok(source.map(str::to_owned))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn configurations_hold_one_template_or_several() {
+        assert_eq!(sources_in_entry(&json!("a")), [("default", "a")]);
+        let several = json!([
+            {"name": "tool_use", "template": "t"}, {"name": "x"}, 3,
+            {"name": "default", "template": "d"},
+        ]);
+        assert_eq!(
+            sources_in_entry(&several),
+            [("tool_use", "t"), ("default", "d")]
+        );
+        assert_eq!(sources_in_entry(&json!({})), []);
+    }
+
+    #[test]
+    fn the_wrong_template_of_2b_4t_is_replaced() {
+        let wrong = "{{ '\n\nBITNETAssistant: ' + eos_token }}";
+        assert_eq!(in_place_of(wrong, "bitnet-b1.58"), BITNET_2B_4T);
+        assert_eq!(in_place_of(wrong, "llama"), wrong);
+        assert_eq!(in_place_of("a", "bitnet-b1.58"), "a");
+    }
+}
