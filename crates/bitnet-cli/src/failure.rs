@@ -1,9 +1,11 @@
 //! How a command's outcome becomes a line on stderr and an exit code: 0 for success, 1 for failure, 2 for wrong usage,
 //! 130 for an interruption by Ctrl-C.
 
-use anstream::eprintln;
+use crate::printable;
+use anstream::{eprint, eprintln};
 use anstyle::{AnsiColor, Style};
 use anyhow::Error;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::process::ExitCode;
@@ -64,8 +66,29 @@ fn is_broken_pipe(error: &Error) -> bool {
     })
 }
 
-/// The error and its causes, those left out that a message before them already says.
-fn one_line(error: &Error) -> String {
+/// Reports arguments that clap refused, or prints the help that they ask for, and gives the process's exit code.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        // What was typed is part of the message, and may come from a file's name: if a terminal would act on it, the
+        // message is printed without clap's colours, among which it cannot be told.
+        let harmless = |argument: OsString| {
+            let argument = argument.to_string_lossy();
+            printable::text(&argument) == argument
+        };
+        if std::env::args_os().all(harmless) {
+            eprint!("{}", error.render().ansi());
+        } else {
+            eprint!("{}", printable::text(&error.render().to_string()));
+        }
+        return ExitCode::from(2);
+    }
+    // Help for a reader that left early.
+    let _ = error.print();
+    ExitCode::SUCCESS
+}
+
+/// The error and its causes, those left out that a message before them already says. Nothing in it acts on a terminal.
+pub(crate) fn one_line(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -76,7 +99,8 @@ fn one_line(error: &Error) -> String {
             line.push_str(&text);
         }
     }
-    line.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    printable::line(&line).into_owned()
 }
 
 #[cfg(test)]
@@ -89,6 +113,15 @@ mod tests {
         let io = io::Error::other("no\nluck");
         let error = Error::from(bitnet::Error::io("a.gguf", io)).context("cannot start");
         assert_eq!(one_line(&error), "cannot start: a.gguf: no luck");
+    }
+
+    #[test]
+    fn nothing_in_an_error_acts_on_a_terminal() {
+        let error = bitnet::Error::tensor("a\x1b[2J.gguf", "\u{202e}x", "a \u{9b}m", "b\x07\r\nc");
+        assert_eq!(
+            one_line(&error.into()),
+            "a\\x1b[2J.gguf: tensor \\u{202e}x: expected a \\x9bm, found b\\x07 c"
+        );
     }
 
     #[test]

@@ -1,13 +1,18 @@
 //! The `bitnet` command: runs ternary language models from the command line.
 //!
 //! One file per command in `commands/`; beside it what they share: the arguments that name and open a model
-//! (`open`), progress bars, Ctrl-C, and how a failure becomes a line on stderr and an exit code.
+//! (`open`), progress bars, Ctrl-C, how text from elsewhere becomes harmless for a terminal (`printable`), and how a failure
+//! becomes a line on stderr and an exit code.
 
 mod commands;
+mod context;
 mod failure;
 mod interrupt;
+mod number;
 mod open;
+mod printable;
 mod progress;
+mod stdin;
 mod units;
 
 use clap::{Parser, Subcommand};
@@ -67,7 +72,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return failure::usage(&error),
+    };
     // A second subscriber cannot be there yet; logging is no reason to fail.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(

@@ -2,11 +2,13 @@
 
 use crate::failure::Usage;
 use crate::interrupt::Interrupt;
+use crate::number;
 use crate::progress::{Downloads, Steps};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
 use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -38,7 +40,7 @@ pub(crate) struct ModelArguments {
     i2s_layout: LayoutArgument,
 
     /// Tokens of context; without it, the model's own, at most 4096
-    #[arg(short, long, value_name = "TOKENS")]
+    #[arg(short, long, value_name = "TOKENS", value_parser = number::within(1..=u32::MAX as usize))]
     context: Option<usize>,
 }
 
@@ -87,9 +89,13 @@ impl HeadArgument {
 #[derive(Args, Default)]
 pub(crate) struct ThreadsArgument {
     /// Threads; without it, one for each core
-    #[arg(short, long, value_name = "THREADS")]
+    #[arg(short, long, value_name = "THREADS", value_parser = number::within(THREADS))]
     pub(crate) threads: Option<usize>,
 }
+
+/// What a number of threads can be. More than this is a slip of the hand on every machine there is, and would make systems
+/// run out of threads before it said so.
+pub(crate) const THREADS: RangeInclusive<usize> = 1..=4096;
 
 #[derive(Clone, Copy, Default, ValueEnum)]
 enum ActivationsArgument {

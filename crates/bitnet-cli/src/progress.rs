@@ -1,6 +1,6 @@
 //! Progress on stderr: bars on a terminal, for what is slow; a plain line elsewhere, for downloads only.
 
-use crate::units;
+use crate::{printable, units};
 use bitnet::hub::Progress;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, stderr};
@@ -18,6 +18,7 @@ pub(crate) struct Downloads {
 
 impl Progress for Downloads {
     fn start(&self, name: &str, total: Option<u64>, resumed: u64) {
+        let name = printable::line(name);
         let mut slot = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(bar) = slot.take() {
             bar.finish_and_clear();
@@ -40,7 +41,7 @@ impl Progress for Downloads {
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        bar.set_message(name.to_owned());
+        bar.set_message(name.into_owned());
         bar.set_position(resumed);
         bar.reset_eta();
         *slot = Some(bar);

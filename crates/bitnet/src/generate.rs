@@ -2,7 +2,7 @@
 
 use crate::model::{Answer, Ask, Want};
 use crate::sampler::{Sampler, SamplingOptions};
-use crate::session::Session;
+use crate::session::{Before, Session};
 use crate::speculate::{Drafter, Speculation};
 use crate::stop::StopStrings;
 use crate::tokenizer::Detokenizer;
@@ -138,6 +138,9 @@ const IN_FLIGHT: usize = 3;
 
 /// An iterator over the pieces of a generated text. Each piece is whole characters; pieces may be of several tokens.
 ///
+/// An error ends it, after the text of all tokens that were generated before. If there were none, the [`Session`] is then as if
+/// the generation had not begun; otherwise it holds the prompt and these tokens. The same goes for a cancelled generation.
+///
 /// On a GPU in a browser the answers must be awaited: by [`next_piece`](Self::next_piece).
 pub struct Generation<'s> {
     session: &'s mut Session,
@@ -148,7 +151,11 @@ pub struct Generation<'s> {
     timings: Timings,
     reason: Option<StopReason>,
     failed: bool,
+    /// The error that it ended by, until it is given out.
+    failure: Option<Error>,
     ready: VecDeque<String>,
+    /// The session as it was, until the first token is chosen.
+    before: Option<Before>,
     /// What follows the prompt, until the first token is chosen.
     prompt_answer: Option<Answer>,
     first_token: Option<Instant>,
@@ -166,19 +173,22 @@ pub struct Generation<'s> {
 }
 
 impl<'s> Generation<'s> {
-    pub(crate) fn new(session: &'s mut Session, options: &GenerateOptions) -> Result<Self> {
-        if session.pending() == 0 {
-            return Err(Error::Argument {
-                what: "prompt",
-                expected: "at least one token".into(),
-                found: "none".into(),
-            });
-        }
+    /// What follows `tokens` behind the first `shared` of the session.
+    pub(crate) fn new(
+        session: &'s mut Session,
+        shared: usize,
+        tokens: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let sampling = options.sampling;
+        let sampler = Sampler::new(sampling)?;
+        let stop = StopStrings::new(&options.stop)?;
+        // The last thing that can be refused: before it the session does not change.
+        let before = session.replace(shared, tokens)?;
         let mut detokenizer = session.model().tokenizer().detokenizer();
         if session.tokens().len() > 1 {
             detokenizer = detokenizer.continuing();
         }
-        let sampling = options.sampling;
         let drafts = match options.speculation {
             // Where tokens run ahead, each is cheaper than a draft that may be wrong.
             Speculation::Auto => sampling.is_greedy() && !session.runs_ahead(),
@@ -194,15 +204,17 @@ impl<'s> Generation<'s> {
             in_flight: VecDeque::new(),
             begun: None,
             confirmed: session.tokens().len() - session.pending(),
-            sampler: Sampler::new(sampling)?,
-            stop: StopStrings::new(&options.stop)?,
+            sampler,
+            stop,
             detokenizer,
             session,
             options: options.clone(),
             timings: Timings::default(),
             reason: None,
             failed: false,
+            failure: None,
             ready: VecDeque::new(),
+            before: Some(before),
             prompt_answer: None,
             first_token: None,
             drafter: Drafter::new(drafts),
@@ -214,17 +226,29 @@ impl<'s> Generation<'s> {
     /// runs it.
     ///
     /// # Errors
-    /// If the backend fails.
+    /// If the backend fails; the generation has then ended, and the session is as before it.
     pub fn prefill(&mut self, progress: impl FnMut(usize, usize)) -> Result<()> {
-        now(self.prefill_async(progress))
+        let outcome = now(self.prefill_async(progress));
+        if outcome.is_err() {
+            self.fail();
+        }
+        outcome
     }
 
     /// [`prefill`](Self::prefill) for browsers, where a GPU's answer must be awaited.
     ///
     /// # Errors
     /// As [`prefill`](Self::prefill).
-    pub async fn prefill_async(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
-        if self.prompt_answer.is_some() || self.first_token.is_some() || self.reason.is_some() {
+    pub async fn prefill_async(&mut self, progress: impl FnMut(usize, usize)) -> Result<()> {
+        let outcome = self.run_prompt(progress).await;
+        if outcome.is_err() {
+            self.fail();
+        }
+        outcome
+    }
+
+    async fn run_prompt(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
+        if self.prompt_answer.is_some() || self.first_token.is_some() || self.ended() {
             return Ok(());
         }
         if self.in_flight.is_empty() {
@@ -237,7 +261,7 @@ impl<'s> Generation<'s> {
             match begun {
                 Err(Error::Cancelled) => {
                     self.timings.prompt_tokens = 0;
-                    self.reason = Some(StopReason::Cancelled);
+                    self.end(StopReason::Cancelled);
                     return Ok(());
                 }
                 begun => begun?,
@@ -256,11 +280,15 @@ impl<'s> Generation<'s> {
             if let Some(piece) = self.ready.pop_front() {
                 return Some(Ok(piece));
             }
-            if self.reason.is_some() || self.failed {
+            if let Some(error) = self.failure.take() {
+                return Some(Err(error));
+            }
+            if self.ended() {
                 return None;
             }
             if let Err(error) = self.step().await {
-                return Some(Err(self.fail(error)));
+                self.failure = Some(error);
+                self.fail();
             }
         }
     }
@@ -278,6 +306,11 @@ impl<'s> Generation<'s> {
     /// The session it belongs to.
     pub fn session(&self) -> &Session {
         self.session
+    }
+
+    /// Whether no more tokens come.
+    fn ended(&self) -> bool {
+        self.reason.is_some() || self.failed
     }
 
     /// Begins to run the tokens that have yet to run; asks for as much as the sampler needs.
@@ -301,10 +334,7 @@ impl<'s> Generation<'s> {
             None => Ok(Answer::Logits(Vec::new())),
         };
         self.in_flight.pop_front();
-        let answer = answer.inspect_err(|_| {
-            self.in_flight.clear();
-            self.session.unrun(self.confirmed);
-        })?;
+        let answer = answer?;
         self.confirmed = self.session.tokens().len();
         Ok(match self.begun.take() {
             Some((start, draft)) => (answer, start.elapsed(), draft),
@@ -315,33 +345,41 @@ impl<'s> Generation<'s> {
     /// One more token, its text into `ready`.
     async fn step(&mut self) -> Result<()> {
         if self.options.cancel.is_cancelled() {
-            return self.end(StopReason::Cancelled);
+            self.end(StopReason::Cancelled);
+            return Ok(());
         }
         if self.timings.generated_tokens >= self.options.max_tokens {
-            return self.end(StopReason::MaxTokens);
+            self.end(StopReason::MaxTokens);
+            return Ok(());
         }
         if self.first_token.is_none() {
-            self.prefill_async(|_, _| ()).await?;
+            self.run_prompt(|_, _| ()).await?;
             if self.reason.is_some() {
                 return Ok(());
             }
         }
         let token = match self.prompt_answer.take() {
             Some(answer) => self.choose(&answer)?,
-            None if self.session.is_full() => return self.end(StopReason::ContextFull),
+            None if self.session.is_full() => {
+                self.end(StopReason::ContextFull);
+                return Ok(());
+            }
             None => match self.ahead.pop_front() {
                 Some(token) => token,
                 None => self.next_token().await?,
             },
         };
+        self.before = None;
         self.timings.generated_tokens += 1;
         let first = *self.first_token.get_or_insert_with(Instant::now);
         self.timings.decode_time = first.elapsed();
         if self.options.stop_at_end && self.session.model().tokenizer().stops().contains(&token) {
-            return self.end(StopReason::EndToken(token));
+            self.end(StopReason::EndToken(token));
+            return Ok(());
         }
         if self.session.is_full() {
-            return self.end(StopReason::ContextFull);
+            self.end(StopReason::ContextFull);
+            return Ok(());
         }
         self.session.push_generated(token);
         let text = self.detokenizer.push(token);
@@ -427,12 +465,21 @@ impl<'s> Generation<'s> {
         Ok(first)
     }
 
-    /// Ends by an error.
-    fn fail(&mut self, error: Error) -> Error {
-        self.failed = true;
+    /// Ends by an error, of which the session shows nothing.
+    fn fail(&mut self) {
+        if std::mem::replace(&mut self.failed, true) {
+            return;
+        }
         self.in_flight.clear();
-        self.session.unrun(self.confirmed);
-        error
+        self.release();
+        self.reason = None;
+        match self.before.take() {
+            Some(before) => self.session.put_back(before),
+            // The last token runs when the next one is wanted, as after every token.
+            None => self
+                .session
+                .unrun(self.confirmed.min(self.session.tokens().len() - 1)),
+        }
     }
 
     fn emit(&mut self, text: &str) {
@@ -447,8 +494,17 @@ impl<'s> Generation<'s> {
     }
 
     /// Ends with what is still held back.
-    fn end(&mut self, reason: StopReason) -> Result<()> {
+    fn end(&mut self, reason: StopReason) {
         self.in_flight.clear();
+        self.release();
+        self.reason.get_or_insert(reason);
+        if let Some(before) = self.before.take_if(|_| reason == StopReason::Cancelled) {
+            self.session.put_back(before);
+        }
+    }
+
+    /// Gives out the text that is held back.
+    fn release(&mut self) {
         let rest = self.detokenizer.finish();
         self.emit(&rest);
         if self.reason.is_none() {
@@ -456,9 +512,7 @@ impl<'s> Generation<'s> {
             if !held.is_empty() {
                 self.ready.push_back(held);
             }
-            self.reason = Some(reason);
         }
-        Ok(())
     }
 }
 
@@ -468,7 +522,12 @@ impl Iterator for Generation<'_> {
     fn next(&mut self) -> Option<Result<String>> {
         match now(async { Ok(self.next_piece().await) }) {
             Ok(next) => next,
-            Err(error) => Some(Err(self.fail(error))),
+            Err(error) => {
+                self.fail();
+                self.failure = Some(error);
+                let held = self.ready.pop_front().map(Ok);
+                held.or_else(|| self.failure.take().map(Err))
+            }
         }
     }
 }

@@ -12,6 +12,11 @@ use bitnet_core::{Candidate, Input, Pending, Top};
 pub(crate) const BATCH: usize = 256;
 
 /// A context of its own over a shared [`Model`].
+///
+/// A method that returns an error leaves the session as it was before the call: the same tokens, of which at most those that it
+/// shares with the refused call need not run again. So does a [`Generation`] that fails or is cancelled before its first token:
+/// the prompt is then no part of the session. One that fails or is cancelled later leaves the prompt and the tokens of the text
+/// so far, and a generation from no new tokens goes on from there.
 pub struct Session {
     model: Model,
     state: Box<dyn State>,
@@ -19,6 +24,16 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Whether the state may hold more than the tokens.
     ahead: bool,
+}
+
+/// The session before a prompt, for a generation that comes to nothing.
+pub(crate) struct Before {
+    /// Tokens that are those of the prompt, too.
+    shared: usize,
+    /// The tokens behind them.
+    rest: Vec<u32>,
+    /// Of the shared tokens, those that had run.
+    ran: usize,
 }
 
 impl Session {
@@ -67,7 +82,7 @@ impl Session {
     /// model's beginning-of-text token. Special tokens in the text are plain text.
     ///
     /// # Errors
-    /// If an option is out of range or the prompt does not fit the context.
+    /// If an option is out of range or the prompt does not fit the context; the session is then as before.
     pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
         let tokenizer = self.model.tokenizer();
         let add_bos = self.tokens.is_empty() && tokenizer.add_bos();
@@ -90,14 +105,16 @@ impl Session {
         tokens: &[u32],
         options: &GenerateOptions,
     ) -> Result<Generation<'_>> {
-        self.push(tokens)?;
-        Generation::new(self, options)
+        let used = self.tokens.len();
+        Generation::new(self, used, tokens, options)
     }
 
-    /// Answers the last of `messages`. What the session already holds of the conversation is not run again.
+    /// Answers the last of `messages`. What the session already holds of the conversation is not run again; what it holds beside
+    /// that is forgotten.
     ///
     /// # Errors
-    /// If the model has no chat template, the template refuses the messages, or they do not fit the context.
+    /// If the model has no chat template, the template refuses the messages, they do not fit the context, or an option is out of
+    /// range; the session is then as before.
     pub fn chat(
         &mut self,
         messages: &[ChatMessage],
@@ -118,8 +135,7 @@ impl Session {
             .count();
         // At least the last token runs again: its logits are what the answer starts from.
         let shared = shared.min(tokens.len().saturating_sub(1));
-        self.truncate(shared);
-        self.generate_tokens(&tokens[shared..], options)
+        Generation::new(self, shared, &tokens[shared..], options)
     }
 
     /// Appends `tokens`, runs them, and returns the logits of the wanted positions: `[positions, vocabulary]`.
@@ -170,7 +186,7 @@ impl Session {
     /// that sum to 1. Nothing if there are no tokens yet.
     ///
     /// # Errors
-    /// If there is no such layer, or the backend cannot tell.
+    /// If there is no such layer, or the backend cannot tell; the session is then as before.
     pub fn attention(&mut self, layer: usize) -> Result<Vec<f32>> {
         let layers = self.model.architecture().layers;
         if layer >= layers {
@@ -184,30 +200,29 @@ impl Session {
         let Some(last) = self.tokens.len().checked_sub(1) else {
             return Ok(Vec::new());
         };
-        let rest = self.tokens.split_off(last);
+        let ran = self.state.len().min(last);
         self.state.truncate(last);
-        let outcome = self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing));
-        self.tokens.extend(&rest);
-        outcome?;
-        let input = Input::Tokens(&rest);
+        let outcome = self.attend(layer, last);
+        if outcome.is_err() {
+            // A device may tell only now that what ran before did not.
+            self.unrun(ran);
+        }
+        outcome
+    }
+
+    /// What the heads of `layer` attend to from token `last`, which does not become part of the state.
+    fn attend(&mut self, layer: usize, last: usize) -> Result<Vec<f32>> {
+        self.begin_until(last, &mut |_, _| true, Ask::Logits(Want::Nothing))?;
+        let input = Input::Tokens(&self.tokens[last..]);
         let answer = self.state.forward(input, Ask::Attention(layer))?.now()?;
         Ok(answer.into_attention())
     }
 
     async fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
         self.settle();
-        let ran = self.state.len();
-        self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
-        if tokens.is_empty() {
-            return Ok(Answer::Logits(Vec::new()));
-        }
-        let before = self.tokens.len();
-        self.push(tokens)?;
-        let input = Input::Tokens(&self.tokens[before..]);
-        let result = match self.state.forward(input, ask) {
-            Ok(answer) => answer.await.map_err(Error::from),
-            Err(error) => Err(error),
-        };
+        self.check(self.tokens.len(), tokens)?;
+        let (before, ran) = (self.tokens.len(), self.state.len());
+        let result = self.ask_unchecked(tokens, ask).await;
         if result.is_err() {
             self.tokens.truncate(before);
             // A device may tell only now that what ran before did not.
@@ -216,9 +231,18 @@ impl Session {
         result
     }
 
-    /// Adds tokens that have yet to run.
-    fn push(&mut self, tokens: &[u32]) -> Result<()> {
-        self.settle();
+    async fn ask_unchecked(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
+        self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
+        if tokens.is_empty() {
+            return Ok(Answer::Logits(Vec::new()));
+        }
+        self.tokens.extend_from_slice(tokens);
+        let answer = self.state.forward(Input::Tokens(tokens), ask)?.await?;
+        Ok(answer)
+    }
+
+    /// Refuses `tokens` that cannot follow the first `used`.
+    fn check(&self, used: usize, tokens: &[u32]) -> Result<()> {
         let vocabulary = self.model.vocabulary();
         if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
             return Err(Error::Argument {
@@ -227,7 +251,7 @@ impl Session {
                 found: token.to_string(),
             });
         }
-        let (capacity, used) = (self.model.context(), self.tokens.len());
+        let capacity = self.model.context();
         if tokens.len() > capacity.saturating_sub(used) {
             return Err(Error::ContextFull {
                 capacity,
@@ -235,8 +259,37 @@ impl Session {
                 wanted: tokens.len(),
             });
         }
-        self.tokens.extend_from_slice(tokens);
         Ok(())
+    }
+
+    /// Puts `tokens`, which have yet to run, behind the first `shared`. Afterwards at least one token has yet to run.
+    ///
+    /// # Errors
+    /// If `tokens` cannot stand there, or there would be no token at all; the session is then as before.
+    pub(crate) fn replace(&mut self, shared: usize, tokens: &[u32]) -> Result<Before> {
+        self.check(shared, tokens)?;
+        if shared + tokens.len() == 0 {
+            return Err(Error::Argument {
+                what: "prompt",
+                expected: "at least one token".into(),
+                found: "none".into(),
+            });
+        }
+        self.settle();
+        let rest = self.tokens.split_off(shared);
+        let ran = self.state.len().min(shared);
+        self.tokens.extend_from_slice(tokens);
+        // What follows starts from the logits of the last token.
+        self.state.truncate(shared.min(self.tokens.len() - 1));
+        Ok(Before { shared, rest, ran })
+    }
+
+    /// Takes a prompt back.
+    pub(crate) fn put_back(&mut self, before: Before) {
+        self.tokens.truncate(before.shared);
+        self.tokens.extend(before.rest);
+        self.ahead = false;
+        self.unrun(before.ran);
     }
 
     /// Forgets what an earlier generation ran ahead of its text, of which it never became part.
@@ -329,17 +382,26 @@ impl Session {
         progress: &mut dyn FnMut(usize, usize) -> bool,
         ask: Ask<'_>,
     ) -> Result<Pending<Answer>> {
+        self.begin_until(self.tokens.len(), progress, ask)
+    }
+
+    /// [`begin_pending`](Self::begin_pending) for the first `len` tokens.
+    fn begin_until(
+        &mut self,
+        len: usize,
+        progress: &mut dyn FnMut(usize, usize) -> bool,
+        ask: Ask<'_>,
+    ) -> Result<Pending<Answer>> {
         let start = self.state.len();
-        let total = self.tokens.len() - start;
+        let total = len - start;
         let mut answer = Pending::ready(Answer::Logits(Vec::new()));
-        while self.state.len() < self.tokens.len() {
+        while self.state.len() < len {
             let done = self.state.len();
             if !progress(done - start, total) {
                 return Err(Error::Cancelled);
             }
-            let end = (done + BATCH).min(self.tokens.len());
-            let last = end == self.tokens.len();
-            let ask = if last {
+            let end = (done + BATCH).min(len);
+            let ask = if end == len {
                 ask
             } else {
                 Ask::Logits(Want::Nothing)

@@ -410,3 +410,131 @@ fn a_screened_head_changes_no_text() {
     let found: Vec<u32> = top.iter().map(|candidate| candidate.id).collect();
     assert_eq!(found, ids[..20]);
 }
+
+#[test]
+fn a_refused_call_leaves_the_session_as_it_was() {
+    let options = ModelOptions {
+        context: Some(64),
+        ..Default::default()
+    };
+    let model = Model::demo_with(&options).expect("the demo model");
+    let vocabulary = model.vocabulary() as u32;
+    let question = [ChatMessage::user("What is 47 + 38?")];
+    let long = "once upon a time ".repeat(40);
+    let options = |change: &dyn Fn(&mut GenerateOptions)| {
+        let mut options = greedy(4);
+        change(&mut options);
+        options
+    };
+    let refused = [
+        options(&|options| options.sampling.temperature = f32::NAN),
+        options(&|options| options.sampling.top_p = 2.0),
+        options(&|options| options.stop = vec![String::new()]),
+    ];
+    let mut session = model.session().expect("a session");
+    let mut fresh = model.session().expect("a session");
+    for prompt in ["", "Once upon a time"] {
+        session.reset();
+        if !prompt.is_empty() {
+            text(&mut session.generate(prompt, &greedy(6)).expect("a start"));
+        }
+        let before = session.tokens().to_vec();
+        let bytes = session.cache_bytes();
+        let mut refusals = 0;
+        let mut refuse = |session: &mut bitnet::Session, error: Option<Error>| {
+            assert!(error.is_some(), "refusal {refusals}");
+            assert_eq!(session.tokens(), before, "refusal {refusals}");
+            assert_eq!(session.cache_bytes(), bytes, "refusal {refusals}");
+            refusals += 1;
+        };
+        for options in &refused {
+            let error = session.generate(" and", options).err();
+            refuse(&mut session, error);
+            let error = session.generate_tokens(&[9], options).err();
+            refuse(&mut session, error);
+            let error = session.chat(&question, options).err();
+            refuse(&mut session, error);
+        }
+        let error = session.generate(&long, &greedy(1)).err();
+        refuse(&mut session, error);
+        let error = session.generate_tokens(&[3, vocabulary], &greedy(1)).err();
+        refuse(&mut session, error);
+        let error = session.chat(&[ChatMessage::user(&long)], &greedy(1)).err();
+        refuse(&mut session, error);
+        let error = session.forward(&[3, vocabulary], Want::Last).err();
+        refuse(&mut session, error);
+        let error = session.forward_top(&[3; 65], 1).err();
+        refuse(&mut session, error);
+        let error = session.attention(usize::MAX).err();
+        refuse(&mut session, error);
+        // What was held is as good as it was.
+        fresh.reset();
+        fresh.forward(&before, Want::Nothing).expect("the same");
+        assert_eq!(
+            session.forward(&[7], Want::Last).expect("logits"),
+            fresh.forward(&[7], Want::Last).expect("logits")
+        );
+    }
+}
+
+#[test]
+fn a_generation_that_is_cancelled_before_its_first_token_leaves_no_prompt() {
+    let model = model();
+    let long: Vec<u32> = (0..600).map(|id| 5 + id % 300).collect();
+    let mut session = model.session().expect("a session");
+    text(
+        &mut session
+            .generate("Once upon a time", &greedy(6))
+            .expect("a start"),
+    );
+    let before = session.tokens().to_vec();
+    let run = |options: &GenerateOptions, session: &mut bitnet::Session, batches: usize| {
+        let mut generation = session.generate_tokens(&long, options).expect("a start");
+        let mut told = 0;
+        generation
+            .prefill(|_, _| {
+                told += 1;
+                if told > batches {
+                    options.cancel.cancel();
+                }
+            })
+            .expect("no error");
+        options.cancel.cancel();
+        assert!(generation.next().is_none());
+        assert_eq!(generation.stop_reason(), Some(StopReason::Cancelled));
+    };
+    // Before the first batch, between two, and when all have run.
+    for batches in [0, 1, 2, 9] {
+        let options = greedy(20);
+        run(&options, &mut session, batches);
+        assert_eq!(session.tokens(), before, "{batches}");
+    }
+    // A conversation that shares no token with what the session holds.
+    let options = greedy(20);
+    options.cancel.cancel();
+    let question = [ChatMessage::user("What is 47 + 38?")];
+    let mut generation = session.chat(&question, &options).expect("a start");
+    assert!(generation.next().is_none());
+    assert_eq!(session.tokens(), before);
+    let mut fresh = model.session().expect("a session");
+    fresh.forward(&before, Want::Nothing).expect("the same");
+    assert_eq!(
+        session.forward(&[7], Want::Last).expect("logits"),
+        fresh.forward(&[7], Want::Last).expect("logits")
+    );
+}
+
+#[test]
+fn a_text_goes_on_from_its_last_token_whether_that_has_run_or_not() {
+    let model = model();
+    let tokens: Vec<u32> = (10..40).collect();
+    let go_on = |session: &mut bitnet::Session| {
+        text(&mut session.generate_tokens(&[], &greedy(8)).expect("a start"))
+    };
+    let mut session = model.session().expect("a session");
+    session.forward(&tokens, Want::Nothing).expect("tokens");
+    let expected = go_on(&mut session);
+    session.truncate(tokens.len());
+    session.attention(0).expect("weights");
+    assert_eq!(go_on(&mut session), expected);
+}

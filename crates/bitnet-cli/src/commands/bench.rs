@@ -6,8 +6,8 @@
 
 use super::print_json;
 use crate::failure::Usage;
-use crate::open::{HeadArgument, ModelArguments};
-use crate::units;
+use crate::open::{HeadArgument, ModelArguments, THREADS};
+use crate::{context, number, printable, units};
 use bitnet::{GenerateOptions, Model, SamplingOptions, Session, Speculation, Want};
 use serde::Serialize;
 use std::io::Write;
@@ -60,11 +60,11 @@ pub(crate) struct Arguments {
     depth: Vec<usize>,
 
     /// Numbers of threads to measure, separated by commas; without it, one thread for each core
-    #[arg(short, long, value_name = "THREADS", value_delimiter = ',')]
+    #[arg(short, long, value_name = "THREADS", value_delimiter = ',', value_parser = number::within(THREADS))]
     threads: Vec<usize>,
 
     /// Repetitions of each test
-    #[arg(short, long, value_name = "COUNT", default_value_t = 5)]
+    #[arg(short, long, value_name = "COUNT", default_value_t = 5, value_parser = number::at_least(1))]
     repetitions: usize,
 
     /// Measure from the first run on, with nothing warmed up before
@@ -105,9 +105,6 @@ struct TestResult {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        if self.repetitions == 0 {
-            return Err(Usage("-r must be at least 1".to_owned()).into());
-        }
         let mut prompts = self.prompt.clone();
         prompts.retain(|tokens| *tokens > 0);
         if prompts.is_empty() && self.tokens == 0 {
@@ -125,7 +122,12 @@ impl Arguments {
             let model = &opened.model;
             let mut measure = |test: Test| -> anyhow::Result<u64> {
                 let runs = (self.repetitions, !self.no_warmup);
-                let (samples, cache) = test.time(model, runs)?;
+                let (samples, cache) = test.time(model, runs).map_err(|error| match error
+                    .downcast::<bitnet::Error>(
+                ) {
+                    Ok(error) => context::explain(error, model, 0, None),
+                    Err(error) => error,
+                })?;
                 let (mean, deviation) = mean_and_deviation(&samples);
                 let result = TestResult {
                     device: model.device(),
@@ -304,8 +306,8 @@ fn print(report: &Report) -> anyhow::Result<()> {
     writeln!(
         out,
         "{} ({}, {} parameters, {} of weights)\n",
-        report.model,
-        report.architecture,
+        printable::line(&report.model),
+        printable::line(&report.architecture),
         units::count(report.parameters),
         units::bytes(report.weight_bytes),
     )?;
@@ -315,7 +317,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
         writeln!(
             out,
             "| {} | {} | {:.2} ± {:.2} | {} |",
-            result.device,
+            printable::line(&result.device),
             result.test,
             result.tokens_per_second,
             result.deviation,

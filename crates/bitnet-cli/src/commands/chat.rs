@@ -2,17 +2,20 @@
 
 use super::run::timings_line;
 use super::sampling::SamplingArguments;
+use crate::context;
+use crate::failure::{self, Interrupted};
 use crate::interrupt::Interrupt;
 use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
+use crate::{number, printable};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 use bitnet::hub::HubOptions;
-use bitnet::{ChatMessage, Error, GenerateOptions, Session, Timings};
+use bitnet::{ChatMessage, Error, GenerateOptions, Session, StopReason, Timings};
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use std::fs;
-use std::io::{IsTerminal, Write, stdin, stdout};
+use std::io::{IsTerminal, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -48,7 +51,7 @@ pub(crate) struct Arguments {
     system: Option<String>,
 
     /// The most tokens of one answer
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512, value_parser = number::at_least(1))]
     tokens: usize,
 
     #[command(flatten)]
@@ -64,6 +67,8 @@ struct Chat {
     messages: Vec<ChatMessage>,
     load: Duration,
     last: Option<Timings>,
+    /// Whether somebody types the lines, and can type another after one that had no answer.
+    typed: bool,
 }
 
 /// What to do after a line.
@@ -74,7 +79,7 @@ enum Next {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let (sampling, _) = self.sampling.options();
+        let (sampling, _) = self.sampling.options()?;
         let speculation = self.sampling.speculation();
         let opened = self.model.open(self.threads.threads, self.head.mode())?;
         if opened.model.chat_template().is_none() {
@@ -101,15 +106,16 @@ impl Arguments {
             messages: Vec::new(),
             load: opened.time,
             last: None,
+            typed: stdin().is_terminal(),
         };
         chat.reset();
-        let interactive = stdin().is_terminal() && stdout().is_terminal();
+        let interactive = chat.typed && stdout().is_terminal();
         if interactive {
             let dim = Style::new().dimmed();
             anstream::eprintln!(
                 "{dim}{} on {}. /help lists the commands, Ctrl-D leaves.{dim:#}",
-                opened.model.name(),
-                opened.model.device()
+                printable::line(opened.model.name()),
+                printable::line(&opened.model.device())
             );
         }
         chat.converse(interactive)
@@ -149,6 +155,10 @@ impl Chat {
                     }
                 }
                 Err(ReadlineError::Interrupted) => pending.clear(),
+                // The last line said that another follows, and none does: what there is, is the question.
+                Err(ReadlineError::Eof) if !pending.trim().is_empty() => {
+                    break self.line(pending.trim()).map(|_| ());
+                }
                 Err(ReadlineError::Eof) => break Ok(()),
                 Err(error) => break Err(error).context("cannot read a line"),
             }
@@ -171,13 +181,13 @@ impl Chat {
             }
             "/save" if rest.is_empty() => eprintln!("/save needs the name of a file"),
             "/save" => match self.save(Path::new(rest)) {
-                Ok(()) => eprintln!("saved to {rest}"),
-                Err(error) => eprintln!("cannot save: {error:#}"),
+                Ok(()) => eprintln!("saved to {}", printable::line(rest)),
+                Err(error) => eprintln!("cannot save: {}", failure::one_line(&error)),
             },
             "/stats" => self.stats(),
             "/quit" | "/exit" => return Ok(Next::Leave),
             _ if command.starts_with('/') && !command[1..].contains('/') => {
-                eprintln!("no command {command}; /help lists them");
+                eprintln!("no command {}; /help lists them", printable::line(command));
             }
             _ => self.answer(text)?,
         }
@@ -192,40 +202,94 @@ impl Chat {
         self.last = None;
     }
 
-    /// Streams the answer to `question`. A problem of this turn alone is said, and the turn taken back.
+    /// Streams the answer to `question`. Where there can be none, the turn is taken back; a problem of this turn alone is
+    /// said to somebody who types, and ends the command where nobody does.
     fn answer(&mut self, question: &str) -> anyhow::Result<()> {
         self.messages.push(ChatMessage::user(question));
         self.interrupt.reset();
-        let mut generation = match self.session.chat(&self.messages, &self.options) {
-            Ok(generation) => generation,
-            Err(error @ (Error::ContextFull { .. } | Error::Template(_))) => {
-                self.messages.pop();
-                eprintln!("{error}; /reset begins a new conversation");
-                return Ok(());
+        match self.stream() {
+            Ok(answer) => {
+                // What was said counts, also when it was cut short.
+                self.messages.push(ChatMessage::assistant(answer.trim()));
+                if self.interrupt.is_pressed() && !self.typed {
+                    return Err(Interrupted.into());
+                }
+                self.interrupt.reset();
+                Ok(())
             }
-            Err(error) => return Err(error.into()),
-        };
+            Err(error) => {
+                self.messages.pop();
+                let passes = matches!(
+                    error.downcast_ref(),
+                    Some(Error::ContextFull { .. } | Error::Template(_))
+                );
+                if !self.typed || !passes {
+                    return Err(error);
+                }
+                eprintln!("{}", failure::one_line(&error));
+                Ok(())
+            }
+        }
+    }
+
+    /// Streams what the model says next, and says on stderr why it is not the whole answer, if it is not.
+    fn stream(&mut self) -> anyhow::Result<String> {
+        let model = self.session.model().clone();
+        let earlier = self
+            .messages
+            .iter()
+            .any(|message| message.role == "assistant");
+        // Without earlier turns the next conversation would be as long.
+        let reset = (self.typed && earlier).then_some("begin a new conversation with /reset");
+        let mut generation = self
+            .session
+            .chat(&self.messages, &self.options)
+            .map_err(|error| context::explain(error, &model, 1, reset))?;
         {
             let mut steps = Steps::new("reading");
             generation.prefill(|done, all| steps.set(done as u64, all as u64))?;
         }
-        let mut out = anstream::stdout().lock();
+        let mut out = printable::stdout();
         let green = Style::new().fg_color(Some(AnsiColor::Green.into()));
-        write!(out, "{green}")?;
+        out.begin(green)?;
         let mut answer = String::new();
         for piece in generation.by_ref() {
             let piece = piece?;
-            out.write_all(piece.as_bytes())?;
-            out.flush()?;
+            out.write(&piece)?;
             answer.push_str(&piece);
         }
-        writeln!(out, "{green:#}")?;
-        self.last = Some(generation.timings());
+        out.end(green)?;
+        let (timings, reason) = (generation.timings(), generation.stop_reason());
+        if answer.is_empty() && reason == Some(StopReason::ContextFull) {
+            let used = generation.session().tokens().len();
+            let full = Error::ContextFull {
+                capacity: model.context(),
+                used,
+                wanted: 1,
+            };
+            return Err(context::explain(full, &model, 0, reset));
+        }
+        out.finish()?;
         drop(out);
-        // What was said counts, also when it was cut short.
-        self.messages.push(ChatMessage::assistant(answer.trim()));
-        self.interrupt.reset();
-        Ok(())
+        self.last = Some(timings);
+        let note = match reason {
+            Some(StopReason::MaxTokens) => Some(format!(
+                "cut after {} tokens; -n allows more",
+                timings.generated_tokens
+            )),
+            Some(StopReason::ContextFull) => Some(format!(
+                "cut: the context of {} tokens is full; {}",
+                model.context(),
+                context::longer(&model)
+            )),
+            _ if answer.is_empty() => Some("the model ended its answer at once".to_owned()),
+            _ => None,
+        };
+        if let Some(note) = note {
+            let dim = Style::new().dimmed();
+            anstream::eprintln!("{dim}[{note}]{dim:#}");
+        }
+        Ok(answer)
     }
 
     fn stats(&self) {
@@ -239,7 +303,10 @@ impl Chat {
         if let Some(timings) = &self.last {
             eprintln!("last answer: {}", timings_line(self.load, timings));
         }
-        eprintln!("\n{}", super::memory::tables(self.session.model()));
+        eprintln!(
+            "\n{}",
+            printable::text(&super::memory::tables(self.session.model()))
+        );
     }
 
     fn save(&self, path: &Path) -> anyhow::Result<()> {

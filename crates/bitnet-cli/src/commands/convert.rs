@@ -1,9 +1,10 @@
 //! `bitnet convert`: safetensors and GGUF, and the ternary types among themselves.
 
 use crate::open::{LayoutArgument, resolve};
+use crate::printable;
 use crate::progress::Steps;
 use bitnet::file::convert::{ConvertType, convert_with};
-use std::io::Write;
+use std::io::{Write, stdout};
 use std::path::PathBuf;
 
 /// Arguments of `bitnet convert`.
@@ -46,7 +47,8 @@ impl Arguments {
                 &mut progress,
             )?
         };
-        writeln!(anstream::stdout(), "{}: {report}", self.out.display())?;
+        let report = format!("{}: {report}", self.out.display());
+        writeln!(stdout(), "{}", printable::text(&report))?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ mod calibrate;
 mod explain;
 
 use super::print_json;
-use crate::units;
+use crate::{printable, units};
 use anstyle::{AnsiColor, Style};
 use bitnet_core::cpu::{ISA_VARIABLE, Isa};
 use bitnet_core::device::{
@@ -151,7 +151,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
     };
     let used = |in_use: bool| if in_use { "  <- in use" } else { "" };
     for (name, value) in machine_lines(&report.machine) {
-        writeln!(out, "{name:<10} {value}")?;
+        writeln!(out, "{name:<10} {}", printable::line(&value))?;
     }
     writeln!(
         out,
@@ -189,13 +189,15 @@ fn print(report: &Report) -> anyhow::Result<()> {
             } else {
                 "  (with --software-adapter)"
             };
-            writeln!(out, "  {index:<8} {adapter}{only}")?;
+            // A driver's words.
+            let adapter = adapter.to_string();
+            writeln!(out, "  {index:<8} {}{only}", printable::line(&adapter))?;
         }
     }
     writeln!(
         out,
         "\nrouting (--explain says more, --calibrate measures)\n  crossover points: {}",
-        report.routing.describe()
+        printable::line(&report.routing.describe())
     )?;
     Ok(())
 }

@@ -6,7 +6,7 @@ mod tensors;
 
 use super::print_json;
 use crate::open::open_file;
-use crate::units;
+use crate::{printable, units};
 use anstyle::Style;
 use bitnet::Architecture;
 use bitnet::chat::ChatTemplate;
@@ -217,8 +217,12 @@ fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
 fn print(report: &Report) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     let bold = Style::new().bold();
-    writeln!(out, "{bold}{}{bold:#}", report.file)?;
-    let mut line = |name: &str, value: String| writeln!(out, "  {name:<15} {value}");
+    writeln!(out, "{bold}{}{bold:#}", printable::line(&report.file))?;
+    // What stands in a file is its author's.
+    let mut line = |name: &str, value: String| {
+        let value = printable::line(&value);
+        writeln!(out, "  {name:<15} {value}")
+    };
     line("container", report.container.clone())?;
     if let Some(shape) = &report.architecture {
         line("architecture", shape.name.clone())?;
@@ -309,7 +313,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
         writeln!(
             out,
             "  {:<10} {:>8} {:>14} {:>10}",
-            kind.name,
+            printable::line(&kind.name),
             kind.tensors,
             units::count(kind.parameters),
             units::bytes(kind.bytes)

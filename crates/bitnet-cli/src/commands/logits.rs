@@ -1,6 +1,7 @@
 //! `bitnet logits`: the logits of every position, for comparing implementations and machines.
 
-use crate::failure::Usage;
+use crate::context;
+use crate::number;
 use crate::open::{ModelArguments, ThreadsArgument};
 use bitnet::HeadMode;
 use bitnet::Want;
@@ -37,7 +38,7 @@ pub(crate) struct Arguments {
     text: Option<String>,
 
     /// Tokens run at once; the result does not depend on it
-    #[arg(long, value_name = "TOKENS", default_value_t = 128)]
+    #[arg(long, value_name = "TOKENS", default_value_t = 128, value_parser = number::at_least(1))]
     batch: usize,
 
     /// Print {"logits": [[…] for each position]}
@@ -51,9 +52,6 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(mut self) -> anyhow::Result<()> {
-        if self.batch == 0 {
-            return Err(Usage("--batch must be at least 1".to_owned()).into());
-        }
         if self.digest {
             self.model.require_bits("--digest")?;
         }
@@ -78,7 +76,9 @@ impl Arguments {
         }
         // Positions are written as they come: all of them together would fill the memory.
         for piece in tokens.chunks(self.batch) {
-            let logits = session.forward(piece, Want::All)?;
+            let logits = session
+                .forward(piece, Want::All)
+                .map_err(|error| context::explain(error, &model, 0, None))?;
             for row in logits.chunks_exact(model.vocabulary()) {
                 if self.digest {
                     for value in row {

@@ -13,12 +13,13 @@ mod sampling;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
 
+use crate::printable;
 use serde::Serialize;
 use std::io::{self, Write};
 
-/// Prints `value` as one line of JSON on stdout.
+/// Prints `value` as one line of JSON on stdout. A terminal acts on nothing in it, and its strings lose nothing.
 fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string(value)?;
+    let mut text = printable::json(serde_json::to_string(value)?);
     text.push('\n');
     io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())

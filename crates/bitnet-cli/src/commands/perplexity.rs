@@ -3,6 +3,7 @@
 use super::print_json;
 use crate::open::{ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
+use crate::{number, stdin};
 use serde::Serialize;
 use std::fs;
 use std::io::Write;
@@ -15,7 +16,8 @@ use std::time::Instant;
 Examples:
   bitnet perplexity -m model.gguf -f wiki.test.raw
   bitnet perplexity -m model.gguf -f wiki.test.raw --window 2048 --json
-  bitnet perplexity -m model.gguf -f text.txt --activations f32   without the rounding of activations")]
+  bitnet perplexity -m model.gguf -f text.txt --activations f32   without the rounding of activations
+  cat chapter-*.txt | bitnet perplexity -m model.gguf -f -        the text from stdin")]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelArguments,
@@ -23,12 +25,12 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     threads: ThreadsArgument,
 
-    /// The text, UTF-8
+    /// The text, UTF-8; - reads it from stdin
     #[arg(short, long, value_name = "FILE")]
     file: PathBuf,
 
     /// Tokens of each stretch that is scored on its own; at most the context
-    #[arg(short, long, value_name = "TOKENS")]
+    #[arg(short, long, value_name = "TOKENS", value_parser = number::at_least(2))]
     window: Option<usize>,
 
     /// Print JSON
@@ -48,8 +50,11 @@ struct Report<'a> {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let text =
-            fs::read_to_string(&self.file).map_err(|error| bitnet::Error::io(&self.file, error))?;
+        let text = if self.file.as_os_str() == "-" {
+            stdin::read("the text")?
+        } else {
+            fs::read_to_string(&self.file).map_err(|error| bitnet::Error::io(&self.file, error))?
+        };
         let model = self
             .model
             .open(self.threads.threads, bitnet::HeadMode::Full)?

@@ -7,11 +7,10 @@ use crate::failure::{Interrupted, Usage};
 use crate::interrupt::Interrupt;
 use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
+use crate::{context, printable, stdin};
 use anstyle::Style;
-use anyhow::Context;
-use bitnet::{GenerateOptions, StopReason, Timings};
+use bitnet::{Error, GenerateOptions, Model, StopReason, Timings};
 use serde::Serialize;
-use std::io::{Read, Write, stdin};
 use std::time::Duration;
 
 /// The most tokens to generate unless asked otherwise.
@@ -99,7 +98,7 @@ impl Arguments {
         } else {
             STORY_TOKENS
         };
-        let (sampling, seed) = self.sampling.options();
+        let (sampling, seed) = self.sampling.options()?;
         let speculation = self.sampling.speculation();
         let opened = self.model.open(self.threads.threads, self.head.mode())?;
         let interrupt = Interrupt::watch()?;
@@ -112,12 +111,17 @@ impl Arguments {
             speculation,
             cancel: interrupt.cancel(),
         };
-        let mut generation = session.generate(&prompt, &options)?;
-        let mut out = anstream::stdout().lock();
+        let model = &opened.model;
+        let mut generation = session
+            .generate(&prompt, &options)
+            .map_err(|error| context::explain(error, model, 1, None))?;
+        let prompt_tokens = generation.session().tokens().len();
+        let mut out = printable::stdout();
         if !self.json && !self.no_echo {
             let bold = Style::new().bold();
-            write!(out, "{bold}{prompt}{bold:#}")?;
-            out.flush()?;
+            out.begin(bold)?;
+            out.write(&prompt)?;
+            out.end(bold)?;
         }
         {
             let mut steps = Steps::new("reading");
@@ -129,15 +133,17 @@ impl Arguments {
             if self.json {
                 text.push_str(&piece);
             } else {
-                out.write_all(piece.as_bytes())?;
-                out.flush()?;
+                out.write(&piece)?;
             }
         }
         let (timings, reason) = (generation.timings(), generation.stop_reason());
+        // The prompt alone filled the context.
+        let no_room = reason == Some(StopReason::ContextFull)
+            && generation.session().tokens().len() == prompt_tokens;
         if self.json {
             print_json(&Report {
-                model: opened.model.name(),
-                device: opened.model.device(),
+                model: model.name(),
+                device: model.device(),
                 prompt: &prompt,
                 text: &text,
                 stop: reason.map_or("none", StopReason::name),
@@ -151,19 +157,29 @@ impl Arguments {
                 decode_tokens_per_second: timings.decode_rate(),
                 drafted_tokens: timings.drafted_tokens,
                 accepted_tokens: timings.accepted_tokens,
-                memory: self.stats.then(|| Memory::of(&opened.model)),
+                memory: self.stats.then(|| Memory::of(model)),
             })?;
         } else {
-            writeln!(out)?;
+            out.finish()?;
             let line = timings_line(opened.time, &timings);
+            let cut = cut_note(reason, model, options.max_tokens).filter(|_| !no_room);
             let dim = Style::new().dimmed();
             anstream::eprintln!(
-                "{dim}{line} | {} | seed {seed}{dim:#}",
-                opened.model.device()
+                "{dim}{line}{} | {} | seed {seed}{dim:#}",
+                cut.unwrap_or_default(),
+                printable::line(&model.device())
             );
             if self.stats {
-                anstream::eprintln!("\n{}", tables(&opened.model));
+                anstream::eprintln!("\n{}", printable::text(&tables(model)));
             }
+        }
+        if no_room {
+            let full = Error::ContextFull {
+                capacity: model.context(),
+                used: prompt_tokens,
+                wanted: 1,
+            };
+            return Err(context::explain(full, model, 0, None));
         }
         if interrupt.is_pressed() {
             return Err(Interrupted.into());
@@ -174,13 +190,7 @@ impl Arguments {
     fn prompt(&self) -> anyhow::Result<String> {
         match self.prompt.as_deref() {
             None => Ok(bitnet_demo::STORY_PROMPT.to_owned()),
-            Some("-") => {
-                let mut text = String::new();
-                stdin()
-                    .read_to_string(&mut text)
-                    .context("cannot read the prompt from stdin")?;
-                Ok(text)
-            }
+            Some("-") => stdin::read("the prompt"),
             Some("") => Err(Usage("the prompt is empty".to_owned()).into()),
             Some(text) => Ok(text.to_owned()),
         }
@@ -198,6 +208,19 @@ impl Default for Arguments {
             arguments: Arguments,
         }
         Bare::parse_from(["bitnet"]).arguments
+    }
+}
+
+/// That the text is not whole, and what allows more of it.
+fn cut_note(reason: Option<StopReason>, model: &Model, most: usize) -> Option<String> {
+    match reason? {
+        StopReason::MaxTokens => Some(format!(" | cut after {most} tokens (-n)")),
+        StopReason::ContextFull => Some(format!(
+            " | cut: the context of {} tokens is full; {}",
+            model.context(),
+            context::longer(model)
+        )),
+        _ => None,
     }
 }
 

@@ -58,7 +58,10 @@ impl SamplingArguments {
     }
 
     /// The options, and the seed in them.
-    pub(super) fn options(&self) -> (SamplingOptions, u64) {
+    ///
+    /// # Errors
+    /// If one is outside its range: before a model is opened, or downloaded.
+    pub(super) fn options(&self) -> bitnet::Result<(SamplingOptions, u64)> {
         // A fresh hasher's keys are random; 32 bits are easy to type again.
         let seed = self
             .seed
@@ -72,6 +75,7 @@ impl SamplingArguments {
             seed,
             ..SamplingOptions::default()
         };
-        (options, seed)
+        options.validate()?;
+        Ok((options, seed))
     }
 }

@@ -1,7 +1,7 @@
 //! `bitnet synth`: a model with random ternary weights in the shape of a real one.
 
 use crate::progress::Steps;
-use crate::units;
+use crate::{printable, units};
 use bitnet::file::synth::{self, EmbeddingType, Shape, SynthArch, SynthOptions, TernaryType};
 use std::io::Write;
 use std::path::PathBuf;
@@ -57,7 +57,7 @@ impl Arguments {
         writeln!(
             anstream::stdout(),
             "{}: {} in {} tensors, {} parameters of which {} are ternary",
-            self.out.display(),
+            printable::line(&self.out.to_string_lossy()),
             units::bytes(summary.data_bytes),
             summary.tensors,
             units::count(summary.parameters),

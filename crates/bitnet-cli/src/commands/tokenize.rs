@@ -2,10 +2,10 @@
 
 use super::print_json;
 use crate::open::open_file;
-use anyhow::Context;
+use crate::stdin;
 use bitnet::tokenizer::{EncodeOptions, Tokenizer};
 use serde::Serialize;
-use std::io::{Read, Write, stdin};
+use std::io::{Write, stdout};
 
 /// Arguments of `bitnet tokenize`.
 #[derive(clap::Args)]
@@ -45,11 +45,7 @@ struct Report {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let text = if self.text == "-" {
-            let mut text = String::new();
-            stdin()
-                .read_to_string(&mut text)
-                .context("cannot read the text from stdin")?;
-            text
+            stdin::read("the text")?
         } else {
             self.text
         };
@@ -74,8 +70,9 @@ impl Arguments {
         if self.json {
             return print_json(&Report { ids, pieces });
         }
-        let mut out = anstream::stdout().lock();
+        let mut out = stdout().lock();
         for (id, piece) in ids.iter().zip(&pieces) {
+            // `Debug` shows what a terminal would act on.
             writeln!(out, "{id:>7}  {piece:?}")?;
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! `bitnet inspect`.
 
-use super::{json, stdout, tiny};
+use super::{ModelFile, json, patched, run, stdout, tiny};
+use std::fs;
 
 #[test]
 fn inspect_counts() {
@@ -29,4 +30,50 @@ fn inspect_counts() {
     );
     assert!(stdout(&["inspect", "-m", tiny()]).contains("I2_S"));
     assert!(stdout(&["inspect"]).starts_with("demo model\n"));
+}
+
+/// Escape sequences in what a file says of itself are shown and not sent; JSON has them without loss.
+#[test]
+fn a_hostile_file_cannot_speak_to_the_terminal() {
+    let bytes = fs::read(tiny()).unwrap();
+    let value = |text: &str| [&(text.len() as u64).to_le_bytes(), text.as_bytes()].concat();
+    let architecture = "\x1b[2J\u{9b}m\u{202e}x";
+    assert_eq!(architecture.len(), "bitnet-b1.58".len() - 1);
+    let bytes = patched(
+        bytes,
+        &value("bitnet-b1.58"),
+        &[
+            &value("bitnet-b1.58")[..8],
+            b"\x07",
+            architecture.as_bytes(),
+        ]
+        .concat(),
+    );
+    let bytes = patched(
+        bytes,
+        &value("gpt2"),
+        &[&value("gpt2")[..8], b"\x1b[2J"].concat(),
+    );
+    let file = ModelFile::new(&bytes);
+    let text = stdout(&["inspect", file.path()]);
+    assert!(
+        !text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+        "{text:?}"
+    );
+    assert!(text.contains("tokenizer       \\x1b[2J"), "{text}");
+
+    let report = json(&["inspect", file.path(), "--json"]);
+    assert_eq!(report["tokenizer"]["kind"], "\x1b[2J");
+    let raw = stdout(&["inspect", file.path(), "--json"]);
+    assert!(
+        !raw.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+        "{raw:?}"
+    );
+
+    // Errors too, of which there is one line.
+    let output = run(&["run", "-m", file.path(), "x"]);
+    assert_eq!(output.status.code(), Some(1));
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert!(line.ends_with('\n') && line.lines().count() == 1);
+    assert!(!line.trim_end().contains(char::is_control), "{line:?}");
 }

@@ -14,6 +14,8 @@ mod tokenize;
 mod usage;
 
 use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use tempfile::TempDir;
@@ -69,6 +71,55 @@ fn failure(arguments: &[&str], code: i32) -> String {
         arguments.join(" ")
     );
     stderr
+}
+
+/// A model file that is removed with this.
+struct ModelFile {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl ModelFile {
+    fn new(bytes: &[u8]) -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, bytes).unwrap();
+        Self {
+            path,
+            _folder: folder,
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+}
+
+/// `bytes` with the only `old` replaced by as many bytes that begin with `new`.
+fn patched(mut bytes: Vec<u8>, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let found: Vec<usize> = (0..=bytes.len() - old.len())
+        .filter(|at| bytes[*at..].starts_with(old))
+        .collect();
+    assert_eq!(found.len(), 1, "{}", old.escape_ascii());
+    let place = &mut bytes[found[0]..][..old.len()];
+    place.fill(b' ');
+    place[..new.len()].copy_from_slice(new);
+    bytes
+}
+
+/// The demo model with another chat template, at most as long as its own.
+fn demo_with_template(template: &str) -> ModelFile {
+    let bytes = bitnet_demo::GGUF.to_vec();
+    let key = b"tokenizer.chat_template";
+    let at = bytes
+        .windows(key.len())
+        .position(|window| window == key)
+        .unwrap()
+        + key.len();
+    // A type of four bytes, a length of eight, the text.
+    let length = u64::from_le_bytes(bytes[at + 4..at + 12].try_into().unwrap()) as usize;
+    let old = bytes[at + 12..at + 12 + length].to_vec();
+    ModelFile::new(&patched(bytes, &old, template.as_bytes()))
 }
 
 /// A tiny synthetic model, made by the command once.

@@ -1,7 +1,7 @@
 //! `bitnet perplexity`.
 
-use super::{json, stdout, tiny};
-use std::fs;
+use super::{bitnet, json, stdout, tiny};
+use std::fs::{self, File};
 use tempfile::TempDir;
 
 #[test]
@@ -27,4 +27,21 @@ fn perplexity_of_a_random_model_is_about_its_vocabulary() {
     let perplexity = report["perplexity"].as_f64().unwrap();
     assert!(perplexity > 50.0 && perplexity.is_finite(), "{perplexity}");
     assert!(stdout(&["perplexity", "-m", tiny(), "-f", path]).starts_with("perplexity "));
+
+    // The same text from stdin.
+    let piped = bitnet(&[
+        "perplexity",
+        "-m",
+        tiny(),
+        "-f",
+        "-",
+        "--window",
+        "64",
+        "--json",
+    ])
+    .stdin(File::open(path).unwrap())
+    .output()
+    .unwrap();
+    let piped: serde_json::Value = serde_json::from_slice(&piped.stdout).unwrap();
+    assert_eq!(piped["perplexity"], report["perplexity"]);
 }

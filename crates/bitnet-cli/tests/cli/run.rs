@@ -64,6 +64,63 @@ fn the_prompt_may_come_from_stdin() {
     assert_eq!(report["prompt"], "from a pipe");
 }
 
+/// A pipe gets the text, byte for byte, and no colours.
+#[test]
+fn a_pipe_gets_the_text_unchanged() {
+    for text in [
+        "a\x02b",
+        "a\x7fb",
+        "a\x1b[31mred",
+        "a\x1bb",
+        "a\x1b]0;the rest of the answer",
+        "a\r\n\u{9b}2J\u{202e}b\0",
+    ] {
+        let mut child = bitnet(&["run", "-", "-n", "0"])
+            .env("CLICOLOR_FORCE", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).unwrap();
+        drop(stdin);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(
+            String::from_utf8(output.stdout).unwrap(),
+            format!("{text}\n")
+        );
+    }
+}
+
+#[test]
+fn a_text_that_is_cut_says_so_and_what_allows_more() {
+    let stderr = |arguments: &[&str], code: i32| {
+        let output = run(arguments);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{stderr}");
+        stderr
+    };
+    let prompt = "hello there my friend";
+    assert!(stderr(&["run", prompt, "-n", "3", "--ignore-end"], 0).contains("cut after 3 tokens"));
+    let full = stderr(&["run", prompt, "-c", "8", "--ignore-end"], 0);
+    assert!(
+        full.contains("context of 8 tokens is full") && full.contains("--context"),
+        "{full}"
+    );
+    let ids = json(&["tokenize", prompt, "--json"]);
+    let length = ids["ids"].as_array().unwrap().len();
+    // Too short for the prompt, and for the prompt alone.
+    for context in [length - 1, length] {
+        let full = stderr(&["run", prompt, "-c", &context.to_string()], 1);
+        assert!(
+            full.contains(&format!("ask for at least {}", length + 1))
+                && full.contains("own length is 1024"),
+            "{full}"
+        );
+    }
+}
+
 #[test]
 fn the_demo_model_needs_nothing() {
     let output = run(&["run", "-n", "24", "--temp", "0"]);

@@ -47,6 +47,49 @@ fn wrong_usage_is_2() {
 }
 
 #[test]
+fn numbers_out_of_range_are_wrong_usage_before_any_work() {
+    // Offline, `2b4t` would be a failure of another kind if it were looked for.
+    let cases: [&[&str]; 16] = [
+        &["run", "-m", "2b4t", "-t", "0", "x"],
+        &["run", "-m", "2b4t", "-t", "100000", "x"],
+        &["run", "-m", "2b4t", "-c", "0", "x"],
+        &["run", "-m", "2b4t", "--temp", "NaN", "x"],
+        &["run", "-m", "2b4t", "--temp", "inf", "x"],
+        &["run", "-m", "2b4t", "--top-p", "1.5", "x"],
+        &["run", "-m", "2b4t", "--min-p", "nan", "x"],
+        &["run", "-m", "2b4t", "--repeat-penalty", "0", "x"],
+        &["run", "-m", "2b4t", "--top-k", "-1", "x"],
+        &["chat", "-m", "2b4t", "-n", "0"],
+        &["chat", "-m", "2b4t", "--temp", "NaN"],
+        &["bench", "-m", "2b4t", "-t", "1,0"],
+        &["bench", "-m", "2b4t", "-r", "0"],
+        &["logits", "-m", "2b4t", "--tokens", "1", "--batch", "0"],
+        &["logits", "-m", "2b4t", "--tokens", "1", "-t", "0"],
+        &["perplexity", "-m", "2b4t", "-f", "-", "--window", "1"],
+    ];
+    for case in cases {
+        failure(case, 2);
+    }
+}
+
+#[test]
+fn what_was_typed_cannot_speak_to_the_terminal() {
+    for case in [
+        &["run", "--temp", "\u{9b}2J"][..],
+        &["inspect", "no\x1b[2Jsuch\u{202e}file"],
+        &["inspect", "http://h\x1b[2J/m.gguf"],
+        &["inspect", "hf:a/\x1b[2J"],
+    ] {
+        let output = bitnet(case).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
 fn failures_are_one_line_on_stderr() {
     let line = failure(&["run", "-m", "no/such/file.gguf", "x"], 1);
     assert!(line.starts_with("error: no/such/file.gguf: "), "{line}");

@@ -20,6 +20,8 @@ struct Counters {
     late: AtomicUsize,
     /// Answers until one is an error; 0 for none.
     fails_after: AtomicUsize,
+    /// Batches until one is refused; 0 for none.
+    refuses_after: AtomicUsize,
     /// Tokens that ran before they were known.
     chosen: AtomicUsize,
     /// Answers under way, and the most there were at once.
@@ -36,6 +38,11 @@ impl Watch {
     /// The `answer`th answer from now on is an error; counted from 1.
     pub(crate) fn fail(&self, answer: usize) {
         self.0.fails_after.store(answer, Ordering::Relaxed);
+    }
+
+    /// The `batch`th batch from now on is refused; counted from 1.
+    pub(crate) fn refuse(&self, batch: usize) {
+        self.0.refuses_after.store(batch, Ordering::Relaxed);
     }
 
     pub(crate) fn chosen(&self) -> usize {
@@ -163,6 +170,15 @@ impl Backend for Ahead {
     }
 
     fn embed(&self, table: &Self::Table, input: Input<'_>, cache: &Cache) -> Result<Self::Hidden> {
+        let refuses = &self.watch.0.refuses_after;
+        let left = refuses.load(Ordering::Relaxed);
+        refuses.store(left.saturating_sub(1), Ordering::Relaxed);
+        if left == 1 {
+            return Err(Error::Unavailable {
+                what: "the device".into(),
+                why: "it was busy".into(),
+            });
+        }
         match (input, cache.chosen) {
             (Input::Tokens(tokens), _) => self.inner.rows(table, tokens),
             (Input::Chosen, Some(chosen)) => {

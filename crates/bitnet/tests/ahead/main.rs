@@ -6,8 +6,8 @@ mod backend;
 use backend::{Ahead, Watch};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::{
-    Cancel, GenerateOptions, Model, ModelOptions, SamplingOptions, Session, Speculation,
-    StopReason, Want,
+    Cancel, ChatMessage, GenerateOptions, Model, ModelOptions, SamplingOptions, Session,
+    Speculation, StopReason, Want,
 };
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -246,8 +246,130 @@ fn after_a_failure_the_text_goes_on_from_what_is_known() {
         watch.fail(0);
         let generated = generation.timings().generated_tokens;
         let options = greedy(20 - generated);
-        let generation = session.generate_tokens(&[], &options).expect("it goes on");
+        assert_eq!(session.tokens().is_empty(), generated == 0);
+        let generation = if generated == 0 {
+            session.generate(PROMPT, &options).expect("it begins again")
+        } else {
+            session.generate_tokens(&[], &options).expect("it goes on")
+        };
         pieces.extend(generation.map(|piece| piece.expect("a piece")));
         assert_eq!(pieces.concat(), expected.0.concat(), "{failing}");
+    }
+}
+
+#[test]
+fn after_any_failure_a_session_is_as_before() {
+    let (model, watch) = ahead(None);
+    let plain = plain(None);
+    let early: Vec<u32> = (5..305).collect();
+    let late: Vec<u32> = (40..640).map(|id| id % 300).collect();
+    let held = |model: &Model| {
+        let mut session = model.session().expect("a session");
+        session.forward(&early, Want::Nothing).expect("its tokens");
+        session
+    };
+    type Call<'a> = &'a dyn Fn(&mut Session) -> bool;
+    let calls: [(&str, Call); 7] = [
+        ("forward", &|session| {
+            session.forward(&late, Want::Last).is_ok()
+        }),
+        ("forward_top", &|session| {
+            session.forward_top(&late, 3).is_ok()
+        }),
+        ("attention", &|session| session.attention(1).is_ok()),
+        ("prefill", &|session| {
+            let mut generation = session.generate_tokens(&late, &greedy(4)).expect("a start");
+            let outcome = generation.prefill(|_, _| ());
+            assert_eq!(outcome.is_err(), generation.next().is_none());
+            outcome.is_ok()
+        }),
+        ("generate", &|session| {
+            let mut generation = session.generate_tokens(&late, &greedy(4)).expect("a start");
+            generation.next().expect("an outcome").is_ok()
+        }),
+        ("generate, any token", &|session| {
+            let options = GenerateOptions {
+                sampling: SamplingOptions {
+                    top_k: 0,
+                    ..SamplingOptions::default()
+                },
+                ..greedy(4)
+            };
+            let mut generation = session.generate_tokens(&late, &options).expect("a start");
+            generation.next().expect("an outcome").is_ok()
+        }),
+        ("chat", &|session| {
+            let question = [ChatMessage::user("What is 47 + 38?")];
+            let mut generation = session.chat(&question, &greedy(4)).expect("a start");
+            generation.next().expect("an outcome").is_ok()
+        }),
+    ];
+    let expected = held(&plain).forward(&[7, 8], Want::All).expect("logits");
+    for (name, call) in calls {
+        for refused in [true, false] {
+            let mut failures = 0;
+            for nth in 1..5 {
+                let mut session = held(&model);
+                if refused {
+                    watch.refuse(nth);
+                } else {
+                    watch.fail(nth);
+                }
+                let fine = call(&mut session);
+                watch.refuse(0);
+                watch.fail(0);
+                if fine {
+                    break;
+                }
+                failures += 1;
+                assert_eq!(session.tokens(), early, "{name}");
+                let logits = session.forward(&[7, 8], Want::All).expect("logits");
+                assert_eq!(logits, expected, "{name}, {nth}");
+            }
+            // Attention asks for no answer that comes late.
+            assert!(failures > 0 || name == "attention" && !refused, "{name}");
+        }
+    }
+}
+
+#[test]
+fn text_that_is_held_back_comes_before_a_failure() {
+    let (model, watch) = ahead(None);
+    let mut plain = plain(None).session().expect("a session");
+    for drafts in [false, true] {
+        for failing in 2..12 {
+            let options = GenerateOptions {
+                speculation: if drafts {
+                    Speculation::Ngram
+                } else {
+                    Speculation::Off
+                },
+                // Nearly all that the model says could become this.
+                stop: vec![" He was very happy with the key forever and ever".into()],
+                ..greedy(40)
+            };
+            let mut session = model.session().expect("a session");
+            watch.fail(failing);
+            let mut generation = session.generate(PROMPT, &options).expect("a start");
+            let mut text = String::new();
+            let failed = loop {
+                match generation.next() {
+                    Some(Ok(piece)) => text += &piece,
+                    Some(Err(_)) => break true,
+                    None => break false,
+                }
+            };
+            watch.fail(0);
+            if !failed {
+                continue;
+            }
+            assert!(generation.next().is_none() && generation.stop_reason().is_none());
+            let generated = generation.timings().generated_tokens;
+            // The text is that of the tokens, and they are those of a text that does not fail.
+            plain.reset();
+            let whole = tell(&mut plain, PROMPT, &greedy(generated));
+            assert_eq!(text, whole.0.concat(), "{failing}");
+            assert_eq!(session.tokens(), plain.tokens(), "{failing}");
+        }
     }
 }

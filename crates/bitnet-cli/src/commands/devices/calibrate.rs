@@ -2,7 +2,7 @@
 
 use crate::commands::print_json;
 use crate::progress::Steps;
-use crate::units;
+use crate::{printable, units};
 use anstyle::Style;
 use bitnet_core::device::{self, Calibration, Curve, KernelTimes, RoutingTable, file, grouped};
 use std::io::Write;
@@ -32,7 +32,7 @@ pub(super) fn run(json: bool) -> anyhow::Result<RoutingTable> {
             anstream::stdout(),
             "\nmeasured in {}, kept in {}",
             units::seconds(calibration.seconds),
-            path.display()
+            printable::line(&path.to_string_lossy())
         )?;
     }
     Ok(RoutingTable::measured(calibration, Some(path)))

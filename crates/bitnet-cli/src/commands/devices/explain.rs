@@ -2,6 +2,7 @@
 
 use super::Routing;
 use crate::commands::print_json;
+use crate::printable;
 use anstyle::Style;
 use bitnet::I2sLayout;
 use bitnet_core::cpu::Isa;
@@ -123,10 +124,14 @@ fn print(report: &Report) -> anyhow::Result<()> {
     for model in &report.models {
         let Placement { device, because } = &model.placement;
         writeln!(out, "  {:<40} {device}", model.name)?;
-        writeln!(out, "      {dim}{because}{dim:#}")?;
+        writeln!(out, "      {dim}{}{dim:#}", printable::line(because))?;
     }
     writeln!(out)?;
-    writeln!(out, "crossover points: {}", report.routing.describe())?;
+    writeln!(
+        out,
+        "crossover points: {}",
+        printable::line(&report.routing.describe())
+    )?;
     if let Some(first) = report.routes.first() {
         let because = &first.route.because;
         writeln!(out, "{}\n{}", because.device, because.kernels)?;
