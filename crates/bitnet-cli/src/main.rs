@@ -13,6 +13,7 @@ mod open;
 mod printable;
 mod progress;
 mod stdin;
+mod template;
 mod units;
 
 use clap::{Parser, Subcommand};

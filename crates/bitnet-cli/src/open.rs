@@ -4,13 +4,14 @@ use crate::failure::Usage;
 use crate::interrupt::Interrupt;
 use crate::number;
 use crate::progress::{Downloads, Steps};
+use bitnet::chat::TemplateChoice;
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
 use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Which model, and how it runs.
 #[derive(Args, Default)]
@@ -156,6 +157,17 @@ impl ModelArguments {
 
     /// Opens the model, downloading it first if need be.
     pub(crate) fn open(&self, threads: Option<usize>, head: HeadMode) -> anyhow::Result<Opened> {
+        self.open_for_chat(threads, head, None)
+    }
+
+    /// [`open`](Self::open), with a chat template in place of the model's own.
+    pub(crate) fn open_for_chat(
+        &self,
+        threads: Option<usize>,
+        head: HeadMode,
+        chat_template: Option<TemplateChoice>,
+    ) -> anyhow::Result<Opened> {
+        let now = chrono::Local::now();
         let adapter = self.adapter()?;
         let path = self.model.as_deref().map(resolve).transpose()?;
         let options = ModelOptions {
@@ -169,10 +181,9 @@ impl ModelArguments {
             head,
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
-            unix_time: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .ok()
-                .and_then(|time| time.as_secs().try_into().ok()),
+            chat_template,
+            unix_time: Some(now.timestamp()),
+            utc_offset: now.offset().local_minus_utc(),
             ..ModelOptions::default()
         };
         let begin = Instant::now();

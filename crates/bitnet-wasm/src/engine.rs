@@ -70,7 +70,8 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// Opens the file that has landed. `options` is a JSON object with `contextLength`, `i2sLayout` and `activations`, all optional.
+    /// Opens the file that has landed. `options` is a JSON object with `contextLength`, `i2sLayout`, `activations` and
+    /// `chatTemplate` (`{source}` or `{name}`), all optional.
     ///
     /// # Errors
     /// If the file is incomplete, breaks its format, or is no model that this runtime runs; if memory is short.
@@ -110,27 +111,31 @@ impl Engine {
         self.model.tokenizer().decode(tokens)
     }
 
-    /// The prompt for a conversation, as ids up to where the answer begins. `messages` is a JSON array of `{role, content}`.
+    /// The prompt for a conversation, as ids up to where the answer begins. `messages` is a JSON array of `{role, content}`, `kwargs`
+    /// a JSON object of further variables for the chat template.
     ///
     /// # Errors
-    /// If the model has no chat template, or the template refuses the messages.
+    /// If the model has no chat template, or the template does not compile or refuses the messages.
     #[wasm_bindgen(js_name = chatTokens)]
-    pub fn chat_tokens(&self, messages: &str) -> Result<Vec<u32>> {
+    pub fn chat_tokens(&self, messages: &str, kwargs: &str) -> Result<Vec<u32>> {
         let messages: Vec<ChatMessage> = options::parse("messages", messages)?;
+        let options = TemplateOptions {
+            kwargs: options::parse("chatTemplateKwargs", kwargs)?,
+            ..TemplateOptions::default()
+        };
         let Some(template) = self.model.chat_template() else {
             return Err(Failure {
                 code: "template",
-                message: format!("{} has no chat template: use generate", self.model.name()),
+                message: format!(
+                    "{} has no chat template: use generate, or give one as chatTemplate",
+                    self.model.name()
+                ),
                 tensor: None,
             }
             .into());
         };
         template
-            .render_tokens(
-                &messages,
-                self.model.tokenizer(),
-                &TemplateOptions::default(),
-            )
+            .render_tokens(&messages, self.model.tokenizer(), &options)
             .map_err(thrown)
     }
 

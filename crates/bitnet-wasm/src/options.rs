@@ -1,6 +1,7 @@
 //! What JavaScript asks for, as JSON: every key is known and checked, and those left out have the library's defaults.
 
 use crate::failure::Failure;
+use bitnet::chat::TemplateChoice;
 use bitnet::{Activations, GenerateOptions, I2sLayout, ModelOptions, SamplingOptions, Speculation};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -20,6 +21,28 @@ pub(crate) struct Open {
     i2s_layout: Option<String>,
     /// `int8` or `f32`.
     activations: Option<String>,
+    /// A chat template in place of the model's own.
+    chat_template: Option<Template>,
+}
+
+/// A chat template: its source, or the name of one of the file's own.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Template {
+    Source(String),
+    Name(String),
+}
+
+impl From<Template> for TemplateChoice {
+    fn from(template: Template) -> Self {
+        match template {
+            Template::Source(source) => Self::Source {
+                origin: "chatTemplate".into(),
+                source,
+            },
+            Template::Name(name) => Self::Named(name),
+        }
+    }
 }
 
 impl Open {
@@ -41,6 +64,7 @@ impl Open {
                 Some("f32") => Activations::F32,
                 Some(other) => return Err(choice("activations", "\"int8\" or \"f32\"", other)),
             },
+            chat_template: self.chat_template.map(TemplateChoice::from),
             nfc: Some(nfc),
             ..ModelOptions::default()
         })

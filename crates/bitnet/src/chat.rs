@@ -28,7 +28,7 @@ use crate::generate::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
-pub use templates::ChatTemplates;
+pub use templates::{ChatTemplates, TemplateChoice};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 20;

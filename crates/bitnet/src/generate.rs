@@ -50,6 +50,11 @@ pub struct GenerateOptions {
     pub stop_at_end: bool,
     /// Whether several tokens are tried at once. The text is the same either way.
     pub speculation: Speculation,
+    /// Variables for the chat template, such as `enable_thinking`: see [`TemplateOptions::kwargs`]. For
+    /// [`Session::chat`] only.
+    ///
+    /// [`TemplateOptions::kwargs`]: crate::chat::TemplateOptions::kwargs
+    pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
     /// Stops the generation from outside.
     pub cancel: Cancel,
 }
@@ -62,6 +67,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             stop_at_end: true,
             speculation: Speculation::default(),
+            chat_template_kwargs: serde_json::Map::new(),
             cancel: Cancel::default(),
         }
     }

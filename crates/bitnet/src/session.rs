@@ -124,6 +124,7 @@ impl Session {
             return Err(Error::Template(format!("{} has none", self.model.name())));
         };
         let rendering = TemplateOptions {
+            kwargs: options.chat_template_kwargs.clone(),
             cancel: options.cancel.clone(),
             ..TemplateOptions::default()
         };

@@ -22,6 +22,8 @@ export interface ChatCompletionRequest {
   topK?: number;
   minP?: number;
   repetitionPenalty?: number;
+  /** Variables for the chat template, such as `{ enable_thinking: false }`. */
+  chat_template_kwargs?: Record<string, unknown>;
   signal?: AbortSignal;
 }
 
@@ -99,6 +101,7 @@ function optionsOf(request: ChatCompletionRequest): GenerateOptions {
     topK: request.topK,
     minP: request.minP,
     repetitionPenalty: request.repetitionPenalty,
+    chatTemplateKwargs: request.chat_template_kwargs,
     signal: request.signal,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));

@@ -27,6 +27,8 @@ export interface GenerateOptions {
   ignoreEnd?: boolean;
   /** Try several tokens at once where the text repeats itself; the text is the same. By default where that helps. */
   speculate?: boolean;
+  /** Variables for the chat template, such as `{ enable_thinking: false }`: for conversations only. */
+  chatTemplateKwargs?: Record<string, unknown>;
   /** Ends the generation. What came before stays. */
   signal?: AbortSignal;
   /** Told how much of the prompt has been read. */
@@ -61,7 +63,7 @@ export interface Timings {
 
 /** The options as the core wants them. */
 export function wireOptions(options: GenerateOptions): string {
-  const { signal: _, onPrefill: __, stop, ...rest } = options;
+  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, stop, ...rest } = options;
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }

@@ -6,7 +6,7 @@ import type { Fallback, Variant } from "./features.js";
 import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
-import type { CachePolicy, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
+import type { CachePolicy, ChatTemplate, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
 import { DEFAULT_NAME, Session } from "./sessions.js";
 import { type ModelSource, resolveSource, sizeOf } from "./source.js";
 import { findSession } from "./worker/saved.js";
@@ -42,6 +42,8 @@ export interface LoadOptions {
   i2sLayout?: "a" | "b";
   /** `f32` leaves activations unrounded: slower; for models that were not trained with int8 activations. */
   activations?: "int8" | "f32";
+  /** The chat template in place of the model's own: Jinja source, or the name of one of the file's own. */
+  chatTemplate?: ChatTemplate;
   /** A build of the core, for tests and comparisons; by default the best that runs here. */
   variant?: Variant;
   /** Where the Worker's script lies, if not beside this module. */
@@ -145,8 +147,8 @@ export class BitNet {
   private constructor(link: Link, info: ModelInfo, source: string | undefined, options: LoadOptions) {
     this.#link = link;
     this.info = info;
-    const { contextLength, sha256, i2sLayout, activations } = options;
-    this.session = new Session(link, { model: info.name, source, options: { contextLength, sha256, i2sLayout, activations } });
+    const { contextLength, sha256, i2sLayout, activations, chatTemplate } = options;
+    this.session = new Session(link, { model: info.name, source, options: { contextLength, sha256, i2sLayout, activations, chatTemplate } });
     this.chat = {
       completions: new ChatCompletions(info.name, (messages, options) => this.answer(messages, options)),
     };
@@ -206,6 +208,7 @@ export class BitNet {
             contextLength: options.contextLength,
             i2sLayout: options.i2sLayout,
             activations: options.activations,
+            chatTemplate: options.chatTemplate,
           }),
           gpu: variant === "webgpu" ? JSON.stringify({ software: options.softwareGpu ?? false }) : undefined,
         },
@@ -263,12 +266,16 @@ export class BitNet {
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
   generate(prompt: string | Uint32Array, options: GenerateOptions = {}): Generation {
+    if (options.chatTemplateKwargs !== undefined) {
+      throw new BitNetError("argument", "chatTemplateKwargs: a prompt has no template; use answer or chat.completions.create");
+    }
     return this.#generate(typeof prompt === "string" ? { text: prompt } : { tokens: prompt }, options);
   }
 
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
-    return this.#generate({ messages: JSON.stringify(messages) }, options);
+    const kwargs = JSON.stringify(options.chatTemplateKwargs ?? {});
+    return this.#generate({ messages: JSON.stringify(messages), kwargs }, options);
   }
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {

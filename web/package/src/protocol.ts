@@ -35,10 +35,13 @@ export interface LoadRequest {
 
 /** One generation. */
 export interface GenerateRequest {
-  prompt: { text: string } | { tokens: Uint32Array } | { messages: string };
+  prompt: { text: string } | { tokens: Uint32Array } | { messages: string; kwargs: string };
   /** JSON for the core. */
   options: string;
 }
+
+/** A chat template: Jinja source, or the name of one of the file's own. */
+export type ChatTemplate = { source: string } | { name: string };
 
 /** Options that a model must be opened with again so that a session of it fits. */
 export interface SessionOptions {
@@ -46,6 +49,7 @@ export interface SessionOptions {
   sha256?: string | undefined;
   i2sLayout?: "a" | "b" | undefined;
   activations?: "int8" | "f32" | undefined;
+  chatTemplate?: ChatTemplate | undefined;
 }
 
 /** What is known of a session that is kept. */

@@ -7,6 +7,7 @@ use crate::failure::{self, Interrupted};
 use crate::interrupt::Interrupt;
 use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
+use crate::template::TemplateArguments;
 use crate::{number, printable};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
@@ -55,6 +56,9 @@ pub(crate) struct Arguments {
     tokens: usize,
 
     #[command(flatten)]
+    template: TemplateArguments,
+
+    #[command(flatten)]
     sampling: SamplingArguments,
 }
 
@@ -81,14 +85,21 @@ impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let (sampling, _) = self.sampling.options()?;
         let speculation = self.sampling.speculation();
-        let opened = self.model.open(self.threads.threads, self.head.mode())?;
-        if opened.model.chat_template().is_none() {
+        let chat_template_kwargs = self.template.kwargs()?;
+        let (threads, head) = (self.threads.threads, self.head.mode());
+        let opened = self
+            .model
+            .open_for_chat(threads, head, self.template.choice()?)?;
+        let Some(template) = opened.model.chat_template() else {
             let name = opened.model.name();
             return Err(Error::Template(format!(
-                "{name} has none, so it was not made for conversations; use bitnet run"
+                "{name} has none, so it was not made for conversations; use bitnet run, or give one by --chat-template"
             ))
             .into());
-        }
+        };
+        template
+            .compile()
+            .context("another one can be given by --chat-template")?;
         let interrupt = Interrupt::watch()?;
         // Ctrl-C during a download has ended the program already; what follows is for answers.
         interrupt.reset();
@@ -98,6 +109,7 @@ impl Arguments {
                 max_tokens: self.tokens,
                 sampling,
                 speculation,
+                chat_template_kwargs,
                 cancel: interrupt.cancel(),
                 ..GenerateOptions::default()
             },

@@ -110,6 +110,7 @@ impl Arguments {
             stop_at_end: !self.ignore_end,
             speculation,
             cancel: interrupt.cancel(),
+            ..GenerateOptions::default()
         };
         let model = &opened.model;
         let mut generation = session

@@ -120,3 +120,65 @@ fn chat_answers_lines_and_obeys_commands() {
     let answer = messages[1]["content"].as_str().unwrap();
     assert!(!answer.is_empty() && String::from_utf8(output.stdout).unwrap().contains(answer));
 }
+
+#[test]
+fn a_template_and_its_variables_can_be_given() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("plain.jinja");
+    let source = "{{ 'User: ' ~ messages[-1].content ~ (extra or '') ~ '<|eot_id|>Assistant: ' }}";
+    fs::write(&file, source).unwrap();
+    let file = file.to_str().unwrap();
+    let question = "What is 20 + 22?\n";
+    // The model's own does not compile, and names the file and the key.
+    let broken = demo_with_template("{% block a %}{% endblock %}");
+    let (code, _, err) = texts(chat(&["-m", broken.path()], question));
+    assert_eq!(code, Some(1), "{err}");
+    let named = ["tokenizer.chat_template", "--chat-template"];
+    assert!(named.iter().all(|text| err.contains(text)), "{err}");
+
+    let given = ["-m", broken.path(), "--chat-template", file];
+    let (code, out, err) = texts(chat(&given, question));
+    assert_eq!((code, out.trim()), (Some(0), "20 + 22 = 42."), "{err}");
+
+    // A variable reaches the template: the question is longer by it, and does not fit.
+    let long = format!("{{\"extra\": \"{}\"}}", " again".repeat(400));
+    let varied = [&given[..], &["-c", "300", "--chat-template-kwargs", &long]].concat();
+    let (code, _, err) = texts(chat(&varied, question));
+    assert!(code == Some(1) && err.contains("context"), "{code:?} {err}");
+
+    // So does the one with an option of its own.
+    let thinks = demo_with_template(
+        "{% if enable_thinking is false %}{{ raise_exception('told not to think') }}{% endif %}",
+    );
+    let told = ["-m", thinks.path(), "--enable-thinking", "false"];
+    let (code, _, err) = texts(chat(&told, question));
+    assert!(
+        code == Some(1) && err.contains("told not to think"),
+        "{err}"
+    );
+}
+
+#[test]
+fn wrong_templates_and_variables_are_refused() {
+    let (code, _, err) = texts(chat(&["--chat-template", "rag"], "hello\n"));
+    assert!(code == Some(2) && err.contains("\"rag\""), "{code:?} {err}");
+    let (code, _, err) = texts(chat(&["--chat-template", "./none.jinja"], "hello\n"));
+    assert!(
+        code == Some(1) && err.contains("none.jinja"),
+        "{code:?} {err}"
+    );
+    for kwargs in ["[]", "{", r#"{"messages": []}"#] {
+        let (code, _, err) = texts(chat(&["--chat-template-kwargs", kwargs], "hello\n"));
+        assert!(
+            code == Some(2) && err.contains("--chat-template-kwargs"),
+            "{code:?} {err}"
+        );
+    }
+    let twice = [
+        "--enable-thinking",
+        "true",
+        "--chat-template-kwargs",
+        r#"{"enable_thinking": false}"#,
+    ];
+    assert_eq!(chat(&twice, "hello\n").status.code(), Some(2));
+}

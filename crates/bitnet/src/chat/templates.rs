@@ -17,6 +17,20 @@ const GGUF_KEY: &str = "tokenizer.chat_template";
 /// Name of the template that counts if none is asked for.
 const DEFAULT: &str = "default";
 
+/// A chat template in place of the one that counts if none is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TemplateChoice {
+    /// One of the model's own, by its name ([`ChatTemplates::names`]).
+    Named(String),
+    /// A template from elsewhere.
+    Source {
+        /// What errors call it, such as the name of its file.
+        origin: String,
+        /// Its Jinja source.
+        source: String,
+    },
+}
+
 /// The templates of a model by name: most have one, some have further ones for tools or retrieval.
 #[derive(Debug, Clone, Default)]
 pub struct ChatTemplates(Vec<(String, ChatTemplate)>);
@@ -120,6 +134,41 @@ impl ChatTemplates {
         }
     }
 
+    /// The same templates, of which the chosen one counts if none is asked for. `tokenizer` is the model's.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is none of the name.
+    pub fn with_choice(&self, choice: &TemplateChoice, tokenizer: &Tokenizer) -> Result<Self> {
+        let chosen = match choice {
+            TemplateChoice::Source { origin, source } => {
+                ChatTemplate::for_tokenizer(origin, source, tokenizer)
+            }
+            TemplateChoice::Named(name) => {
+                let found = self.get(name).cloned();
+                found.ok_or_else(|| self.no_such_name(name))?
+            }
+        };
+        let others = self.0.iter().filter(|(name, _)| name != DEFAULT);
+        let first = (DEFAULT.to_owned(), chosen);
+        Ok(Self([first].into_iter().chain(others.cloned()).collect()))
+    }
+
+    fn no_such_name(&self, name: &str) -> Error {
+        let names: Vec<&str> = self.names().collect();
+        Error::Argument {
+            what: "chat template",
+            expected: if names.is_empty() {
+                "the source of a template, since the model has none of its own".into()
+            } else {
+                format!(
+                    "the source of a template or one of the model's own: {}",
+                    names.join(", ")
+                )
+            },
+            found: format!("{name:?}"),
+        }
+    }
+
     /// The same templates, told the time: see [`ChatTemplate::with_time`].
     #[must_use]
     pub fn with_time(&self, unix_seconds: i64, utc_offset: i32) -> Self {
@@ -216,6 +265,31 @@ mod tests {
             [("tool_use", "t"), ("default", "d")]
         );
         assert_eq!(sources_in_entry(&json!({})), []);
+    }
+
+    #[test]
+    fn a_template_is_chosen_by_name_or_given() {
+        let template = |source: &str| ChatTemplate::new("file", source, "", "");
+        let own = ChatTemplates(vec![
+            ("default".into(), template("d")),
+            ("tool_use".into(), template("t")),
+        ]);
+        let tokenizer = crate::tokenizer::tests::sample();
+        let chosen = |choice: TemplateChoice| own.with_choice(&choice, &tokenizer);
+        let source = |templates: ChatTemplates| {
+            let template = templates.default_template().cloned();
+            template.and_then(|template| template.source().map(str::to_owned))
+        };
+        let named = chosen(TemplateChoice::Named("tool_use".into())).unwrap();
+        assert_eq!(named.names().collect::<Vec<_>>(), ["default", "tool_use"]);
+        assert_eq!(source(named).as_deref(), Some("t"));
+        let given = TemplateChoice::Source {
+            origin: "mine.jinja".into(),
+            source: "m".into(),
+        };
+        assert_eq!(source(chosen(given).unwrap()).as_deref(), Some("m"));
+        let error = chosen(TemplateChoice::Named("rag".into())).unwrap_err();
+        assert!(error.to_string().contains("default, tool_use"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub use architecture::Architecture;
 pub use transformer::Want;
 pub(crate) use transformer::{Answer, Ask, State};
 
-use crate::chat::{ChatTemplate, ChatTemplates};
+use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile};
 use crate::session::Session;
 use crate::tokenizer::{Nfc, Tokenizer};
@@ -49,6 +49,8 @@ pub struct ModelOptions {
     pub i2s_layout: I2sLayout,
     /// Positions a session can hold; if `None`, the model's own context, at most 4096.
     pub context: Option<usize>,
+    /// A chat template in place of the model's own.
+    pub chat_template: Option<TemplateChoice>,
     /// The time in seconds since 1970 (UTC), for chat templates that put a date into the prompt. Without it they put
     /// in one of their own, and the prompt depends on nothing but the messages.
     pub unix_time: Option<i64>,
@@ -197,6 +199,9 @@ impl Model {
         options: &ModelOptions,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
+        if let Some(choice) = &options.chat_template {
+            templates = templates.with_choice(choice, &tokenizer)?;
+        }
         if let Some(seconds) = options.unix_time {
             templates = templates.with_time(seconds, options.utc_offset);
         }
@@ -269,7 +274,7 @@ impl Model {
         &self.0.tokenizer
     }
 
-    /// How it wants conversations written, if it was made for any.
+    /// How conversations are written: [`ModelOptions::chat_template`] if given, else as the model's file says, if it does.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.0.templates.default_template()
     }

@@ -104,7 +104,7 @@ export class Host {
         ? engine.tokenize(prompt.text, false, true)
         : "tokens" in prompt
           ? prompt.tokens
-          : engine.chatTokens(prompt.messages);
+          : engine.chatTokens(prompt.messages, prompt.kwargs);
     const begin = performance.now();
     const cachedTokens = engine.begin(tokens, options);
     const fresh = tokens.length - cachedTokens;
