@@ -230,6 +230,38 @@ test("a conversation reads only what is new, in OpenAI's shape", async ({ page }
   expect(seen.text.trim()).toBe("Hello world");
 });
 
+test("a chat template can be given, with variables of its own", async ({ page }) => {
+  const seen = await run(
+    page,
+    async ({ BitNet }) => {
+      const source = `{% if enable_thinking is false %}{{ raise_exception("told not to think") }}{% endif -%}
+        User: {{ messages[-1].content }}<|eot_id|>Assistant: {% set done = true %}`;
+      const failed = (error: unknown) => [(error as { code?: string }).code, String(error)].join(" ");
+      const model = await BitNet.demo({ threads: 1, cache: false, chatTemplate: { source } });
+      const messages = [{ role: "user", content: "What is 47 + 38?" }];
+      const sum = await model.chat.completions.create({ messages, temperature: 0 });
+      const told = await model.chat.completions
+        .create({ messages, chat_template_kwargs: { enable_thinking: false } })
+        .then(String, failed);
+      const prompt = (() => {
+        try {
+          return String(model.generate("a", { chatTemplateKwargs: {} }));
+        } catch (error) {
+          return failed(error);
+        }
+      })();
+      model.dispose();
+      const unknown = await BitNet.demo({ threads: 1, cache: false, chatTemplate: { name: "rag" } }).then(String, failed);
+      return { sum: sum.choices[0].message.content, told, prompt, unknown };
+    },
+    null,
+  );
+  expect(seen.sum).toBe("47 + 38 = 85.");
+  expect(seen.told).toMatch(/^template .*told not to think/);
+  expect(seen.prompt).toMatch(/^argument .*chatTemplateKwargs/);
+  expect(seen.unknown).toMatch(/^argument .*"rag"/);
+});
+
 test("disposing gives memory back: 100 times", async ({ page, browser }) => {
   const client = await browser.newBrowserCDPSession();
   /** Bytes that the page's process and those it started hold, where the system tells. */
