@@ -120,6 +120,7 @@ impl Bench {
                 dims: shape.heads.dim,
                 base: 500_000.0,
                 divisors: Vec::new(),
+                magnitude: 1.0,
             },
             shape,
             backend,

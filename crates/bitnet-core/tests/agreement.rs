@@ -202,11 +202,12 @@ proptest! {
     #[test]
     fn attention_agrees(
         seed in any::<u64>(), groups in 1usize..4, kv in 1usize..3, half in 1usize..40, tokens in 1usize..20,
-        interleaved in any::<bool>(), norms in any::<bool>(),
+        interleaved in any::<bool>(), norms in any::<bool>(), scaled in any::<bool>(),
     ) {
         let heads = Heads { query: groups * kv, kv, dim: 2 * half };
         let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::HalfSplit };
-        let rope = Rope { pairs, dims: heads.dim, base: 10_000.0, divisors: Vec::new() };
+        let magnitude = if scaled { 1.138_629_4 } else { 1.0 };
+        let rope = Rope { pairs, dims: heads.dim, base: 10_000.0, divisors: Vec::new(), magnitude };
         let mut numbers = Numbers(seed);
         let widths = [heads.query, kv, kv].map(|n| n * heads.dim);
         let inputs = widths.map(|width| table(&numbers.floats(tokens * width), width, Format::F32));

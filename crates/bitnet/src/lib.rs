@@ -43,7 +43,7 @@ pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use error::{Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
-pub use model::{Architecture, Fingerprint, Model, ModelOptions, Want};
+pub use model::{Architecture, Fingerprint, Model, ModelOptions, RopeScaling, ScalingKind, Want};
 pub use perplexity::{Perplexity, perplexity};
 pub use sampler::SamplingOptions;
 pub use session::Session;

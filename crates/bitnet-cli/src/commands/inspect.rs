@@ -70,6 +70,7 @@ struct Shape {
     head_dim: usize,
     context: usize,
     rope_base: f32,
+    rope_scaling: String,
     activation: String,
 }
 
@@ -148,7 +149,7 @@ impl Report {
         Self {
             file: file.name().to_owned(),
             container,
-            architecture: architecture.map(Shape::from),
+            architecture: architecture.map(|architecture| Shape::new(architecture, file)),
             obstacle,
             tokenizer,
             chat_template: ChatTemplate::source_in(file).ok().flatten(),
@@ -172,8 +173,18 @@ impl Report {
     }
 }
 
-impl From<Architecture> for Shape {
-    fn from(architecture: Architecture) -> Self {
+impl Shape {
+    fn new(architecture: Architecture, file: &ModelFile) -> Self {
+        let mut rope_scaling = architecture.rope_scaling.to_string();
+        if let ModelFile::Gguf(file) = file
+            && file.tensor("rope_freqs.weight").is_some()
+        {
+            let divided = "frequencies divided by rope_freqs.weight";
+            rope_scaling = match rope_scaling.as_str() {
+                "none" => divided.to_owned(),
+                scaling => format!("{scaling}, {divided}"),
+            };
+        }
         Self {
             name: architecture.name,
             layers: architecture.layers,
@@ -184,6 +195,7 @@ impl From<Architecture> for Shape {
             head_dim: architecture.heads.dim,
             context: architecture.context,
             rope_base: architecture.rope.base,
+            rope_scaling,
             activation: format!("{:?}", architecture.gate).to_lowercase(),
         }
     }
@@ -240,6 +252,9 @@ fn print(report: &Report) -> anyhow::Result<()> {
                 shape.heads, shape.head_dim, shape.kv_heads, shape.context, shape.rope_base
             ),
         )?;
+        if shape.rope_scaling != "none" {
+            line("rotary scaling", shape.rope_scaling.clone())?;
+        }
     }
     if let Some(obstacle) = &report.obstacle {
         line("cannot run", obstacle.clone())?;

@@ -1,5 +1,5 @@
-//! Rotary position embedding: cos and sin of position × frequency, computed in f64 by a portable library so that
-//! every machine rotates by the same bits.
+//! Rotary position embedding: cos and sin of position × frequency, times a magnitude, computed in f64 by a portable
+//! library so that every machine rotates by the same bits.
 
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::{Result, Rope, RopePairs};
@@ -8,7 +8,7 @@ use crate::{Result, Rope, RopePairs};
 #[derive(Debug)]
 pub struct Rotations {
     pairs: RopePairs,
-    /// cos and sin: `count × dims/2 × 2`.
+    /// cos and sin, times the magnitude: `count × dims/2 × 2`.
     table: Buffer<[f32; 2]>,
     half: usize,
 }
@@ -25,15 +25,12 @@ impl Rotations {
         count: usize,
     ) -> Result<Self> {
         let half = rope.dims / 2;
-        let frequencies = pool.buffer_from_fn(half, Tag::Scratch, |i| {
-            let exponent = -2.0 * i as f64 / rope.dims as f64;
-            let divisor = rope.divisors.get(i).copied().unwrap_or(1.0);
-            libm::pow(f64::from(rope.base), exponent) / f64::from(divisor)
-        })?;
+        let frequencies = pool.buffer_from_fn(half, Tag::Scratch, |i| rope.frequency(i))?;
+        let magnitude = f64::from(rope.magnitude);
         let len = count.saturating_mul(half);
         let table = pool.buffer_from_fn(len, Tag::Scratch, |i| {
             let angle = (first + i / half) as f64 * frequencies[i % half];
-            [libm::cos(angle) as f32, libm::sin(angle) as f32]
+            [libm::cos(angle), libm::sin(angle)].map(|turn| (turn * magnitude) as f32)
         })?;
         Ok(Self {
             pairs: rope.pairs,
@@ -84,6 +81,7 @@ mod tests {
             dims: 4,
             base: 500_000.0,
             divisors: Vec::new(),
+            magnitude: 1.0,
         };
         let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
         let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, 1).unwrap();
@@ -106,12 +104,33 @@ mod tests {
     }
 
     #[test]
+    fn a_magnitude_multiplies_what_rotates_and_nothing_else() {
+        for pairs in [RopePairs::HalfSplit, RopePairs::Interleaved] {
+            let rope = Rope {
+                pairs,
+                dims: 4,
+                base: 500_000.0,
+                divisors: Vec::new(),
+                magnitude: 1.5,
+            };
+            let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
+            let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, 1).unwrap();
+            rotations.apply(0, &mut head);
+            let mut expected = rotate(pairs);
+            expected[..4].iter_mut().for_each(|x| *x *= 1.5);
+            assert_close(&head, &expected);
+            assert_eq!(head[4], 5.0);
+        }
+    }
+
+    #[test]
     fn far_positions_keep_their_angle() {
         let rope = Rope {
             pairs: RopePairs::HalfSplit,
             dims: 128,
             base: 500_000.0,
             divisors: Vec::new(),
+            magnitude: 1.0,
         };
         let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1000, 1).unwrap();
         let [cos, sin] = rotations.table[1];

@@ -189,6 +189,7 @@ impl Bench {
             dims: HEADS.dim,
             base: 10_000.0,
             divisors: Vec::new(),
+            magnitude: 1.0,
         };
         let mut cache = self.backend.cache(1, HEADS, positions)?;
         let rotations = self.backend.rotations(&rope, 0, positions)?;

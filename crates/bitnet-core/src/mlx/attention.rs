@@ -18,6 +18,8 @@ pub struct MlxRotations {
     periods: Option<Tensor>,
     dims: usize,
     interleaved: bool,
+    /// Multiplies what rotates.
+    magnitude: f32,
     first: usize,
     count: usize,
 }
@@ -47,6 +49,7 @@ impl MlxRotations {
             periods: (half > 0).then(|| Tensor::new(Array::from_slice(&periods, &shape))),
             dims: 2 * half,
             interleaved: rope.pairs == RopePairs::Interleaved,
+            magnitude: rope.magnitude,
             first,
             count,
         })
@@ -58,7 +61,21 @@ impl MlxRotations {
         };
         let (dims, first) = (dimension(self.dims)?, dimension(self.first)?);
         let periods = periods.get(here);
-        fast::rope(heads, dims, self.interleaved, None, 1.0, first, periods).map_err(failed)
+        let turned = fast::rope(heads, dims, self.interleaved, None, 1.0, first, periods);
+        let turned = turned.map_err(failed)?;
+        if self.magnitude == 1.0 {
+            return Ok(turned);
+        }
+        let width = heads.shape().last().copied().unwrap_or_default();
+        if width == dims {
+            return turned
+                .multiply(Array::from_f32(self.magnitude))
+                .map_err(failed);
+        }
+        let factor = |column| if column < dims { self.magnitude } else { 1.0 };
+        let factors: Vec<f32> = (0..width).map(factor).collect();
+        let factors = Array::from_slice(&factors, &[width]);
+        turned.multiply(factors).map_err(failed)
     }
 }
 

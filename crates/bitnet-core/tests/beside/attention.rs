@@ -97,6 +97,7 @@ pub(crate) fn attention_is_close<B: Look>(others: &[Other<'_, B>]) {
             } else {
                 Vec::new()
             },
+            magnitude: [1.0, 1.138_629_4][case / 2 % 2],
         };
         // Few and many tokens, and contexts that are split.
         let steps: &[usize] = match case % 4 {
@@ -149,6 +150,7 @@ pub(crate) fn a_wide_head_is_close<B: Look>(other: &Other<'_, B>) {
             dims: dim,
             base: 500_000.0,
             divisors: Vec::new(),
+            magnitude: 1.0,
         };
         let tokens: usize = steps.iter().sum();
         let x = numbers.floats(tokens * 6 * dim);
@@ -181,6 +183,7 @@ pub(crate) fn attention_that_is_multiplied_is_close<B: Look>(others: &[Other<'_,
             dims: dim,
             base: 10_000.0,
             divisors: Vec::new(),
+            magnitude: 1.0,
         };
         let x = numbers.floats(610 * 8 * dim);
         for format in [TERNARY[0], TERNARY[4]] {
@@ -233,6 +236,7 @@ fn weights<B: Backend>(backend: &B, heads: Heads, x: &[f32]) -> Vec<f32> {
         dims: heads.dim,
         base: 10_000.0,
         divisors: Vec::new(),
+        magnitude: 1.0,
     };
     let rows = batch(backend, x, cols, &cache);
     let rotations = backend.rotations(&rope, 0, tokens).expect("rotations");

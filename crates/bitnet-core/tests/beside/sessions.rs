@@ -61,6 +61,7 @@ impl<B: Backend> Model<B> {
                 dims: HEADS.dim,
                 base: 10_000.0,
                 divisors: Vec::new(),
+                magnitude: 1.0,
             },
         }
     }

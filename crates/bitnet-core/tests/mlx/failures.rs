@@ -91,6 +91,7 @@ fn positions_that_do_not_follow_are_refused() {
         dims: 4,
         base: 10_000.0,
         divisors: Vec::new(),
+        magnitude: 1.0,
     };
     let mut cache = MLX.cache(1, heads, 8).expect("a cache");
     let mut append = |first: usize, layer: usize, count: usize| {
@@ -130,6 +131,7 @@ fn complaints_of_mlx_are_errors() {
         dims: 8,
         base: 10_000.0,
         divisors: Vec::new(),
+        magnitude: 1.0,
     };
     let mut cache = MLX.cache(1, heads, 8).expect("a cache");
     let rows = || alone(&*MLX, &[0.5; 3], 3);

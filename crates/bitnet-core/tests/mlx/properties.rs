@@ -104,6 +104,7 @@ proptest! {
         steps in proptest::collection::vec(1usize..40, 1..5),
         interleaved: bool,
         divided: bool,
+        scaled: bool,
     ) {
         let heads = Heads { query: kv * shared, kv, dim: 2 * half };
         let dims = 2 * (half - cut % (half + 1));
@@ -114,6 +115,7 @@ proptest! {
             dims,
             base: 10_000.0,
             divisors: if divided { divisors.collect() } else { Vec::new() },
+            magnitude: if scaled { 1.138_629_4 } else { 1.0 },
         };
         let widths = [heads.query, kv, kv].map(|count| count * heads.dim);
         let cols: usize = widths.iter().sum();

@@ -65,6 +65,7 @@ fn far_positions_keep_their_angle() {
         dims: 64,
         base: 500_000.0,
         divisors: Vec::new(),
+        magnitude: 1.0,
     };
     let mut numbers = Numbers(72);
     let widths = [4, 2, 2].map(|count| count * heads.dim);

@@ -1,6 +1,8 @@
 //! A model's shape as data: everything in which the supported architectures differ, read from GGUF metadata or
 //! config.json. The forward pass is written once, over this.
 
+use super::config_class::{CLASSES, ConfigClass};
+use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
 use bitnet_core::{Gate, Heads, Rope, RopePairs};
@@ -25,8 +27,10 @@ pub struct Architecture {
     pub context: usize,
     /// Attention heads.
     pub heads: Heads,
-    /// Rotary embedding.
+    /// Rotary embedding, scaled.
     pub rope: Rope,
+    /// How the file says that positions are scaled.
+    pub rope_scaling: RopeScaling,
     /// Added to the mean square in every norm.
     pub eps: f32,
     /// The gate's function.
@@ -43,11 +47,20 @@ struct Raw {
     query_heads: usize,
     kv_heads: usize,
     head_dim: Option<usize>,
-    rope_dims: Option<usize>,
+    rope_dims: RopeDims,
     rope_base: f32,
+    rope_scaling: RopeScaling,
     pairs: RopePairs,
     eps: f32,
     gate: Gate,
+}
+
+/// How much of each head rotates.
+enum RopeDims {
+    /// So many elements.
+    Count(usize),
+    /// This share of the elements.
+    Share(f64),
 }
 
 /// Positions a session holds unless asked otherwise: what the model was trained for, but at most this many.
@@ -58,6 +71,11 @@ impl Architecture {
     /// model was trained for, but at most 4096.
     pub fn default_context(&self) -> usize {
         self.context.min(DEFAULT_CONTEXT)
+    }
+
+    /// The longest session that the positions allow: [`context`](Self::context) under dynamic scaling, otherwise none.
+    pub(crate) fn longest_session(&self) -> Option<usize> {
+        matches!(self.rope_scaling.kind, ScalingKind::Dynamic { .. }).then_some(self.context)
     }
 
     /// Bytes of keys and values that a session holds for one position: f32, in every layer.
@@ -89,25 +107,24 @@ impl Architecture {
                 advice: format!("supported are {}", known.join(", ")),
             });
         }
-        if let Some(kind) = file.string(&key("rope.scaling.type"))? {
-            let factor = file.f32(&key("rope.scaling.factor"))?.unwrap_or(1.0);
-            if kind != "none" && !(kind == "linear" && factor == 1.0) {
-                return Err(rope_scaling(file.name(), kind));
-            }
-        }
         let query_heads = required("attention.head_count")?;
+        let context = required("context_length")?;
         let mut raw = Raw {
             layers: required("block_count")?,
             hidden: required("embedding_length")?,
             feed_forward: required("feed_forward_length")?,
-            context: required("context_length")?,
+            context,
             query_heads,
             kv_heads: file
                 .usize(&key("attention.head_count_kv"))?
                 .unwrap_or(query_heads),
             head_dim: file.usize(&key("attention.key_length"))?,
-            rope_dims: file.usize(&key("rope.dimension_count"))?,
+            rope_dims: match file.usize(&key("rope.dimension_count"))? {
+                Some(dims) => RopeDims::Count(dims),
+                None => RopeDims::Share(1.0),
+            },
             rope_base: file.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+            rope_scaling: RopeScaling::from_gguf(file, &arch, context)?,
             pairs: if arch == "llama" {
                 RopePairs::Interleaved
             } else {
@@ -139,86 +156,139 @@ impl Architecture {
         raw.build(file.name())
     }
 
-    /// Reads a Hugging Face config.json.
+    /// Reads a Hugging Face config.json. What it leaves out is what the configuration class of its architecture has in
+    /// transformers.
     ///
     /// # Errors
     /// As [`from_gguf`](Self::from_gguf).
     pub fn from_config(file: &SafeTensorsModel) -> Result<Self> {
-        let config = file.config();
         let name = format!("{} (config.json)", file.name());
-        let integer = |key: &str| -> Result<Option<usize>> {
-            match config.get(key) {
-                None | Some(Json::Null) => Ok(None),
-                Some(value) => value
-                    .as_u64()
-                    .and_then(|value| usize::try_from(value).ok())
-                    .map(Some)
-                    .ok_or_else(|| Error::malformed(&name, key, "a whole number", value)),
-            }
+        let config = Config {
+            name: &name,
+            json: file.config(),
         };
-        let required =
-            |key: &str| -> Result<usize> { integer(key)?.ok_or_else(|| missing(&name, key)) };
-        let rope = config
-            .get("rope_parameters")
-            .filter(|value| value.is_object());
-        let number = |key: &str| -> Result<Option<f32>> {
-            match rope
-                .and_then(|rope| rope.get(key))
-                .or_else(|| config.get(key))
-            {
-                None | Some(Json::Null) => Ok(None),
-                Some(value) => value
-                    .as_f64()
-                    .map(|value| Some(value as f32))
-                    .ok_or_else(|| Error::malformed(&name, key, "a number", value)),
-            }
-        };
-        let architecture = config["architectures"][0].as_str().unwrap_or_default();
-        let known = [
-            "BitNetForCausalLM",
-            "BitnetForCausalLM",
-            "LlamaForCausalLM",
-            "Qwen3ForCausalLM",
-        ];
-        if !known.contains(&architecture) {
+        let architecture = config.json["architectures"][0].as_str().unwrap_or_default();
+        let Some(class) = CLASSES.iter().find(|class| class.name == architecture) else {
+            let known: Vec<&str> = CLASSES.iter().map(|class| class.name).collect();
             return Err(Error::Unsupported {
-                file: name,
                 what: format!("architecture {architecture:?}"),
                 advice: format!("supported are {}", known.join(", ")),
-            });
-        }
-        let scaling = [config.get("rope_scaling"), rope].into_iter().flatten();
-        for scaling in scaling.filter(|scaling| scaling.is_object()) {
-            let kind = scaling.get("rope_type").or_else(|| scaling.get("type"));
-            let kind = kind.and_then(Json::as_str).unwrap_or("default");
-            if kind != "default" {
-                return Err(rope_scaling(&name, kind));
-            }
-        }
-        if config["use_sliding_window"].as_bool() == Some(true) {
-            return Err(Error::Unsupported {
                 file: name,
-                what: "sliding-window attention".into(),
-                advice: "use a model with full attention".into(),
             });
-        }
-        let query_heads = required("num_attention_heads")?;
+        };
+        config.refuse_other_layers(class)?;
+        let query_heads = config.integer("num_attention_heads", class.heads)?;
+        let context = config.integer("max_position_embeddings", class.context)?;
+        let rope = ConfigRope::read(&name, config.json, class.base, context)?;
         let raw = Raw {
             name: architecture.into(),
-            layers: required("num_hidden_layers")?,
-            hidden: required("hidden_size")?,
-            feed_forward: required("intermediate_size")?,
-            context: required("max_position_embeddings")?,
+            layers: config.integer("num_hidden_layers", class.layers)?,
+            hidden: config.integer("hidden_size", class.hidden)?,
+            feed_forward: config.integer("intermediate_size", class.feed_forward)?,
+            context,
             query_heads,
-            kv_heads: integer("num_key_value_heads")?.unwrap_or(query_heads),
-            head_dim: integer("head_dim")?,
-            rope_dims: None,
-            rope_base: number("rope_theta")?.unwrap_or(10_000.0),
+            kv_heads: match config.json.get("num_key_value_heads") {
+                None => class.kv_heads.unwrap_or(query_heads),
+                _ => config.integer("num_key_value_heads", query_heads)?,
+            },
+            head_dim: config.optional("head_dim")?.or(class.head_dim),
+            rope_dims: RopeDims::Share(rope.share),
+            rope_base: rope.base as f32,
+            rope_scaling: rope.scaling,
             pairs: RopePairs::HalfSplit,
-            eps: number("rms_norm_eps")?.ok_or_else(|| missing(&name, "rms_norm_eps"))?,
-            gate: gate(&name, config["hidden_act"].as_str().unwrap_or("silu"))?,
+            eps: match config.get("rms_norm_eps") {
+                None => class.eps,
+                Some(value) => value
+                    .as_f64()
+                    .map(|value| value as f32)
+                    .ok_or_else(|| Error::malformed(&name, "rms_norm_eps", "a number", value))?,
+            },
+            gate: match config.get("hidden_act") {
+                None => gate(&name, class.activation)?,
+                Some(Json::String(activation)) => gate(&name, activation)?,
+                Some(other) => {
+                    return Err(Error::malformed(&name, "hidden_act", "a string", other));
+                }
+            },
         };
         raw.build(&name)
+    }
+}
+
+/// A config.json.
+struct Config<'a> {
+    /// What errors call it.
+    name: &'a str,
+    json: &'a Json,
+}
+
+impl Config<'_> {
+    fn get(&self, key: &str) -> Option<&Json> {
+        self.json.get(key).filter(|value| !value.is_null())
+    }
+
+    fn optional(&self, key: &str) -> Result<Option<usize>> {
+        let Some(value) = self.get(key) else {
+            return Ok(None);
+        };
+        let number = value.as_u64().and_then(|value| usize::try_from(value).ok());
+        match number {
+            Some(number) => Ok(Some(number)),
+            None => Err(Error::malformed(self.name, key, "a whole number", value)),
+        }
+    }
+
+    fn integer(&self, key: &str, default: usize) -> Result<usize> {
+        Ok(self.optional(key)?.unwrap_or(default))
+    }
+
+    fn flag(&self, key: &str) -> Result<bool> {
+        match self.get(key) {
+            None => Ok(false),
+            Some(Json::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(Error::malformed(self.name, key, "true or false", other)),
+        }
+    }
+
+    fn unsupported(&self, what: &str, advice: &str) -> Error {
+        Error::Unsupported {
+            file: self.name.into(),
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
+
+    /// Refuses layers that do more than those here.
+    fn refuse_other_layers(&self, class: &ConfigClass) -> Result<()> {
+        for (key, what) in [
+            ("attention_bias", "biases of attention (attention_bias)"),
+            ("mlp_bias", "biases of the feed-forward (mlp_bias)"),
+        ] {
+            if self.flag(key)? {
+                return Err(self.unsupported(what, "use a model whose projections have no biases"));
+            }
+        }
+        let windows = "use a model with full attention";
+        let full = |kind: &Json| kind.as_str() == Some("full_attention");
+        let kinds = self.get("layer_types").and_then(Json::as_array);
+        if let Some(kind) = kinds.and_then(|kinds| kinds.iter().find(|kind| !full(kind))) {
+            return Err(self.unsupported(&format!("a layer of type {kind}"), windows));
+        }
+        if class.slides && self.flag("use_sliding_window")? && kinds.is_none() {
+            let layers = self.integer("num_hidden_layers", class.layers)?;
+            // Qwen3Config: layers from this one on have a window.
+            if self.integer("max_window_layers", 28)? < layers {
+                return Err(self.unsupported("sliding-window attention", windows));
+            }
+        }
+        // The code of 1bitLLM rounds to as many bits as these say.
+        for (key, bits) in [("weight_bits", 1), ("input_bits", 8)] {
+            if class.name == "BitnetForCausalLM" && self.integer(key, bits)? != bits {
+                let advice = format!("use a model of {bits} bits there");
+                return Err(self.unsupported(&format!("another {key} than {bits}"), &advice));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -262,7 +332,15 @@ impl Raw {
                 ));
             }
         };
-        let rope_dims = self.rope_dims.unwrap_or(dim);
+        let rope_dims = match self.rope_dims {
+            RopeDims::Count(dims) => dims,
+            RopeDims::Share(share) if share > 0.0 && share <= 1.0 => (dim as f64 * share) as usize,
+            RopeDims::Share(share) => {
+                let what = "partial_rotary_factor";
+                let expected = "more than 0, at most 1";
+                return Err(Error::malformed(file, what, expected, share));
+            }
+        };
         if rope_dims == 0 || rope_dims > dim || !rope_dims.is_multiple_of(2) {
             let expected = format!("an even number up to the head width {dim}");
             return Err(Error::malformed(
@@ -277,6 +355,7 @@ impl Raw {
                 return Err(Error::malformed(file, what, "a positive number", value));
             }
         }
+        self.rope_scaling.check(file, self.rope_base)?;
         Ok(Architecture {
             name: self.name,
             layers: self.layers,
@@ -292,8 +371,10 @@ impl Raw {
                 pairs: self.pairs,
                 dims: rope_dims,
                 base: self.rope_base,
-                divisors: Vec::new(),
+                divisors: self.rope_scaling.divisors(rope_dims, self.rope_base),
+                magnitude: self.rope_scaling.magnitude as f32,
             },
+            rope_scaling: self.rope_scaling,
             eps: self.eps,
             gate: self.gate,
         })
@@ -321,13 +402,5 @@ fn check(file: &str, what: &str, expected: usize, found: usize) -> Result<()> {
         Ok(())
     } else {
         Err(Error::malformed(file, what, expected, found))
-    }
-}
-
-fn rope_scaling(file: &str, kind: &str) -> Error {
-    Error::Unsupported {
-        file: file.into(),
-        what: format!("rotary scaling {kind:?}"),
-        advice: "use a model whose positions are not scaled".into(),
     }
 }

@@ -5,7 +5,7 @@ use super::pack::pack;
 use super::weights::{Source, lies_in};
 use crate::file::names::is_projection;
 use crate::file::ternary::Ternary;
-use crate::file::{Gguf, GgufTensor};
+use crate::file::{GgmlType, Gguf, GgufTensor};
 use crate::{Error, Result};
 use bitnet_core::{HybridMemoryPool, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
@@ -52,13 +52,18 @@ impl<'a> GgufSource<'a> {
 
     fn floats(&self, tensor: &GgufTensor, len: usize) -> Result<Vec<f32>> {
         self.expect_shape(tensor, &[len])?;
+        if tensor.kind == GgmlType::F64 {
+            let (values, _) = tensor.data.as_chunks::<8>();
+            let values = values.iter().map(|value| f64::from_le_bytes(*value) as f32);
+            return Ok(values.collect());
+        }
         let format = tensor.format(self.layout, self.file.name())?;
         if !matches!(format, Format::F32 | Format::F16 | Format::Bf16) {
             let name = self.file.name();
             return Err(Error::tensor(
                 name,
                 &tensor.name,
-                "F32, F16 or BF16",
+                "F64, F32, F16 or BF16",
                 format,
             ));
         }

@@ -1,14 +1,17 @@
 //! A model ready to run: weights on a backend, tokenizer, chat template.
 
 mod architecture;
+mod config_class;
 mod gguf;
 mod huggingface;
 mod open;
 mod pack;
+mod scaling;
 mod transformer;
 mod weights;
 
 pub use architecture::Architecture;
+pub use scaling::{RopeScaling, ScalingKind};
 pub use transformer::Want;
 pub(crate) use transformer::{Answer, Ask, State};
 
@@ -215,6 +218,15 @@ impl Model {
                 found: capacity.to_string(),
             });
         }
+        if let Some(longest) = architecture.longest_session()
+            && capacity > longest
+        {
+            return Err(Error::Unsupported {
+                file: source.file().into(),
+                what: format!("a context of {capacity} with dynamic rotary scaling"),
+                advice: format!("ask for at most {longest}, up to which nothing is scaled"),
+            });
+        }
         if capacity > architecture.context {
             let trained = architecture.context;
             tracing::warn!(
@@ -284,7 +296,8 @@ impl Model {
         &self.0.templates
     }
 
-    /// SHA-256 of the bits of the logits after a few tokens spread over the vocabulary: the same on every CPU, and another one
+    /// SHA-256 of the bits of the logits after a few tokens spread over the vocabulary, and of how positions are scaled, if
+    /// they are: the same on every CPU, and another one
     /// for other weights, shapes or [`Activations`]. Computed when it is first asked for, which runs these tokens.
     ///
     /// # Errors
@@ -307,6 +320,13 @@ impl Model {
         let mut hash = Sha256::new();
         for logit in logits {
             hash.update(logit.to_le_bytes());
+        }
+        // The first positions may not show how later ones are scaled.
+        let rope = &self.0.architecture.rope;
+        if rope.magnitude != 1.0 || !rope.divisors.is_empty() {
+            for number in std::iter::once(&rope.magnitude).chain(&rope.divisors) {
+                hash.update(number.to_le_bytes());
+            }
         }
         Ok(*self.0.fingerprint.get_or_init(|| hash.finalize().into()))
     }

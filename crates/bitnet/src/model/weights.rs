@@ -62,7 +62,15 @@ pub(crate) fn load<B: Backend>(
 
     let half = architecture.rope.dims / 2;
     if let Some(divisors) = loader.vector("rope_freqs", half)? {
-        architecture.rope.divisors = divisors;
+        let wrong = divisors
+            .iter()
+            .find(|divisor| !(**divisor > 0.0 && divisor.is_finite()));
+        if let Some(wrong) = wrong {
+            let name = loader.source.tensor_name("rope_freqs");
+            let expected = "finite numbers above 0, which divide frequencies";
+            return Err(Error::tensor(loader.source.file(), name, expected, wrong));
+        }
+        architecture.rope.divide(&divisors);
     }
     let embedding = loader.matrix("token_embd", None, hidden)?;
     loader.summary.vocabulary = embedding.rows();

@@ -3,6 +3,7 @@
 use bitnet_core::Gate;
 use serde_json::{Map, Value as Json, json};
 
+use super::rope;
 use super::weights::{RowOrder, Tensor};
 use crate::file::gguf::GgufWriter;
 use crate::file::names::to_gguf;
@@ -20,6 +21,8 @@ pub(super) struct Numbers {
     class: String,
     /// What the model calls itself.
     title: String,
+    /// `rope_scaling` of a config.json to be written.
+    rope: Option<Json>,
 }
 
 impl Numbers {
@@ -28,7 +31,8 @@ impl Numbers {
     /// # Errors
     /// If they are incomplete or wrong, or the architecture is none that is known here.
     pub(super) fn from_gguf(file: &Gguf) -> Result<Self> {
-        let architecture = Architecture::from_gguf(file)?;
+        let mut architecture = Architecture::from_gguf(file)?;
+        rope::recognize_divisors(file, &mut architecture)?;
         if architecture.rope.dims != architecture.heads.dim {
             return Err(Error::Unsupported {
                 file: file.name().to_owned(),
@@ -45,7 +49,8 @@ impl Numbers {
         Ok(Self {
             gguf: architecture.name.clone(),
             class: class.to_owned(),
-            title: file.string("general.name")?.unwrap_or_default().to_owned(),
+            title: file.text("general.name").unwrap_or_default(),
+            rope: rope::to_config(file.name(), &architecture.rope_scaling)?,
             architecture,
         })
     }
@@ -70,11 +75,13 @@ impl Numbers {
                 });
             }
         };
+        rope::refuse_without_keys(file.name(), gguf, &architecture)?;
         let title = file.config()["_name_or_path"].as_str().unwrap_or_default();
         Ok(Self {
             gguf: gguf.to_owned(),
             class: architecture.name.clone(),
             title: title.to_owned(),
+            rope: None,
             architecture,
         })
     }
@@ -148,8 +155,19 @@ impl Numbers {
         }
         writer
             .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
-            .entry(key("rope.freq_base"), rope.base)
-            .entry("general.file_type", ternary.file_type());
+            .entry(key("rope.freq_base"), rope.base);
+        rope::to_metadata(&self.gguf, &shape.rope_scaling, writer);
+        writer.entry("general.file_type", ternary.file_type());
+    }
+
+    /// The tensor that states the model's rotary scaling, where that has no metadata in GGUF.
+    pub(super) fn rope_tensor(&self) -> Option<Tensor> {
+        rope::to_tensor(&self.architecture)
+    }
+
+    /// What a GGUF file leaves unsaid of the model's rotary scaling.
+    pub(super) fn rope_note(&self) -> Option<String> {
+        rope::unsaid(&self.architecture)
     }
 
     /// A config.json.
@@ -189,6 +207,9 @@ impl Numbers {
                 config[name] = id.into();
             }
         }
+        if let Some(scaling) = &self.rope {
+            config["rope_scaling"] = scaling.clone();
+        }
         if !self.title.is_empty() {
             config["_name_or_path"] = self.title.clone().into();
         }
@@ -197,7 +218,7 @@ impl Numbers {
 }
 
 /// A number with the fewest digits that give the same f32 again.
-fn decimal(value: f32) -> f64 {
+pub(super) fn decimal(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(f64::from(value))
 }
 
@@ -217,9 +238,14 @@ pub(super) fn mark_packed(config: &mut Json, kept: &[String]) {
     quantization.insert("quant_method".into(), "bitnet".into());
     quantization.insert("linear_class".into(), "autobitlinear".into());
     quantization.insert("quantization_mode".into(), "offline".into());
+    // Without a list transformers leaves the head alone; with one it must be on it.
+    let head = Json::from("lm_head");
     let modules = if modules.is_empty() {
         Json::Null
     } else {
+        if !modules.contains(&head) {
+            modules.push(head);
+        }
         modules.into()
     };
     quantization.insert("modules_to_not_convert".into(), modules);

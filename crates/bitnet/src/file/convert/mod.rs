@@ -12,6 +12,7 @@
 mod checkpoint;
 mod config;
 mod gguf;
+mod rope;
 mod tokens;
 mod weights;
 
@@ -166,14 +167,18 @@ pub fn convert_file(
         }
         (ModelFile::Gguf(file), None) => {
             let numbers = config::Numbers::from_gguf(file)?;
-            let tensors = gguf::read(file, layout, numbers.order_to_checkpoint(), report)?;
+            let mut tensors = gguf::read(file, layout, numbers.order_to_checkpoint(), report)?;
+            // Its numbers are in the configuration.
+            tensors.retain(|tensor| tensor.name != rope::DIVISORS);
             let config = numbers.to_config(&tensors, file)?;
             let files = tokens::checkpoint_files(file, report)?;
             checkpoint::write(&mut job, &tensors, config, files)?;
         }
         (ModelFile::SafeTensors(file), Some(ternary)) => {
             let numbers = config::Numbers::from_checkpoint(file)?;
-            let tensors = checkpoint::read(file, &numbers, numbers.order_to_gguf(), report)?;
+            let mut tensors = checkpoint::read(file, &numbers, numbers.order_to_gguf(), report)?;
+            tensors.extend(numbers.rope_tensor());
+            report.notes.extend(numbers.rope_note());
             let mut writer = new_writer();
             numbers.to_metadata(&tensors, ternary, &mut writer);
             tokens::metadata(file, config::Numbers::vocabulary(&tensors), &mut writer)?;

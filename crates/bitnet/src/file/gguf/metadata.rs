@@ -65,6 +65,14 @@ impl Gguf {
         }
     }
 
+    /// The text of `key`, if it has one, for people to read: bytes that are no UTF-8 are replaced.
+    pub fn text(&self, key: &str) -> Option<String> {
+        match self.get(key) {
+            Some(Value::String(text)) => Some(String::from_utf8_lossy(text).into_owned()),
+            _ => None,
+        }
+    }
+
     /// The number of `key`, stored as any integer type.
     pub fn u32(&self, key: &str) -> Result<Option<u32>> {
         self.integer(key, "an integer from 0 to 4294967295")

@@ -213,6 +213,17 @@ impl GgufTensor {
         };
         if self.cols().is_multiple_of(format.block_len()) {
             Ok(format)
+        } else if self.kind == GgmlType::I2_S {
+            Err(Error::Unsupported {
+                file: file.to_owned(),
+                what: format!(
+                    "I2_S tensor {} with rows of {}, no multiple of {} elements",
+                    self.name,
+                    self.cols(),
+                    format.block_len()
+                ),
+                advice: "use the model's safetensors, whose rows may have any length".to_owned(),
+            })
         } else {
             Err(Error::tensor(
                 file,

@@ -371,7 +371,9 @@ fn i2_s_counts_its_scale() {
         .unwrap()
         .format(I2sLayout::A, "raw.gguf")
         .unwrap_err();
-    assert!(error.to_string().contains("a multiple of 128"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("no multiple of 128"), "{error}");
+    assert!(error.contains("use the model's safetensors"), "{error}");
 }
 
 #[test]

@@ -59,11 +59,16 @@ impl RawTensor {
         }
     }
 
-    /// All elements of a floating-point tensor, row after row.
+    /// All elements of a floating-point tensor, row after row. Those of F64 are rounded.
     ///
     /// # Errors
-    /// As [`RawTensor::float_format`].
+    /// As [`RawTensor::float_format`], but for F64.
     pub(crate) fn floats(&self, file: &str) -> Result<Vec<f32>> {
+        if self.dtype == Dtype::F64 {
+            let (values, _) = self.data.as_chunks::<8>();
+            let values = values.iter().map(|value| f64::from_le_bytes(*value) as f32);
+            return Ok(values.collect());
+        }
         let format = self.float_format(file)?;
         let mut values = vec![0.0; self.data.len() / format.block_bytes()];
         format.decode_row(&self.data, 1.0, &mut values)?;
