@@ -122,7 +122,9 @@ fn the_variables_of_hugging_face_are_respected() {
 #[test]
 #[cfg(unix)]
 fn ctrl_c_ends_a_download_in_good_order() {
-    let address = serve(vec![0; 1 << 20], 1 << 20, Duration::from_millis(20)) + "/tiny.gguf";
+    let mut bytes = vec![0; 1 << 20];
+    bytes[..4].copy_from_slice(b"GGUF");
+    let address = serve(bytes, 1 << 20, Duration::from_millis(20)) + "/tiny.gguf";
     let cache = TempDir::new().unwrap();
     let mut child = bitnet(&["run", "-m", &address, "x"])
         .env("HOME", cache.path())
