@@ -97,8 +97,9 @@ fn main() -> ExitCode {
         .with_env_filter(
             EnvFilter::try_from_env("BITNET_LOG").unwrap_or_else(|_| EnvFilter::new("warn")),
         )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(printable::log)
+        // They could not be told from those of a file.
+        .with_ansi(false)
         .without_time()
         .with_target(false)
         .try_init();

@@ -3,6 +3,8 @@
 use super::redirect::{is_downgrade, same_origin, target};
 use super::{HubOptions, refused};
 use crate::{Error, Result};
+use std::fmt;
+use std::time::Duration;
 use ureq::Agent;
 use ureq::http::{HeaderMap, Response, Uri};
 
@@ -13,6 +15,8 @@ const REDIRECTS: usize = 10;
 pub(super) enum Failure {
     /// Another attempt may do better.
     Broken(String),
+    /// Another attempt may do better, after so long.
+    Busy(String, Duration),
     /// No attempt will before the network or the server changes. What is in the cache may do.
     Unreachable(String),
     /// No attempt will.
@@ -25,12 +29,23 @@ impl From<Error> for Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(reason) | Self::Busy(reason, _) | Self::Unreachable(reason) => {
+                formatter.write_str(reason)
+            }
+            Self::Final(error) => error.fmt(formatter),
+        }
+    }
+}
+
 impl Failure {
     /// As an error about `model`.
     pub(super) fn into_error(self, model: &str) -> Error {
         match self {
-            Self::Broken(reason) | Self::Unreachable(reason) => refused(model, reason),
             Self::Final(error) => error,
+            failure => refused(model, failure.to_string()),
         }
     }
 }
@@ -47,7 +62,7 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    pub(super) fn refused(&self, message: impl std::fmt::Display) -> Error {
+    pub(super) fn refused(&self, message: impl fmt::Display) -> Error {
         refused(self.model, format!("{}: {message}", self.address))
     }
 
@@ -170,6 +185,10 @@ impl Target<'_> {
                 "{}: host not found; is this machine online?",
                 self.address
             )),
+            // As behind a gate that reads what passes, until one has logged in.
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::Unreachable(format!(
+                "{reason}; does this network want a login first, and is the clock right?"
+            )),
             _ => Failure::Final(refused(self.model, reason)),
         }
     }
@@ -207,14 +226,18 @@ impl Target<'_> {
                 "there is no such repository, revision or file; check the spelling, and HF_TOKEN if it is private",
             ),
             (404 | 410, ..) => final_word("there is no such file; check the address"),
-            (429, ..) => Err(Failure::Broken(say(if self.hub && self.token.is_none() {
-                "too many requests; wait some minutes, or set HF_TOKEN, which raises the limit"
-            } else {
-                "too many requests; wait some minutes"
-            }))),
-            (408 | 425 | 500..=599, ..) => Err(Failure::Broken(say(
-                "trouble on the server's side; try again later",
-            ))),
+            (429, ..) => Err(Failure::Busy(
+                say(if self.hub && self.token.is_none() {
+                    "too many requests; wait some minutes, or set HF_TOKEN, which raises the limit"
+                } else {
+                    "too many requests; wait some minutes"
+                }),
+                pause_asked_for(response.headers()),
+            )),
+            (408 | 425 | 500..=599, ..) => Err(Failure::Busy(
+                say("trouble on the server's side; try again later"),
+                pause_asked_for(response.headers()),
+            )),
             _ => final_word("the file cannot be had from there"),
         }
     }
@@ -250,9 +273,10 @@ pub(super) fn persist<T>(
     loop {
         options.check_cancelled()?;
         let (reached, outcome) = attempt();
-        let reason = match outcome {
+        let (reason, asked) = match outcome {
             Ok(value) => return Ok(value),
-            Err(Failure::Broken(reason)) => reason,
+            Err(Failure::Broken(reason)) => (reason, Duration::ZERO),
+            Err(Failure::Busy(reason, pause)) => (reason, pause),
             Err(failure) => return Err(failure),
         };
         // Only new ground counts: a server that always begins over and always breaks must not keep us for ever.
@@ -266,8 +290,15 @@ pub(super) fn persist<T>(
             return Err(Failure::Unreachable(reason));
         }
         tracing::warn!("{reason}; trying again");
-        options.sleep(options.pause * 2_u32.pow(fruitless.min(4)))?;
+        options.sleep(asked.max(options.pause * 2_u32.pow(fruitless.min(4))))?;
     }
+}
+
+/// How long the server asks to be left alone (`Retry-After`, in seconds): at most a minute, as somebody may be waiting.
+fn pause_asked_for(headers: &HeaderMap) -> Duration {
+    const MOST_SECONDS: u64 = 60;
+    let seconds = text_header(headers, "retry-after").and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0).min(MOST_SECONDS))
 }
 
 /// A header as text, if it is there and is text.

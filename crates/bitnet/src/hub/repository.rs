@@ -118,9 +118,9 @@ impl Repository<'_> {
             None => self.fetch_model(&asking),
         };
         match (outcome, likely) {
-            (Err(Failure::Broken(reason) | Failure::Unreachable(reason)), Some(path)) => {
+            (Err(failure), Some(path)) if !matches!(failure, Failure::Final(_)) => {
                 tracing::warn!(
-                    "{reason}; using {} from the cache, which may not be the newest",
+                    "{failure}; using {} from the cache, which may not be the newest",
                     path.display()
                 );
                 Ok(path)

@@ -164,11 +164,11 @@ impl Transfer<'_> {
                 (partial.length, outcome)
             })
             .map_err(|failure| match failure {
-                Failure::Broken(reason) | Failure::Unreachable(reason) => refused(
-                    self.target.model,
-                    format!("{reason}; what has arrived is kept, and the same command goes on from there"),
-                ),
                 Failure::Final(error) => error,
+                failure => refused(
+                    self.target.model,
+                    format!("{failure}; what has arrived is kept, and the same command goes on from there"),
+                ),
             })?;
             let found = hex(&partial.digest.clone().finalize());
             match self.expected.sha256 {

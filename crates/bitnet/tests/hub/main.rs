@@ -4,6 +4,7 @@
 
 mod cache;
 mod login;
+mod ranges;
 mod redirects;
 mod server;
 
