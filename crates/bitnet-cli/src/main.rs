@@ -16,6 +16,7 @@ mod stdin;
 mod template;
 mod units;
 
+use bitnet::hub::KNOWN_MODELS;
 use clap::{Parser, Subcommand};
 use commands::{bench, chat, convert, devices, inspect, logits, perplexity, run, synth, tokenize};
 use std::process::ExitCode;
@@ -31,7 +32,7 @@ Examples:
   bitnet bench -m model.gguf -t 1,2,4         tokens per second
 
 MODEL is a path (GGUF file, safetensors file or folder), an http(s) address,
-hf:owner/repo[/file][@revision], or a short name (2b4t, falcon-e-1b, falcon3-1b, …).
+hf:owner/repo[/file][@revision], or a short name (`bitnet --help` lists them).
 Downloads resume, are verified, and are kept in the platform's cache folder.
 
 Environment:
@@ -40,9 +41,24 @@ Environment:
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted by Ctrl-C.";
 
+/// [`EXAMPLES`] and the models that have a short name.
+fn examples_and_models() -> String {
+    let lines: Vec<String> = KNOWN_MODELS
+        .iter()
+        .map(|model| {
+            let size = model.bytes.map_or_else(String::new, units::bytes);
+            format!("  {:<20} {size:>7}  {}", model.name, model.license)
+        })
+        .collect();
+    format!(
+        "{EXAMPLES}\n\nShort names, with published sizes and licences (none was downloaded to check them):\n{}",
+        lines.join("\n")
+    )
+}
+
 /// Run ternary (1.58-bit) language models: the same file, the same text, on every machine.
 #[derive(Parser)]
-#[command(name = "bitnet", version, after_help = EXAMPLES)]
+#[command(name = "bitnet", version, after_help = EXAMPLES, after_long_help = examples_and_models())]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -82,8 +98,9 @@ fn main() -> ExitCode {
         .with_env_filter(
             EnvFilter::try_from_env("BITNET_LOG").unwrap_or_else(|_| EnvFilter::new("warn")),
         )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .with_writer(printable::log)
+        // They could not be told from those of a file.
+        .with_ansi(false)
         .without_time()
         .with_target(false)
         .try_init();

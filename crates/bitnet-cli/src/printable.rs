@@ -146,6 +146,27 @@ impl<W: Write> ModelText<W> {
     }
 }
 
+/// Stderr for what is logged: names and messages from files and servers are part of it.
+pub(crate) struct Log(io::Stderr);
+
+/// Where one event goes.
+pub(crate) fn log() -> Log {
+    Log(io::stderr())
+}
+
+impl Write for Log {
+    /// Takes whole events, which are written at once.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let event_text = String::from_utf8_lossy(event);
+        self.0.write_all(text(&event_text).as_bytes())?;
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
 //! `bitnet logits`: the logits of every position, for comparing implementations and machines.
 
 use crate::context;
-use crate::number;
 use crate::open::{ModelArguments, ThreadsArgument};
+use crate::{number, stdin};
 use bitnet::HeadMode;
 use bitnet::Want;
 use bitnet::tokenizer::EncodeOptions;
@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
     )]
     tokens: Vec<u32>,
 
-    /// Run the tokens of this text instead, with the model's beginning-of-text token in front
+    /// Run the tokens of this text instead, with the model's beginning-of-text token in front; - reads it from stdin
     #[arg(long, conflicts_with = "tokens")]
     text: Option<String>,
 
@@ -55,9 +55,13 @@ impl Arguments {
         if self.digest {
             self.model.require_bits("--digest")?;
         }
+        let text = match self.text.take() {
+            Some(text) if text == "-" => Some(stdin::read("the text")?),
+            text => text,
+        };
         let model = self.model.open(self.threads.threads, HeadMode::Full)?.model;
         let tokenizer = model.tokenizer();
-        let tokens = match &self.text {
+        let tokens = match &text {
             Some(text) => tokenizer.encode(
                 text,
                 EncodeOptions {

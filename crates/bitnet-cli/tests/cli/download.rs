@@ -120,9 +120,40 @@ fn the_variables_of_hugging_face_are_respected() {
 }
 
 #[test]
+fn without_the_network_a_line_says_what_is_used() {
+    let bytes = fs::read(tiny()).unwrap();
+    let endpoint = serve(bytes.clone(), bytes.len(), Duration::ZERO);
+    let home = TempDir::new().unwrap();
+    let inspect = |endpoint: &str| {
+        bitnet(&["inspect", "hf:owner/repo/tiny.gguf", "--json"])
+            .env("HF_ENDPOINT", endpoint)
+            .env("HF_HOME", home.path())
+            .env("HF_HUB_OFFLINE", "0")
+            .output()
+            .unwrap()
+    };
+    let first = inspect(&endpoint);
+    assert!(first.status.success());
+    // As where only the files were copied: nothing says which commit the branch is.
+    fs::remove_dir_all(home.path().join("hub/models--owner--repo/refs")).unwrap();
+    // Nobody listens there.
+    let second = inspect("http://127.0.0.1:9");
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert!(second.status.success(), "{stderr}");
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(
+        stderr.contains("http://127.0.0.1:9") && stderr.contains("from the cache"),
+        "{stderr}"
+    );
+}
+
+#[test]
 #[cfg(unix)]
 fn ctrl_c_ends_a_download_in_good_order() {
-    let address = serve(vec![0; 1 << 20], 1 << 20, Duration::from_millis(20)) + "/tiny.gguf";
+    let mut bytes = vec![0; 1 << 20];
+    bytes[..4].copy_from_slice(b"GGUF");
+    let address = serve(bytes, 1 << 20, Duration::from_millis(20)) + "/tiny.gguf";
     let cache = TempDir::new().unwrap();
     let mut child = bitnet(&["run", "-m", &address, "x"])
         .env("HOME", cache.path())

@@ -1,6 +1,8 @@
 //! `bitnet logits`.
 
 use super::{bitnet, failure, json, stdout, tiny};
+use std::io::Write;
+use std::process::Stdio;
 
 #[test]
 fn logits_do_not_depend_on_threads_or_batches() {
@@ -42,4 +44,23 @@ fn logits_do_not_depend_on_threads_or_batches() {
 
     let line = failure(&["logits", "-m", tiny(), "--tokens", "4000000000"], 2);
     assert!(line.contains("4000000000"), "{line}");
+}
+
+#[test]
+fn the_text_may_come_from_stdin() {
+    let text = "Once upon";
+    let mut child = bitnet(&["logits", "-m", tiny(), "--text", "-", "--digest"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(text.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    let expected = stdout(&["logits", "-m", tiny(), "--text", text, "--digest"]);
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }

@@ -25,6 +25,12 @@ fn help_has_examples() {
         help.contains("Examples:") && help.contains("Exit codes:"),
         "{help}"
     );
+    for model in bitnet::hub::KNOWN_MODELS {
+        assert!(
+            help.contains(model.name) && help.contains(model.license),
+            "{help}"
+        );
+    }
     for command in COMMANDS {
         assert!(help.contains(command), "{command} is not in the list");
         let help = stdout(&[command, "--help"]);

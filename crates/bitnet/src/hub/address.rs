@@ -1,5 +1,6 @@
 //! What a model's name means: a path, an address, or a place in a repository on the Hugging Face hub.
 
+use super::transfer::Expected;
 use super::{HubOptions, KNOWN_MODELS, refused};
 use crate::Result;
 use std::path::{Path, PathBuf};
@@ -10,14 +11,11 @@ pub(super) enum Source {
     /// A file or folder that exists.
     Path(PathBuf),
     /// A file behind an address.
-    Address {
-        address: String,
-        sha256: Option<&'static str>,
-    },
-    /// A file of a repository, or the model that the repository is.
+    Address(String),
+    /// A file of a repository, or the model that the repository is; of a file, what it is pinned to.
     Repository {
         place: Place,
-        sha256: Option<&'static str>,
+        pin: Expected<'static>,
     },
 }
 
@@ -34,32 +32,28 @@ pub(super) struct Place {
 
 impl Source {
     pub(super) fn parse(model: &str, options: &HubOptions) -> Result<Self> {
-        Self::parse_pinned(model, None, options)
-    }
-
-    fn parse_pinned(
-        model: &str,
-        sha256: Option<&'static str>,
-        options: &HubOptions,
-    ) -> Result<Self> {
+        let pin = Expected::default();
         if let Some(rest) = model.strip_prefix("hf:") {
             let place = Place::parse(model, rest)?;
-            return Ok(Self::Repository { place, sha256 });
+            return Ok(Self::Repository { place, pin });
         }
         if model.starts_with("http://") || model.starts_with("https://") {
-            if let Some(place) = page_on_hub(model, &options.endpoint) {
-                return Ok(Self::Repository { place, sha256 });
-            }
-            return Ok(Self::Address {
-                address: model.to_owned(),
-                sha256,
+            return Ok(match page_on_hub(model, &options.endpoint) {
+                Some(place) => Self::Repository { place, pin },
+                None => Self::Address(model.to_owned()),
             });
         }
         if Path::new(model).exists() {
             return Ok(Self::Path(PathBuf::from(model)));
         }
         if let Some(known) = KNOWN_MODELS.iter().find(|known| known.name == model) {
-            return Self::parse_pinned(known.source, known.sha256, options);
+            let rest = known.source.strip_prefix("hf:").unwrap_or(known.source);
+            let place = Place::parse(model, rest)?;
+            // Of a folder, the size is that of its largest file.
+            let size = known.bytes.filter(|_| place.file.is_some());
+            let sha256 = known.sha256;
+            let pin = Expected { size, sha256 };
+            return Ok(Self::Repository { place, pin });
         }
         Err(unknown(model))
     }
@@ -218,7 +212,7 @@ mod tests {
                 file: file.map(str::to_owned),
                 revision: revision.to_owned(),
             },
-            sha256: None,
+            pin: Expected::default(),
         }
     }
 
@@ -235,15 +229,15 @@ mod tests {
         );
         assert!(matches!(
             parse("https://example.org/c.gguf").unwrap(),
-            Source::Address { .. }
+            Source::Address(_)
         ));
-        assert!(matches!(
-            parse("2b4t").unwrap(),
-            Source::Repository {
-                sha256: Some(_),
-                ..
-            }
-        ));
+        for (name, pinned) in [("2b4t", true), ("2b4t-packed", false)] {
+            let Source::Repository { pin, .. } = parse(name).unwrap() else {
+                panic!("{name} is no repository");
+            };
+            assert_eq!(pin.sha256.is_some(), pinned, "{name}");
+            assert_eq!(pin.size.is_some(), pinned, "{name}");
+        }
         assert!(matches!(parse("Cargo.toml").unwrap(), Source::Path(_)));
     }
 

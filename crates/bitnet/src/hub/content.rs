@@ -19,7 +19,7 @@ pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// What makes up the model of a repository.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// One GGUF file.
+    /// One GGUF file, or the first part of one.
     Single(String),
     /// A folder of safetensors: the files to have before the shards are known, and whether an index names more.
     Folder { files: Vec<String>, indexed: bool },
@@ -27,11 +27,15 @@ pub(super) enum Content {
 
 /// Which of a repository's files, given by their names, are its model; the error says what to ask for instead.
 pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
-    let gguf: Vec<&String> = names
+    // Of a file in parts, the first stands for all.
+    let gguf: BTreeSet<String> = names
         .iter()
         .filter(|name| name.ends_with(".gguf"))
+        .map(|name| parts(name).swap_remove(0))
         .collect();
-    if let [single] = gguf[..] {
+    if gguf.len() == 1
+        && let Some(single) = gguf.first()
+    {
         return Ok(Content::Single(single.clone()));
     }
     let tensors: Vec<&String> = names
@@ -59,7 +63,7 @@ pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
             Ok(Content::Folder { files, indexed })
         }
         _ if !gguf.is_empty() => {
-            let list: Vec<&str> = gguf.iter().map(|name| name.as_str()).collect();
+            let list: Vec<String> = gguf.into_iter().collect();
             Err(format!(
                 "the repository has several GGUF files; add the name of one: {}",
                 list.join(", ")
@@ -68,6 +72,26 @@ pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
         Some(_) => Err("the repository has safetensors but no config.json".to_owned()),
         None => Err("the repository has neither a GGUF file nor safetensors".to_owned()),
     }
+}
+
+/// The files that `name` is one of: all parts of a GGUF file that was split (`x-00001-of-00003.gguf`), in their order, or
+/// the file alone.
+pub(super) fn parts(name: &str) -> Vec<String> {
+    let split = || {
+        let (rest, count) = name.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, part) = rest.rsplit_once('-')?;
+        let number = |text: &str| -> Option<u32> {
+            let is_number = text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse().ok())?
+        };
+        let (part, count) = (number(part)?, number(count)?);
+        (1..=count).contains(&part).then(|| {
+            (1..=count)
+                .map(|part| format!("{stem}-{part:05}-of-{count:05}.gguf"))
+                .collect()
+        })
+    };
+    split().unwrap_or_else(|| vec![name.to_owned()])
 }
 
 /// The names of the files below `folder`, with `/` between the parts.
@@ -140,5 +164,30 @@ mod tests {
                 .contains("config.json")
         );
         assert!(choose(&names(&["pytorch_model.bin"])).is_err());
+    }
+
+    #[test]
+    fn parts_stand_for_one_file() {
+        let all = ["q/m-00001-of-00002.gguf", "q/m-00002-of-00002.gguf"];
+        for name in all {
+            assert_eq!(parts(name), all);
+        }
+        for whole in [
+            "m.gguf",
+            "m-1-of-2.gguf",
+            "m-00003-of-00002.gguf",
+            "m-00000-of-00002.gguf",
+            "m-00001-of-00002.safetensors",
+            "m-+0001-of-00002.gguf",
+        ] {
+            assert_eq!(parts(whole), [whole]);
+        }
+        let single = Content::Single(all[0].to_owned());
+        assert_eq!(choose(&names(&all)).unwrap(), single);
+        let several = choose(&names(&[all[0], all[1], "n.gguf"])).unwrap_err();
+        assert!(
+            several.ends_with("n.gguf, q/m-00001-of-00002.gguf"),
+            "{several}"
+        );
     }
 }

@@ -1,15 +1,24 @@
 //! Requests with patience: what may pass is tried again, what will not is said at once.
 
+use super::redirect::{is_downgrade, same_origin, target};
 use super::{HubOptions, refused};
 use crate::{Error, Result};
+use std::fmt;
+use std::time::Duration;
 use ureq::Agent;
-use ureq::config::RedirectAuthHeaders;
-use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::http::{HeaderMap, Response, Uri};
+
+/// Redirects that are followed for one request.
+const REDIRECTS: usize = 10;
 
 /// Why an attempt ended early.
 pub(super) enum Failure {
     /// Another attempt may do better.
     Broken(String),
+    /// Another attempt may do better, after so long.
+    Busy(String, Duration),
+    /// No attempt will before the network or the server changes. What is in the cache may do.
+    Unreachable(String),
     /// No attempt will.
     Final(Error),
 }
@@ -20,13 +29,229 @@ impl From<Error> for Failure {
     }
 }
 
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken(reason) | Self::Busy(reason, _) | Self::Unreachable(reason) => {
+                formatter.write_str(reason)
+            }
+            Self::Final(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl Failure {
+    /// As an error about `model`.
+    pub(super) fn into_error(self, model: &str) -> Error {
+        match self {
+            Self::Final(error) => error,
+            failure => refused(model, failure.to_string()),
+        }
+    }
+}
+
+/// What is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// The name the user gave, for errors.
+    pub(super) model: &'a str,
+    pub(super) address: &'a str,
+    /// Whether it is the hub that is asked, and the token to ask with.
+    pub(super) hub: bool,
+    pub(super) token: Option<&'a str>,
+}
+
+impl Target<'_> {
+    pub(super) fn refused(&self, message: impl fmt::Display) -> Error {
+        refused(self.model, format!("{}: {message}", self.address))
+    }
+
+    /// Sends a GET with the headers `extra`, and follows redirects; the status of the answer is for the caller to check.
+    pub(super) fn get(
+        &self,
+        agent: &Agent,
+        extra: &[(&str, &str)],
+    ) -> Result<Response<ureq::Body>, Failure> {
+        let (_, response) = self.send(agent, false, extra, |_, _| false)?;
+        // Without a place to stop, the last answer is no redirect.
+        Ok(response)
+    }
+
+    /// The headers of all answers on the way to the file, the last one last. Redirects are followed, to another server
+    /// only until `enough` is known.
+    pub(super) fn headers(
+        &self,
+        agent: &Agent,
+        options: &HubOptions,
+        enough: impl Fn(&[HeaderMap]) -> bool,
+    ) -> Result<Vec<HeaderMap>, Failure> {
+        persist(options, || {
+            let outcome = self
+                .send(agent, true, &[], |seen, elsewhere| {
+                    elsewhere && enough(seen)
+                })
+                .and_then(|(seen, response)| {
+                    if !response.status().is_redirection() {
+                        self.check_status(&response)?;
+                    }
+                    Ok(seen)
+                });
+            (0, outcome)
+        })
+    }
+
+    /// A small answer as text, with the same patience as a file.
+    pub(super) fn text(&self, agent: &Agent, options: &HubOptions) -> Result<String, Failure> {
+        const LIMIT: u64 = 16 << 20;
+        persist(options, || {
+            let outcome = self.get(agent, &[]).and_then(|response| {
+                self.check_status(&response)?;
+                response
+                    .into_body()
+                    .into_with_config()
+                    .limit(LIMIT)
+                    .read_to_string()
+                    .map_err(|error| Failure::Broken(format!("{}: {error}", self.address)))
+            });
+            (0, outcome)
+        })
+    }
+
+    /// Sends a HEAD or GET and follows redirects, until `stop` says so, given the headers so far and whether the next
+    /// address is another server's. The token goes to the server that was named, and to no other: neither another host nor
+    /// another port or scheme of the same, nor anybody after them.
+    fn send(
+        &self,
+        agent: &Agent,
+        head: bool,
+        extra: &[(&str, &str)],
+        stop: impl Fn(&[HeaderMap], bool) -> bool,
+    ) -> Result<(Vec<HeaderMap>, Response<ureq::Body>), Failure> {
+        let mut at: Uri = self
+            .address
+            .parse()
+            .map_err(|error| self.refused(format_args!("not an address: {error}")))?;
+        let mut token = self.token;
+        let mut seen = Vec::new();
+        for _ in 0..=REDIRECTS {
+            let mut request = if head {
+                agent.head(at.clone())
+            } else {
+                agent.get(at.clone())
+            };
+            if let Some(token) = token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            for (name, value) in extra {
+                request = request.header(*name, *value);
+            }
+            let response = request.call().map_err(|error| self.sort(&error))?;
+            seen.push(response.headers().clone());
+            let location = text_header(response.headers(), "location")
+                .filter(|_| response.status().is_redirection());
+            let Some(location) = location else {
+                return Ok((seen, response));
+            };
+            let next = target(&at, &location)
+                .map_err(|found| self.refused(format_args!("redirected to {found}")))?;
+            let elsewhere = !same_origin(&at, &next);
+            if stop(&seen, elsewhere) {
+                return Ok((seen, response));
+            }
+            if is_downgrade(&at, &next) {
+                return Err(Failure::Final(self.refused(format_args!(
+                    "redirected from https to {next}, where anybody on the way could change the file"
+                ))));
+            }
+            if elsewhere {
+                token = None;
+            }
+            at = next;
+        }
+        Err(Failure::Final(self.refused(format_args!(
+            "redirected more than {REDIRECTS} times, the last time to {at}"
+        ))))
+    }
+
+    /// Whether a failed request may do better the next time.
+    fn sort(&self, error: &ureq::Error) -> Failure {
+        let reason = format!("{}: {error}", self.address);
+        match error {
+            ureq::Error::Io(_)
+            | ureq::Error::Timeout(_)
+            | ureq::Error::Protocol(_)
+            | ureq::Error::ConnectionFailed => Failure::Broken(reason),
+            ureq::Error::HostNotFound => Failure::Unreachable(format!(
+                "{}: host not found; is this machine online?",
+                self.address
+            )),
+            // As behind a gate that reads what passes, until one has logged in.
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::Unreachable(format!(
+                "{reason}; does this network want a login first, and is the clock right?"
+            )),
+            _ => Failure::Final(refused(self.model, reason)),
+        }
+    }
+
+    /// Nothing for an answer that is a success, and for any other what it means and what to do.
+    pub(super) fn check_status(&self, response: &Response<ureq::Body>) -> Result<(), Failure> {
+        let status = response.status();
+        let code = text_header(response.headers(), "x-error-code").unwrap_or_default();
+        let say = |what: &str| format!("{}: the server answered {status}: {what}", self.address);
+        let final_word = |what: &str| Err(Failure::Final(refused(self.model, say(what))));
+        match (status.as_u16(), code.as_str(), self.token) {
+            (200..=299, ..) => Ok(()),
+            (401 | 403, ..) if !self.hub => final_word(
+                "it wants a login, which this program has none for; download the file in a browser and give its path",
+            ),
+            (401 | 403, "GatedRepo", _) => final_word(
+                "the repository is gated; accept its terms on its page, and set HF_TOKEN to a token of that account",
+            ),
+            (401 | 403, "RepoNotFound", None) => final_word(
+                "there is no such repository, or it is private and needs HF_TOKEN; check the spelling",
+            ),
+            (401 | 403, _, None) => final_word(
+                "access is refused without a token; a private or gated repository needs HF_TOKEN and its terms accepted",
+            ),
+            (401 | 403, _, Some(_)) => final_word(
+                "access is refused with this token; check that HF_TOKEN is valid and that its account may read the repository (and has accepted its terms)",
+            ),
+            (404 | 410, "EntryNotFound", _) => {
+                final_word("there is no such file in this revision of the repository")
+            }
+            (404 | 410, "RevisionNotFound", _) => {
+                final_word("the repository has no such branch, tag or commit")
+            }
+            (404 | 410, ..) if self.hub => final_word(
+                "there is no such repository, revision or file; check the spelling, and HF_TOKEN if it is private",
+            ),
+            (404 | 410, ..) => final_word("there is no such file; check the address"),
+            (429, ..) => Err(Failure::Busy(
+                say(if self.hub && self.token.is_none() {
+                    "too many requests; wait some minutes, or set HF_TOKEN, which raises the limit"
+                } else {
+                    "too many requests; wait some minutes"
+                }),
+                pause_asked_for(response.headers()),
+            )),
+            (408 | 425 | 500..=599, ..) => Err(Failure::Busy(
+                say("trouble on the server's side; try again later"),
+                pause_asked_for(response.headers()),
+            )),
+            _ => final_word("the file cannot be had from there"),
+        }
+    }
+}
+
 /// The client for all requests of one call.
 pub(super) fn agent(options: &HubOptions) -> Agent {
     Agent::config_builder()
         .user_agent(concat!("bitnet-rust/", env!("CARGO_PKG_VERSION")))
         .accept_encoding("identity")
         .http_status_as_error(false)
-        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+        // Redirects are followed here: who is told the token depends on them.
+        .max_redirects(0)
+        .max_redirects_will_error(false)
         .timeout_resolve(Some(options.silence))
         .timeout_connect(Some(options.silence))
         .timeout_per_read(Some(options.silence))
@@ -35,23 +260,24 @@ pub(super) fn agent(options: &HubOptions) -> Agent {
         .new_agent()
 }
 
-/// Repeats `attempt` after failures that may pass, with growing pauses, until `options.retries` in a row bring nothing new.
+/// Repeats `attempt` after failures that may pass, with growing pauses, until `options.retries` in a row bring nothing new;
+/// then they count as [`Failure::Unreachable`].
 ///
 /// `attempt` returns how far it has come beside its failure.
 pub(super) fn persist<T>(
     options: &HubOptions,
-    what: impl Fn(&str) -> Error,
     mut attempt: impl FnMut() -> (u64, Result<T, Failure>),
-) -> Result<T> {
+) -> Result<T, Failure> {
     let mut fruitless = 0;
     let mut farthest = 0;
     loop {
         options.check_cancelled()?;
         let (reached, outcome) = attempt();
-        let reason = match outcome {
+        let (reason, asked) = match outcome {
             Ok(value) => return Ok(value),
-            Err(Failure::Final(error)) => return Err(error),
-            Err(Failure::Broken(reason)) => reason,
+            Err(Failure::Broken(reason)) => (reason, Duration::ZERO),
+            Err(Failure::Busy(reason, pause)) => (reason, pause),
+            Err(failure) => return Err(failure),
         };
         // Only new ground counts: a server that always begins over and always breaks must not keep us for ever.
         if reached > farthest {
@@ -61,165 +287,21 @@ pub(super) fn persist<T>(
             fruitless += 1;
         }
         if fruitless >= options.retries {
-            return Err(what(&reason));
+            return Err(Failure::Unreachable(reason));
         }
         tracing::warn!("{reason}; trying again");
-        options.sleep(options.pause * 2_u32.pow(fruitless.min(4)))?;
+        options.sleep(asked.max(options.pause * 2_u32.pow(fruitless.min(4))))?;
     }
 }
 
-/// A small answer as text, with the same patience as a file.
-pub(super) fn text(
-    model: &str,
-    address: &str,
-    agent: &Agent,
-    options: &HubOptions,
-) -> Result<String> {
-    let token = options.token.as_deref();
-    const LIMIT: u64 = 16 << 20;
-    let give_up = |reason: &str| refused(model, format!("{address}: {reason}"));
-    persist(options, give_up, || {
-        let outcome = request(model, agent, address, token, &[]).and_then(|response| {
-            check_status(model, address, response.status())?;
-            response
-                .into_body()
-                .into_with_config()
-                .limit(LIMIT)
-                .read_to_string()
-                .map_err(|error| Failure::Broken(error.to_string()))
-        });
-        (0, outcome)
-    })
-}
-
-/// The headers of the answer for `address`, without following redirects to other hosts.
-///
-/// Returns one map per answer on the way, the last one last.
-pub(super) fn headers(
-    model: &str,
-    address: &str,
-    agent: &Agent,
-    options: &HubOptions,
-) -> Result<Vec<HeaderMap>> {
-    let token = options.token.as_deref();
-    const REDIRECTS: usize = 5;
-    let give_up = |reason: &str| refused(model, format!("{address}: {reason}"));
-    persist(options, give_up, || {
-        let outcome = (|| {
-            let mut at = address.to_owned();
-            let mut seen = Vec::new();
-            for _ in 0..=REDIRECTS {
-                let mut head = agent.head(&at);
-                if let Some(token) = token {
-                    head = head.header("authorization", format!("Bearer {token}"));
-                }
-                let response = head
-                    .config()
-                    .max_redirects(0)
-                    .max_redirects_will_error(false)
-                    .build()
-                    .call()
-                    .map_err(|error| sort(model, address, error))?;
-                let status = response.status();
-                let onward = text_header(response.headers(), "location");
-                seen.push(response.headers().clone());
-                match onward {
-                    // A path on the same host: the hub's way of saying which commit it means.
-                    Some(path)
-                        if status.is_redirection()
-                            && path.starts_with('/')
-                            && !path.starts_with("//") =>
-                    {
-                        at = format!("{}{path}", origin(&at));
-                    }
-                    Some(_) if status.is_redirection() => return Ok(seen),
-                    _ => {
-                        check_status(model, address, status)?;
-                        return Ok(seen);
-                    }
-                }
-            }
-            Err(Failure::Final(give_up("too many redirects")))
-        })();
-        (0, outcome)
-    })
-}
-
-/// Scheme, host and port of an address.
-fn origin(address: &str) -> &str {
-    let after = address.find("://").map_or(0, |at| at + 3);
-    let end = address[after..]
-        .find('/')
-        .map_or(address.len(), |at| after + at);
-    &address[..end]
+/// How long the server asks to be left alone (`Retry-After`, in seconds): at most a minute, as somebody may be waiting.
+fn pause_asked_for(headers: &HeaderMap) -> Duration {
+    const MOST_SECONDS: u64 = 60;
+    let seconds = text_header(headers, "retry-after").and_then(|text| text.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(0).min(MOST_SECONDS))
 }
 
 /// A header as text, if it is there and is text.
 pub(super) fn text_header(headers: &HeaderMap, name: &str) -> Option<String> {
     Some(headers.get(name)?.to_str().ok()?.trim().to_owned())
-}
-
-/// Sends a GET; the status of the answer is for the caller to check.
-pub(super) fn request(
-    model: &str,
-    agent: &Agent,
-    address: &str,
-    token: Option<&str>,
-    extra: &[(&str, &str)],
-) -> Result<Response<ureq::Body>, Failure> {
-    let mut get = agent.get(address);
-    if let Some(token) = token {
-        get = get.header("authorization", format!("Bearer {token}"));
-    }
-    for (name, value) in extra {
-        get = get.header(*name, *value);
-    }
-    get.call().map_err(|error| sort(model, address, error))
-}
-
-/// Whether a failed request may do better the next time.
-fn sort(model: &str, address: &str, error: ureq::Error) -> Failure {
-    match error {
-        ureq::Error::Io(_)
-        | ureq::Error::Timeout(_)
-        | ureq::Error::Protocol(_)
-        | ureq::Error::ConnectionFailed => Failure::Broken(error.to_string()),
-        ureq::Error::HostNotFound => Failure::Final(refused(
-            model,
-            format!("{address}: host not found; is this machine online?"),
-        )),
-        other => Failure::Final(refused(model, format!("{address}: {other}"))),
-    }
-}
-
-/// Nothing for an answer that is a success, and for any other what it means.
-pub(super) fn check_status(model: &str, address: &str, status: StatusCode) -> Result<(), Failure> {
-    let say = |what: &str| {
-        Failure::Final(refused(
-            model,
-            format!("{address}: the server answered {status}: {what}"),
-        ))
-    };
-    match status.as_u16() {
-        200..=299 => Ok(()),
-        401 | 403 => Err(say(
-            "access is refused; a private or gated repository needs HF_TOKEN and its terms accepted",
-        )),
-        404 | 410 => Err(say("there is no such repository, revision or file")),
-        408 | 425 | 429 | 500..=599 => {
-            Err(Failure::Broken(format!("the server answered {status}")))
-        }
-        _ => Err(say("the file cannot be had from there")),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn origins() {
-        assert_eq!(origin("http://h:1/a/b"), "http://h:1");
-        assert_eq!(origin("https://h"), "https://h");
-    }
 }

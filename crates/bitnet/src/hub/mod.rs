@@ -8,14 +8,18 @@
 //! ```
 //!
 //! Nothing touches the network unless the name asks for it and the file is not in the cache. A broken transfer goes on
-//! where it stopped, also after the program was ended; what arrives is checked against its announced size and, where a
-//! SHA-256 is known (large files on Hugging Face, pinned models), against that; only then does it get its final name.
+//! where it stopped, also after the program was ended; what arrives is checked against its announced size, must begin as
+//! what it was asked for as (a network that wants a login first answers with a page), and where a SHA-256 is known (large
+//! files on Hugging Face, pinned models), is checked against that; only then does it get its final name. A cache that is
+//! complete is never written, so that it may be read-only; where the hub cannot be reached, what is here is used.
 //! The Hugging Face cache has the layout of that company's own tools, so files are shared with them in both directions.
 
 mod address;
 mod content;
 mod http;
+mod kind;
 mod known;
+mod redirect;
 mod repository;
 mod transfer;
 
@@ -23,6 +27,8 @@ pub use known::{KNOWN_MODELS, KnownModel};
 
 use crate::{Error, Result};
 use address::Source;
+use http::Target;
+use kind::Kind;
 use std::env;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
@@ -58,7 +64,8 @@ impl Progress for () {
 pub struct HubOptions {
     /// Address of the Hugging Face hub or a mirror of it, without a trailing slash.
     pub endpoint: String,
-    /// Sent to the endpoint, and to no other host, as a bearer token.
+    /// Sent to the endpoint as a bearer token, and wherever that redirects to neither to another host nor to another port or
+    /// scheme.
     pub token: Option<String>,
     /// The folder with `models--owner--repo` inside. `None` where the platform names no cache folder.
     pub hub_cache: Option<PathBuf>,
@@ -97,12 +104,23 @@ impl Default for HubOptions {
 }
 
 impl HubOptions {
-    /// The defaults, changed by the variables that Hugging Face's tools know: `HF_ENDPOINT`, `HF_HUB_CACHE`, `HF_HOME`,
-    /// `XDG_CACHE_HOME`, `HF_TOKEN`, `HF_TOKEN_PATH` and `HF_HUB_OFFLINE`.
+    /// The defaults, changed by the variables that Hugging Face's tools know: `HF_ENDPOINT`, `HF_HUB_CACHE`
+    /// (`HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `XDG_CACHE_HOME`, `HF_TOKEN` (`HUGGING_FACE_HUB_TOKEN`), `HF_TOKEN_PATH`,
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN` and `HF_HUB_OFFLINE` (`TRANSFORMERS_OFFLINE`).
     #[must_use]
     pub fn from_env() -> Self {
+        Self::from_variables(|name| env::var(name).ok())
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Self {
         let mut options = Self::default();
-        let text = |name: &str| env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let text = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let is_on = |value: String| {
+            matches!(
+                value.trim().to_ascii_lowercase().as_str(),
+                "1" | "true" | "yes" | "on"
+            )
+        };
         if let Some(endpoint) = text("HF_ENDPOINT") {
             options.endpoint = endpoint.trim().trim_end_matches('/').to_owned();
         }
@@ -119,20 +137,20 @@ impl HubOptions {
             .map(expand_home)
             .or_else(|| home.as_ref().map(|home| home.join("hub")));
         options.token = text("HF_TOKEN")
+            .or_else(|| text("HUGGING_FACE_HUB_TOKEN"))
             .or_else(|| {
                 let path = text("HF_TOKEN_PATH")
                     .map(expand_home)
                     .or_else(|| home.as_ref().map(|home| home.join("token")))?;
                 fs::read_to_string(path).ok()
             })
-            .map(|token| token.trim().to_owned())
-            .filter(|token| !token.is_empty());
-        options.offline = text("HF_HUB_OFFLINE").is_some_and(|value| {
-            matches!(
-                value.trim().to_ascii_lowercase().as_str(),
-                "1" | "true" | "yes" | "on"
-            )
-        });
+            // Files made on Windows, or by hand, may have line ends anywhere.
+            .map(|token| token.replace(['\r', '\n'], "").trim().to_owned())
+            .filter(|token| !token.is_empty())
+            .filter(|_| !text("HF_HUB_DISABLE_IMPLICIT_TOKEN").is_some_and(is_on));
+        options.offline = text("HF_HUB_OFFLINE")
+            .or_else(|| text("TRANSFORMERS_OFFLINE"))
+            .is_some_and(is_on);
         options
     }
 
@@ -175,14 +193,15 @@ impl fmt::Debug for HubOptions {
 pub fn is_remote(model: &str) -> bool {
     matches!(
         Source::parse(model, &HubOptions::default()),
-        Ok(Source::Address { .. } | Source::Repository { .. })
+        Ok(Source::Address(_) | Source::Repository { .. })
     )
 }
 
 /// The path of `model` on this machine, after downloading whatever part of it is missing.
 ///
-/// A file name gives that file, a Hugging Face repository of safetensors the folder with its files. Files in the cache are
-/// used without asking the network whether they are still the newest.
+/// A file name gives that file (of a GGUF file in parts, `x-00001-of-00003.gguf`, the first, with the others beside it), a
+/// Hugging Face repository of safetensors the folder with its files. Files in the cache are used without asking the network
+/// whether they are still the newest.
 ///
 /// # Errors
 /// [`Error::Download`] for names that mean nothing here, and when a server refuses or the content is not what it should be;
@@ -190,11 +209,9 @@ pub fn is_remote(model: &str) -> bool {
 pub fn resolve(model: &str, options: &HubOptions, progress: &dyn Progress) -> Result<PathBuf> {
     match Source::parse(model, options)? {
         Source::Path(path) => Ok(path),
-        Source::Address { address, sha256 } => {
-            resolve_address(model, &address, sha256, options, progress)
-        }
-        Source::Repository { place, sha256 } => {
-            repository::resolve(model, &place, sha256, options, progress)
+        Source::Address(address) => resolve_address(model, &address, options, progress),
+        Source::Repository { place, pin } => {
+            repository::resolve(model, &place, pin, options, progress)
         }
     }
 }
@@ -203,7 +220,6 @@ pub fn resolve(model: &str, options: &HubOptions, progress: &dyn Progress) -> Re
 fn resolve_address(
     model: &str,
     address: &str,
-    sha256: Option<&'static str>,
     options: &HubOptions,
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
@@ -216,7 +232,10 @@ fn resolve_address(
         .join("downloads")
         .join(transfer::sha256_of(address.as_bytes()));
     let target = folder.join(&name);
-    if target.is_file() {
+    let kind = Kind::of_model(&name);
+    // Earlier versions kept whatever came.
+    let is_here = || target.is_file() && kind.fits(&target);
+    if is_here() {
         return Ok(target);
     }
     if options.offline {
@@ -224,20 +243,24 @@ fn resolve_address(
     }
     fs::create_dir_all(&folder).map_err(|error| Error::io(&folder, error))?;
     let _lock = lock(&folder.join(format!("{name}.lock")), options)?;
-    if target.is_file() {
+    if is_here() {
         return Ok(target);
     }
     let partial = folder.join(format!("{name}.incomplete"));
     let validator = folder.join(format!("{name}.validator"));
     let agent = http::agent(options);
     Transfer {
-        model,
+        target: Target {
+            model,
+            address,
+            hub: false,
+            token: None,
+        },
         name: &name,
-        address,
-        token: None,
+        kind,
         partial: &partial,
         validator: Some(&validator),
-        expected: Expected { size: None, sha256 },
+        expected: Expected::default(),
     }
     .run(&agent, options, progress)?;
     fs::rename(&partial, &target).map_err(|error| Error::io(&target, error))?;
@@ -300,4 +323,60 @@ fn not_cached(model: &str) -> Error {
         model,
         "not in the cache, and downloads are switched off (HF_HUB_OFFLINE)",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(variables: &[(&str, &str)]) -> HubOptions {
+        HubOptions::from_variables(|name| {
+            let (_, value) = variables.iter().find(|(known, _)| *known == name)?;
+            Some((*value).to_owned())
+        })
+    }
+
+    /// The variables and their order are those of huggingface_hub's `constants.py`.
+    #[test]
+    fn variables_are_those_of_hugging_face() {
+        let cache = |variables: &[(&str, &str)]| options(variables).hub_cache.unwrap();
+        assert_eq!(cache(&[("HF_HOME", "/h")]), Path::new("/h/hub"));
+        assert_eq!(
+            cache(&[("XDG_CACHE_HOME", "/x")]),
+            Path::new("/x/huggingface/hub")
+        );
+        assert_eq!(
+            cache(&[("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")]),
+            Path::new("/old")
+        );
+        assert_eq!(
+            cache(&[("HF_HUB_CACHE", "/new"), ("HUGGINGFACE_HUB_CACHE", "/old")]),
+            Path::new("/new")
+        );
+        assert!(options(&[("HF_HUB_OFFLINE", "ON")]).offline);
+        assert!(options(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
+        assert!(!options(&[("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")]).offline);
+        let endpoint = options(&[("HF_ENDPOINT", "https://mirror.org/ ")]).endpoint;
+        assert_eq!(endpoint, "https://mirror.org");
+    }
+
+    #[test]
+    fn a_token_is_found_and_cleaned() {
+        let folder = env::temp_dir().join(format!("bitnet-token-{}", std::process::id()));
+        fs::write(&folder, "hf_file\r\n").unwrap();
+        let path = folder.to_str().unwrap();
+        let token = |variables: &[(&str, &str)]| options(variables).token;
+        assert_eq!(token(&[("HF_TOKEN_PATH", path)]).unwrap(), "hf_file");
+        let both = [("HF_TOKEN_PATH", path), ("HF_TOKEN", " hf_own\n")];
+        assert_eq!(token(&both).unwrap(), "hf_own");
+        let old = [("HUGGING_FACE_HUB_TOKEN", "hf_old"), ("HF_HOME", "/none")];
+        assert_eq!(token(&old).unwrap(), "hf_old");
+        let off = [
+            ("HF_TOKEN", "hf_own"),
+            ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1"),
+        ];
+        assert_eq!(token(&off), None);
+        assert_eq!(token(&[("HF_HOME", "/none")]), None);
+        fs::remove_file(folder).unwrap();
+    }
 }

@@ -10,8 +10,9 @@
 //! ```
 
 use super::address::{Place, encode, is_plain_name, is_safe_path};
-use super::content::{Content, INDEX, choose, files_in};
-use super::http::{self, text_header};
+use super::content::{Content, INDEX, choose, files_in, parts};
+use super::http::{self, Failure, Target, text_header};
+use super::kind::Kind;
 use super::transfer::{self, Expected, Transfer};
 use super::{HubOptions, Progress, lock, no_cache, not_cached, refused};
 use crate::{Error, Result};
@@ -20,12 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use ureq::Agent;
+use ureq::http::HeaderMap;
 
-/// The file or folder for `place`.
+/// The file or folder for `place`; a file must be what `pin` says.
 pub(super) fn resolve(
     model: &str,
     place: &Place,
-    sha256: Option<&'static str>,
+    pin: Expected<'static>,
     options: &HubOptions,
     progress: &dyn Progress,
 ) -> Result<PathBuf> {
@@ -40,10 +42,7 @@ pub(super) fn resolve(
         options,
         progress,
     };
-    match &place.file {
-        Some(file) => repository.file(file, sha256),
-        None => repository.whole_model(),
-    }
+    repository.model(pin)
 }
 
 /// A repository on the hub and its folder in the cache.
@@ -89,64 +88,112 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// How sure it must be that a cached file is the one asked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Certainty {
+    /// The cache says which commit the revision is, and which files that has.
+    Known,
+    /// What is here must do: the hub cannot be asked.
+    Likely,
+}
+
 impl Repository<'_> {
-    /// One file, from the cache or the hub.
-    fn file(&self, file: &str, pinned: Option<&str>) -> Result<PathBuf> {
-        if let Some(path) = self
-            .cached_commit()
-            .and_then(|commit| self.snapshot_file(&commit, file))
-        {
-            match (pinned, blob_name(&path)) {
-                (Some(pinned), Some(blob)) if blob != pinned => {}
-                _ => return Ok(path),
-            }
+    /// The model, from the cache if it is there for certain, else from the hub, else from the cache if it may be there.
+    fn model(&self, pin: Expected<'static>) -> Result<PathBuf> {
+        if let Some(path) = self.cached(pin, Certainty::Known)? {
+            return Ok(path);
         }
+        let likely = self.cached(pin, Certainty::Likely);
         if self.options.offline {
-            return Err(not_cached(self.model));
+            return likely?.ok_or_else(|| not_cached(self.model));
         }
-        let metadata = self.metadata(&self.place.revision, file)?;
-        if let (Some(pinned), Some(found)) = (pinned, metadata.sha256())
-            && !pinned.eq_ignore_ascii_case(found)
-        {
-            return Err(refused(
-                self.model,
-                format!(
-                    "{file} of {} has changed: expected SHA-256 {pinned}, the hub has {found}; to take it as it is now, ask for hf:{}/{file}",
-                    self.place.repository, self.place.repository
-                ),
-            ));
+        // Where the cache may do, the hub need not be waited for.
+        let likely = likely.ok().flatten();
+        let mut asking = self.options.clone();
+        if likely.is_some() {
+            asking.retries = 1;
         }
-        let path = self.fetch(file, &metadata, pinned)?;
-        self.remember(&metadata.commit)?;
+        let outcome = match &self.place.file {
+            Some(file) => self.fetch_file(file, pin, &asking),
+            None => self.fetch_model(&asking),
+        };
+        match (outcome, likely) {
+            (Err(failure), Some(path)) if !matches!(failure, Failure::Final(_)) => {
+                tracing::warn!(
+                    "{failure}; using {} from the cache, which may not be the newest",
+                    path.display()
+                );
+                Ok(path)
+            }
+            (outcome, _) => outcome.map_err(|failure| failure.into_error(self.model)),
+        }
+    }
+
+    /// One file from the hub, with the other parts if it is a part.
+    fn fetch_file(
+        &self,
+        file: &str,
+        pin: Expected<'static>,
+        asking: &HubOptions,
+    ) -> Result<PathBuf, Failure> {
+        let parts = parts(file);
+        let (first, others) = parts
+            .split_first()
+            .map_or((file, &[][..]), |(first, others)| (first.as_str(), others));
+        let metadata = self.metadata(&self.place.revision, first, asking)?;
+        self.check_pin(first, pin, &metadata)?;
+        let path = self.fetch(first, &metadata, pin)?;
+        for part in others {
+            self.obtain(&metadata.commit, part)?;
+        }
+        self.remember(&metadata.commit);
         Ok(path)
     }
 
-    /// The single GGUF file of the repository, or the folder of its safetensors with everything they need.
-    fn whole_model(&self) -> Result<PathBuf> {
-        if let Some(path) = self.cached_model()? {
-            return Ok(path);
+    /// That the hub still has what a short name stands for.
+    fn check_pin(&self, file: &str, pin: Expected<'_>, metadata: &Metadata) -> Result<()> {
+        let repository = &self.place.repository;
+        let changed = |expected: String, found: String| {
+            refused(
+                self.model,
+                format!(
+                    "{file} of {repository} has changed: expected {expected}, the hub has {found}; to take it as it is now, ask for hf:{repository}/{file}"
+                ),
+            )
+        };
+        match (pin.sha256, metadata.sha256()) {
+            (Some(pinned), Some(found)) if !pinned.eq_ignore_ascii_case(found) => {
+                Err(changed(format!("SHA-256 {pinned}"), found.to_owned()))
+            }
+            _ => match (pin.size, metadata.size) {
+                (Some(pinned), Some(found)) if pinned != found => {
+                    Err(changed(format!("{pinned} bytes"), found.to_string()))
+                }
+                _ => Ok(()),
+            },
         }
-        if self.options.offline {
-            return Err(not_cached(self.model));
-        }
+    }
+
+    /// The single GGUF file of the repository, or the folder of its safetensors with everything they need, from the hub.
+    fn fetch_model(&self, asking: &HubOptions) -> Result<PathBuf, Failure> {
         let address = format!(
             "{}/api/models/{}/revision/{}",
             self.options.endpoint,
             self.place.repository,
             encode(&self.place.revision, false)
         );
-        let text = http::text(self.model, &address, &self.agent, self.options)?;
+        let text = self.target(&address).text(&self.agent, asking)?;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
-            refused(
-                self.model,
-                format!("{address}: not a repository listing: {error}"),
-            )
+            // As a network that wants a login first may send anything.
+            Failure::Unreachable(format!(
+                "{address}: expected the hub's list of files, found something else ({error}); does this network want a login first?"
+            ))
         })?;
         if !is_plain_name(&listing.sha) {
-            return Err(refused(
+            return Err(Failure::Final(refused(
                 self.model,
                 format!("{address}: expected a commit, found {:?}", listing.sha),
-            ));
+            )));
         }
         let commit = listing.sha;
         let names: BTreeSet<String> = listing
@@ -156,9 +203,14 @@ impl Repository<'_> {
             .filter(|name| is_safe_path(name))
             .collect();
         let content = choose(&names).map_err(|message| refused(self.model, message))?;
-        self.keep_listing(&commit, &names)?;
+        self.keep_listing(&commit, &names);
         let path = match content {
-            Content::Single(file) => self.obtain(&commit, &file)?,
+            Content::Single(file) => {
+                for part in parts(&file) {
+                    self.obtain(&commit, &part)?;
+                }
+                self.snapshot(&commit).join(file)
+            }
             Content::Folder { files, indexed } => {
                 for file in &files {
                     self.obtain(&commit, file)?;
@@ -171,29 +223,62 @@ impl Repository<'_> {
                 self.snapshot(&commit)
             }
         };
-        self.remember(&commit)?;
+        self.remember(&commit);
         Ok(path)
     }
 
-    /// The model of a commit whose listing was seen before and whose files are all here.
-    fn cached_model(&self) -> Result<Option<PathBuf>> {
-        let Some(commit) = self.cached_commit() else {
-            return Ok(None);
+    /// The file or model in the cache. Nothing is written, so that the cache need not be writable.
+    fn cached(&self, pin: Expected<'_>, certainty: Certainty) -> Result<Option<PathBuf>> {
+        let mut commits: Vec<String> = self.cached_commit().into_iter().collect();
+        if certainty == Certainty::Likely {
+            commits.extend(self.snapshots());
+        }
+        let mut found = Ok(None);
+        for commit in commits {
+            found = match &self.place.file {
+                Some(file) => Ok(self.cached_file(&commit, file, pin)),
+                None => self.cached_model(&commit, certainty),
+            };
+            if matches!(found, Ok(Some(_))) {
+                break;
+            }
+        }
+        found
+    }
+
+    /// A file of a commit, if it and the parts that belong to it are here and are what `pin` says.
+    fn cached_file(&self, commit: &str, file: &str, pin: Expected<'_>) -> Option<PathBuf> {
+        let paths: Option<Vec<PathBuf>> = parts(file)
+            .iter()
+            .map(|part| self.snapshot_file(commit, part))
+            .collect();
+        let path = paths?.into_iter().next()?;
+        let other_size = pin.size.is_some_and(|size| {
+            fs::metadata(&path).map_or(true, |metadata| metadata.len() != size)
+        });
+        let other_content = match (pin.sha256, blob_name(&path)) {
+            (Some(pinned), Some(blob)) => blob != pinned,
+            _ => false,
         };
-        let names = match fs::read_to_string(self.listing_path(&commit)) {
+        (!other_size && !other_content).then_some(path)
+    }
+
+    /// The model of a commit whose files are all here.
+    fn cached_model(&self, commit: &str, certainty: Certainty) -> Result<Option<PathBuf>> {
+        let names = match fs::read_to_string(self.listing_path(commit)) {
             Ok(text) => text.lines().map(str::to_owned).collect(),
             // Downloaded by other tools: without the network, what they left is all there is.
-            Err(_) if self.options.offline => files_in(&self.snapshot(&commit)),
+            Err(_) if certainty == Certainty::Likely => files_in(&self.snapshot(commit)),
             Err(_) => return Ok(None),
         };
         let content = choose(&names).map_err(|message| refused(self.model, message))?;
         Ok(match content {
-            Content::Single(file) => self.snapshot_file(&commit, &file),
+            Content::Single(file) => self.cached_file(commit, &file, Expected::default()),
             Content::Folder { files, indexed } => {
-                let here = |file: &String| self.snapshot_file(&commit, file).is_some();
+                let here = |file: &String| self.snapshot_file(commit, file).is_some();
                 let complete =
-                    files.iter().all(here) && (!indexed || self.shards(&commit)?.iter().all(here));
-                complete.then(|| self.snapshot(&commit))
+                    files.iter().all(here) && (!indexed || self.shards(commit)?.iter().all(here));
+                complete.then(|| self.snapshot(commit))
             }
         })
     }
@@ -218,13 +303,22 @@ impl Repository<'_> {
     }
 
     /// A file at a known commit, downloaded if need be.
-    fn obtain(&self, commit: &str, file: &str) -> Result<PathBuf> {
+    fn obtain(&self, commit: &str, file: &str) -> Result<PathBuf, Failure> {
         if let Some(path) = self.snapshot_file(commit, file) {
             return Ok(path);
         }
-        let mut metadata = self.metadata(commit, file)?;
+        let mut metadata = self.metadata(commit, file, self.options)?;
         metadata.commit = commit.to_owned();
-        self.fetch(file, &metadata, None)
+        Ok(self.fetch(file, &metadata, Expected::default())?)
+    }
+
+    fn target<'t>(&'t self, address: &'t str) -> Target<'t> {
+        Target {
+            model: self.model,
+            address,
+            hub: true,
+            token: self.options.token.as_deref(),
+        }
     }
 
     fn address(&self, revision: &str, file: &str) -> String {
@@ -237,20 +331,33 @@ impl Repository<'_> {
         )
     }
 
-    fn metadata(&self, revision: &str, file: &str) -> Result<Metadata> {
+    fn metadata(
+        &self,
+        revision: &str,
+        file: &str,
+        asking: &HubOptions,
+    ) -> Result<Metadata, Failure> {
         let address = self.address(revision, file);
-        let answers = http::headers(self.model, &address, &self.agent, self.options)?;
         // The nearest answer that says it: a redirect to a storage host says it before that host does.
-        let find = |name: &str| {
+        let find = |answers: &[HeaderMap], name: &str| {
             answers
                 .iter()
                 .find_map(|headers| text_header(headers, name))
         };
+        let answers = self
+            .target(&address)
+            .headers(&self.agent, asking, |answers| {
+                let last = answers.last();
+                find(answers, "x-repo-commit").is_some()
+                    && (find(answers, "x-linked-etag").is_some()
+                        || last.is_some_and(|headers| headers.contains_key("etag")))
+            })?;
+        let find = |name: &str| find(&answers, name);
         let missing = |what: &str| {
-            refused(
-                self.model,
-                format!("{address}: the server says no {what}; is it a Hugging Face hub?"),
-            )
+            // As a network that wants a login first may answer anything.
+            Failure::Unreachable(format!(
+                "{address}: the server says no {what}; is it a Hugging Face hub, or does this network want a login first?"
+            ))
         };
         let commit = find("x-repo-commit").ok_or_else(|| missing("commit (X-Repo-Commit)"))?;
         let last = answers.last();
@@ -259,12 +366,12 @@ impl Repository<'_> {
             .ok_or_else(|| missing("ETag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
         if !is_plain_name(&commit) || !is_plain_name(&etag) {
-            return Err(refused(
+            return Err(Failure::Final(refused(
                 self.model,
                 format!(
                     "{address}: expected a commit and an ETag of plain letters, found {commit:?} and {etag:?}"
                 ),
-            ));
+            )));
         }
         let redirected = last.is_some_and(|headers| headers.contains_key("location"));
         let size = find("x-linked-size")
@@ -274,9 +381,15 @@ impl Repository<'_> {
     }
 
     /// Brings the blob here, verified, and links the snapshot's file to it.
-    fn fetch(&self, file: &str, metadata: &Metadata, pinned: Option<&str>) -> Result<PathBuf> {
+    fn fetch(&self, file: &str, metadata: &Metadata, pin: Expected<'_>) -> Result<PathBuf> {
         let blobs = self.folder.join("blobs");
         let blob = blobs.join(&metadata.etag);
+        let link = self.snapshot(&metadata.commit).join(file);
+        let kind = Kind::of(file);
+        if kind.fits(&link) && blob_name(&link).is_some_and(|name| name == metadata.etag) {
+            // All is here already, and there is nothing to write.
+            return Ok(link);
+        }
         for folder in [&blobs, &self.locks] {
             fs::create_dir_all(folder).map_err(|error| Error::io(folder, error))?;
         }
@@ -284,26 +397,24 @@ impl Repository<'_> {
             &self.locks.join(format!("{}.lock", metadata.etag)),
             self.options,
         )?;
-        if !blob.is_file() {
+        if !kind.fits(&blob) {
             let partial = blobs.join(format!("{}.incomplete", metadata.etag));
             // The commit's own address: a branch might move on between the metadata and the bytes.
             let address = self.address(&metadata.commit, file);
             Transfer {
-                model: self.model,
+                target: self.target(&address),
                 name: file.rsplit('/').next().unwrap_or(file),
-                address: &address,
-                token: self.options.token.as_deref(),
+                kind,
                 partial: &partial,
                 validator: None,
                 expected: Expected {
-                    size: metadata.size,
-                    sha256: pinned.or(metadata.sha256()),
+                    size: pin.size.or(metadata.size),
+                    sha256: pin.sha256.or(metadata.sha256()),
                 },
             }
             .run(&self.agent, self.options, self.progress)?;
             fs::rename(&partial, &blob).map_err(|error| Error::io(&blob, error))?;
         }
-        let link = self.snapshot(&metadata.commit).join(file);
         link_to_blob(&blob, &link, &metadata.etag, file)?;
         Ok(link)
     }
@@ -314,7 +425,28 @@ impl Repository<'_> {
 
     fn snapshot_file(&self, commit: &str, file: &str) -> Option<PathBuf> {
         let path = self.snapshot(commit).join(file);
-        path.is_file().then_some(path)
+        (path.is_file() && Kind::of(file).fits(&path)).then_some(path)
+    }
+
+    /// The commits that files are here of, the newest here first; for the revision that is meant if none is named, as only of
+    /// that it can be said that any of them is an earlier state.
+    fn snapshots(&self) -> Vec<String> {
+        if self.place.revision != "main" {
+            return Vec::new();
+        }
+        let entries = fs::read_dir(self.folder.join("snapshots"));
+        let mut commits: Vec<_> = entries
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| {
+                let name = entry.file_name().into_string().ok()?;
+                let changed = entry.metadata().and_then(|metadata| metadata.modified());
+                is_plain_name(&name).then_some((changed.ok(), name))
+            })
+            .collect();
+        commits.sort();
+        commits.into_iter().rev().map(|(_, name)| name).collect()
     }
 
     /// The commit that the revision was last seen at.
@@ -327,15 +459,13 @@ impl Repository<'_> {
         (is_plain_name(&commit) && self.snapshot(&commit).is_dir()).then_some(commit)
     }
 
-    fn remember(&self, commit: &str) -> Result<()> {
-        if self.place.revision == commit {
-            return Ok(());
+    /// Keeps which commit the revision is. Where that cannot be written, the hub is asked again the next time.
+    fn remember(&self, commit: &str) {
+        if self.place.revision == commit || self.cached_commit().as_deref() == Some(commit) {
+            return;
         }
         let path = self.folder.join("refs").join(&self.place.revision);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
-        }
-        fs::write(&path, commit).map_err(|error| Error::io(&path, error))
+        keep(&path, commit);
     }
 
     /// Where the names of a commit's files are kept. In our own cache: the hub's layout has no place for them.
@@ -351,13 +481,21 @@ impl Repository<'_> {
         }
     }
 
-    fn keep_listing(&self, commit: &str, names: &BTreeSet<String>) -> Result<()> {
-        let path = self.listing_path(commit);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(|error| Error::io(parent, error))?;
-        }
+    /// Keeps the names of a commit's files. Where that cannot be written, the hub is asked again the next time.
+    fn keep_listing(&self, commit: &str, names: &BTreeSet<String>) {
         let lines: Vec<&str> = names.iter().map(String::as_str).collect();
-        fs::write(&path, lines.join("\n")).map_err(|error| Error::io(&path, error))
+        keep(&self.listing_path(commit), &lines.join("\n"));
+    }
+}
+
+/// Writes what saves a question to the hub. A cache that may only be read does without.
+fn keep(path: &Path, text: &str) {
+    let written = path
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::write(path, text));
+    if let Err(error) = written {
+        tracing::debug!(path = %path.display(), %error, "cannot be kept");
     }
 }
 
@@ -369,7 +507,15 @@ fn blob_name(path: &Path) -> Option<String> {
 
 /// Makes `link` stand for the blob: a relative link, or a copy where the system allows no links.
 fn link_to_blob(blob: &Path, link: &Path, etag: &str, file: &str) -> Result<()> {
-    if link.is_file() && blob_name(link).is_none_or(|name| name == etag) {
+    let same = || match blob_name(link) {
+        Some(name) => name == etag,
+        // A copy.
+        None => match (fs::metadata(link), fs::metadata(blob)) {
+            (Ok(copy), Ok(blob)) => copy.len() == blob.len(),
+            _ => false,
+        },
+    };
+    if link.is_file() && Kind::of(file).fits(link) && same() {
         return Ok(());
     }
     if let Some(parent) = link.parent() {

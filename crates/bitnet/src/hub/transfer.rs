@@ -4,10 +4,12 @@
 //! same (`If-Range` with the validator of the first answer). The digest is computed along the way, over what an earlier
 //! attempt left too.
 
-use super::http::{Failure, check_status, persist, request, text_header};
+use super::http::{Failure, Target, persist, text_header};
+use super::kind::{BEGINNING, Kind};
 use super::{HubOptions, Progress, refused};
 use crate::{Error, Result};
 use sha2::{Digest, Sha256};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
@@ -15,7 +17,7 @@ use ureq::Agent;
 use ureq::http::{HeaderMap, StatusCode};
 
 /// What is known of a file before it is here.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Expected<'a> {
     /// Size in bytes.
     pub(super) size: Option<u64>,
@@ -25,14 +27,12 @@ pub(super) struct Expected<'a> {
 
 /// A file to fetch.
 pub(super) struct Transfer<'a> {
-    /// The name the user gave, for errors.
-    pub(super) model: &'a str,
-    /// The file's name, for progress and errors.
+    /// Where it is, and for whom it is asked for.
+    pub(super) target: Target<'a>,
+    /// The file's name, for progress.
     pub(super) name: &'a str,
-    /// Where it is.
-    pub(super) address: &'a str,
-    /// Sent to that host only.
-    pub(super) token: Option<&'a str>,
+    /// What it must begin as.
+    pub(super) kind: Kind,
     /// Where the bytes go.
     pub(super) partial: &'a Path,
     /// Where the validator is kept for the next program. `None`: the partial file's name already stands for its content.
@@ -50,11 +50,12 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The partial file, its length and the digest of its content so far.
+/// The partial file, its length, its beginning and the digest of its content so far.
 struct Partial<'a> {
     path: &'a Path,
     file: File,
     length: u64,
+    beginning: Vec<u8>,
     digest: Sha256,
 }
 
@@ -62,42 +63,47 @@ impl<'a> Partial<'a> {
     /// Opens what an earlier attempt left, or an empty file.
     fn open(path: &'a Path, options: &HubOptions) -> Result<Self> {
         let at = |error| Error::io(path, error);
-        let mut file = File::options()
+        let file = File::options()
             .create(true)
             .truncate(false)
             .read(true)
             .write(true)
             .open(path)
             .map_err(at)?;
-        let mut digest = Sha256::new();
-        let mut length = 0;
+        let mut partial = Self {
+            path,
+            file,
+            length: 0,
+            beginning: Vec::new(),
+            digest: Sha256::new(),
+        };
         let mut buffer = vec![0; BUFFER];
         loop {
             options.check_cancelled()?;
-            match file.read(&mut buffer) {
+            match partial.file.read(&mut buffer) {
                 Ok(0) => break,
-                Ok(count) => {
-                    digest.update(&buffer[..count]);
-                    length += count as u64;
-                }
+                Ok(count) => partial.took(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(at(error)),
             }
         }
-        Ok(Self {
-            path,
-            file,
-            length,
-            digest,
-        })
+        Ok(partial)
+    }
+
+    /// Counts `bytes`, which follow in the file.
+    fn took(&mut self, bytes: &[u8]) {
+        let room = BEGINNING.saturating_sub(self.beginning.len());
+        self.beginning
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.digest.update(bytes);
+        self.length += bytes.len() as u64;
     }
 
     fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.file
             .write_all(bytes)
             .map_err(|error| Error::io(self.path, error))?;
-        self.digest.update(bytes);
-        self.length += bytes.len() as u64;
+        self.took(bytes);
         Ok(())
     }
 
@@ -107,6 +113,7 @@ impl<'a> Partial<'a> {
             .and_then(|()| self.file.seek(SeekFrom::Start(0)))
             .map_err(|error| Error::io(self.path, error))?;
         self.digest = Sha256::new();
+        self.beginning.clear();
         self.length = 0;
         Ok(())
     }
@@ -147,16 +154,21 @@ impl Transfer<'_> {
                 partial.clear()?;
             }
         }
+        if partial.length > 0 && self.kind.objection(&partial.beginning).is_some() {
+            partial.clear()?;
+        }
         let mut inherited = partial.length > 0;
-        let give_up = |reason: &str| {
-            self.refused(format!(
-                "{reason}; what has arrived is kept, and the same command goes on from there"
-            ))
-        };
         loop {
-            persist(options, give_up, || {
+            persist(options, || {
                 let outcome = self.attempt(agent, options, progress, &mut partial, &mut known);
                 (partial.length, outcome)
+            })
+            .map_err(|failure| match failure {
+                Failure::Final(error) => error,
+                failure => refused(
+                    self.target.model,
+                    format!("{failure}; what has arrived is kept, and the same command goes on from there"),
+                ),
             })?;
             let found = hex(&partial.digest.clone().finalize());
             match self.expected.sha256 {
@@ -207,7 +219,7 @@ impl Transfer<'_> {
                 extra.push(("if-range", validator.as_str()));
             }
         }
-        let response = request(self.model, agent, self.address, self.token, &extra)?;
+        let response = self.target.get(agent, &extra)?;
         let status = response.status();
         let headers = response.headers();
         let range = text_header(headers, "content-range");
@@ -225,11 +237,9 @@ impl Transfer<'_> {
                 return Ok(());
             }
             self.begin_over(partial, known)?;
-            return Err(Failure::Broken(
-                "the partial file was not a beginning of this one".to_owned(),
-            ));
+            return Err(self.broken("the partial file was not a beginning of this one"));
         }
-        check_status(self.model, self.address, status)?;
+        self.target.check_status(&response)?;
 
         let total = if status == StatusCode::PARTIAL_CONTENT {
             let (from, total) =
@@ -247,22 +257,41 @@ impl Transfer<'_> {
                     || total.is_some() && known.total.is_some() && total != known.total;
             if from != partial.length || changed {
                 self.begin_over(partial, known)?;
-                return Err(Failure::Broken("the file changed on the server".to_owned()));
+                return Err(self.broken("the file changed on the server"));
             }
             total
         } else {
-            if partial.length > 0 {
-                // The whole file: it has changed, or the server knows no ranges.
-                self.begin_over(partial, known)?;
-            }
             text_header(headers, "content-length").and_then(|length| length.parse().ok())
         };
+        let mut body = response.into_body().into_reader();
+        let mut beginning = Vec::new();
+        if status != StatusCode::PARTIAL_CONTENT {
+            // The whole file. What it is shows before what has arrived is forgotten for it: it may be a page that asks for a
+            // login.
+            body.by_ref()
+                .take(BEGINNING as u64)
+                .read_to_end(&mut beginning)
+                .map_err(|error| self.broken(format_args!("the connection broke: {error}")))?;
+            let short = (beginning.len() as u64) < total.unwrap_or_default().min(BEGINNING as u64);
+            if short {
+                return Err(self.broken("the connection ended at the beginning of the file"));
+            }
+            if let Some(objection) = self.kind.objection(&beginning) {
+                return Err(Failure::Final(
+                    self.refused(format!("{objection}; nothing of it was kept")),
+                ));
+            }
+        }
         if let (Some(expected), Some(total)) = (self.expected.size, total)
             && expected != total
         {
             return Err(Failure::Final(self.refused(format!(
                 "wrong size: expected {expected} bytes, the server offers {total}"
             ))));
+        }
+        if status != StatusCode::PARTIAL_CONTENT && partial.length > 0 {
+            // It has changed, or the server knows no ranges.
+            self.begin_over(partial, known)?;
         }
         known.total = self.expected.size.or(total).or(known.total);
         if validator.is_some() && validator != known.validator {
@@ -274,7 +303,8 @@ impl Transfer<'_> {
         }
 
         self.begin(progress, known, partial.length);
-        let mut body = response.into_body().into_reader();
+        partial.append(&beginning)?;
+        progress.advance(beginning.len() as u64);
         let mut buffer = vec![0; BUFFER];
         loop {
             options.check_cancelled()?;
@@ -286,7 +316,7 @@ impl Transfer<'_> {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => {
-                    return Err(Failure::Broken(format!("the connection broke: {error}")));
+                    return Err(self.broken(format_args!("the connection broke: {error}")));
                 }
             }
             if let Some(total) = known.total
@@ -300,7 +330,7 @@ impl Transfer<'_> {
             }
         }
         match known.total {
-            Some(total) if partial.length < total => Err(Failure::Broken(format!(
+            Some(total) if partial.length < total => Err(self.broken(format_args!(
                 "the connection ended after {} of {total} bytes",
                 partial.length
             ))),
@@ -333,7 +363,11 @@ impl Transfer<'_> {
     }
 
     fn refused(&self, message: String) -> Error {
-        refused(self.model, format!("{}: {message}", self.address))
+        self.target.refused(message)
+    }
+
+    fn broken(&self, what: impl fmt::Display) -> Failure {
+        Failure::Broken(format!("{}: {what}", self.target.address))
     }
 }
 

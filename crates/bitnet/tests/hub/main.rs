@@ -2,6 +2,10 @@
 #![cfg(feature = "hub")]
 #![allow(clippy::unwrap_used)]
 
+mod cache;
+mod login;
+mod ranges;
+mod redirects;
 mod server;
 
 use bitnet::Error;
@@ -25,15 +29,23 @@ fn options(cache: &Path, endpoint: &str) -> HubOptions {
     options
 }
 
-/// Bytes without a pattern that a wrong offset could keep.
+/// Bytes that begin as a GGUF file, without a pattern that a wrong offset could keep.
 fn content(length: usize) -> Vec<u8> {
+    beginning_with(b"GGUF", length)
+}
+
+/// The same as a safetensors file.
+fn shard(length: usize) -> Vec<u8> {
+    beginning_with(b"\x40\0\0\0\0\0\0\0{", length)
+}
+
+fn beginning_with(beginning: &[u8], length: usize) -> Vec<u8> {
     let mut state = 1_u32;
-    (0..length)
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        })
-        .collect()
+    let rest = (beginning.len()..length).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    });
+    beginning.iter().copied().chain(rest).collect()
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -135,7 +147,7 @@ fn a_later_program_goes_on() {
 #[test]
 fn a_file_that_changes_is_begun_over() {
     for honours_if_range in [true, false] {
-        let (old, new) = (content(90_000), vec![7; 80_000]);
+        let (old, new) = (content(90_000), [&b"GGUF"[..], &[7; 80_000]].concat());
         let expected = new.clone();
         let server = Server::start(move |request| {
             if request.index == 0 {
@@ -223,7 +235,7 @@ fn refusals_are_final_and_say_why() {
     let error = resolve(&server.url("/gated"), &options, &())
         .unwrap_err()
         .to_string();
-    assert!(error.contains("HF_TOKEN"), "{error}");
+    assert!(error.contains("download the file in a browser"), "{error}");
     assert_eq!(server.count(), 2);
 
     let closed = "http://127.0.0.1:9/m.gguf";
@@ -463,8 +475,8 @@ fn a_folder_of_safetensors() {
         ("config.json", b"{}".to_vec()),
         ("tokenizer.json", b"{ }".to_vec()),
         ("model.safetensors.index.json", index.to_vec()),
-        ("model-1.safetensors", content(90_000)),
-        ("model-2.safetensors", content(20_000)),
+        ("model-1.safetensors", shard(90_000)),
+        ("model-2.safetensors", shard(20_000)),
     ]);
     let cache = TempDir::new().unwrap();
     let mut options = options(cache.path(), &server.hub.address);
@@ -473,11 +485,11 @@ fn a_folder_of_safetensors() {
 
     assert_eq!(
         fs::read(folder.join("model-1.safetensors")).unwrap(),
-        content(90_000)
+        shard(90_000)
     );
     assert_eq!(
         fs::read(folder.join("model-2.safetensors")).unwrap(),
-        content(20_000)
+        shard(20_000)
     );
     assert_eq!(fs::read(folder.join("config.json")).unwrap(), b"{}");
     assert!(!folder.join("README.md").exists());
@@ -497,7 +509,7 @@ fn a_folder_of_safetensors() {
     assert_eq!(resolve("hf:owner/repo", &options, &()).unwrap(), folder);
     assert_eq!(
         fs::read(folder.join("model-2.safetensors")).unwrap(),
-        content(20_000)
+        shard(20_000)
     );
     assert_eq!(server.storage.count(), stored, "the blob was still there");
 }

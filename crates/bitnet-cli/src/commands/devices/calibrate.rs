@@ -42,7 +42,8 @@ fn print(calibration: &Calibration) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     let (bold, dim) = (Style::new().bold(), Style::new().dimmed());
     let identity = &calibration.identity;
-    writeln!(out, "{}, {} threads", identity.processor, identity.threads)?;
+    let processor = printable::line(&identity.processor);
+    writeln!(out, "{processor}, {} threads", identity.threads)?;
     writeln!(
         out,
         "{dim}▁▂▃▄ the second way is slower, ▅▆▇█ it is faster; a step is a factor of 1.4{dim:#}"

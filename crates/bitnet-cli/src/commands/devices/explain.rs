@@ -134,7 +134,8 @@ fn print(report: &Report) -> anyhow::Result<()> {
     )?;
     if let Some(first) = report.routes.first() {
         let because = &first.route.because;
-        writeln!(out, "{}\n{}", because.device, because.kernels)?;
+        let because = format!("{}\n{}", because.device, because.kernels);
+        writeln!(out, "{}", printable::text(&because))?;
     }
     let mut last = None;
     for explained in &report.routes {
@@ -154,7 +155,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
             route.kernel
         )?;
         for reason in [&route.because.threads, &route.because.kernel] {
-            writeln!(out, "      {dim}{reason}{dim:#}")?;
+            writeln!(out, "      {dim}{}{dim:#}", printable::line(reason))?;
         }
     }
     Ok(())
