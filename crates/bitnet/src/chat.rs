@@ -1,43 +1,34 @@
 //! Chat templates: from messages to the prompt a model was trained on.
 //!
-//! A template is the Jinja source that a model file carries, rendered as Hugging Face's libraries do: blocks
-//! swallow the line end after them and the indentation before them, Python's string methods work, and
-//! `raise_exception`, `tojson` and (once a time is given) `strftime_now` are there. Templates come from files
-//! of unknown origin, so that their size, their work and the memory they use are bounded.
+//! A template is the Jinja source that a model file carries, rendered as Hugging Face's transformers do. Templates come
+//! from files of unknown origin: their size, depth, work, memory and output are bounded ([`jinja`] says how).
 //!
 //! # Messages cannot forge marks
 //!
-//! A prompt is text in which marks such as `<|eot_id|>` separate the turns, and the ids a model knows come
-//! from encoding that text as a whole: "User: " and "Hi" share the token " Hi". A message that contains
-//! `<|eot_id|>` would then end its turn. [`ChatTemplate::render_tokens`] therefore puts a private-use character
-//! into the spelling of every mark that occurs in a message, renders, cuts the result at the marks that are
-//! still whole (those that the template wrote), removes the character from the text between them, and encodes
-//! that text as plain text. For messages without marks the ids are those of the whole text.
+//! A prompt is text in which marks such as `<|eot_id|>` separate the turns, and the ids a model knows come from encoding
+//! that text as a whole: "User: " and "Hi" share the token " Hi". A message that contains `<|eot_id|>` would then end
+//! its turn. Every character of a rendered prompt therefore knows whether it comes from the template or from a message
+//! or another variable, whatever the template did with it, and [`ChatTemplate::render_tokens`] takes a spelling for a
+//! mark only if all of it comes from the template. For messages without marks the ids are those of the whole text.
 
-mod python;
+mod guard;
+mod jinja;
 mod templates;
 
-use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::{AutoEscape, Environment, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::generate::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
+use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
+
 pub use templates::{ChatTemplates, TemplateChoice};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 20;
-
-/// What one rendering may use: about one unit for an instruction and for 64 bytes of data.
-const FUEL: u64 = 1_000_000;
-
-/// Name of the one template in its environment.
-const NAME: &str = "chat";
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,16 +104,7 @@ struct Inner {
     bos_text: String,
     eos_text: String,
     clock: Option<Clock>,
-    compiled: OnceLock<Result<Environment<'static>, String>>,
-}
-
-/// The time that a template is told.
-#[derive(Debug, Clone, Copy)]
-struct Clock {
-    /// Seconds since 1970, UTC.
-    unix: i64,
-    /// What the local time is ahead of UTC, in seconds.
-    offset: i32,
+    compiled: OnceLock<Result<Template, String>>,
 }
 
 impl ChatTemplate {
@@ -203,10 +185,19 @@ impl ChatTemplate {
         self.compiled().map(|_| ())
     }
 
-    fn compiled(&self) -> Result<&Environment<'static>> {
+    fn compiled(&self) -> Result<&Template> {
         let outcome = self.0.compiled.get_or_init(|| {
             let source = self.0.source.as_ref().map_err(String::clone)?;
-            compile(source, self.0.clock)
+            if source.len() > MAX_SOURCE {
+                return Err(format!(
+                    "its source has {} bytes; at most {MAX_SOURCE} are accepted",
+                    source.len()
+                ));
+            }
+            Template::compile(source).map_err(|fault| match fault {
+                Fault::Message(message) => message,
+                Fault::Cancelled => "cancelled".to_owned(),
+            })
         });
         outcome.as_ref().map_err(|message| self.failed(message))
     }
@@ -222,58 +213,13 @@ impl ChatTemplate {
         messages: &[M],
         options: &TemplateOptions,
     ) -> Result<String> {
-        let messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;
-        self.render_values(&messages, &options.kwargs, options)
-    }
-
-    fn render_values(
-        &self,
-        messages: &serde_json::Value,
-        kwargs: &serde_json::Map<String, serde_json::Value>,
-        options: &TemplateOptions,
-    ) -> Result<String> {
-        if kwargs.contains_key("messages") {
-            return Err(Error::Argument {
-                what: "chat template kwargs",
-                expected: "names other than messages, which the conversation gives".into(),
-                found: "messages".into(),
-            });
-        }
-        if options.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
-        }
-        let environment = self.compiled()?;
-        let mut variables: BTreeMap<&str, Value> = BTreeMap::from([
-            ("messages", Value::from(minijinja::value::Serde(messages))),
-            (
-                "add_generation_prompt",
-                options.add_generation_prompt.into(),
-            ),
-            ("tools", ().into()),
-            ("documents", ().into()),
-            ("bos_token", self.0.bos_text.as_str().into()),
-            ("eos_token", self.0.eos_text.as_str().into()),
-        ]);
-        for (name, value) in kwargs {
-            variables.insert(name, Value::from(minijinja::value::Serde(value)));
-        }
-        let template = environment
-            .get_template(NAME)
-            .map_err(|error| self.failed(error))?;
-        let text = template
-            .render(variables)
-            .map_err(|error| self.failed(error))?;
-        if text.len() > options.max_bytes {
-            return Err(self.failed(format_args!(
-                "its prompt is longer than {} bytes",
-                options.max_bytes
-            )));
-        }
-        Ok(text)
+        let glyphs = self.render_glyphs(messages, options)?;
+        Ok(glyphs.iter().map(|glyph| glyph.char()).collect())
     }
 
     /// The ids of the prompt, with exactly one beginning-of-text token if the model wants one. Marks count where
-    /// the template wrote them, never where messages or further variables did.
+    /// the template wrote them, never where messages or further variables did. (The role of a message is the
+    /// template's own text if it is a plain word: templates make marks such as `<|user|>` of it.)
     ///
     /// # Errors
     /// As [`ChatTemplate::render`] and [`Tokenizer::encode`].
@@ -283,14 +229,63 @@ impl ChatTemplate {
         tokenizer: &Tokenizer,
         options: &TemplateOptions,
     ) -> Result<Vec<u32>> {
-        let mut messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;
-        let mut kwargs = serde_json::Value::Object(options.kwargs.clone());
-        let guard = Guard::new(self, [&messages, &kwargs], tokenizer)?;
-        guard.protect_all(&mut messages);
-        guard.protect_all(&mut kwargs);
-        let kwargs = kwargs.as_object().cloned().unwrap_or_default();
-        let text = self.render_values(&messages, &kwargs, options)?;
-        tokenizer.encode_guarded(&text, |plain| guard.restore(plain), tokenizer.add_bos())
+        let glyphs = self.render_glyphs(messages, options)?;
+        let guarded = guard::Guarded::new(&glyphs, tokenizer).map_err(|why| self.failed(why))?;
+        tokenizer.encode_guarded(
+            guarded.text(),
+            |plain| guarded.restore(plain),
+            tokenizer.add_bos(),
+        )
+    }
+
+    fn render_glyphs<M: Serialize>(
+        &self,
+        messages: &[M],
+        options: &TemplateOptions,
+    ) -> Result<Vec<Glyph>> {
+        if options.kwargs.contains_key("messages") {
+            return Err(Error::Argument {
+                what: "chat template kwargs",
+                expected: "names other than messages, which the conversation gives".into(),
+                found: "messages".into(),
+            });
+        }
+        if options.cancel.is_cancelled() {
+            return Err(Error::Cancelled);
+        }
+        let template = self.compiled()?;
+        let messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;
+        let none = serde_json::Value::Null;
+        let mut variables = vec![
+            ("messages", Variable::Input(&messages)),
+            (
+                "add_generation_prompt",
+                Variable::Flag(options.add_generation_prompt),
+            ),
+            ("tools", Variable::Input(&none)),
+            ("documents", Variable::Input(&none)),
+            ("bos_token", Variable::Trusted(&self.0.bos_text)),
+            ("eos_token", Variable::Trusted(&self.0.eos_text)),
+        ];
+        let further = options.kwargs.iter();
+        variables.extend(further.map(|(name, value)| (name.as_str(), Variable::Input(value))));
+        let setting = Setting {
+            clock: self.0.clock,
+            cancel: options.cancel.clone(),
+            longest: options.max_bytes,
+        };
+        let glyphs = template
+            .render(&variables, setting)
+            .map_err(|fault| match fault {
+                Fault::Message(message) => self.failed(message),
+                Fault::Cancelled => Error::Cancelled,
+            })?;
+        let bytes: usize = glyphs.iter().map(|glyph| glyph.char().len_utf8()).sum();
+        if bytes > options.max_bytes {
+            let most = options.max_bytes;
+            return Err(self.failed(format_args!("its prompt is longer than {most} bytes")));
+        }
+        Ok(glyphs)
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> Error {
@@ -305,147 +300,6 @@ fn ends_of(tokenizer: &Tokenizer) -> (String, String) {
             .unwrap_or_default()
     };
     (text(tokenizer.bos()), text(tokenizer.eos()))
-}
-
-fn compile(source: &str, clock: Option<Clock>) -> Result<Environment<'static>, String> {
-    if source.len() > MAX_SOURCE {
-        return Err(format!(
-            "its source has {} bytes; at most {MAX_SOURCE} are accepted",
-            source.len()
-        ));
-    }
-    let mut environment = Environment::new();
-    let syntax = SyntaxConfig::builder()
-        .trim_blocks(true)
-        .lstrip_blocks(true)
-        .build()
-        .map_err(|error| error.to_string())?;
-    environment.set_syntax(syntax);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_fuel(Some(FUEL));
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_function("raise_exception", python::raise_exception);
-    environment.add_filter("tojson", python::tojson);
-    if let Some(clock) = clock {
-        environment.add_function("strftime_now", move |format: String| {
-            python::strftime(clock.unix.saturating_add(clock.offset.into()), &format)
-        });
-    }
-    environment
-        .add_template_owned(NAME, python::without_generation_blocks(source))
-        .map_err(|error| error.to_string())?;
-    Ok(environment)
-}
-
-/// Keeps the marks in messages from being read as marks.
-struct Guard<'a> {
-    marks: Vec<&'a str>,
-    /// Interrupts the spelling of a mark.
-    breaker: char,
-    /// Marks of one character cannot be interrupted; these stand for them.
-    stand_ins: Vec<(char, char)>,
-}
-
-impl<'a> Guard<'a> {
-    fn new(
-        template: &ChatTemplate,
-        values: [&serde_json::Value; 2],
-        tokenizer: &'a Tokenizer,
-    ) -> Result<Self> {
-        let marks: Vec<&str> = tokenizer.control_texts().collect();
-        let private = |c: &char| matches!(c, '\u{e000}'..='\u{f8ff}' | '\u{f0000}'..='\u{ffffd}');
-        let spelled = values.map(serde_json::Value::to_string);
-        let used: HashSet<char> = spelled
-            .iter()
-            .map(String::as_str)
-            .chain(template.source())
-            .chain(marks.iter().copied())
-            .flat_map(str::chars)
-            .filter(private)
-            .collect();
-        let mut free = ('\u{e000}'..='\u{f8ff}')
-            .chain('\u{f0000}'..='\u{ffffd}')
-            .filter(|c| !used.contains(c));
-        let mut next = || {
-            free.next().ok_or_else(|| {
-                Error::Template("the messages use every private-use character".into())
-            })
-        };
-        let breaker = next()?;
-        let mut stand_ins = Vec::new();
-        for mark in &marks {
-            let mut chars = mark.chars();
-            if let (Some(only), None) = (chars.next(), chars.next()) {
-                stand_ins.push((only, next()?));
-            }
-        }
-        Ok(Self {
-            marks,
-            breaker,
-            stand_ins,
-        })
-    }
-
-    /// Protects every text in `value`, names of members included.
-    fn protect_all(&self, value: &mut serde_json::Value) {
-        match value {
-            serde_json::Value::String(text) => *text = self.protect(text),
-            serde_json::Value::Array(items) => {
-                items.iter_mut().for_each(|item| self.protect_all(item));
-            }
-            serde_json::Value::Object(members) => {
-                *members = std::mem::take(members)
-                    .into_iter()
-                    .map(|(name, mut member)| {
-                        self.protect_all(&mut member);
-                        (self.protect(&name), member)
-                    })
-                    .collect();
-            }
-            _ => {}
-        }
-    }
-
-    /// `text` with no mark left whole.
-    fn protect(&self, text: &str) -> String {
-        let mut safe: String = text
-            .chars()
-            .map(|c| {
-                let stand_in = self.stand_ins.iter().find(|(only, _)| *only == c);
-                stand_in.map_or(c, |(_, stand_in)| *stand_in)
-            })
-            .collect();
-        for mark in &self.marks {
-            let first = mark.chars().next().map_or(0, char::len_utf8);
-            let mut from = 0;
-            while let Some(found) = safe.get(from..).and_then(|rest| rest.find(mark)) {
-                from += found + first;
-                safe.insert(from, self.breaker);
-            }
-        }
-        // The beginning of a mark at the end could be completed by what follows in the prompt.
-        let end = safe.trim_end().len();
-        let begun = self.marks.iter().any(|mark| {
-            mark.char_indices()
-                .skip(1)
-                .any(|(at, _)| safe[..end].ends_with(&mark[..at]))
-        });
-        if begun {
-            safe.insert(end, self.breaker);
-        }
-        safe
-    }
-
-    /// What [`Guard::protect`] changed, changed back.
-    fn restore(&self, text: &str) -> String {
-        text.chars()
-            .filter(|c| *c != self.breaker)
-            .map(|c| {
-                let original = self.stand_ins.iter().find(|(_, stand_in)| *stand_in == c);
-                original.map_or(c, |(only, _)| *only)
-            })
-            .collect()
-    }
 }
 
 #[cfg(test)]

@@ -198,6 +198,11 @@ impl Tokenizer {
         Ok(self.with_bos(ids, add_bos))
     }
 
+    /// Where `text` spells control tokens.
+    pub(crate) fn control_ranges(&self, text: &str) -> Vec<std::ops::Range<usize>> {
+        self.0.special.control_ranges(text)
+    }
+
     /// The texts of all control tokens.
     pub(crate) fn control_texts(&self) -> impl Iterator<Item = &str> {
         self.0

@@ -3,6 +3,8 @@
 //! Control tokens count only where the caller says that the text may contain them; user-defined ones always.
 //! At each place the longest token wins.
 
+use std::ops::Range;
+
 use aho_corasick::automaton::Automaton;
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::{Input, MatchKind};
@@ -105,6 +107,22 @@ impl SpecialTokens {
 
     pub(super) fn tokens(&self) -> &[SpecialToken] {
         &self.tokens
+    }
+
+    /// Where `text` spells control tokens.
+    pub(super) fn control_ranges(&self, text: &str) -> Vec<Range<usize>> {
+        let found = self
+            .every
+            .iter()
+            .flat_map(|machine| machine.try_find_iter(Input::new(text)))
+            .flatten();
+        found
+            .filter(|found| {
+                let token = self.tokens.get(found.pattern().as_usize());
+                token.is_some_and(|token| token.control)
+            })
+            .map(|found| found.range())
+            .collect()
     }
 
     /// `text` cut at the tokens it contains; with `control` false, at user-defined ones only.
