@@ -142,6 +142,28 @@ fn product(
     read(backend, &y, matrix.rows())
 }
 
+/// Rows that end where their allocation ends, in groups that fill no register of any width: under AddressSanitizer no kernel may read on.
+#[test]
+fn rows_of_odd_groups_are_read_to_their_end_only() {
+    for format in TERNARY {
+        for blocks in [1, 2, 3, 5, 7, 9] {
+            for rows in [1, 4, 5] {
+                let cols = blocks * format.block_len();
+                let mut numbers = Numbers(7);
+                let (matrix, _) = ternary(&mut numbers, format, rows, cols);
+                let x = numbers.floats(cols);
+                let backends = backends();
+                let expected = product(&backends[0], &matrix, &x, Activations::Int8);
+                for backend in &backends[1..] {
+                    let found = product(backend, &matrix, &x, Activations::Int8);
+                    let name = backend.describe();
+                    assert_eq!(found, expected, "{format}, {rows} × {cols}, {name}");
+                }
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 

@@ -6,7 +6,7 @@
 
 use crate::metal;
 use crate::mlx;
-use crate::race;
+use crate::sanitizer;
 use crate::suite::{Part, cargo};
 use crate::target::{self, Target};
 use crate::web::tools;
@@ -102,7 +102,7 @@ impl Requirement {
             Self::Component { subcommand, .. } => {
                 succeeds(Command::new(cargo()).args([subcommand, "--version"]))
             }
-            Self::LibrarySource => race::has_library_source(),
+            Self::LibrarySource => sanitizer::has_library_source(),
             Self::Library(target) => target.is_installed(),
             Self::Aarch64Linker => target::linker_is_installed(),
             Self::Qemu => target::qemu_is_installed(),

@@ -5,8 +5,8 @@ use crate::cross;
 use crate::metal;
 use crate::mlx;
 use crate::program::finish;
-use crate::race;
 use crate::requirement::{Requirement, succeeds};
+use crate::sanitizer::{self, Sanitizer};
 use crate::target::Target;
 use crate::web;
 use anyhow::Result;
@@ -37,6 +37,9 @@ pub(crate) struct Selection {
     /// The memory pool and the thread team under ThreadSanitizer
     #[arg(long)]
     race: bool,
+    /// Kernels and readers of files under AddressSanitizer
+    #[arg(long)]
+    asan: bool,
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
@@ -66,6 +69,7 @@ impl Selection {
                 Part::Unit => self.unit,
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
+                Part::Asan => self.asan,
                 Part::Cross => self.cross,
                 Part::Metal => self.metal,
                 Part::Mlx => self.mlx,
@@ -96,6 +100,8 @@ pub(crate) enum Part {
     Doctest,
     /// Threads against each other, every unordered access reported.
     Race,
+    /// Accesses outside of allocations.
+    Asan,
     /// The same bits on every target and kernel set.
     Cross,
     /// The kernels of `shaders-metal/`.
@@ -110,13 +116,14 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
         Self::Doctest,
         Self::Race,
+        Self::Asan,
         Self::Cross,
         Self::Metal,
         Self::Mlx,
@@ -132,6 +139,7 @@ impl Part {
             Self::Unit => "unit",
             Self::Doctest => "doctest",
             Self::Race => "race",
+            Self::Asan => "asan",
             Self::Cross => "cross",
             Self::Metal => "metal",
             Self::Mlx => "mlx",
@@ -145,10 +153,10 @@ impl Part {
         match self {
             Self::Fmt => &[Requirement::RUSTFMT],
             Self::Clippy => &[Requirement::CLIPPY],
-            Self::Docs | Self::Doctest => &[],
+            Self::Docs | Self::Doctest | Self::Asan => &[],
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
-            Self::Race => race::REQUIREMENTS,
+            Self::Race => sanitizer::THREAD_REQUIREMENTS,
             Self::Cross if cfg!(target_os = "linux") => &[
                 Requirement::Library(Target::Wasm),
                 Requirement::Node,
@@ -165,7 +173,7 @@ impl Part {
         }
     }
 
-    /// The commands of this part, run one after the other; the last five are more than commands.
+    /// The commands of this part, run one after the other; those from the race detector on are more than commands.
     fn commands(self) -> Vec<Command> {
         match self {
             Self::Fmt => vec![cargo_with(&["fmt", "--all", "--check"])],
@@ -207,14 +215,17 @@ impl Part {
                 "--doc",
             ])],
             Self::Metal => metal::commands(),
-            Self::Race | Self::Cross | Self::Mlx | Self::Apple | Self::Web => Vec::new(),
+            Self::Race | Self::Asan | Self::Cross | Self::Mlx | Self::Apple | Self::Web => {
+                Vec::new()
+            }
         }
     }
 
     fn run(self) -> Result<()> {
         self.commands().into_iter().try_for_each(carry_out)?;
         match self {
-            Self::Race => race::run(),
+            Self::Race => Sanitizer::Thread.run(),
+            Self::Asan => Sanitizer::Address.run(),
             Self::Cross => cross::run(),
             Self::Mlx => mlx::run(),
             Self::Apple => apple::run(),

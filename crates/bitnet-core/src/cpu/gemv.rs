@@ -209,12 +209,15 @@ fn narrow_rows<I: IntegerIsa>(
             *at = group * layout.stride + layout.codes_at + part % lanes_per_group * PART;
         }
         let mut sums = [isa.zero(); ROWS];
-        let all = first + per_register <= layout.groups;
+        // Groups of 48 bytes leave a part of a 64-byte register that no group of the row has.
+        let fills_register = per_register * layout.code_bytes == I::WIDTH;
+        let all = fills_register && first + per_register <= layout.groups;
         for (sum, row) in sums.iter_mut().zip(rows) {
             let mut parts = [&NOTHING; PARTS];
             for (part, at) in parts.iter_mut().zip(at).take(I::WIDTH / PART) {
                 if all {
-                    // SAFETY: the group is one of the row's, whose codes are whole parts.
+                    // SAFETY: the register holds `per_register` whole groups and nothing else, and the last of them
+                    // is one of the row's: the codes of its part are 16 bytes within the row.
                     *part = unsafe { &*row.as_ptr().add(at).cast() };
                 } else if let Some(bytes) = row.get(at..).and_then(<[u8]>::first_chunk) {
                     *part = bytes;

@@ -1,0 +1,150 @@
+//! The parts of the suite that run tests under a sanitizer of the compiler: the memory pool and the thread team under
+//! ThreadSanitizer, kernels and readers of files under AddressSanitizer.
+//!
+//! ThreadSanitizer must see every access and every lock, so the standard library is compiled with it too, from its sources;
+//! AddressSanitizer takes the library as it is. Both are unstable in name, and the compiler in use is told to allow them: no
+//! second one is installed.
+
+use crate::requirement::Requirement;
+use crate::suite::{cargo_with, carry_out, workspace};
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The target of this program, where the sanitizers know it.
+const TARGET: Option<&str> = if cfg!(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "x86_64"
+)) {
+    Some("x86_64-unknown-linux-gnu")
+} else if cfg!(all(
+    target_os = "linux",
+    target_env = "gnu",
+    target_arch = "aarch64"
+)) {
+    Some("aarch64-unknown-linux-gnu")
+} else if cfg!(all(target_os = "macos", target_arch = "aarch64")) {
+    Some("aarch64-apple-darwin")
+} else {
+    None
+};
+
+/// A sanitizer, and what runs under it.
+#[derive(Clone, Copy)]
+pub(crate) enum Sanitizer {
+    /// Unordered accesses to the same memory.
+    Thread,
+    /// Accesses outside of allocations.
+    Address,
+}
+
+/// What ThreadSanitizer needs.
+pub(crate) const THREAD_REQUIREMENTS: &[Requirement] = match TARGET {
+    Some(_) => &[Requirement::LibrarySource],
+    None => &[],
+};
+
+impl Sanitizer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Address => "address",
+        }
+    }
+
+    /// Arguments of `cargo test`, one list for each run.
+    fn tests(self) -> &'static [&'static [&'static str]] {
+        match self {
+            // Those through the public interface, and those of the team by itself.
+            Self::Thread => &[
+                &[
+                    "--package=bitnet-core",
+                    "--profile=race",
+                    "-Zbuild-std=std",
+                    "--test=races",
+                ],
+                &[
+                    "--package=bitnet-core",
+                    "--profile=race",
+                    "-Zbuild-std=std",
+                    "--lib",
+                    "cpu::fork",
+                ],
+            ],
+            // Kernels on rows that end where their allocation ends, and everything that reads what strangers wrote.
+            Self::Address => &[
+                &[
+                    "--package=bitnet-core",
+                    "--profile=cross",
+                    "--test=agreement",
+                ],
+                &[
+                    "--package=bitnet",
+                    "--profile=cross",
+                    "--test=hostile_files",
+                    "--test=hub",
+                ],
+                &[
+                    "--package=bitnet",
+                    "--profile=cross",
+                    "--lib",
+                    "tokenizer::",
+                ],
+            ],
+        }
+    }
+
+    /// Runs the tests; says so where there is no sanitizer.
+    pub(crate) fn run(self) -> Result<()> {
+        let Some(target) = TARGET else {
+            println!(
+                "the {} sanitizer does not know this system: nothing is run",
+                self.name()
+            );
+            return Ok(());
+        };
+        self.tests()
+            .iter()
+            .try_for_each(|tests| carry_out(self.command(tests, target)))
+    }
+
+    /// The command that runs `tests`.
+    fn command(self, tests: &[&str], target: &str) -> Command {
+        let mut command = cargo_with(&["test", "--target", target]);
+        command.args(tests);
+        // For the target alone: build scripts and macros run as they are.
+        let flags = format!(
+            "CARGO_TARGET_{}_RUSTFLAGS",
+            target.to_uppercase().replace('-', "_")
+        );
+        command
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env(flags, format!("-Zsanitizer={}", self.name()));
+        // These would stand in for the target's own.
+        command
+            .env_remove("RUSTFLAGS")
+            .env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command
+    }
+}
+
+/// Whether the compiler in use has the sources of its standard library.
+pub(crate) fn has_library_source() -> bool {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    sysroot(rustc).is_ok_and(|folder| {
+        folder
+            .join("lib/rustlib/src/rust/library/Cargo.lock")
+            .exists()
+    })
+}
+
+fn sysroot(rustc: OsString) -> Result<PathBuf> {
+    let found = Command::new(rustc)
+        .current_dir(workspace())
+        .args(["--print", "sysroot"])
+        .output()
+        .context("cannot run rustc")?;
+    Ok(Path::new(String::from_utf8_lossy(&found.stdout).trim()).to_owned())
+}
