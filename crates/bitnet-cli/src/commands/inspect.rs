@@ -9,7 +9,7 @@ use crate::open::open_file;
 use crate::{printable, units};
 use anstyle::Style;
 use bitnet::Architecture;
-use bitnet::chat::ChatTemplate;
+use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
 use std::io::Write;
@@ -49,6 +49,10 @@ struct Report {
     obstacle: Option<String>,
     tokenizer: Option<Vocabulary>,
     chat_template: Option<String>,
+    /// The names of all templates.
+    chat_templates: Vec<String>,
+    /// Why the default one cannot be used.
+    chat_template_error: Option<String>,
     tensors: usize,
     parameters: u64,
     bytes: u64,
@@ -145,6 +149,8 @@ impl Report {
                 total_bytes: census.resident_bytes + kv_bytes,
             }
         });
+        let templates = ChatTemplates::listed_in(file);
+        let default_template = templates.default_template();
         let bits = |bytes: u64, elements: u64| bytes as f64 * 8.0 / elements.max(1) as f64;
         Self {
             file: file.name().to_owned(),
@@ -152,7 +158,13 @@ impl Report {
             architecture: architecture.map(|architecture| Shape::new(architecture, file)),
             obstacle,
             tokenizer,
-            chat_template: ChatTemplate::source_in(file).ok().flatten(),
+            chat_template: default_template
+                .and_then(ChatTemplate::source)
+                .map(str::to_owned),
+            chat_templates: templates.names().map(str::to_owned).collect(),
+            chat_template_error: default_template
+                .and_then(|template| template.compile().err())
+                .map(|error| error.to_string()),
             tensors: census.types.iter().map(|kind| kind.tensors).sum(),
             parameters: census.parameters,
             bytes: census.bytes,
@@ -274,9 +286,16 @@ fn print(report: &Report) -> anyhow::Result<()> {
     }
     line(
         "chat template",
-        match &report.chat_template {
-            Some(template) => format!("{} characters", template.chars().count()),
-            None => "none".to_owned(),
+        match (&report.chat_template_error, &report.chat_template) {
+            (Some(error), _) => format!("cannot be used: {error}"),
+            (None, Some(template)) => {
+                let count = template.chars().count();
+                match report.chat_templates.as_slice() {
+                    [] | [_] => format!("{count} characters"),
+                    names => format!("{count} characters; by name: {}", names.join(", ")),
+                }
+            }
+            (None, None) => "none".to_owned(),
         },
     )?;
     line(

@@ -39,14 +39,28 @@ impl ChatTemplates {
     /// The templates of a model file, with the tokenizer of that file. One that is known to be wrong is replaced. One
     /// that cannot be read is in the list all the same, and says why when it is used.
     pub fn from_file(file: &ModelFile, tokenizer: &Tokenizer) -> Self {
+        Self::read(file, &ends_of(tokenizer))
+    }
+
+    /// As [`ChatTemplates::from_file`], to be looked at: what these templates print of `bos_token` and `eos_token` is
+    /// empty.
+    pub fn listed_in(file: &ModelFile) -> Self {
+        Self::read(file, &Default::default())
+    }
+
+    fn read(file: &ModelFile, ends: &(String, String)) -> Self {
         match file {
-            ModelFile::Gguf(file) => Self::from_gguf(file, tokenizer),
-            ModelFile::SafeTensors(file) => Self::from_checkpoint(file, tokenizer),
+            ModelFile::Gguf(file) => Self::read_gguf(file, ends),
+            ModelFile::SafeTensors(file) => Self::read_checkpoint(file, ends),
         }
     }
 
     /// As [`ChatTemplates::from_file`], from a GGUF file.
     pub(crate) fn from_gguf(file: &Gguf, tokenizer: &Tokenizer) -> Self {
+        Self::read_gguf(file, &ends_of(tokenizer))
+    }
+
+    fn read_gguf(file: &Gguf, ends: &(String, String)) -> Self {
         let architecture = file.string("general.architecture").ok().flatten();
         let mut templates = Self::default();
         let named = file
@@ -59,15 +73,15 @@ impl ChatTemplates {
                 Ok(None) => {}
                 Ok(Some(source)) => {
                     let source = in_place_of(source, architecture.unwrap_or_default());
-                    templates.add(name, origin, Ok(source.to_owned()), tokenizer);
+                    templates.add(name, origin, Ok(source.to_owned()), ends);
                 }
                 Err(Error::Malformed {
                     expected, found, ..
                 }) => {
                     let message = format!("expected {expected}, found {found}");
-                    templates.add(name, origin, Err(message), tokenizer);
+                    templates.add(name, origin, Err(message), ends);
                 }
-                Err(error) => templates.add(name, origin, Err(error.to_string()), tokenizer),
+                Err(error) => templates.add(name, origin, Err(error.to_string()), ends),
             }
         };
         add(DEFAULT, GGUF_KEY);
@@ -79,7 +93,7 @@ impl ChatTemplates {
 
     /// As [`ChatTemplates::from_file`], from the files beside a checkpoint: `chat_template.jinja` and
     /// `additional_chat_templates/*.jinja` go before what `tokenizer_config.json` says.
-    fn from_checkpoint(file: &SafeTensorsModel, tokenizer: &Tokenizer) -> Self {
+    fn read_checkpoint(file: &SafeTensorsModel, ends: &(String, String)) -> Self {
         let mut templates = Self::default();
         let mut paths = Vec::new();
         paths.extend(
@@ -98,7 +112,7 @@ impl ChatTemplates {
                         )
                     })
                 });
-            templates.add(&name, path.display().to_string(), source, tokenizer);
+            templates.add(&name, path.display().to_string(), source, ends);
         }
         let origin = |field: &str| format!("{}: tokenizer_config.json: {field}", file.name());
         match file.sibling_json("tokenizer_config.json") {
@@ -108,12 +122,12 @@ impl ChatTemplates {
                     .and_then(|config| config.get("chat_template"));
                 for (name, source) in entry.map(sources_in_entry).unwrap_or_default() {
                     let origin = origin(&format!("chat_template {name:?}"));
-                    templates.add(name, origin, Ok(source.to_owned()), tokenizer);
+                    templates.add(name, origin, Ok(source.to_owned()), ends);
                 }
             }
             Err(error) if templates.0.is_empty() => {
                 let message = Err(error.to_string());
-                templates.add(DEFAULT, origin("chat_template"), message, tokenizer);
+                templates.add(DEFAULT, origin("chat_template"), message, ends);
             }
             Err(_) => {}
         }
@@ -126,10 +140,11 @@ impl ChatTemplates {
         name: &str,
         origin: String,
         source: Result<String, String>,
-        tokenizer: &Tokenizer,
+        (bos_text, eos_text): &(String, String),
     ) {
         if self.get(name).is_none() {
-            let template = ChatTemplate::with_outcome(origin, source, ends_of(tokenizer));
+            let ends = (bos_text.clone(), eos_text.clone());
+            let template = ChatTemplate::with_outcome(origin, source, ends);
             self.0.push((name.to_owned(), template));
         }
     }
@@ -216,17 +231,6 @@ fn sources_in_entry(entry: &serde_json::Value) -> Vec<(&str, &str)> {
 }
 
 impl ChatTemplate {
-    /// The source of the template that a model file carries: in its metadata, or beside a checkpoint in
-    /// `chat_template.jinja` or `tokenizer_config.json`.
-    ///
-    /// # Errors
-    /// If one of them cannot be read or has the wrong type.
-    pub fn source_in(file: &ModelFile) -> Result<Option<String>> {
-        match file {
-            ModelFile::Gguf(file) => Ok(file.string(GGUF_KEY)?.map(str::to_owned)),
-            ModelFile::SafeTensors(file) => Self::source_beside(file),
-        }
-    }
 
     /// As [`ChatTemplate::source_in`], for a checkpoint.
     ///
