@@ -305,9 +305,15 @@ fn expand_home(path: String) -> PathBuf {
 }
 
 fn refused(model: &str, message: impl Into<String>) -> Error {
+    let mut message = message.into();
+    // What was asked for may be the address that the message is about.
+    let rest = message.strip_prefix(model);
+    if let Some(rest) = rest.and_then(|rest| rest.strip_prefix(": ")) {
+        message = rest.to_owned();
+    }
     Error::Download {
         model: model.to_owned(),
-        message: message.into(),
+        message,
     }
 }
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 
@@ -88,6 +89,12 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+/// How long the hub may be silent where the cache may do: as long as Hugging Face's own tools wait.
+const HASTE: Duration = Duration::from_secs(10);
+
+/// With what, and how patiently, the hub is asked.
+type Asking<'a> = (&'a Agent, &'a HubOptions);
+
 /// How sure it must be that a cached file is the one asked for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Certainty {
@@ -109,13 +116,17 @@ impl Repository<'_> {
         }
         // Where the cache may do, the hub need not be waited for.
         let likely = likely.ok().flatten();
-        let mut asking = self.options.clone();
-        if likely.is_some() {
-            asking.retries = 1;
-        }
+        let mut hasty = self.options.clone();
+        hasty.retries = 1;
+        hasty.silence = hasty.silence.min(HASTE);
+        let hasty_agent = http::agent(&hasty);
+        let asking = match likely {
+            Some(_) => (&hasty_agent, &hasty),
+            None => (&self.agent, self.options),
+        };
         let outcome = match &self.place.file {
-            Some(file) => self.fetch_file(file, pin, &asking),
-            None => self.fetch_model(&asking),
+            Some(file) => self.fetch_file(file, pin, asking),
+            None => self.fetch_model(asking),
         };
         match (outcome, likely) {
             (Err(failure), Some(path)) if !matches!(failure, Failure::Final(_)) => {
@@ -134,7 +145,7 @@ impl Repository<'_> {
         &self,
         file: &str,
         pin: Expected<'static>,
-        asking: &HubOptions,
+        asking: Asking<'_>,
     ) -> Result<PathBuf, Failure> {
         let parts = parts(file);
         let (first, others) = parts
@@ -175,14 +186,14 @@ impl Repository<'_> {
     }
 
     /// The single GGUF file of the repository, or the folder of its safetensors with everything they need, from the hub.
-    fn fetch_model(&self, asking: &HubOptions) -> Result<PathBuf, Failure> {
+    fn fetch_model(&self, asking: Asking<'_>) -> Result<PathBuf, Failure> {
         let address = format!(
             "{}/api/models/{}/revision/{}",
             self.options.endpoint,
             self.place.repository,
             encode(&self.place.revision, false)
         );
-        let text = self.target(&address).text(&self.agent, asking)?;
+        let text = self.target(&address).text(asking.0, asking.1)?;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             // As a network that wants a login first may send anything.
             Failure::Unreachable(format!(
@@ -307,7 +318,7 @@ impl Repository<'_> {
         if let Some(path) = self.snapshot_file(commit, file) {
             return Ok(path);
         }
-        let mut metadata = self.metadata(commit, file, self.options)?;
+        let mut metadata = self.metadata(commit, file, (&self.agent, self.options))?;
         metadata.commit = commit.to_owned();
         Ok(self.fetch(file, &metadata, Expected::default())?)
     }
@@ -335,7 +346,7 @@ impl Repository<'_> {
         &self,
         revision: &str,
         file: &str,
-        asking: &HubOptions,
+        asking: Asking<'_>,
     ) -> Result<Metadata, Failure> {
         let address = self.address(revision, file);
         // The nearest answer that says it: a redirect to a storage host says it before that host does.
@@ -346,7 +357,7 @@ impl Repository<'_> {
         };
         let answers = self
             .target(&address)
-            .headers(&self.agent, asking, |answers| {
+            .headers(asking.0, asking.1, |answers| {
                 let last = answers.last();
                 find(answers, "x-repo-commit").is_some()
                     && (find(answers, "x-linked-etag").is_some()

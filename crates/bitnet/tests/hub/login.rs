@@ -34,6 +34,7 @@ fn a_login_page_is_not_kept_as_the_model() {
             .unwrap_err()
             .to_string();
         assert!(error.contains("a web page"), "{error}");
+        assert_eq!(error.matches(name).count(), 1, "{error}");
         portal.store(false, Ordering::Relaxed);
         let path = resolve(&server.url(name), &options, &()).unwrap();
         assert_eq!(fs::read(&path).unwrap().len(), 3_000);
