@@ -74,6 +74,7 @@ pub struct HubOptions {
     /// Never touch the network: only what is in the cache is found.
     pub offline: bool,
     /// How many attempts in a row may bring nothing before a transfer is given up. An attempt that brings bytes counts anew.
+    /// Where the cache may do instead, the hub is asked once.
     pub retries: u32,
     /// The pause before the second attempt; doubles with each further one, up to sixteen times this.
     pub pause: Duration,

@@ -126,7 +126,7 @@ impl Repository<'_> {
         };
         let outcome = match &self.place.file {
             Some(file) => self.fetch_file(file, pin, asking),
-            None => self.fetch_model(asking),
+            None => self.fetch_model(pin, asking),
         };
         match (outcome, likely) {
             (Err(failure), Some(path)) if !matches!(failure, Failure::Final(_)) => {
@@ -155,7 +155,7 @@ impl Repository<'_> {
         self.check_pin(first, pin, &metadata)?;
         let path = self.fetch(first, &metadata, pin)?;
         for part in others {
-            self.obtain(&metadata.commit, part)?;
+            self.obtain(&metadata.commit, part, Expected::default())?;
         }
         self.remember(&metadata.commit);
         Ok(path)
@@ -164,11 +164,15 @@ impl Repository<'_> {
     /// That the hub still has what a short name stands for.
     fn check_pin(&self, file: &str, pin: Expected<'_>, metadata: &Metadata) -> Result<()> {
         let repository = &self.place.repository;
+        let whole = match &self.place.file {
+            Some(file) => format!("{repository}/{file}"),
+            None => repository.clone(),
+        };
         let changed = |expected: String, found: String| {
             refused(
                 self.model,
                 format!(
-                    "{file} of {repository} has changed: expected {expected}, the hub has {found}; to take it as it is now, ask for hf:{repository}/{file}"
+                    "{file} of {repository} has changed: expected {expected}, the hub has {found}; to take it as it is now, ask for hf:{whole}"
                 ),
             )
         };
@@ -186,7 +190,7 @@ impl Repository<'_> {
     }
 
     /// The single GGUF file of the repository, or the folder of its safetensors with everything they need, from the hub.
-    fn fetch_model(&self, asking: Asking<'_>) -> Result<PathBuf, Failure> {
+    fn fetch_model(&self, pin: Expected<'static>, asking: Asking<'_>) -> Result<PathBuf, Failure> {
         let address = format!(
             "{}/api/models/{}/revision/{}",
             self.options.endpoint,
@@ -217,18 +221,26 @@ impl Repository<'_> {
         self.keep_listing(&commit, &names);
         let path = match content {
             Content::Single(file) => {
-                for part in parts(&file) {
-                    self.obtain(&commit, &part)?;
+                let parts = parts(&file);
+                let pin = pin_of_one(&parts, pin);
+                for part in &parts {
+                    self.obtain(&commit, part, pin)?;
                 }
                 self.snapshot(&commit).join(file)
             }
             Content::Folder { files, indexed } => {
+                let weights = weights_in_one(&files, indexed);
                 for file in &files {
-                    self.obtain(&commit, file)?;
+                    let pin = if weights == Some(file) {
+                        pin
+                    } else {
+                        Expected::default()
+                    };
+                    self.obtain(&commit, file, pin)?;
                 }
                 if indexed {
                     for shard in self.shards(&commit)? {
-                        self.obtain(&commit, &shard)?;
+                        self.obtain(&commit, &shard, Expected::default())?;
                     }
                 }
                 self.snapshot(&commit)
@@ -248,7 +260,7 @@ impl Repository<'_> {
         for commit in commits {
             found = match &self.place.file {
                 Some(file) => Ok(self.cached_file(&commit, file, pin)),
-                None => self.cached_model(&commit, certainty),
+                None => self.cached_model(&commit, pin, certainty),
             };
             if matches!(found, Ok(Some(_))) {
                 break;
@@ -259,11 +271,18 @@ impl Repository<'_> {
 
     /// A file of a commit, if it and the parts that belong to it are here and are what `pin` says.
     fn cached_file(&self, commit: &str, file: &str, pin: Expected<'_>) -> Option<PathBuf> {
-        let paths: Option<Vec<PathBuf>> = parts(file)
+        let parts = parts(file);
+        let pin = pin_of_one(&parts, pin);
+        let paths: Option<Vec<PathBuf>> = parts
             .iter()
-            .map(|part| self.snapshot_file(commit, part))
+            .map(|part| self.pinned_file(commit, part, pin))
             .collect();
-        let path = paths?.into_iter().next()?;
+        paths?.into_iter().next()
+    }
+
+    /// One file of a commit, if it is here and is what `pin` says.
+    fn pinned_file(&self, commit: &str, file: &str, pin: Expected<'_>) -> Option<PathBuf> {
+        let path = self.snapshot_file(commit, file)?;
         let other_size = pin.size.is_some_and(|size| {
             fs::metadata(&path).map_or(true, |metadata| metadata.len() != size)
         });
@@ -275,7 +294,12 @@ impl Repository<'_> {
     }
 
     /// The model of a commit whose files are all here.
-    fn cached_model(&self, commit: &str, certainty: Certainty) -> Result<Option<PathBuf>> {
+    fn cached_model(
+        &self,
+        commit: &str,
+        pin: Expected<'_>,
+        certainty: Certainty,
+    ) -> Result<Option<PathBuf>> {
         let names = match fs::read_to_string(self.listing_path(commit)) {
             Ok(text) => text.lines().map(str::to_owned).collect(),
             // Downloaded by other tools: without the network, what they left is all there is.
@@ -284,11 +308,13 @@ impl Repository<'_> {
         };
         let content = choose(&names).map_err(|message| refused(self.model, message))?;
         Ok(match content {
-            Content::Single(file) => self.cached_file(commit, &file, Expected::default()),
+            Content::Single(file) => self.cached_file(commit, &file, pin),
             Content::Folder { files, indexed } => {
                 let here = |file: &String| self.snapshot_file(commit, file).is_some();
-                let complete =
-                    files.iter().all(here) && (!indexed || self.shards(commit)?.iter().all(here));
+                let right = |file: &String| self.pinned_file(commit, file, pin).is_some();
+                let complete = files.iter().all(here)
+                    && weights_in_one(&files, indexed).is_none_or(right)
+                    && (!indexed || self.shards(commit)?.iter().all(here));
                 complete.then(|| self.snapshot(commit))
             }
         })
@@ -314,13 +340,14 @@ impl Repository<'_> {
     }
 
     /// A file at a known commit, downloaded if need be.
-    fn obtain(&self, commit: &str, file: &str) -> Result<PathBuf, Failure> {
-        if let Some(path) = self.snapshot_file(commit, file) {
+    fn obtain(&self, commit: &str, file: &str, pin: Expected<'_>) -> Result<PathBuf, Failure> {
+        if let Some(path) = self.pinned_file(commit, file, pin) {
             return Ok(path);
         }
         let mut metadata = self.metadata(commit, file, (&self.agent, self.options))?;
         metadata.commit = commit.to_owned();
-        Ok(self.fetch(file, &metadata, Expected::default())?)
+        self.check_pin(file, pin, &metadata)?;
+        Ok(self.fetch(file, &metadata, pin)?)
     }
 
     fn target<'t>(&'t self, address: &'t str) -> Target<'t> {
@@ -508,6 +535,20 @@ fn keep(path: &Path, text: &str) {
     if let Err(error) = written {
         tracing::debug!(path = %path.display(), %error, "cannot be kept");
     }
+}
+
+/// What a file is pinned to, if it is the one that its parts are.
+fn pin_of_one<'p>(parts: &[String], pin: Expected<'p>) -> Expected<'p> {
+    if parts.len() == 1 {
+        pin
+    } else {
+        Expected::default()
+    }
+}
+
+/// The file among those of a folder that has all weights: the last, unless there is an index of others.
+fn weights_in_one(files: &[String], indexed: bool) -> Option<&String> {
+    files.last().filter(|_| !indexed)
 }
 
 /// The name of the blob that a snapshot's file links to.
