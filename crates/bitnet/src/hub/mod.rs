@@ -15,6 +15,7 @@
 //! The Hugging Face cache has the layout of that company's own tools, so files are shared with them in both directions.
 
 mod address;
+mod cached;
 mod content;
 mod http;
 mod kind;
