@@ -12,7 +12,7 @@ pub(super) enum Source {
     Path(PathBuf),
     /// A file behind an address.
     Address(String),
-    /// A file of a repository, or the model that the repository is; of a file, what it is pinned to.
+    /// A file of a repository, or the model that the repository is, and what the file with the weights is pinned to.
     Repository {
         place: Place,
         pin: Expected<'static>,
@@ -49,10 +49,10 @@ impl Source {
         if let Some(known) = KNOWN_MODELS.iter().find(|known| known.name == model) {
             let rest = known.source.strip_prefix("hf:").unwrap_or(known.source);
             let place = Place::parse(model, rest)?;
-            // Of a folder, the size is that of its largest file.
-            let size = known.bytes.filter(|_| place.file.is_some());
-            let sha256 = known.sha256;
-            let pin = Expected { size, sha256 };
+            let pin = Expected {
+                size: known.bytes,
+                sha256: known.sha256,
+            };
             return Ok(Self::Repository { place, pin });
         }
         Err(unknown(model))
@@ -236,7 +236,7 @@ mod tests {
                 panic!("{name} is no repository");
             };
             assert_eq!(pin.sha256.is_some(), pinned, "{name}");
-            assert_eq!(pin.size.is_some(), pinned, "{name}");
+            assert!(pin.size.is_some(), "{name}");
         }
         assert!(matches!(parse("Cargo.toml").unwrap(), Source::Path(_)));
     }

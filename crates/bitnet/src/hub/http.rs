@@ -176,15 +176,19 @@ impl Target<'_> {
     /// Whether a failed request may do better the next time.
     fn sort(&self, error: &ureq::Error) -> Failure {
         let reason = format!("{}: {error}", self.address);
+        let online = || format!("{reason}; is this machine online?");
         match error {
-            ureq::Error::Io(_)
-            | ureq::Error::Timeout(_)
-            | ureq::Error::Protocol(_)
-            | ureq::Error::ConnectionFailed => Failure::Broken(reason),
-            ureq::Error::HostNotFound => Failure::Unreachable(format!(
-                "{}: host not found; is this machine online?",
-                self.address
-            )),
+            ureq::Error::HostNotFound => Failure::Unreachable(online()),
+            // What the standard library says where a name has no address. That the name server gave no answer may pass.
+            ureq::Error::Io(cause) if cause.to_string().contains("failed to lookup address") => {
+                if cause.to_string().contains("Temporary") {
+                    Failure::Broken(online())
+                } else {
+                    Failure::Unreachable(online())
+                }
+            }
+            ureq::Error::Io(_) | ureq::Error::ConnectionFailed => Failure::Broken(online()),
+            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Failure::Broken(reason),
             // As behind a gate that reads what passes, until one has logged in.
             ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::Unreachable(format!(
                 "{reason}; does this network want a login first, and is the clock right?"

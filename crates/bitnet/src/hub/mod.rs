@@ -15,6 +15,7 @@
 //! The Hugging Face cache has the layout of that company's own tools, so files are shared with them in both directions.
 
 mod address;
+mod cached;
 mod content;
 mod http;
 mod kind;
@@ -74,6 +75,7 @@ pub struct HubOptions {
     /// Never touch the network: only what is in the cache is found.
     pub offline: bool,
     /// How many attempts in a row may bring nothing before a transfer is given up. An attempt that brings bytes counts anew.
+    /// Where the cache may do instead, the hub is asked once.
     pub retries: u32,
     /// The pause before the second attempt; doubles with each further one, up to sixteen times this.
     pub pause: Duration,
@@ -305,9 +307,15 @@ fn expand_home(path: String) -> PathBuf {
 }
 
 fn refused(model: &str, message: impl Into<String>) -> Error {
+    let mut message = message.into();
+    // What was asked for may be the address that the message is about.
+    let rest = message.strip_prefix(model);
+    if let Some(rest) = rest.and_then(|rest| rest.strip_prefix(": ")) {
+        message = rest.to_owned();
+    }
     Error::Download {
         model: model.to_owned(),
-        message: message.into(),
+        message,
     }
 }
 

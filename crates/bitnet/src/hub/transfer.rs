@@ -165,6 +165,7 @@ impl Transfer<'_> {
             })
             .map_err(|failure| match failure {
                 Failure::Final(error) => error,
+                failure if partial.length == 0 => failure.into_error(self.target.model),
                 failure => refused(
                     self.target.model,
                     format!("{failure}; what has arrived is kept, and the same command goes on from there"),

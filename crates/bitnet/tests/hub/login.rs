@@ -34,6 +34,7 @@ fn a_login_page_is_not_kept_as_the_model() {
             .unwrap_err()
             .to_string();
         assert!(error.contains("a web page"), "{error}");
+        assert_eq!(error.matches(name).count(), 1, "{error}");
         portal.store(false, Ordering::Relaxed);
         let path = resolve(&server.url(name), &options, &()).unwrap();
         assert_eq!(fs::read(&path).unwrap().len(), 3_000);
@@ -180,4 +181,29 @@ fn a_pinned_size_that_changed_is_refused_before_the_download() {
         "{error}"
     );
     assert_eq!(server.count(), 1);
+}
+
+/// The same of a folder, whose size is that of its weights.
+#[test]
+fn the_weights_of_a_folder_are_pinned_too() {
+    let server = Server::start(|request| {
+        if request.path.starts_with("/api/") {
+            let files = r#"[{"rfilename":"config.json"},{"rfilename":"model.safetensors"}]"#;
+            return Reply::new(200, format!(r#"{{"sha":"{COMMIT}","siblings":{files}}}"#));
+        }
+        Reply::new(200, "{}")
+            .with("X-Repo-Commit", COMMIT)
+            .with("ETag", "\"a1\"")
+    });
+    let cache = TempDir::new().unwrap();
+    let options = options(cache.path(), &server.address);
+    let error = resolve("2b4t-packed", &options, &())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("model.safetensors of microsoft/bitnet-b1.58-2B-4T has changed")
+            && error.contains("expected 1178623988 bytes, the hub has 2")
+            && error.ends_with("ask for hf:microsoft/bitnet-b1.58-2B-4T"),
+        "{error}"
+    );
 }
