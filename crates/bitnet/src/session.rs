@@ -215,14 +215,7 @@ impl Session {
     /// Adds tokens that have yet to run.
     fn push(&mut self, tokens: &[u32]) -> Result<()> {
         self.settle();
-        let vocabulary = self.model.vocabulary();
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            return Err(Error::Argument {
-                what: "token",
-                expected: format!("below the vocabulary's {vocabulary}"),
-                found: token.to_string(),
-            });
-        }
+        self.model.check_tokens(tokens)?;
         let (capacity, used) = (self.model.context(), self.tokens.len());
         if tokens.len() > capacity.saturating_sub(used) {
             return Err(Error::ContextFull {
