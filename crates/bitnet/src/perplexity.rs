@@ -42,6 +42,7 @@ pub fn perplexity(
         parse_special: false,
     };
     let tokens = tokenizer.encode(text, options)?;
+    model.check_tokens(&tokens)?;
     let bos = tokenizer.bos().filter(|_| tokenizer.add_bos());
     let step = window - usize::from(bos.is_some());
     let mut session = model.session()?;

@@ -244,14 +244,7 @@ impl Session {
 
     /// Refuses `tokens` that cannot follow the first `used`.
     fn check(&self, used: usize, tokens: &[u32]) -> Result<()> {
-        let vocabulary = self.model.vocabulary();
-        if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-            return Err(Error::Argument {
-                what: "token",
-                expected: format!("below the vocabulary's {vocabulary}"),
-                found: token.to_string(),
-            });
-        }
+        self.model.check_tokens(tokens)?;
         let capacity = self.model.context();
         if tokens.len() > capacity.saturating_sub(used) {
             return Err(Error::ContextFull {

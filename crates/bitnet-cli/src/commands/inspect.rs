@@ -12,6 +12,7 @@ use bitnet::Architecture;
 use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::Write;
 use tensors::{Census, TypeCount};
 
@@ -234,8 +235,29 @@ fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
             .unwrap_or("unknown")
             .to_owned(),
         pre: None,
-        tokens: json["model"]["vocab"].as_object().map(serde_json::Map::len),
+        tokens: token_count(&json),
     })
+}
+
+/// How many tokens a tokenizer.json has: those of the model, by text or as a list, and the added ones that are not among them.
+fn token_count(json: &serde_json::Value) -> Option<usize> {
+    let vocabulary = &json["model"]["vocab"];
+    let listed: HashSet<&str> = match vocabulary {
+        serde_json::Value::Object(ids) => ids.keys().map(String::as_str).collect(),
+        serde_json::Value::Array(pieces) => pieces
+            .iter()
+            .filter_map(|piece| piece[0].as_str())
+            .collect(),
+        _ => return None,
+    };
+    let added: HashSet<&str> = json["added_tokens"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|token| token["content"].as_str())
+        .filter(|content| !listed.contains(content))
+        .collect();
+    Some(listed.len() + added.len())
 }
 
 fn print(report: &Report) -> anyhow::Result<()> {
@@ -354,4 +376,22 @@ fn print(report: &Report) -> anyhow::Result<()> {
         )?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn added_tokens_count_once() {
+        let added = json!([{"id": 1, "content": "b"}, {"id": 2, "content": "<|eot_id|>"}]);
+        let of = |vocab: serde_json::Value| {
+            token_count(&json!({"model": {"vocab": vocab}, "added_tokens": added}))
+        };
+        assert_eq!(of(json!({"a": 0, "b": 1})), Some(3));
+        assert_eq!(of(json!([["a", -1.0], ["b", -2.0], ["c", -3.0]])), Some(4));
+        assert_eq!(of(json!(null)), None);
+        assert_eq!(token_count(&json!({"model": {"vocab": {"a": 0}}})), Some(1));
+    }
 }

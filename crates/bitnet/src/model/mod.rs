@@ -242,12 +242,13 @@ impl Model {
             &mut progress,
         )?;
         if tokenizer.vocab_size() > summary.vocabulary {
-            return Err(Error::tensor(
-                name,
+            // Harmless for texts without these tokens: no answer can hold one, and a prompt that does is refused.
+            tracing::warn!(
+                "{name}: the tokenizer has {} tokens and {} only {} rows; the tokens beyond them cannot be used",
+                tokenizer.vocab_size(),
                 source.tensor_name("token_embd"),
-                format_args!("a row for each of the {} tokens", tokenizer.vocab_size()),
-                format_args!("{} rows", summary.vocabulary),
-            ));
+                summary.vocabulary,
+            );
         }
         transformer.rehearse(capacity, &mut progress)?;
         Ok(Self(Arc::new(Inner {
@@ -279,6 +280,28 @@ impl Model {
     /// Its shape.
     pub fn architecture(&self) -> &Architecture {
         &self.0.architecture
+    }
+
+    /// Refuses tokens for which the embedding has no row.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] for the first of them.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.vocabulary();
+        let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) else {
+            return Ok(());
+        };
+        let text = self.tokenizer().token_text(*token);
+        Err(Error::Argument {
+            what: "token",
+            expected: format!("below {vocabulary}, the rows of the model's embedding"),
+            found: match text {
+                Some(text) => {
+                    format!("{token} ({text:?}, which the tokenizer has and the model does not)")
+                }
+                None => token.to_string(),
+            },
+        })
     }
 
     /// Its tokenizer.

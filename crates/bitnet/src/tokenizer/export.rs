@@ -1,13 +1,14 @@
 //! The tokenizer written out again, for conversion: as `tokenizer.json` or as GGUF metadata.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value, json};
 
-use super::json::{GPT2_REGEX, LLAMA3_REGEX, QWEN2_REGEX};
+use super::patterns::{self, Pattern};
+use super::ranks::Ranks;
 use super::splitter::Splitter;
 use super::vocabulary::{Spelling, TokenKind};
-use super::{Cut, Inner, Merger, Tokenizer};
+use super::{Cut, Inner, Merger, Tokenizer, stops};
 use crate::{Error, Result};
 
 /// The values of GGUF's `tokenizer.ggml.*` keys.
@@ -31,6 +32,8 @@ pub struct GgufTokenizer {
     pub eos: Option<u32>,
     /// `eot_token_id`.
     pub eot: Option<u32>,
+    /// `eom_token_id`.
+    pub eom: Option<u32>,
     /// `padding_token_id`.
     pub pad: Option<u32>,
     /// `unknown_token_id`.
@@ -43,30 +46,56 @@ pub struct GgufTokenizer {
     pub add_space_prefix: Option<bool>,
 }
 
+impl GgufTokenizer {
+    /// Leaves out all tokens from `count` on, and the merges that make or join them.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        let gone: HashSet<Vec<u8>> = self.tokens.drain(count.min(self.tokens.len())..).collect();
+        self.token_types.truncate(count);
+        if let Some(scores) = &mut self.scores {
+            scores.truncate(count);
+        }
+        let kept = |text: &str| !gone.contains(text.as_bytes());
+        self.merges.retain(|merge| {
+            // A space in front belongs to the left half.
+            let at = merge.char_indices().skip(1).find(|(_, c)| *c == ' ');
+            at.is_none_or(|(at, _)| {
+                let (left, right) = (&merge[..at], &merge[at + 1..]);
+                kept(left) && kept(right) && kept(&[left, right].concat())
+            })
+        });
+        for id in [
+            &mut self.bos,
+            &mut self.eos,
+            &mut self.eot,
+            &mut self.eom,
+            &mut self.pad,
+            &mut self.unk,
+        ] {
+            *id = id.filter(|id| (*id as usize) < count);
+        }
+    }
+}
+
 impl Tokenizer {
     /// The tokenizer as GGUF metadata.
     ///
     /// # Errors
-    /// If GGUF has no name for the way in which this one cuts text.
+    /// If GGUF has no name for the way in which this one normalizes and cuts text.
     pub fn to_gguf(&self) -> Result<GgufTokenizer> {
         let inner = &*self.0;
         let (model, pre, scores) = match (&inner.merger, &inner.cut, inner.vocabulary.spelling()) {
             (Merger::Scores(_), _, _) => ("llama", "default", Some(inner.scores.clone())),
-            (Merger::Ranks(_), Cut::Scanner(splitter), Spelling::ByteLevel) => {
-                ("gpt2", gguf_name(*splitter), None)
+            (Merger::Ranks(model), Cut::Scanner(splitter), Spelling::ByteLevel) => {
+                ("gpt2", inner.gguf_pattern(*splitter, model)?.name(), None)
             }
-            (Merger::Ranks(_), Cut::Whole, Spelling::Sentencepiece) => {
+            (Merger::Ranks(_), Cut::Whole, Spelling::Sentencepiece)
+                if inner.marks_spaces_only() =>
+            {
                 ("llama", "default", Some(inner.scores_of_ranks()))
             }
-            _ => {
-                return Err(Error::Unsupported {
-                    file: inner.file.clone(),
-                    what: "writing a tokenizer with rules of its own for cutting text as GGUF"
-                        .into(),
-                    advice: "GGUF can only name the rules of Llama 3, Qwen 2 and GPT-2".into(),
-                });
-            }
+            _ => return Err(inner.no_gguf("with rules of its own for normalizing or cutting text")),
         };
+        inner.warn_of_losses();
         let merges = if scores.is_none() {
             inner
                 .merge_texts()
@@ -93,6 +122,7 @@ impl Tokenizer {
             bos: marks.bos,
             eos: marks.eos,
             eot: marks.eot,
+            eom: marks.eom,
             pad: marks.pad,
             unk: marks.unk,
             add_bos: marks.add_bos,
@@ -137,7 +167,7 @@ impl Tokenizer {
                 json!({
                     "id": token.id, "content": token.text, "single_word": token.single_word,
                     "lstrip": token.strip_left, "rstrip": token.strip_right,
-                    "normalized": false, "special": token.control,
+                    "normalized": token.normalized.is_some(), "special": token.control,
                 })
             })
             .collect();
@@ -171,8 +201,8 @@ impl Tokenizer {
             "truncation": null,
             "padding": null,
             "added_tokens": added,
-            "normalizer": inner.normalizer_json()?,
-            "pre_tokenizer": inner.pre_tokenizer_json()?,
+            "normalizer": inner.normalizer_json(),
+            "pre_tokenizer": inner.pre_tokenizer_json(),
             "post_processor": inner.post_processor_json(),
             "decoder": inner.decoder_json(),
             "model": {
@@ -186,17 +216,102 @@ impl Tokenizer {
     }
 }
 
-/// The value of `tokenizer.ggml.pre`.
-fn gguf_name(splitter: Splitter) -> &'static str {
-    match splitter {
-        Splitter::LLAMA3 => "llama-bpe",
-        Splitter::Words { .. } => "qwen2",
-        Splitter::Gpt2 => "gpt-2",
-        Splitter::Default => "default",
-    }
-}
-
 impl Inner {
+    fn no_gguf(&self, what: &str) -> Error {
+        let names: Vec<&str> = Pattern::names().collect();
+        Error::Unsupported {
+            file: self.file.clone(),
+            what: format!("writing a tokenizer {what} as GGUF"),
+            advice: format!(
+                "GGUF can only name known ways to cut text: {}",
+                names.join(", ")
+            ),
+        }
+    }
+
+    /// The pattern whose name in GGUF stands for this way to encode.
+    fn gguf_pattern(&self, splitter: Splitter, model: &Ranks) -> Result<Pattern> {
+        let ignore_merges = model.options().ignore_merges;
+        let nfc = match self.normalizer_steps().as_slice() {
+            [] => false,
+            [only] if only.get("type").and_then(Value::as_str) == Some("NFC") => true,
+            _ => return Err(self.no_gguf("with a normalizer of its own")),
+        };
+        let pattern = Pattern::with(splitter)
+            .min_by_key(|pattern| (pattern.ignore_merges != ignore_merges, pattern.nfc != nfc))
+            .ok_or_else(|| self.no_gguf("with rules of its own for cutting text"))?;
+        // Whether whole pieces go first makes no difference where merges make every token.
+        let mut normal = self.vocabulary.iter().filter(|(id, _, kind)| {
+            *kind == TokenKind::Normal && model.id(self.text_of(*id)) == Some(*id)
+        });
+        if pattern.ignore_merges != ignore_merges
+            && !normal.all(|(id, _, _)| model.reaches(self.text_of(id), id))
+        {
+            return Err(self.no_gguf(if ignore_merges {
+                "with tokens that only model.ignore_merges finds"
+            } else {
+                "with tokens that merges do not make (model.ignore_merges is false)"
+            }));
+        }
+        if pattern.nfc != nfc {
+            tracing::warn!(
+                "{}: the tokenizer {} text into normal form C, and \"{}\", its name in GGUF, stands for the opposite; text that is \
+                 not in that form will give other ids",
+                self.file,
+                if nfc { "brings" } else { "does not bring" },
+                pattern.name()
+            );
+        }
+        Ok(pattern)
+    }
+
+    /// The steps of the normalizer, as `tokenizer.json` writes them.
+    fn normalizer_steps(&self) -> Vec<Value> {
+        match self.normalizer_json() {
+            Value::Null => Vec::new(),
+            mut one => match one.get_mut("normalizers").map(Value::take) {
+                Some(Value::Array(steps)) => steps,
+                _ => vec![one],
+            },
+        }
+    }
+
+    /// Whether the normalizer does nothing but put U+2581 for spaces and perhaps in front, as sentencepiece models do.
+    fn marks_spaces_only(&self) -> bool {
+        let mut steps = self.normalizer_steps();
+        let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"});
+        let prefix = json!({"type": "Prepend", "prepend": "\u{2581}"});
+        let replaces = steps.pop() == Some(space);
+        let prefixed = steps.pop();
+        replaces && steps.is_empty() && prefixed.is_none_or(|step| step == prefix)
+    }
+
+    /// Warns of what GGUF has no place for.
+    fn warn_of_losses(&self) {
+        let file = &self.file;
+        let roles = [self.marks.eos, self.marks.eot, self.marks.eom];
+        let known: Vec<u32> = stops::known(self.special.tokens()).collect();
+        for id in &self.stops {
+            if !roles.contains(&Some(*id)) && !known.contains(id) {
+                tracing::warn!(
+                    "{file}: GGUF has no place for token {id}, {:?}, among those that end an answer",
+                    self.text_of(*id)
+                );
+            }
+        }
+        let flagged = self
+            .special
+            .tokens()
+            .iter()
+            .filter(|token| token.strip_left || token.strip_right || token.single_word)
+            .count();
+        if flagged > 0 {
+            tracing::warn!(
+                "{file}: GGUF has no place for lstrip, rstrip and single_word of {flagged} tokens; text beside them will give other ids"
+            );
+        }
+    }
+
     fn text_of(&self, id: u32) -> &str {
         let text = self.vocabulary.text(id).unwrap_or_default();
         std::str::from_utf8(text).unwrap_or_default()
@@ -268,42 +383,27 @@ impl Inner {
             .collect()
     }
 
-    fn normalizer_json(&self) -> Result<Value> {
+    fn normalizer_json(&self) -> Value {
         if let Some(normalizer) = &self.normalizer {
-            let json = normalizer.to_json();
-            return json.map_err(|error| Error::tokenizer(self.file.as_str(), error));
+            return normalizer.to_json();
         }
         if matches!(self.merger, Merger::Ranks(_)) {
-            return Ok(Value::Null);
+            return Value::Null;
         }
         let mut steps = Vec::new();
         if self.space_prefix {
             steps.push(json!({"type": "Prepend", "prepend": "\u{2581}"}));
         }
         steps.push(json!({"type": "Replace", "pattern": {"String": " "}, "content": "\u{2581}"}));
-        Ok(json!({"type": "Sequence", "normalizers": steps}))
+        json!({"type": "Sequence", "normalizers": steps})
     }
 
-    fn pre_tokenizer_json(&self) -> Result<Value> {
-        let split = |regex: &str| json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": false});
-        let bytes = json!({
-            "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false,
-        });
-        let steps = match &self.cut {
-            Cut::Whole => return Ok(Value::Null),
-            Cut::General(rules) => return Ok(rules.source().clone()),
-            Cut::Scanner(Splitter::LLAMA3) => vec![split(LLAMA3_REGEX), bytes],
-            Cut::Scanner(Splitter::Words { .. }) => vec![split(QWEN2_REGEX), bytes],
-            Cut::Scanner(Splitter::Gpt2) => vec![split(GPT2_REGEX), bytes],
-            Cut::Scanner(Splitter::Default) => vec![
-                split(r"[\p{P}\$\+<=>\^~\|]+"),
-                split(GPT2_REGEX),
-                split(r"\p{N}+"),
-                split("[0-9][0-9][0-9]"),
-                bytes,
-            ],
-        };
-        Ok(json!({"type": "Sequence", "pretokenizers": steps}))
+    fn pre_tokenizer_json(&self) -> Value {
+        match &self.cut {
+            Cut::Whole => Value::Null,
+            Cut::General(rules) => rules.source().clone(),
+            Cut::Scanner(splitter) => patterns::pre_tokenizer(*splitter),
+        }
     }
 
     fn post_processor_json(&self) -> Value {

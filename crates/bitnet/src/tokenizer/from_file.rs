@@ -1,8 +1,10 @@
 //! The tokenizer of a model file: in the metadata of a GGUF file, or in tokenizer.json beside a checkpoint.
 
-use super::{Nfc, Tokenizer, TokenizerSpec};
+use super::roles::RoleFiles;
+use super::{Nfc, Tokenizer, TokenizerSpec, json};
 use crate::file::{Gguf, ModelFile, SafeTensorsModel, map};
 use crate::{Error, Result};
+use std::sync::Arc;
 
 impl Tokenizer {
     /// The tokenizer of a model file. None of the model's weights are touched.
@@ -26,11 +28,16 @@ impl Tokenizer {
         let model = file.string(&key("model"))?.ok_or_else(none)?;
         let tokens = file.strings(&key("tokens"))?.ok_or_else(none)?;
         let merges = file.strings(&key("merges"))?;
-        // An id that is negative or no integer counts as absent.
+        // Some writers give -1 for "none".
         let id = |name: &str| {
-            file.get(&key(name))
+            let negative = file
+                .get(&key(name))
                 .and_then(|value| value.integer())
-                .and_then(|id| u32::try_from(id).ok())
+                .is_some_and(|id| id < 0);
+            if negative {
+                return Ok(None);
+            }
+            file.u32(&key(name))
         };
         let spec = TokenizerSpec {
             file: file.name(),
@@ -40,12 +47,13 @@ impl Tokenizer {
             tokens: tokens.iter().collect(),
             scores: file.f32s(&key("scores"))?,
             token_types: file.i32s(&key("token_type"))?,
-            merges: merges.iter().flat_map(|merges| merges.iter()).collect(),
-            bos: id("bos_token_id"),
-            eos: id("eos_token_id"),
-            eot: id("eot_token_id"),
-            pad: id("padding_token_id"),
-            unk: id("unknown_token_id"),
+            merges: merges.as_ref().map(|merges| merges.iter().collect()),
+            bos: id("bos_token_id")?,
+            eos: id("eos_token_id")?,
+            eot: id("eot_token_id")?,
+            eom: id("eom_token_id")?,
+            pad: id("padding_token_id")?,
+            unk: id("unknown_token_id")?,
             add_bos: file.bool(&key("add_bos_token"))?,
             add_eos: file.bool(&key("add_eos_token"))?,
             add_space_prefix: file.bool(&key("add_space_prefix"))?,
@@ -64,8 +72,9 @@ impl Tokenizer {
                 "no tokenizer.json beside the weights",
             ));
         };
-        let config = file.sibling_json("tokenizer_config.json")?;
-        let json = map(&path)?;
-        Self::from_json(&path.display().to_string(), &json, config.as_ref())
+        let files = RoleFiles::beside(file)?;
+        let document = map(&path)?;
+        let inner = json::read(&path.display().to_string(), &document, &files)?;
+        Ok(Self(Arc::new(inner)))
     }
 }

@@ -1,28 +1,22 @@
 //! The tokenizer that a `tokenizer.json` describes.
 //!
-//! Its parts are read one by one and checked before the `tokenizers` crate sees them. The regular expressions
-//! of the well-known vocabularies are recognised and replaced by scanners; others run as they are written.
+//! Its parts are read one by one and checked before the `tokenizers` crate sees them. The rules for
+//! cutting text of the well-known vocabularies are recognised and replaced by scanners; others run as they are written.
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::Value;
-use tokenizers::normalizers::NormalizerWrapper;
 
 use super::ranks::{RankOptions, Ranks, Vocab};
+use super::roles::{self, RoleFiles};
 use super::rules::Rules;
 use super::special::{SpecialToken, SpecialTokens};
-use super::splitter::Splitter;
-use super::steps::Normalize;
+use super::steps::{Normalize, StepError};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
 use super::{Cut, Inner, MAX_TOKENS, Marks, Merger};
+use super::{normalizer, patterns};
 use crate::{Error, Result};
-
-/// The regular expressions that have a scanner.
-pub(super) const LLAMA3_REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const QWEN2_REGEX: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
-pub(super) const GPT2_REGEX: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// What is looked at before the rest: a vocabulary of another model has another shape.
 #[derive(Deserialize)]
@@ -59,13 +53,14 @@ struct AddedToken {
     lstrip: bool,
     #[serde(default)]
     rstrip: bool,
+    /// Whether it is looked for in normalized text; without it, user-defined tokens are.
+    normalized: Option<bool>,
 }
 
 #[derive(Deserialize)]
 struct ModelDocument {
     vocab: HashMap<String, u32>,
-    #[serde(default)]
-    merges: Vec<Merge>,
+    merges: Option<Vec<Merge>>,
     dropout: Option<f32>,
     unk_token: Option<String>,
     continuing_subword_prefix: Option<String>,
@@ -86,7 +81,20 @@ enum Merge {
     Pair(String, String),
 }
 
-pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<Inner> {
+impl Merge {
+    /// The halves; of a text without a space, nothing and the text.
+    fn halves(self) -> (String, String) {
+        match self {
+            Self::Pair(left, right) => (left, right),
+            Self::Joined(text) => match text.split_once(' ') {
+                Some((left, right)) => (left.to_owned(), right.to_owned()),
+                None => (String::new(), text),
+            },
+        }
+    }
+}
+
+pub(super) fn read(file: &str, json: &[u8], files: &RoleFiles) -> Result<Inner> {
     let fail = |error: serde_json::Error| Error::tokenizer(file, error);
     let outline: Outline = serde_json::from_slice(json).map_err(fail)?;
     let unsupported = |what: String| Error::Unsupported {
@@ -130,36 +138,50 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
         model.byte_fallback,
         decoding.spelling,
     )?;
-    let special = document
-        .added_tokens
-        .iter()
-        .map(|token| SpecialToken {
-            id: token.id,
-            text: token.content.clone(),
-            control: token.special,
-            strip_left: token.lstrip,
-            strip_right: token.rstrip,
-            single_word: token.single_word,
-        })
-        .collect();
-    let special = SpecialTokens::new(file, special)?;
+    let declared = files.stops(file, vocabulary.len())?;
     let marks = marks(
         &vocabulary,
         &model.vocab,
         &document.added_tokens,
         document.post_processor.as_ref(),
         model.unk_token.as_deref(),
-        config,
+        (files, &declared),
     );
     let cut = cut(document.pre_tokenizer.as_ref())
         .map_err(|error| Error::tokenizer(file, format!("pre_tokenizer: {error}")))?;
     let normalizer = document
         .normalizer
-        .map(serde_json::from_value::<NormalizerWrapper>)
+        .map(normalizer::Steps::new)
         .transpose()
-        .map_err(fail)?
-        .map(|normalizer| -> Box<dyn Normalize> { Box::new(normalizer) });
+        .map_err(|error| Error::tokenizer(file, format!("normalizer: {error}")))?
+        .map(|steps| -> Box<dyn Normalize> { Box::new(steps) });
 
+    let mut special = Vec::with_capacity(document.added_tokens.len());
+    for token in &document.added_tokens {
+        let normalized = match (token.normalized.unwrap_or(!token.special), &normalizer) {
+            (false, _) => None,
+            (true, None) => Some(token.content.clone()),
+            (true, Some(normalizer)) => {
+                Some(normalizer.normalize(&token.content).map_err(|error| {
+                    Error::tokenizer(
+                        file,
+                        format!("the added token {:?}: normalizer: {error}", token.content),
+                    )
+                })?)
+            }
+        };
+        special.push(SpecialToken {
+            id: token.id,
+            text: token.content.clone(),
+            normalized,
+            control: token.special,
+            strip_left: token.lstrip,
+            strip_right: token.rstrip,
+            single_word: token.single_word,
+        });
+    }
+    let special = SpecialTokens::new(file, special)?;
+    let merges = merges(file, model.merges, &model.vocab, model.ignore_merges)?;
     // Special tokens stay out, so that no text can spell one; the unknown token the model needs.
     let mut by_text: Vocab = model.vocab;
     for token in document.added_tokens.iter().filter(|token| token.special) {
@@ -167,18 +189,11 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
             by_text.remove(&token.content);
         }
     }
-    let merges = model.merges.into_iter().map(|merge| match merge {
-        Merge::Pair(left, right) => (left, right),
-        Merge::Joined(text) => text
-            .split_once(' ')
-            .map(|(left, right)| (left.to_owned(), right.to_owned()))
-            .unwrap_or_default(),
-    });
     let unknown = model.unk_token.filter(|text| by_text.contains_key(text));
     let (model, merges) = Ranks::new(
         file,
         by_text,
-        merges,
+        merges.into_iter(),
         RankOptions {
             ignore_merges: model.ignore_merges,
             byte_fallback: model.byte_fallback,
@@ -192,14 +207,67 @@ pub(super) fn read(file: &str, json: &[u8], config: Option<&Value>) -> Result<In
         normalizer,
         cut,
         merger: Merger::Ranks(Box::new(model)),
-        merges,
+        merges: merges.pairs,
         scores: Vec::new(),
         space_prefix: false,
         strip_space: decoding.strip_space,
-        stops: special.stops(&marks),
+        stops: special.stops(&marks, &declared),
         special,
         marks,
     })
+}
+
+/// The merges, each of two tokens that together are a token, as the `tokenizers` crate demands: with some of them left out, text would
+/// become other ids than those that the model was trained on.
+fn merges(
+    file: &str,
+    merges: Option<Vec<Merge>>,
+    vocab: &HashMap<String, u32>,
+    ignore_merges: bool,
+) -> Result<Vec<(String, String)>> {
+    let wrong = |what: String, expected: &str, found: String| {
+        Err(Error::malformed(file, what, expected, found))
+    };
+    let Some(merges) = merges else {
+        return wrong(
+            "model.merges".to_owned(),
+            "a list of merges, in order of rank",
+            "no such key".to_owned(),
+        );
+    };
+    let joined = || {
+        let mut texts = vocab
+            .keys()
+            .filter(|text| byte_of(text.as_bytes()).is_none());
+        texts.any(|text| text.chars().nth(1).is_some())
+    };
+    if merges.is_empty() && !ignore_merges && joined() {
+        return wrong(
+            "model.merges".to_owned(),
+            "merges that make the tokens of several characters",
+            "an empty list".to_owned(),
+        );
+    }
+    let mut pairs = Vec::with_capacity(merges.len());
+    let mut whole = String::new();
+    for (rank, merge) in merges.into_iter().enumerate() {
+        let (left, right) = merge.halves();
+        whole.clear();
+        whole.push_str(&left);
+        whole.push_str(&right);
+        if ![&left, &right, &whole]
+            .into_iter()
+            .all(|text| vocab.contains_key(text))
+        {
+            return wrong(
+                format!("model.merges[{rank}]"),
+                "two tokens of model.vocab that together are a token of it",
+                format!("{left:?} and {right:?}"),
+            );
+        }
+        pairs.push((left, right));
+    }
+    Ok(pairs)
 }
 
 /// Fills the table of tokens by id. Ids may leave gaps, but not be far beyond the number of tokens.
@@ -335,46 +403,14 @@ fn flatten(step: &Value) -> Vec<&Value> {
         .map_or_else(|| vec![step], |steps| steps.iter().collect())
 }
 
-fn cut(pre_tokenizer: Option<&Value>) -> Result<Cut, tokenizers::Error> {
+fn cut(pre_tokenizer: Option<&Value>) -> Result<Cut, StepError> {
     let Some(rules) = pre_tokenizer.filter(|rules| !rules.is_null()) else {
         return Ok(Cut::Whole);
     };
-    if let Some(splitter) = recognise(rules) {
+    if let Some(splitter) = patterns::recognise(&flatten(rules)) {
         return Ok(Cut::Scanner(splitter));
     }
     Rules::new(rules).map(|rules| Cut::General(Box::new(rules)))
-}
-
-/// The scanner that cuts as `rules` do.
-fn recognise(rules: &Value) -> Option<Splitter> {
-    let flag = |step: &Value, name: &str, default: bool| {
-        step.get(name).and_then(Value::as_bool).unwrap_or(default)
-    };
-    match flatten(rules).as_slice() {
-        [bytes]
-            if kind(bytes) == "ByteLevel"
-                && flag(bytes, "use_regex", true)
-                && !flag(bytes, "add_prefix_space", true) =>
-        {
-            Some(Splitter::Gpt2)
-        }
-        [split, bytes]
-            if kind(split) == "Split"
-                && split.get("behavior").and_then(Value::as_str) == Some("Isolated")
-                && !flag(split, "invert", false)
-                && kind(bytes) == "ByteLevel"
-                && !flag(bytes, "use_regex", true)
-                && !flag(bytes, "add_prefix_space", true) =>
-        {
-            match split.get("pattern")?.get("Regex")?.as_str()? {
-                LLAMA3_REGEX => Some(Splitter::LLAMA3),
-                QWEN2_REGEX => Some(Splitter::QWEN2),
-                GPT2_REGEX => Some(Splitter::Gpt2),
-                _ => None,
-            }
-        }
-        _ => None,
-    }
 }
 
 /// The tokens with a role: the configuration names them, the post-processor says which of them are added.
@@ -384,7 +420,7 @@ fn marks(
     added: &[AddedToken],
     post_processor: Option<&Value>,
     unknown: Option<&str>,
-    config: Option<&Value>,
+    (files, declared): (&RoleFiles, &[u32]),
 ) -> Marks {
     let id = |text: &str| {
         added
@@ -394,11 +430,7 @@ fn marks(
             .or_else(|| vocab.get(text).copied())
             .filter(|id| vocabulary.kind(*id).is_some())
     };
-    let named = |name: &str| {
-        let token = config?.get(name)?;
-        id(token.as_str().or_else(|| token.get("content")?.as_str())?)
-    };
-    let switch = |name: &str| config?.get(name)?.as_bool();
+    let named = |name: &str| id(files.text(name)?);
     let (mut before, mut after) = (None, None);
     for step in post_processor.map(flatten).unwrap_or_default() {
         match kind(step) {
@@ -418,14 +450,17 @@ fn marks(
         }
     }
     let bos = before.or_else(|| named("bos_token"));
-    let eos = named("eos_token").or(after);
+    let eos = named("eos_token").or(after).or(declared.first().copied());
+    let text = |id: u32| std::str::from_utf8(vocabulary.text(id)?).ok();
+    let (eot, eom) = roles::turn_ends(declared, eos, text);
     Marks {
         bos,
         eos,
-        eot: None,
+        eot,
+        eom,
         pad: named("pad_token"),
         unk: unknown.and_then(id),
-        add_bos: bos.is_some() && switch("add_bos_token").unwrap_or(before.is_some()),
-        add_eos: eos.is_some() && switch("add_eos_token").unwrap_or(after.is_some()),
+        add_bos: bos.is_some() && files.switch("add_bos_token").unwrap_or(before.is_some()),
+        add_eos: eos.is_some() && files.switch("add_eos_token").unwrap_or(after.is_some()),
     }
 }

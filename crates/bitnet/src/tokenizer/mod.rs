@@ -3,7 +3,7 @@
 //! A [`Tokenizer`] comes with a model file ([`Tokenizer::from_file`]): it is built from what a GGUF file says
 //! ([`Tokenizer::from_spec`]) or from a `tokenizer.json` ([`Tokenizer::from_json`]). Encoding goes in four steps:
 //!
-//! 1. control and user-defined tokens are cut out by their exact text;
+//! 1. control and user-defined tokens are cut out by their exact text (some of them after the text is normalized);
 //! 2. every stretch between them is normalized and cut into pieces (words, numbers, marks);
 //! 3. a piece is spelled in the vocabulary's alphabet: one character per byte, or U+2581 for spaces;
 //! 4. neighbours are merged, by rank (byte-pair encoding) or by score.
@@ -11,17 +11,23 @@
 //! A [`Detokenizer`] turns ids into text as they come and never emits half a character.
 
 mod byte_alphabet;
+mod charsmap;
 mod classes;
 mod export;
 mod from_file;
 mod json;
+mod normalizer;
+mod patterns;
 mod ranks;
+mod regex;
+mod roles;
 mod rules;
 mod sentencepiece;
 mod spec;
 mod special;
 mod splitter;
 mod steps;
+mod stops;
 mod stream;
 mod vocabulary;
 
@@ -31,28 +37,19 @@ use std::sync::Arc;
 use crate::{Error, Result};
 pub use export::GgufTokenizer;
 use ranks::Ranks;
+use roles::RoleFiles;
 use sentencepiece::Sentencepiece;
 pub use spec::TokenizerSpec;
 use special::{Segment, SpecialTokens};
 use splitter::Splitter;
 pub use steps::Nfc;
-use steps::{CutByRules, Normalize};
+use steps::{CutByRules, Normalize, StepError};
 pub use stream::Detokenizer;
 pub use vocabulary::TokenKind;
 use vocabulary::Vocabulary;
 
 /// Vocabularies larger than this are refused; the largest in use are a quarter of it.
 const MAX_TOKENS: usize = 1 << 20;
-
-/// Texts of tokens that end an answer, whatever a file declares.
-const STOP_TEXTS: [&str; 6] = [
-    "<|eot_id|>",
-    "<|im_end|>",
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<|eom_id|>",
-    "<end_of_turn>",
-];
 
 /// How to encode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,6 +92,7 @@ struct Marks {
     bos: Option<u32>,
     eos: Option<u32>,
     eot: Option<u32>,
+    eom: Option<u32>,
     pad: Option<u32>,
     unk: Option<u32>,
     add_bos: bool,
@@ -119,18 +117,14 @@ enum Merger {
 }
 
 impl SpecialTokens {
-    /// The ids that end an answer: those with that role among `marks`, and those known by their text.
-    fn stops(&self, marks: &Marks) -> Vec<u32> {
-        let known = self
-            .tokens()
-            .iter()
-            .filter(|token| STOP_TEXTS.contains(&token.text.as_str()))
-            .map(|token| token.id);
-        let mut stops: Vec<u32> = marks
-            .eos
+    /// The ids that end an answer: those with that role among `marks`, those that are `declared` besides, and those known by
+    /// their text.
+    fn stops(&self, marks: &Marks, declared: &[u32]) -> Vec<u32> {
+        let mut stops: Vec<u32> = [marks.eos, marks.eot, marks.eom]
             .into_iter()
-            .chain(marks.eot)
-            .chain(known)
+            .flatten()
+            .chain(declared.iter().copied())
+            .chain(stops::known(self.tokens()))
             .collect();
         stops.sort_unstable();
         stops.dedup();
@@ -159,7 +153,11 @@ impl Tokenizer {
     /// # Errors
     /// If it is not byte-pair encoding or its parts are not understood.
     pub fn from_json(file: &str, json: &[u8], config: Option<&serde_json::Value>) -> Result<Self> {
-        Ok(Self(Arc::new(json::read(file, json, config)?)))
+        let files = RoleFiles {
+            tokenizer: config.cloned(),
+            ..RoleFiles::default()
+        };
+        Ok(Self(Arc::new(json::read(file, json, &files)?)))
     }
 
     /// The ids of `text`.
@@ -168,7 +166,10 @@ impl Tokenizer {
     /// If the vocabulary has no token for some part of the text.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
-        self.encode_segments(self.0.special.split(text, options.parse_special), &mut ids)?;
+        let control = options.parse_special;
+        for (index, segment) in self.0.special.split(text, control).iter().enumerate() {
+            self.encode_segment(segment, index == 0, control, &mut ids)?;
+        }
         Ok(self.with_bos(ids, options.add_bos))
     }
 
@@ -182,13 +183,13 @@ impl Tokenizer {
     ) -> Result<Vec<u32>> {
         let mut ids = Vec::new();
         let mut at_start = true;
-        for segment in self.0.special.split(text, true) {
+        for segment in self.0.special.split_template(text) {
             match segment {
                 Segment::Token(id) => ids.push(id),
                 Segment::Plain(plain) => {
                     let clean = restore(plain);
                     for segment in self.0.special.split(&clean, false) {
-                        self.encode_segment(&segment, at_start, &mut ids)?;
+                        self.encode_segment(&segment, at_start, false, &mut ids)?;
                         at_start = false;
                     }
                 }
@@ -221,17 +222,12 @@ impl Tokenizer {
         ids
     }
 
-    fn encode_segments(&self, segments: Vec<Segment<'_>>, ids: &mut Vec<u32>) -> Result<()> {
-        for (index, segment) in segments.iter().enumerate() {
-            self.encode_segment(segment, index == 0, ids)?;
-        }
-        Ok(())
-    }
-
+    /// Appends the ids of a stretch. `control` says whether control tokens count that are looked for in normalized text.
     fn encode_segment(
         &self,
         segment: &Segment<'_>,
         at_start: bool,
+        control: bool,
         ids: &mut Vec<u32>,
     ) -> Result<()> {
         let text = match segment {
@@ -242,11 +238,24 @@ impl Tokenizer {
             Segment::Plain(text) => *text,
         };
         let inner = &*self.0;
-        let fail = |error: tokenizers::Error| Error::tokenizer(inner.file.as_str(), error);
         let mut normalized = Cow::Borrowed(text);
         if let Some(normalizer) = &inner.normalizer {
-            normalized = Cow::Owned(normalizer.normalize(text).map_err(fail)?);
+            let text = normalizer.normalize(text);
+            normalized = Cow::Owned(text.map_err(|error| inner.failed(error))?);
         }
+        let segments = inner.special.split_normalized(&normalized, control);
+        for (index, segment) in segments.into_iter().enumerate() {
+            match segment {
+                Segment::Token(id) => ids.push(id),
+                Segment::Plain(text) => self.encode_plain(text, at_start && index == 0, ids)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the ids of normalized text without tokens that are found by their spelling.
+    fn encode_plain(&self, normalized: &str, at_start: bool, ids: &mut Vec<u32>) -> Result<()> {
+        let inner = &*self.0;
         match (&inner.merger, &inner.cut) {
             (Merger::Scores(model), _) => {
                 let mut spelled = String::with_capacity(normalized.len() + 3);
@@ -262,10 +271,10 @@ impl Tokenizer {
                     .encode(&spelled, ids)
                     .map_err(|byte| inner.no_token(&format!("byte 0x{byte:02X}")))
             }
-            (Merger::Ranks(model), Cut::Whole) => inner.merge(model, &normalized, ids),
+            (Merger::Ranks(model), Cut::Whole) => inner.merge(model, normalized, ids),
             (Merger::Ranks(model), Cut::Scanner(splitter)) => {
                 let mut spelled = String::new();
-                for piece in splitter.split(&normalized) {
+                for piece in splitter.split(normalized) {
                     spelled.clear();
                     byte_alphabet::push_mapped(piece, &mut spelled);
                     inner.merge(model, &spelled, ids)?;
@@ -273,7 +282,8 @@ impl Tokenizer {
                 Ok(())
             }
             (Merger::Ranks(model), Cut::General(rules)) => {
-                for piece in rules.split(&normalized, at_start).map_err(fail)? {
+                let pieces = rules.split(normalized, at_start);
+                for piece in pieces.map_err(|error| inner.failed(error))? {
                     inner.merge(model, &piece, ids)?;
                 }
                 Ok(())
@@ -367,6 +377,19 @@ impl Tokenizer {
     pub fn stops(&self) -> &[u32] {
         &self.0.stops
     }
+
+    /// As [`Tokenizer::stops`], but the ends of the text, of the turn and of the message first, in this order.
+    pub(crate) fn stops_by_role(&self) -> Vec<u32> {
+        let marks = &self.0.marks;
+        let mut ids: Vec<u32> = Vec::new();
+        let roles = [marks.eos, marks.eot, marks.eom].into_iter().flatten();
+        for id in roles.chain(self.0.stops.iter().copied()) {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        ids
+    }
 }
 
 impl Inner {
@@ -375,6 +398,10 @@ impl Inner {
         model
             .encode(piece, ids)
             .map_err(|_| self.no_token(&format!("some part of {:?}", shortened(piece))))
+    }
+
+    fn failed(&self, error: StepError) -> Error {
+        Error::tokenizer(self.file.as_str(), error)
     }
 
     fn no_token(&self, what: &str) -> Error {

@@ -33,6 +33,17 @@ pub(super) struct Ranks {
     options: RankOptions,
 }
 
+/// The merges that a file lists.
+#[derive(Debug)]
+pub(super) struct Merges {
+    /// Ids of the halves, in order of rank.
+    pub(super) pairs: Vec<(u32, u32)>,
+    /// How many join or make something that is no token.
+    pub(super) left_out: usize,
+    /// The first of those, "left right".
+    pub(super) first_left_out: Option<String>,
+}
+
 /// A character or what it was merged into; removed when it is not `there`.
 struct Symbol {
     id: u32,
@@ -48,18 +59,20 @@ const NONE: usize = usize::MAX;
 type Queue = BinaryHeap<Reverse<(u32, usize, u32)>>;
 
 impl Ranks {
-    /// Builds the model; also returns its merges as pairs of ids in order of rank. A merge whose halves or whole are no tokens is
-    /// left out, with one warning for all.
+    /// Builds the model; also returns what became of the merges. A merge whose halves or whole are no tokens is left out, with one
+    /// warning for all.
     pub(super) fn new(
         file: &str,
         vocab: Vocab,
         texts: impl Iterator<Item = (String, String)>,
         options: RankOptions,
-    ) -> (Self, Vec<(u32, u32)>) {
+    ) -> (Self, Merges) {
         let mut pairs = Vec::new();
         let mut merges = HashMap::new();
         let mut left_out = 0usize;
+        let mut first_left_out = None;
         for (mut left, right) in texts {
+            let at = left.len();
             let halves = (vocab.get(&left).copied(), vocab.get(&right).copied());
             left.push_str(&right);
             match (halves, vocab.get(&left)) {
@@ -68,12 +81,16 @@ impl Ranks {
                     merges.insert((first, second), (pairs.len() as u32, *whole));
                     pairs.push((first, second));
                 }
-                _ => left_out += 1,
+                _ => {
+                    left_out += 1;
+                    left.insert(at, ' ');
+                    first_left_out.get_or_insert(left);
+                }
             }
         }
-        if left_out > 0 {
+        if let Some(first) = &first_left_out {
             tracing::warn!(
-                "{file}: {left_out} merges join tokens that are not in the vocabulary and are left out"
+                "{file}: {left_out} merges join tokens that are not in the vocabulary and are left out, the first of them {first:?}"
             );
         }
         let unknown = options.unknown.as_ref();
@@ -84,7 +101,12 @@ impl Ranks {
             unknown,
             options,
         };
-        (model, pairs)
+        let merges = Merges {
+            pairs,
+            left_out,
+            first_left_out,
+        };
+        (model, merges)
     }
 
     /// The id of a token by its text.
@@ -104,6 +126,17 @@ impl Ranks {
             ids.push(id);
             return Ok(());
         }
+        self.merge(piece, ids)
+    }
+
+    /// Whether merges alone make the token `id` of its text.
+    pub(super) fn reaches(&self, text: &str, id: u32) -> bool {
+        let mut ids = Vec::new();
+        self.merge(text, &mut ids).is_ok() && ids == [id]
+    }
+
+    /// As [`Ranks::encode`], whatever tokens there are for the whole piece.
+    fn merge(&self, piece: &str, ids: &mut Vec<u32>) -> Result<(), char> {
         let mut symbols = self.symbols(piece)?;
         let mut queue = Queue::new();
         for left in 0..symbols.len() {

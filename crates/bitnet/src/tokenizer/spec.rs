@@ -1,29 +1,16 @@
 //! The tokenizer that a GGUF file's metadata describes.
 
+use super::patterns::{self, Pattern};
 use super::ranks::{RankOptions, Ranks, Vocab};
 use super::sentencepiece::Sentencepiece;
 use super::special::{SpecialToken, SpecialTokens};
-use super::splitter::Splitter;
 use super::steps::{self, Nfc};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary};
-use super::{Cut, Inner, MAX_TOKENS, Marks, Merger, STOP_TEXTS};
+use super::{Cut, Inner, MAX_TOKENS, Marks, Merger, stops};
 use crate::{Error, Result};
 
 /// More merges than this are refused; real files have about two for each token.
 const MAX_MERGES: usize = 1 << 22;
-
-/// Values of `tokenizer.ggml.pre` that are understood, by the cut they stand for.
-const LLAMA3_NAMES: [&str; 7] = [
-    "llama-bpe",
-    "llama3",
-    "llama-v3",
-    "falcon3",
-    "falcon-h1",
-    "falcon_e",
-    "falcon-e",
-];
-const QWEN2_NAMES: [&str; 2] = ["qwen2", "deepseek-r1-qwen"];
-const GPT2_NAMES: [&str; 3] = ["gpt-2", "gpt2", "phi-2"];
 
 /// What a GGUF file says about its tokenizer, under `tokenizer.ggml.*` unless said otherwise.
 #[derive(Debug, Clone, Default)]
@@ -42,14 +29,16 @@ pub struct TokenizerSpec<'a> {
     pub scores: Option<Vec<f32>>,
     /// `token_type`: one for each token, numbered as [`TokenKind`].
     pub token_types: Option<Vec<i32>>,
-    /// `merges`: "left right", by rank.
-    pub merges: Vec<&'a [u8]>,
+    /// `merges`: "left right", by rank; needed for "gpt2".
+    pub merges: Option<Vec<&'a [u8]>>,
     /// `bos_token_id`.
     pub bos: Option<u32>,
     /// `eos_token_id`.
     pub eos: Option<u32>,
     /// `eot_token_id`.
     pub eot: Option<u32>,
+    /// `eom_token_id`.
+    pub eom: Option<u32>,
     /// `padding_token_id`.
     pub pad: Option<u32>,
     /// `unknown_token_id`.
@@ -86,12 +75,13 @@ pub(super) fn read(spec: TokenizerSpec<'_>, nfc: Option<Nfc>) -> Result<Inner> {
             count,
         ));
     }
-    if spec.merges.len() > MAX_MERGES {
+    let merges = spec.merges.as_ref().map_or(0, Vec::len);
+    if merges > MAX_MERGES {
         return Err(Error::malformed(
             file,
             "tokenizer.ggml.merges",
             format!("at most {MAX_MERGES}"),
-            spec.merges.len(),
+            merges,
         ));
     }
     let same_count = |what: &str, found: Option<usize>| match found {
@@ -148,10 +138,16 @@ fn marks(spec: &TokenizerSpec<'_>) -> Marks {
             inside
         })
     };
+    // What llama.cpp takes where a sentencepiece file does not say.
+    let usual = |id: u32, text: &[u8]| {
+        let there = spec.tokens.get(id as usize).copied() == Some(text);
+        (spec.model == "llama" && there).then_some(id)
+    };
     Marks {
-        bos: known("bos_token_id", spec.bos),
-        eos: known("eos_token_id", spec.eos),
+        bos: known("bos_token_id", spec.bos).or_else(|| usual(1, b"<s>")),
+        eos: known("eos_token_id", spec.eos).or_else(|| usual(2, b"</s>")),
         eot: known("eot_token_id", spec.eot),
+        eom: known("eom_token_id", spec.eom),
         pad: known("padding_token_id", spec.pad),
         unk: known("unknown_token_id", spec.unk),
         add_bos: false,
@@ -175,16 +171,16 @@ fn vocabulary(spec: &TokenizerSpec<'_>, spelling: Spelling, marks: &Marks) -> Vo
             }
         }
         let bracketed = text.starts_with(b"<|") && text.ends_with(b"|>");
-        if kind == TokenKind::Normal
-            && (STOP_TEXTS.iter().any(|stop| stop.as_bytes() == *text)
-                || (number.is_none() && bracketed))
+        let plain = matches!(kind, TokenKind::Normal | TokenKind::UserDefined);
+        if (plain && stops::always_stops(text))
+            || (kind == TokenKind::Normal && number.is_none() && bracketed)
         {
             kind = TokenKind::Control;
         }
         vocabulary.push(text, kind);
     }
     // A token that begins or ends texts is a mark even where the file calls it normal, if it looks like one.
-    for id in [marks.bos, marks.eos, marks.eot, marks.pad]
+    for id in [marks.bos, marks.eos, marks.eot, marks.eom, marks.pad]
         .into_iter()
         .flatten()
     {
@@ -204,40 +200,44 @@ fn vocabulary(spec: &TokenizerSpec<'_>, spelling: Spelling, marks: &Marks) -> Vo
     vocabulary
 }
 
-/// The cut that `pre` stands for, and whether whole pieces go before merges.
-fn cut(spec: &TokenizerSpec<'_>) -> Result<(Splitter, bool)> {
+/// The pattern that `pre` stands for.
+fn pattern(spec: &TokenizerSpec<'_>) -> Result<Pattern> {
     let Some(pre) = spec.pre else {
         let llama3_vocabulary = spec.tokens.len() == 128_256
             && spec.tokens.get(128_000).copied() == Some(b"<|begin_of_text|>");
         let llama3_architecture = matches!(spec.architecture, "bitnet-b1.58" | "bitnet-25");
         if llama3_vocabulary || llama3_architecture {
-            return Ok((Splitter::LLAMA3, true));
+            return Ok(patterns::LLAMA3);
         }
         tracing::warn!(
             "{}: tokenizer.ggml.pre is missing; cutting text as GPT-2 does, which may not be how the model was trained",
             spec.file
         );
-        return Ok((Splitter::Gpt2, false));
+        return Ok(patterns::GPT2);
     };
-    if LLAMA3_NAMES.contains(&pre) {
-        Ok((Splitter::LLAMA3, true))
-    } else if QWEN2_NAMES.contains(&pre) {
-        Ok((Splitter::QWEN2, false))
-    } else if GPT2_NAMES.contains(&pre) {
-        Ok((Splitter::Gpt2, false))
-    } else if pre == "default" {
-        Ok((Splitter::Default, false))
-    } else {
-        let known = [&LLAMA3_NAMES[..], &QWEN2_NAMES, &GPT2_NAMES, &["default"]].concat();
-        Err(Error::Unsupported {
+    Pattern::named(pre).ok_or_else(|| {
+        let known: Vec<&str> = Pattern::names().collect();
+        Error::Unsupported {
             file: spec.file.into(),
             what: format!("the pre-tokenizer {pre:?} (tokenizer.ggml.pre)"),
             advice: format!(
                 "known are {}; with another one the ids would be wrong",
                 known.join(", ")
             ),
-        })
+        }
+    })
+}
+
+/// Whether texts begin with the beginning-of-text token.
+fn adds_bos(spec: &TokenizerSpec<'_>, marks: &Marks, usual: bool) -> bool {
+    let wanted = spec.add_bos.unwrap_or(usual);
+    if wanted && marks.bos.is_none() {
+        tracing::warn!(
+            "{}: texts should begin with the beginning-of-text token, but tokenizer.ggml.bos_token_id names none",
+            spec.file
+        );
     }
+    wanted && marks.bos.is_some()
 }
 
 fn byte_level(
@@ -247,7 +247,7 @@ fn byte_level(
     mut marks: Marks,
     host_nfc: Option<Nfc>,
 ) -> Result<Inner> {
-    let (splitter, ignore_merges) = cut(spec)?;
+    let pattern = pattern(spec)?;
     let mut by_text = Vocab::with_capacity(vocabulary.len());
     let mut twice = 0usize;
     for (id, text, kind) in vocabulary.iter() {
@@ -270,7 +270,21 @@ fn byte_level(
             spec.file
         );
     }
-    let merges = spec.merges.iter().map(|merge| {
+    // Without merges every text would become single bytes. A vocabulary of nothing but bytes needs none.
+    let merges = spec.merges.as_deref().unwrap_or_default();
+    let joined = by_text.keys().any(|text| text.chars().nth(1).is_some());
+    if merges.is_empty() && (spec.merges.is_none() || joined) {
+        return Err(Error::malformed(
+            spec.file,
+            "tokenizer.ggml.merges",
+            "the merges of the tokenizer model \"gpt2\", \"left right\" in order of rank (convert the model again with a converter that writes them)",
+            match spec.merges {
+                None => "no such key",
+                Some(_) => "an empty list",
+            },
+        ));
+    }
+    let merges = merges.iter().map(|merge| {
         let text = std::str::from_utf8(merge).unwrap_or_default();
         // The left half has at least one character, so a space in front belongs to it.
         match text.char_indices().skip(1).find(|(_, c)| *c == ' ') {
@@ -283,38 +297,70 @@ fn byte_level(
         by_text,
         merges,
         RankOptions {
-            ignore_merges,
+            ignore_merges: pattern.ignore_merges,
             ..RankOptions::default()
         },
     );
-    marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(splitter == Splitter::LLAMA3);
-    let normalizer = match splitter {
-        Splitter::QWEN2 => Some(steps::nfc(spec.file, host_nfc)?),
-        _ => None,
-    };
+    if merges.left_out > merges.pairs.len() {
+        return Err(Error::malformed(
+            spec.file,
+            "tokenizer.ggml.merges",
+            "\"left right\", two tokens whose texts together are a token",
+            format!(
+                "{} of {} that are not, the first {:?}",
+                merges.left_out,
+                merges.left_out + merges.pairs.len(),
+                merges.first_left_out.unwrap_or_default()
+            ),
+        ));
+    }
+    marks.add_bos = adds_bos(spec, &marks, pattern.add_bos);
+    let normalizer = pattern
+        .nfc
+        .then(|| steps::nfc(spec.file, host_nfc))
+        .transpose()?;
     Ok(Inner {
         file: spec.file.into(),
         vocabulary,
         normalizer,
-        cut: Cut::Scanner(splitter),
+        cut: Cut::Scanner(pattern.splitter),
         merger: Merger::Ranks(Box::new(model)),
-        merges,
+        merges: merges.pairs,
         scores: Vec::new(),
         space_prefix: false,
         strip_space: false,
-        stops: special.stops(&marks),
+        stops: special.stops(&marks, &[]),
         special,
         marks,
     })
 }
 
+/// Warns if all scores are the same, as they are where a converter lost them.
+fn warn_of_equal_scores(file: &str, vocabulary: &Vocabulary, scores: &[f32]) {
+    // Single characters, up to four bytes, are not made by joining.
+    let joined = vocabulary
+        .iter()
+        .zip(scores)
+        .filter(|((_, text, kind), _)| *kind == TokenKind::Normal && text.len() > 4);
+    let mut joined = joined.map(|(_, score)| *score);
+    if let (Some(first), Some(second)) = (joined.next(), joined.next())
+        && first == second
+        && joined.all(|score| score == first)
+    {
+        tracing::warn!(
+            "{file}: tokenizer.ggml.scores are all {first} and do not say which tokens to make first; the ids may not be those that \
+             the model was trained on"
+        );
+    }
+}
+
 fn by_scores(
-    spec: TokenizerSpec<'_>,
+    mut spec: TokenizerSpec<'_>,
     vocabulary: Vocabulary,
     special: SpecialTokens,
     mut marks: Marks,
 ) -> Result<Inner> {
-    let Some(scores) = spec.scores else {
+    let Some(scores) = spec.scores.take() else {
         return Err(Error::malformed(
             spec.file,
             "tokenizer.ggml.scores",
@@ -330,13 +376,14 @@ fn by_scores(
             format!("NaN for token {index}"),
         ));
     }
+    warn_of_equal_scores(spec.file, &vocabulary, &scores);
     let unknown = marks.unk.or_else(|| {
         let mut all = vocabulary.iter();
         all.find(|(_, _, kind)| *kind == TokenKind::Unknown)
             .map(|(id, _, _)| id)
     });
     marks.unk = unknown;
-    marks.add_bos = marks.bos.is_some() && spec.add_bos.unwrap_or(true);
+    marks.add_bos = adds_bos(&spec, &marks, true);
     let space_prefix = spec.add_space_prefix.unwrap_or(true);
     let model = Sentencepiece::new(&vocabulary, &scores, unknown);
     Ok(Inner {
@@ -349,7 +396,7 @@ fn by_scores(
         scores,
         space_prefix,
         strip_space: space_prefix,
-        stops: special.stops(&marks),
+        stops: special.stops(&marks, &[]),
         special,
         marks,
     })

@@ -10,10 +10,22 @@ use super::classes::{classes, contains};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Splitter {
     /// Llama 3: contractions in any case, words with one leading mark, up to `digits` digits together, line
-    /// ends kept with what precedes them. Qwen 2 is the same with single digits.
+    /// ends kept with what precedes them. Qwen 2 is the same with single digits; in Qwen 3.5 combining marks
+    /// (category M) count as letters besides.
     Words {
         /// How many digits stay together.
         digits: usize,
+        /// Whether combining marks count as letters.
+        marks: bool,
+    },
+    /// GPT-4o: as Llama 3, but a word also ends where a capital letter follows a small one, a contraction stays
+    /// with its word, and slashes are kept with the marks before them. Tekken is the same with single digits
+    /// and without contractions.
+    Cased {
+        /// How many digits stay together.
+        digits: usize,
+        /// Whether contractions stay with their word.
+        contractions: bool,
     },
     /// GPT-2: lower-case contractions, words, numbers and marks with one leading space.
     Gpt2,
@@ -23,13 +35,42 @@ pub(super) enum Splitter {
 }
 
 impl Splitter {
-    pub(super) const LLAMA3: Self = Self::Words { digits: 3 };
-    pub(super) const QWEN2: Self = Self::Words { digits: 1 };
+    pub(super) const LLAMA3: Self = Self::Words {
+        digits: 3,
+        marks: false,
+    };
+    pub(super) const QWEN2: Self = Self::Words {
+        digits: 1,
+        marks: false,
+    };
+    pub(super) const QWEN35: Self = Self::Words {
+        digits: 1,
+        marks: true,
+    };
+    pub(super) const GPT4O: Self = Self::Cased {
+        digits: 3,
+        contractions: true,
+    };
+    pub(super) const TEKKEN: Self = Self::Cased {
+        digits: 1,
+        contractions: false,
+    };
 
     /// The pieces of `text` in order.
     pub(super) fn split<'t>(&self, text: &'t str) -> Vec<&'t str> {
         match self {
-            Self::Words { digits } => scan(text, |rest| word_piece(rest, *digits)),
+            Self::Words {
+                digits,
+                marks: false,
+            } => scan(text, |rest| word_piece(rest, *digits, is_letter)),
+            Self::Words {
+                digits,
+                marks: true,
+            } => scan(text, |rest| word_piece(rest, *digits, is_letter_or_mark)),
+            Self::Cased {
+                digits,
+                contractions,
+            } => scan(text, |rest| cased_piece(rest, *digits, *contractions)),
             Self::Gpt2 => scan(text, gpt2_piece),
             Self::Default => scan(text, punctuation_piece)
                 .into_iter()
@@ -86,8 +127,9 @@ fn contraction(text: &str, any_case: bool) -> Option<usize> {
     }
 }
 
-/// The first piece by the Llama 3 rules; see [`Splitter::Words`].
-fn word_piece(text: &str, digits: usize) -> usize {
+/// The first piece by the Llama 3 rules; see [`Splitter::Words`]. `in_word` says which characters words are made of: letters, or letters
+/// and combining marks.
+fn word_piece(text: &str, digits: usize, in_word: impl Fn(char) -> bool) -> usize {
     if let Some(length) = contraction(text, true) {
         return length;
     }
@@ -95,9 +137,66 @@ fn word_piece(text: &str, digits: usize) -> usize {
     let Some(first) = chars.next() else { return 0 };
     let after_first = first.len_utf8();
     let second = chars.next();
-    if is_letter(first) {
-        return run(text, is_letter);
+    // A mark may lead a word too.
+    if is_word_lead(first) && second.is_some_and(&in_word) {
+        return after_first + run(&text[after_first..], in_word);
     }
+    if in_word(first) {
+        return run(text, in_word);
+    }
+    let other = |c: char| is_other(c) && !in_word(c);
+    after_words(text, first, second, digits, other, |c| {
+        matches!(c, '\r' | '\n')
+    })
+}
+
+/// The first piece by the GPT-4o rules; see [`Splitter::Cased`].
+fn cased_piece(text: &str, digits: usize, contractions: bool) -> usize {
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return 0 };
+    let after_lead = is_word_lead(first).then(|| first.len_utf8());
+    let starts = || after_lead.into_iter().chain([0]);
+    let word = starts()
+        .find_map(|start| Some(start + small_word(&text[start..])?))
+        .or_else(|| starts().find_map(|start| Some(start + capital_word(&text[start..])?)));
+    if let Some(end) = word {
+        let suffix = contractions.then(|| contraction(&text[end..], true));
+        return end + suffix.flatten().unwrap_or(0);
+    }
+    after_words(text, first, chars.next(), digits, is_other, |c| {
+        matches!(c, '\r' | '\n' | '/')
+    })
+}
+
+/// Byte length of capital letters and then at least one small one at the start of `text`; letters without case and combining marks
+/// are both.
+fn small_word(text: &str) -> Option<usize> {
+    let capitals = run(text, is_capital);
+    let small = run(&text[capitals..], is_small);
+    if small > 0 {
+        return Some(capitals + small);
+    }
+    // The last of the capitals that can be a small one as well.
+    let last = text[..capitals].char_indices().rev();
+    let mut last = last.filter(|(_, c)| is_small(*c));
+    last.next().map(|(at, c)| at + c.len_utf8())
+}
+
+/// Byte length of at least one capital letter, and the small ones after it, at the start of `text`.
+fn capital_word(text: &str) -> Option<usize> {
+    let capitals = run(text, is_capital);
+    (capitals > 0).then(|| capitals + run(&text[capitals..], is_small))
+}
+
+/// The first piece where no word begins: numbers, marks with one leading space and the characters of `tail` behind them, or whitespace.
+fn after_words(
+    text: &str,
+    first: char,
+    second: Option<char>,
+    digits: usize,
+    other: impl Fn(char) -> bool,
+    tail: impl Fn(char) -> bool,
+) -> usize {
     if is_number(first) {
         return text
             .char_indices()
@@ -106,17 +205,14 @@ fn word_piece(text: &str, digits: usize) -> usize {
             .last()
             .map_or(0, |(at, c)| at + c.len_utf8());
     }
-    if !matches!(first, '\r' | '\n') && second.is_some_and(is_letter) {
-        return after_first + run(&text[after_first..], is_letter);
-    }
     let mark = match (first, second) {
-        (' ', Some(second)) if is_other(second) => Some(after_first),
-        _ if is_other(first) => Some(0),
+        (' ', Some(second)) if other(second) => Some(first.len_utf8()),
+        _ if other(first) => Some(0),
         _ => None,
     };
     if let Some(start) = mark {
-        let end = start + run(&text[start..], is_other);
-        return end + run(&text[end..], |c| matches!(c, '\r' | '\n'));
+        let end = start + run(&text[start..], other);
+        return end + run(&text[end..], tail);
     }
     let spaces = &text[..run(text, char::is_whitespace)];
     match spaces.rfind(['\r', '\n']) {
@@ -186,6 +282,35 @@ fn is_punctuation(c: char) -> bool {
     contains(&classes().punctuation, c)
 }
 
+fn is_mark(c: char) -> bool {
+    !c.is_ascii() && contains(&classes().marks, c)
+}
+
+fn is_letter_or_mark(c: char) -> bool {
+    is_letter(c) || is_mark(c)
+}
+
+/// A letter that is not a small one, or a combining mark.
+fn is_capital(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_uppercase();
+    }
+    is_letter_or_mark(c) && !contains(&classes().small, c)
+}
+
+/// A letter that is neither a capital nor a title-case one, or a combining mark.
+fn is_small(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_lowercase();
+    }
+    is_letter_or_mark(c) && !contains(&classes().capitals, c)
+}
+
+/// What one may stand in front of a word: anything but line ends, letters and numbers.
+fn is_word_lead(c: char) -> bool {
+    !matches!(c, '\r' | '\n') && !is_letter(c) && !is_number(c)
+}
+
 /// Neither whitespace, letter nor number.
 fn is_other(c: char) -> bool {
     !c.is_whitespace() && !is_letter(c) && !is_number(c)
@@ -193,7 +318,7 @@ fn is_other(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::json::{GPT2_REGEX, LLAMA3_REGEX, QWEN2_REGEX};
+    use super::super::patterns::regexes;
     use super::*;
     use proptest::prelude::*;
     use std::sync::OnceLock;
@@ -201,6 +326,16 @@ mod tests {
     use tokenizers::{
         OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
     };
+
+    const ALL: [Splitter; 7] = [
+        Splitter::LLAMA3,
+        Splitter::QWEN2,
+        Splitter::QWEN35,
+        Splitter::GPT4O,
+        Splitter::TEKKEN,
+        Splitter::Gpt2,
+        Splitter::Default,
+    ];
 
     fn compiled(pattern: &str) -> Split {
         Split::new(
@@ -260,6 +395,82 @@ mod tests {
         );
     }
 
+    /// Pieces that llama.cpp gives for pre "qwen35", and those that it gives for "qwen2".
+    #[test]
+    fn marks_join_the_words_of_qwen35() {
+        let golden: [(&str, &[&str], &[&str]); 7] = [
+            ("x\u{301}y", &["x\u{301}y"], &["x", "\u{301}y"]),
+            (" \u{301}x", &[" \u{301}x"], &[" \u{301}", "x"]),
+            (
+                "\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940} 1",
+                &["\u{939}\u{93f}\u{928}\u{94d}\u{926}\u{940}", " ", "1"],
+                &[
+                    "\u{939}",
+                    "\u{93f}\u{928}",
+                    "\u{94d}\u{926}",
+                    "\u{940}",
+                    " ",
+                    "1",
+                ],
+            ),
+            ("$x\u{301}!", &["$x\u{301}", "!"], &["$x", "\u{301}!"]),
+            ("'\u{301}s", &["'\u{301}s"], &["'\u{301}", "s"]),
+            (
+                " \u{200d}\u{301}",
+                &[" \u{200d}", "\u{301}"],
+                &[" \u{200d}\u{301}"],
+            ),
+            (
+                "1\u{20e3}12",
+                &["1", "\u{20e3}", "1", "2"],
+                &["1", "\u{20e3}", "1", "2"],
+            ),
+        ];
+        for (text, qwen35, qwen2) in golden {
+            assert_eq!(Splitter::QWEN35.split(text), qwen35, "{text:?}");
+            assert_eq!(Splitter::QWEN2.split(text), qwen2, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn case_cuts_words_in_gpt4o_and_tekken() {
+        let text = "HelloWorld XMLParser's 12345 a//b\n";
+        assert_eq!(
+            Splitter::GPT4O.split(text),
+            [
+                "Hello",
+                "World",
+                " XMLParser's",
+                " ",
+                "123",
+                "45",
+                " a",
+                "//",
+                "b",
+                "\n"
+            ]
+        );
+        assert_eq!(
+            Splitter::TEKKEN.split(text),
+            [
+                "Hello",
+                "World",
+                " XMLParser",
+                "'s",
+                " ",
+                "1",
+                "2",
+                "3",
+                "4",
+                "5",
+                " a",
+                "//",
+                "b",
+                "\n"
+            ]
+        );
+    }
+
     #[test]
     fn default_separates_punctuation_and_groups_digits() {
         assert_eq!(
@@ -273,7 +484,7 @@ mod tests {
     #[test]
     fn a_megabyte_of_whitespace_is_two_pieces() {
         let text = format!("{}x", " ".repeat(1 << 20));
-        for splitter in [Splitter::LLAMA3, Splitter::Gpt2, Splitter::Default] {
+        for splitter in ALL {
             assert_eq!(splitter.split(&text).len(), 2);
         }
         let text = format!("{}x", "\n \r\t".repeat(1 << 18));
@@ -287,6 +498,8 @@ mod tests {
             "'(?i:s|t|re|ve|m|ll|d|r|l)",
             "[0-9\u{bd}\u{2163}\u{661}]{1,5}",
             "[$+<=>^~|.,;!\u{2026}\u{2019}_-]{1,3}",
+            "[A-Za-z\u{1c5}\u{c9}\u{e9}\u{2b0}\u{aa}\u{5d0}\u{301}\u{903}]{1,6}('(?i:s|ll|re))?",
+            "[/.\r\n]{1,4}",
             "[\u{301}\u{4e2d}\u{e9}\u{10400}\u{1f600}\u{20000}\u{345}]{1,3}",
             any::<char>().prop_map(String::from),
         ];
@@ -296,16 +509,22 @@ mod tests {
     proptest! {
         #[test]
         fn scanners_cut_as_the_regular_expressions_do(text in mixed_text()) {
-            static REGEXES: OnceLock<[Split; 3]> = OnceLock::new();
-            let [llama3, qwen2, gpt2] = REGEXES.get_or_init(|| [LLAMA3_REGEX, QWEN2_REGEX, GPT2_REGEX].map(compiled));
-            prop_assert_eq!(Splitter::LLAMA3.split(&text), by_regex(llama3, &text));
-            prop_assert_eq!(Splitter::QWEN2.split(&text), by_regex(qwen2, &text));
-            prop_assert_eq!(Splitter::Gpt2.split(&text), by_regex(gpt2, &text));
+            static COMPILED: OnceLock<Vec<Vec<Split>>> = OnceLock::new();
+            let all = COMPILED.get_or_init(|| {
+                ALL.iter().map(|splitter| regexes(*splitter).iter().map(|regex| compiled(regex)).collect()).collect()
+            });
+            for (splitter, steps) in ALL.iter().zip(all) {
+                let mut pieces = vec![text.clone()];
+                for step in steps {
+                    pieces = pieces.iter().flat_map(|piece| by_regex(step, piece)).collect();
+                }
+                prop_assert_eq!(splitter.split(&text), pieces, "{:?}", splitter);
+            }
         }
 
         #[test]
         fn pieces_join_to_the_text(text in mixed_text()) {
-            for splitter in [Splitter::LLAMA3, Splitter::QWEN2, Splitter::Gpt2, Splitter::Default] {
+            for splitter in ALL {
                 let pieces = splitter.split(&text);
                 prop_assert!(pieces.iter().all(|piece| !piece.is_empty()));
                 prop_assert_eq!(pieces.concat(), text.clone());

@@ -1,7 +1,10 @@
 use super::*;
 use proptest::prelude::*;
 
+mod added;
+mod ends;
 mod json;
+mod mutants;
 
 /// A byte-level vocabulary: the 256 bytes, the tokens that `merges` make, then the marks of Llama 3.
 pub(crate) struct Sample {
@@ -53,7 +56,7 @@ impl Sample {
             architecture: "bitnet-b1.58",
             tokens: self.tokens.iter().map(String::as_bytes).collect(),
             token_types: Some(self.types.clone()),
-            merges: self.merges.iter().map(String::as_bytes).collect(),
+            merges: Some(self.merges.iter().map(String::as_bytes).collect()),
             bos: Some(self.id("<|begin_of_text|>")),
             eos: Some(self.id("<|end_of_text|>")),
             ..TokenizerSpec::default()
@@ -215,7 +218,7 @@ fn qwen2_normalizes_to_composed_characters() {
 fn hostile_descriptions_give_errors_or_tokenizers() {
     let sample = Sample::new();
     let mut spec = sample.spec();
-    spec.merges.extend([
+    spec.merges.as_mut().unwrap().extend([
         &b"no such"[..],
         b"nospace",
         b"",

@@ -56,7 +56,7 @@ pub(super) fn checkpoint_files(
     }
     let generation = json!({
         "bos_token_id": tokenizer.bos(),
-        "eos_token_id": tokenizer.stops(),
+        "eos_token_id": tokenizer.stops_by_role(),
         "pad_token_id": tokenizer.pad(),
     });
     Ok(vec![
@@ -101,12 +101,12 @@ pub(super) fn metadata(
 ) -> Result<()> {
     let mut parts = Tokenizer::from_checkpoint(file)?.to_gguf()?;
     if parts.tokens.len() > rows {
-        return Err(Error::malformed(
+        tracing::warn!(
+            "{}: tokenizer.json has {} tokens and the embedding {rows} rows; the tokens beyond them are left out",
             file.name(),
-            "tokenizer.json",
-            format_args!("at most the {rows} tokens that the embedding has"),
-            parts.tokens.len(),
-        ));
+            parts.tokens.len()
+        );
+        parts.truncate(rows);
     }
     // Embeddings are often padded to a round number of rows.
     for id in parts.tokens.len()..rows {
@@ -132,6 +132,7 @@ pub(super) fn metadata(
         ("bos_token_id", parts.bos),
         ("eos_token_id", parts.eos),
         ("eot_token_id", parts.eot),
+        ("eom_token_id", parts.eom),
         ("padding_token_id", parts.pad),
         ("unknown_token_id", parts.unk),
     ];

@@ -29,10 +29,11 @@ fn json_and_gguf_forms_come_back_the_same() {
             tokens: gguf.tokens.iter().map(Vec::as_slice).collect(),
             scores: gguf.scores.clone(),
             token_types: Some(gguf.token_types.clone()),
-            merges: gguf.merges.iter().map(String::as_bytes).collect(),
+            merges: Some(gguf.merges.iter().map(String::as_bytes).collect()),
             bos: gguf.bos,
             eos: gguf.eos,
             eot: gguf.eot,
+            eom: gguf.eom,
             pad: gguf.pad,
             unk: gguf.unk,
             add_bos: Some(gguf.add_bos),
@@ -135,12 +136,25 @@ fn wrong_json_gives_errors() {
         assert!(result.is_err(), "change {index}");
     }
     assert!(Tokenizer::from_json("wrong.json", b"{", None).is_err());
-    // Merges of tokens that are not there are left out; the crate's own reader would panic on some.
-    let mut odd = good;
-    odd["model"]["merges"] = json!([
-        ["in", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"],
-        ["i", "n"]
-    ]);
-    let tokenizer = Tokenizer::from_json("odd.json", odd.to_string().as_bytes(), None).unwrap();
-    assert_eq!(pieces(&tokenizer, "in", PLAIN), ["in"]);
+    // Merges of tokens that are not there are refused, as the `tokenizers` crate does, which would panic on some.
+    for merges in [
+        json!([
+            ["i", "n"],
+            ["in", "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"]
+        ]),
+        json!([["i", "n"], ["n", "i"]]),
+        json!(["i n", "in"]),
+        json!(["i n", "i n n"]),
+        json!([]),
+        json!(null),
+    ] {
+        let mut odd = good.clone();
+        odd["model"]["merges"] = merges.clone();
+        odd["model"]["ignore_merges"] = false.into();
+        let error = Tokenizer::from_json("odd.json", odd.to_string().as_bytes(), None).unwrap_err();
+        assert!(
+            error.to_string().contains("model.merges"),
+            "{merges}: {error}"
+        );
+    }
 }
