@@ -12,6 +12,7 @@ use bitnet::Architecture;
 use bitnet::chat::ChatTemplate;
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io::Write;
 use tensors::{Census, TypeCount};
 
@@ -24,7 +25,7 @@ Examples:
   bitnet inspect 2b4t --json | jq .memory")]
 pub(crate) struct Arguments {
     /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
-    model: Option<String>,
+    model: Option<OsString>,
 
     /// The same as MODEL, as the other commands have it
     #[arg(
@@ -33,7 +34,7 @@ pub(crate) struct Arguments {
         value_name = "MODEL",
         conflicts_with = "model"
     )]
-    named: Option<String>,
+    named: Option<OsString>,
 
     /// Print JSON, with the chat template in full
     #[arg(long)]

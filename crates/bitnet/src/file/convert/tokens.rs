@@ -51,7 +51,13 @@ pub(super) fn checkpoint_files(
             config[name] = text.into();
         }
     }
-    if let Some(template) = file.string("tokenizer.chat_template")? {
+    // The one that the model is really used with here: some files carry one that is known to be wrong, and a checkpoint does
+    // not show which file it came from. One that cannot be used is carried as it is.
+    let template = match ChatTemplate::from_gguf(file, &tokenizer) {
+        Ok(template) => template.map(|template| template.source().to_owned()),
+        Err(_) => file.string("tokenizer.chat_template")?.map(str::to_owned),
+    };
+    if let Some(template) = template {
         config["chat_template"] = template.into();
     }
     let generation = json!({
