@@ -9,6 +9,7 @@ use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
 use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
+use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 pub(crate) struct ModelArguments {
     /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
     #[arg(short, long, value_name = "MODEL")]
-    pub(crate) model: Option<String>,
+    pub(crate) model: Option<OsString>,
 
     /// Where to run: auto, cpu, wgpu, metal or mlx (`bitnet devices` lists what there is, and --explain says what auto is)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
@@ -204,7 +205,7 @@ impl ModelArguments {
 }
 
 /// The file of a model, downloaded if need be, or the demo model's. Nothing is loaded.
-pub(crate) fn open_file(model: Option<&str>) -> anyhow::Result<ModelFile> {
+pub(crate) fn open_file(model: Option<&OsStr>) -> anyhow::Result<ModelFile> {
     Ok(match model {
         Some(model) => ModelFile::open(&resolve(model)?)?,
         None => ModelFile::parse("demo model", Bytes::from_static(bitnet_demo::GGUF))?,
@@ -212,7 +213,11 @@ pub(crate) fn open_file(model: Option<&str>) -> anyhow::Result<ModelFile> {
 }
 
 /// The path of a model on this machine, downloading it if need be.
-pub(crate) fn resolve(model: &str) -> anyhow::Result<PathBuf> {
+pub(crate) fn resolve(model: &OsStr) -> anyhow::Result<PathBuf> {
+    // Addresses and short names are text; what is not can only be a path.
+    let Some(model) = model.to_str() else {
+        return Ok(PathBuf::from(model));
+    };
     let mut options = HubOptions::from_env();
     if hub::is_remote(model) {
         options.cancel = Some(Interrupt::watch()?.flag());

@@ -25,6 +25,7 @@ use crate::{Error, Result};
 
 use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
 
+pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
@@ -175,6 +176,12 @@ impl ChatTemplate {
     /// Its source; `None` if it could not be read, of which [`compile`](Self::compile) says why.
     pub fn source(&self) -> Option<&str> {
         self.0.source.as_deref().ok()
+    }
+
+    /// Refuses a template whose source could not be read.
+    pub(crate) fn readable(&self) -> Result<()> {
+        let source = self.0.source.as_ref();
+        source.map(|_| ()).map_err(|why| self.failed(why))
     }
 
     /// Compiles the template, if that was not done yet. Rendering does it too.

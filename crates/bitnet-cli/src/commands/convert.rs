@@ -1,9 +1,11 @@
 //! `bitnet convert`: safetensors and GGUF, and the ternary types among themselves.
 
+use crate::interrupt::Interrupt;
 use crate::open::{LayoutArgument, resolve};
 use crate::printable;
 use crate::progress::Steps;
-use bitnet::file::convert::{ConvertType, convert_with};
+use bitnet::file::convert::{ConvertOptions, ConvertType, convert_with};
+use std::ffi::OsString;
 use std::io::{Write, stdout};
 use std::path::PathBuf;
 
@@ -12,14 +14,14 @@ use std::path::PathBuf;
 #[command(after_help = "\
 Examples:
   bitnet convert hf:microsoft/bitnet-b1.58-2B-4T 2b4t.gguf --type i2_s   packed safetensors to GGUF
-  bitnet convert model-i2_s.gguf model-tq2_0.gguf --type tq2_0           for other runtimes
-  bitnet convert model.gguf folder --type safetensors                   packed, with config.json and tokenizer.json
+  bitnet convert model-i2_s.gguf model-tq2_0.gguf --type tq2_0           2.0625 bits, a scale for every 256 weights
+  bitnet convert model.gguf folder --type safetensors                    for this program and for transformers 5
 
 Ternary codes are carried exactly and never quantized again; what is rounded is reported,
 and what the output cannot hold is refused.")]
 pub(crate) struct Arguments {
     /// The model: a path, an address, hf:owner/repo[/file] or a short name
-    input: String,
+    input: OsString,
 
     /// The file to write; for safetensors a folder, new or empty
     out: PathBuf,
@@ -36,16 +38,15 @@ pub(crate) struct Arguments {
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let input = resolve(&self.input)?;
+        let interrupt = Interrupt::watch()?;
+        let options = ConvertOptions {
+            i2s_layout: self.i2s_layout.into(),
+            cancel: interrupt.cancel(),
+        };
         let report = {
             let mut steps = Steps::new("converting");
             let mut progress = |done, all| steps.set(done, all);
-            convert_with(
-                &input,
-                &self.out,
-                self.to,
-                self.i2s_layout.into(),
-                &mut progress,
-            )?
+            convert_with(&input, &self.out, self.to, &options, &mut progress)?
         };
         let report = format!("{}: {report}", self.out.display());
         writeln!(stdout(), "{}", printable::text(&report))?;

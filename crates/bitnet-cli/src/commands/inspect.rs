@@ -13,6 +13,7 @@ use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use serde::Serialize;
 use std::collections::HashSet;
+use std::ffi::OsString;
 use std::io::Write;
 use tensors::{Census, TypeCount};
 
@@ -25,7 +26,7 @@ Examples:
   bitnet inspect 2b4t --json | jq .memory")]
 pub(crate) struct Arguments {
     /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
-    model: Option<String>,
+    model: Option<OsString>,
 
     /// The same as MODEL, as the other commands have it
     #[arg(
@@ -34,7 +35,7 @@ pub(crate) struct Arguments {
         value_name = "MODEL",
         conflicts_with = "model"
     )]
-    named: Option<String>,
+    named: Option<OsString>,
 
     /// Print JSON, with the chat template in full
     #[arg(long)]

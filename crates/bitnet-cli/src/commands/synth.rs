@@ -1,5 +1,6 @@
 //! `bitnet synth`: a model with random ternary weights in the shape of a real one.
 
+use crate::interrupt::Interrupt;
 use crate::progress::Steps;
 use crate::{printable, units};
 use bitnet::file::synth::{self, EmbeddingType, Shape, SynthArch, SynthOptions, TernaryType};
@@ -15,7 +16,7 @@ Examples:
   bitnet synth --shape 125m --type tq1_0 --seed 7 m.gguf             the same bytes every time
 
 The file has the keys and tensor names of real models and a working byte-level tokenizer,
-so that other runtimes that know the type load it too. Its text says nothing.")]
+so that other runtimes that know its architecture and type load it too. Its text says nothing.")]
 pub(crate) struct Arguments {
     /// How large: tiny, 125m, 700m or 2b4t (microsoft/bitnet-b1.58-2B-4T)
     #[arg(long, default_value = "tiny")]
@@ -50,9 +51,11 @@ impl Arguments {
             seed: self.seed,
             arch: self.arch,
         };
+        let interrupt = Interrupt::watch()?;
         let summary = {
             let mut steps = Steps::new("writing");
-            synth::write(&options, &self.out, &mut |done, all| steps.set(done, all))?
+            let mut progress = |done, all| steps.set(done, all);
+            synth::write_until(&options, &self.out, &interrupt.cancel(), &mut progress)?
         };
         writeln!(
             anstream::stdout(),

@@ -5,6 +5,7 @@ use crate::open::open_file;
 use crate::stdin;
 use bitnet::tokenizer::{EncodeOptions, Tokenizer};
 use serde::Serialize;
+use std::ffi::OsString;
 use std::io::{Write, stdout};
 
 /// Arguments of `bitnet tokenize`.
@@ -18,7 +19,7 @@ Examples:
 pub(crate) struct Arguments {
     /// A path, an address, hf:owner/repo[/file] or a short name; without it, the built-in demo model
     #[arg(short, long, value_name = "MODEL")]
-    model: Option<String>,
+    model: Option<OsString>,
 
     /// The text; - reads it from stdin
     text: String,

@@ -14,6 +14,9 @@ pub(super) const BITNET_2B_4T: &str = "{% for message in messages %}{{ message.r
 /// What a GGUF file calls its template; the name of a further one follows after a point.
 const GGUF_KEY: &str = "tokenizer.chat_template";
 
+/// Directory beside a checkpoint in which further templates lie, `NAME.jinja` each.
+pub(crate) const NAMED_TEMPLATES: &str = "additional_chat_templates";
+
 /// Name of the template that counts if none is asked for.
 const DEFAULT: &str = "default";
 
@@ -46,6 +49,19 @@ impl ChatTemplates {
     /// empty.
     pub fn listed_in(file: &ModelFile) -> Self {
         Self::read(file, &Default::default())
+    }
+
+    /// As [`ChatTemplates::listed_in`], of a checkpoint.
+    pub(crate) fn listed_in_checkpoint(file: &SafeTensorsModel) -> Self {
+        Self::read_checkpoint(file, &Default::default())
+    }
+
+    /// What a GGUF file calls the template of that name.
+    pub(crate) fn gguf_key(name: &str) -> String {
+        match name {
+            DEFAULT => GGUF_KEY.to_owned(),
+            name => format!("{GGUF_KEY}.{name}"),
+        }
     }
 
     fn read(file: &ModelFile, ends: &(String, String)) -> Self {
@@ -100,7 +116,7 @@ impl ChatTemplates {
             file.sibling("chat_template.jinja")
                 .map(|path| (DEFAULT.to_owned(), path)),
         );
-        paths.extend(file.siblings_in("additional_chat_templates", "jinja"));
+        paths.extend(file.siblings_in(NAMED_TEMPLATES, "jinja"));
         for (name, path) in paths {
             let source = std::fs::read(&path)
                 .map_err(|error| error.to_string())
@@ -198,6 +214,11 @@ impl ChatTemplates {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
+    /// The templates with their names, in the order of the file.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &ChatTemplate)> {
+        self.0.iter().map(|(name, template)| (name.as_str(), template))
+    }
+
     /// The template of that name.
     pub fn get(&self, name: &str) -> Option<&ChatTemplate> {
         let found = self.0.iter().find(|(candidate, _)| candidate == name);
@@ -228,28 +249,6 @@ fn sources_in_entry(entry: &serde_json::Value) -> Vec<(&str, &str)> {
         .iter()
         .filter_map(|template| Some((template["name"].as_str()?, template["template"].as_str()?)))
         .collect()
-}
-
-impl ChatTemplate {
-
-    /// As [`ChatTemplate::source_in`], for a checkpoint.
-    ///
-    /// # Errors
-    /// As [`ChatTemplate::source_in`].
-    pub(crate) fn source_beside(file: &SafeTensorsModel) -> Result<Option<String>> {
-        if let Some(path) = file.sibling("chat_template.jinja") {
-            let text = std::fs::read_to_string(&path);
-            return text.map(Some).map_err(|error| Error::io(&path, error));
-        }
-        let config = file.sibling_json("tokenizer_config.json")?;
-        let entry = config
-            .as_ref()
-            .and_then(|config| config.get("chat_template"));
-        let sources = entry.map(sources_in_entry).unwrap_or_default();
-        let default = sources.iter().find(|(name, _)| *name == DEFAULT);
-        let source = default.or(sources.first()).map(|(_, source)| *source);
-        Ok(source.map(str::to_owned))
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod named;
 pub mod convert;
 mod create;
 mod data;
+mod directory;
 pub mod gguf;
 pub mod map;
 pub(crate) mod names;
@@ -63,18 +64,22 @@ impl Container {
 }
 
 impl ModelFile {
-    /// Opens a GGUF file, a safetensors file or its index, or a directory that holds a safetensors model or one GGUF
-    /// file. The content decides, not the name.
+    /// Opens a GGUF file, a safetensors file or its index, or a directory with a model. The content decides, not the name.
+    ///
+    /// A directory with a config.json is opened as transformers 5 does: the file that its `transformers_weights` names, or
+    /// `model.safetensors`, or `model.safetensors.index.json`. If it has none of these, but one other `.safetensors` file, that
+    /// is opened, and otherwise its GGUF file. Of a GGUF model that is split into parts, each stands for all.
     ///
     /// # Errors
-    /// [`Error::Io`] if a file cannot be read, otherwise as [`Gguf::parse`] and [`SafeTensorsModel::open`].
+    /// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if a directory holds no model or several, otherwise as
+    /// [`Gguf::open`] and [`SafeTensorsModel::open`].
     pub fn open(path: &Path) -> Result<Self> {
         if path.is_dir() {
-            return match safetensors::only_file(path, "gguf")? {
-                Some(file) if safetensors::find(path)?.is_none() => {
-                    Gguf::open(&file).map(Self::Gguf)
+            return match directory::find(path)? {
+                directory::Found::Gguf(file) => Gguf::open(&file).map(Self::Gguf),
+                directory::Found::SafeTensors => {
+                    SafeTensorsModel::open(path).map(Self::SafeTensors)
                 }
-                _ => SafeTensorsModel::open(path).map(Self::SafeTensors),
             };
         }
         if path
@@ -86,7 +91,7 @@ impl ModelFile {
         let name = path.display().to_string();
         let bytes = map(path)?;
         match Container::of(&name, &bytes)? {
-            Container::Gguf => Gguf::parse(name, bytes).map(Self::Gguf),
+            Container::Gguf => Gguf::open_mapped(path, bytes).map(Self::Gguf),
             Container::SafeTensors => SafeTensorsModel::open(path).map(Self::SafeTensors),
         }
     }

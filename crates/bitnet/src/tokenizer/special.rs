@@ -148,16 +148,18 @@ impl SpecialTokens {
         &self.tokens
     }
 
-    /// Where `text` spells control tokens.
+    /// Where `text` spells control tokens, as [`SpecialTokens::split_template`] finds them.
     pub(super) fn control_ranges(&self, text: &str) -> Vec<Range<usize>> {
-        let found = self
-            .every
-            .iter()
-            .flat_map(|machine| machine.try_find_iter(Input::new(text)))
-            .flatten();
+        let Some(finder) = &self.template else {
+            return Vec::new();
+        };
+        let found = finder.machine.try_find_iter(Input::new(text));
         found
+            .into_iter()
+            .flatten()
             .filter(|found| {
-                let token = self.tokens.get(found.pattern().as_usize());
+                let index = finder.tokens.get(found.pattern().as_usize());
+                let token = index.and_then(|index| self.tokens.get(*index));
                 token.is_some_and(|token| token.control)
             })
             .map(|found| found.range())

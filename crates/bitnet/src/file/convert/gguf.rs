@@ -3,7 +3,7 @@
 use bitnet_quant::{Format, I2sLayout};
 
 use super::weights::{Content, RowOrder, Tensor};
-use super::{ConvertReport, Job, refuse_row_length, refuse_without_ternary};
+use super::{ConvertReport, Job, refuse_cancelled, refuse_row_length, refuse_without_ternary};
 use crate::file::create::NewFile;
 use crate::file::gguf::GgufWriter;
 use crate::file::names::is_projection;
@@ -86,7 +86,8 @@ fn content(
 pub(super) fn copy_metadata(file: &Gguf, ternary: TernaryType, writer: &mut GgufWriter) {
     for (key, value) in file.metadata() {
         match key.as_str() {
-            "general.alignment" => {}
+            // The output is one file.
+            "general.alignment" | "split.no" | "split.count" | "split.tensors.count" => {}
             "general.file_type" => {
                 writer.entry(key.clone(), ternary.file_type());
             }
@@ -107,6 +108,7 @@ pub(super) fn write(
     let Job {
         file,
         output,
+        cancel,
         progress,
         report,
     } = job;
@@ -146,6 +148,7 @@ pub(super) fn write(
     let mut data = writer.begin(&mut out)?;
     for (tensor, scale) in tensors.iter().zip(scales) {
         let mut push = |bytes: &[u8]| {
+            refuse_cancelled(cancel)?;
             data.push(&tensor.name, bytes)?;
             done += bytes.len() as u64;
             progress(done, total);

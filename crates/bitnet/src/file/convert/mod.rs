@@ -23,7 +23,7 @@ use bitnet_quant::{Format, I2sLayout};
 
 use super::ModelFile;
 use super::synth::TernaryType;
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use weights::{Content, RowOrder, Tensor};
 
 named! {
@@ -34,9 +34,9 @@ named! {
         I2S = "i2_s",
         /// GGUF with 1.6875 bits per weight.
         TQ1_0 = "tq1_0",
-        /// GGUF with 2.0625 bits per weight.
+        /// GGUF with 2.0625 bits per weight and a scale for every 256.
         TQ2_0 = "tq2_0",
-        /// A directory with packed safetensors, config.json and tokenizer.json.
+        /// A directory with packed safetensors, config.json and tokenizer.json, which transformers 5 loads too.
         SafeTensors = "safetensors",
     }
 }
@@ -109,50 +109,83 @@ impl fmt::Display for ConvertReport {
     }
 }
 
+/// How to convert.
+#[derive(Debug, Clone, Default)]
+pub struct ConvertOptions {
+    /// The byte order of I2_S tensors of the input. Outputs always have order A.
+    pub i2s_layout: I2sLayout,
+    /// Ends the conversion with [`Error::Cancelled`]; nothing half-written is left behind.
+    pub cancel: Cancel,
+}
+
 /// Converts the model at `input` (as [`ModelFile::open`] takes it) to `output`: a GGUF file, or for
 /// [`ConvertType::SafeTensors`] a directory, which must be new or empty. `progress` hears how many bytes of how many are
 /// written.
 ///
+/// The output appears under its name when it is whole and on the disk. Before that it has a name of the form
+/// `.bitnet-….partial` in the same directory (in the output directory, if that exists), which a process that is killed leaves
+/// behind; it is safe to remove.
+///
 /// # Errors
 /// As [`ModelFile::open`]; [`Error::Tensor`] or [`Error::Unsupported`] if the output could not hold what the input has;
-/// [`Error::Io`] if it cannot be written. Nothing half-written is left behind.
+/// [`Error::Argument`] if the output would replace the input; [`Error::Io`] if it cannot be written. Nothing half-written is
+/// left behind.
 pub fn convert(
     input: &Path,
     output: &Path,
     to: ConvertType,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ConvertReport> {
-    convert_with(input, output, to, I2sLayout::A, progress)
+    convert_with(input, output, to, &ConvertOptions::default(), progress)
 }
 
-/// As [`convert`], for inputs whose I2_S tensors have the byte order `layout`. Outputs always have order A.
+/// As [`convert`], with options.
 ///
 /// # Errors
-/// As [`convert`].
+/// As [`convert`]; [`Error::Cancelled`].
 pub fn convert_with(
     input: &Path,
     output: &Path,
     to: ConvertType,
-    layout: I2sLayout,
+    options: &ConvertOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ConvertReport> {
-    convert_file(&ModelFile::open(input)?, output, to, layout, progress)
+    refuse_own_input(input, output)?;
+    convert_file(&ModelFile::open(input)?, output, to, options, progress)
+}
+
+/// Refuses an output that would take the place of the input, or of a file in the directory that the input is.
+fn refuse_own_input(input: &Path, output: &Path) -> Result<()> {
+    let real = |path: &Path| path.canonicalize().ok();
+    if let (Some(from), Some(to)) = (real(input), real(output))
+        && to.is_file()
+        && (to == from || to.parent() == Some(&from))
+    {
+        return Err(Error::Argument {
+            what: "output",
+            expected: "another file than those of the input".to_owned(),
+            found: output.display().to_string(),
+        });
+    }
+    Ok(())
 }
 
 /// As [`convert_with`], for a file that is open.
 ///
 /// # Errors
-/// As [`convert`].
+/// As [`convert_with`].
 pub fn convert_file(
     model: &ModelFile,
     output: &Path,
     to: ConvertType,
-    layout: I2sLayout,
+    options: &ConvertOptions,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<ConvertReport> {
+    let layout = options.i2s_layout;
     let mut job = Job {
         file: model.name(),
         output,
+        cancel: &options.cancel,
         progress,
         report: ConvertReport::default(),
     };
@@ -200,8 +233,17 @@ struct Job<'a> {
     /// What errors call the input.
     file: &'a str,
     output: &'a Path,
+    cancel: &'a Cancel,
     progress: &'a mut dyn FnMut(u64, u64),
     report: ConvertReport,
+}
+
+/// Refuses to go on when that was cancelled.
+fn refuse_cancelled(cancel: &Cancel) -> Result<()> {
+    if cancel.is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    Ok(())
 }
 
 /// Refuses a model in which no matrix is ternary.

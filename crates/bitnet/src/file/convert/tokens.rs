@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::ConvertReport;
-use crate::chat::ChatTemplate;
+use crate::chat::{ChatTemplates, NAMED_TEMPLATES};
 use crate::file::gguf::{Array, GgufWriter};
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::tokenizer::{TokenKind, Tokenizer};
@@ -51,8 +51,25 @@ pub(super) fn checkpoint_files(
             config[name] = text.into();
         }
     }
-    if let Some(template) = file.string("tokenizer.chat_template")? {
-        config["chat_template"] = template.into();
+    // Those that the model is really used with here: some files carry one that is known to be wrong, and a checkpoint does
+    // not show which file it came from.
+    let templates = ChatTemplates::from_gguf(file, &tokenizer);
+    let mut named: Vec<(&str, &str)> = Vec::new();
+    for (name, template) in templates.iter() {
+        match template.source() {
+            Some(source) => named.push((name, source)),
+            None => report.notes.push(format!(
+                "The chat template {name:?} is no UTF-8 text and was left out."
+            )),
+        }
+    }
+    match named.as_slice() {
+        [] => {}
+        [("default", source)] => config["chat_template"] = (*source).into(),
+        several => {
+            let entry = |(name, source): &(&str, &str)| json!({"name": name, "template": source});
+            config["chat_template"] = several.iter().map(entry).collect();
+        }
     }
     let generation = json!({
         "bos_token_id": tokenizer.bos(),
@@ -86,6 +103,10 @@ pub(super) fn copied_files(file: &SafeTensorsModel) -> Result<Vec<(String, Vec<u
             let content = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
             files.push((name.to_owned(), content));
         }
+    }
+    for (name, path) in file.siblings_in(NAMED_TEMPLATES, "jinja") {
+        let content = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
+        files.push((format!("{NAMED_TEMPLATES}/{name}.jinja"), content));
     }
     Ok(files)
 }
@@ -146,8 +167,11 @@ pub(super) fn metadata(
     if let Some(prefix) = parts.add_space_prefix {
         writer.entry(key("add_space_prefix"), prefix);
     }
-    if let Some(template) = ChatTemplate::source_beside(file)? {
-        writer.entry("tokenizer.chat_template", template);
+    for (name, template) in ChatTemplates::listed_in_checkpoint(file).iter() {
+        template.readable()?;
+        if let Some(source) = template.source() {
+            writer.entry(ChatTemplates::gguf_key(name), source);
+        }
     }
     Ok(())
 }

@@ -15,30 +15,6 @@ pub(super) fn read(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<(String,
     Ok(entries)
 }
 
-/// Refuses `…-00002-of-00005.gguf`, one piece of several.
-pub(super) fn refuse_split_name(name: &str) -> Result<()> {
-    let stem = name.strip_suffix(".gguf").unwrap_or(name);
-    let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
-    let pieces = stem
-        .rsplit_once("-of-")
-        .filter(|(before, total)| {
-            digits(total) && before.rsplit_once('-').is_some_and(|(_, no)| digits(no))
-        })
-        .and_then(|(_, total)| total.parse::<u32>().ok());
-    match pieces {
-        Some(pieces) if pieces > 1 => Err(split(name, pieces)),
-        _ => Ok(()),
-    }
-}
-
-fn split(file: &str, pieces: impl std::fmt::Display) -> Error {
-    Error::Unsupported {
-        file: file.to_owned(),
-        what: format!("a model split into {pieces} files"),
-        advice: "merge them into one file first (llama-gguf-split --merge FIRST OUT)".to_owned(),
-    }
-}
-
 impl Gguf {
     /// All metadata in file order.
     pub fn metadata(&self) -> &[(String, Value)] {
@@ -192,16 +168,6 @@ impl Gguf {
 
     /// Refuses files whose tensors cannot be understood by themselves.
     pub(super) fn refuse_unsupported(&self) -> Result<()> {
-        if let Some(pieces) = self.u32("split.count")?
-            && pieces > 1
-        {
-            return Err(split(&self.name, pieces));
-        }
-        if let Some(number) = self.u32("split.no")?
-            && number > 0
-        {
-            return Err(split(&self.name, "several"));
-        }
         let rotated = self
             .metadata
             .iter()

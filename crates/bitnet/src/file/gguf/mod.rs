@@ -14,6 +14,7 @@
 mod cursor;
 mod layout;
 mod metadata;
+pub(crate) mod split;
 mod tensor;
 #[cfg(test)]
 mod tests;
@@ -62,22 +63,35 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Maps and parses the file at `path`.
+    /// Maps and parses the file at `path`. If it is a part of a split model (`NAME-00001-of-00003.gguf`), all parts are
+    /// opened, and the result has the metadata and the name of the first and the tensors of all.
     ///
     /// # Errors
-    /// As [`Gguf::parse`], and [`Error::Io`] if the file cannot be read.
+    /// As [`Gguf::parse`], and [`Error::Io`] if a file cannot be read; [`Error::Malformed`] if a part is missing or belongs to
+    /// another model.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::parse(path.display().to_string(), map::map(path)?)
+        Self::open_mapped(path, map::map(path)?)
+    }
+
+    /// As [`open`](Self::open), where `bytes` are those of the file.
+    pub(super) fn open_mapped(path: &Path, bytes: Bytes) -> Result<Self> {
+        split::assemble(path, Self::read(path.display().to_string(), bytes)?)
     }
 
     /// Parses a file's bytes; `name` is what errors call it.
     ///
     /// # Errors
     /// [`Error::Malformed`] or [`Error::Tensor`] if the bytes break a rule of the format, [`Error::Unsupported`] for
-    /// well-formed files that are not run here: big-endian, split, rotated, TL1 and TL2.
+    /// well-formed files that are not run here: big-endian, one part of several, rotated, TL1 and TL2.
     pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
+        let file = Self::read(name, bytes)?;
+        file.refuse_part()?;
+        Ok(file)
+    }
+
+    /// As [`parse`](Self::parse), also of a part.
+    fn read(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
         let name = name.into();
-        metadata::refuse_split_name(&name)?;
         let mut cursor = Cursor::new(&name, &bytes);
 
         let magic = cursor.take(4, "the magic number")?;

@@ -13,13 +13,13 @@ use bitnet_quant::Format;
 use serde::Deserialize;
 pub use writer::SafeTensorsWriter;
 
-use super::{Bytes, map};
+use super::{Bytes, directory, map};
 use crate::{Error, Result};
 
 /// The file that lists the parts of a sharded model.
-const INDEX: &str = "model.safetensors.index.json";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
 /// The most bytes of a config.json that are read.
-const LONGEST_CONFIG: u64 = 1 << 20;
+pub(super) const LONGEST_CONFIG: u64 = 1 << 20;
 /// The most bytes of an index that are read.
 const LONGEST_INDEX: u64 = 4 << 20;
 /// The most bytes of another JSON file that are read. A tokenizer_config.json can list every token.
@@ -105,22 +105,15 @@ struct Index {
 }
 
 impl SafeTensorsModel {
-    /// Opens a `.safetensors` file, the `.index.json` of a sharded model, or a directory with either. The file
-    /// `config.json` must stand beside it.
+    /// Opens a `.safetensors` file, the `.index.json` of a sharded model, or a directory with either, of which it takes the
+    /// one that [`ModelFile::open`](super::ModelFile::open) says. The file `config.json` must stand beside it.
     ///
     /// # Errors
     /// [`Error::Io`] for files that are missing or unreadable, [`Error::Malformed`] or [`Error::Tensor`] for files that
     /// break the rules of the format.
     pub fn open(path: &Path) -> Result<Self> {
         let file = if path.is_dir() {
-            find(path)?.ok_or_else(|| {
-                Error::malformed(
-                    path.display().to_string(),
-                    "the directory",
-                    "model.safetensors, its index, or one other .safetensors file",
-                    "none of them",
-                )
-            })?
+            directory::find_safetensors(path)?
         } else {
             path.to_owned()
         };
@@ -239,38 +232,9 @@ impl SafeTensorsModel {
     }
 }
 
-/// The file in `directory` to open: the index, `model.safetensors`, or the only file of that kind.
-pub(super) fn find(directory: &Path) -> Result<Option<PathBuf>> {
-    for name in [INDEX, "model.safetensors"] {
-        let path = directory.join(name);
-        if path.is_file() {
-            return Ok(Some(path));
-        }
-    }
-    only_file(directory, "safetensors")
-}
-
-/// The only file in `directory` with that extension; `None` if there is none, or more than one.
-pub(super) fn only_file(directory: &Path, extension: &str) -> Result<Option<PathBuf>> {
-    let mut only = None;
-    for entry in std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))? {
-        let path = entry.map_err(|e| Error::io(directory, e))?.path();
-        if path.extension().is_some_and(|found| found == extension) && path.is_file() {
-            if only.is_some() {
-                return Ok(None);
-            }
-            only = Some(path);
-        }
-    }
-    Ok(only)
-}
-
 /// Refuses `model-00001-of-00002.safetensors`, one piece of several.
 fn refuse_shard(path: &Path) -> Result<()> {
-    let stem = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .unwrap_or_default();
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     match stem.rsplit_once("-of-") {
         Some((_, total)) if total.parse::<u32>().is_ok_and(|total| total > 1) => {
             Err(Error::Unsupported {
@@ -292,9 +256,7 @@ fn sharded(directory: &Path, index_path: &Path) -> Result<BTreeMap<String, RawTe
         if shards.contains_key(file.as_str()) {
             continue;
         }
-        let plain =
-            !matches!(file.as_str(), "" | "." | "..") && !file.contains(['/', '\\', ':', '\0']);
-        if !plain {
+        if !is_plain_name(file) {
             return Err(Error::malformed(
                 index_name,
                 "weight_map",
@@ -332,8 +294,13 @@ fn sharded(directory: &Path, index_path: &Path) -> Result<BTreeMap<String, RawTe
     Ok(tensors)
 }
 
+/// Whether `name` is that of a file in the same directory.
+pub(super) fn is_plain_name(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', ':', '\0'])
+}
+
 /// Parses a JSON file of at most `longest` bytes.
-fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, longest: u64) -> Result<T> {
+pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, longest: u64) -> Result<T> {
     let bytes = map::map(path)?;
     let name = path.display().to_string();
     if bytes.len() as u64 > longest {

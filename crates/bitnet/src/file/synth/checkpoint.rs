@@ -1,13 +1,14 @@
 //! Synthetic checkpoints: the same models as safetensors with config.json and tokenizer.json.
 
+use std::io::Write;
 use std::path::Path;
 
-use bitnet_quant::{Format, I2sLayout};
+use bitnet_quant::Format;
 
 use super::random::Random;
 use super::{SynthOptions, to_vec};
 use crate::Result;
-use crate::file::convert::{ConvertType, convert_file};
+use crate::file::convert::{ConvertOptions, ConvertType, convert_file};
 use crate::file::create::NewFile;
 use crate::file::safetensors::SafeTensorsWriter;
 use crate::file::{Bytes, Dtype, Gguf, ModelFile, SafeTensorsModel};
@@ -36,7 +37,7 @@ pub fn write_checkpoint(
         &file,
         directory,
         ConvertType::SafeTensors,
-        I2sLayout::A,
+        &ConvertOptions::default(),
         &mut |_, _| (),
     )?;
     match weights {
@@ -84,5 +85,8 @@ fn unpack(seed: u64, directory: &Path) -> Result<()> {
     drop(packed);
     out.keep()?;
     let path = directory.join("config.json");
-    std::fs::write(&path, config.to_string()).map_err(|error| crate::Error::io(&path, error))
+    let mut out = NewFile::create(&path)?;
+    out.write_all(config.to_string().as_bytes())
+        .map_err(|error| crate::Error::io(&path, error))?;
+    out.keep()
 }

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::create::NewFile;
 use super::gguf::GgufWriter;
-use crate::Result;
+use crate::{Cancel, Error, Result};
 pub use checkpoint::{CheckpointWeights, write_checkpoint};
 use plan::{Content, Dimensions, Planned};
 use random::Random;
@@ -177,8 +177,22 @@ pub fn write(
     path: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary> {
+    write_until(options, path, &Cancel::default(), progress)
+}
+
+/// As [`write()`], until `cancel` is set.
+///
+/// # Errors
+/// As [`write()`]; [`crate::Error::Cancelled`], and nothing is left behind then either.
+pub fn write_until(
+    options: &SynthOptions,
+    path: &Path,
+    cancel: &Cancel,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary> {
     let mut file = NewFile::create(path)?;
-    let summary = write_to(options, &path.display().to_string(), &mut file, progress)?;
+    let name = path.display().to_string();
+    let summary = make(options, &name, &mut file, cancel, progress)?;
     file.keep()?;
     Ok(summary)
 }
@@ -201,6 +215,16 @@ pub fn write_to(
     options: &SynthOptions,
     name: &str,
     out: impl Write,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Summary> {
+    make(options, name, out, &Cancel::default(), progress)
+}
+
+fn make(
+    options: &SynthOptions,
+    name: &str,
+    out: impl Write,
+    cancel: &Cancel,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Summary> {
     let mut file = GgufWriter::new(name);
@@ -234,6 +258,9 @@ pub fn write_to(
         let row_bytes = tensor.format.row_bytes(tensor.cols)?;
         let rows_at_once = (PIECE / row_bytes).max(1);
         for first in (0..tensor.rows).step_by(rows_at_once) {
+            if cancel.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             let rows = rows_at_once.min(tensor.rows - first);
             piece.resize(rows * row_bytes, 0);
             fill(options.seed, index, tensor, first, row_bytes, &mut piece)?;
