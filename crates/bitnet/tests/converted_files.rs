@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use bitnet::chat::TemplateOptions;
 use bitnet::file::convert::{ConvertOptions, ConvertType, convert, convert_with};
 use bitnet::file::gguf::GgufWriter;
 use bitnet::file::safetensors::SafeTensorsWriter;
@@ -183,8 +184,47 @@ fn a_directory_has_the_template_that_its_gguf_file_is_used_with() -> Outcome {
         for path in [&gguf, output.path()] {
             let model = Model::open(path)?;
             let template = model.chat_template().expect("a template");
-            assert_eq!(template.render(&[ChatMessage::user("Hi")], true)?, answer);
+            let rendered =
+                template.render(&[ChatMessage::user("Hi")], &TemplateOptions::default())?;
+            assert_eq!(rendered, answer);
         }
+    }
+    Ok(())
+}
+
+#[test]
+fn templates_keep_their_names() -> Outcome {
+    let directory = tempfile::tempdir()?;
+    let at = |name: &str| directory.path().join(name);
+    let plain = Gguf::open(&synthetic(directory.path(), SynthArch::BitnetB158)?)?;
+    let mut metadata = plain.metadata().to_vec();
+    metadata.push((
+        "tokenizer.chat_template.tool_use".into(),
+        "with tools".into(),
+    ));
+    write_gguf(&at("in.gguf"), &plain, &metadata, 0..plain.tensors().len())?;
+    let mut convert =
+        |from: &str, to: &str, kind| convert(&at(from), &at(to), kind, &mut |_, _| ());
+    convert("in.gguf", "checkpoint", ConvertType::SafeTensors)?;
+    std::fs::create_dir(at("checkpoint/additional_chat_templates"))?;
+    std::fs::write(
+        at("checkpoint/additional_chat_templates/rag.jinja"),
+        "with documents",
+    )?;
+    convert("checkpoint", "copy", ConvertType::SafeTensors)?;
+    convert("copy", "out.gguf", ConvertType::I2S)?;
+    for (name, further) in [
+        ("checkpoint", true),
+        ("copy", true),
+        ("out.gguf", true),
+        ("in.gguf", false),
+    ] {
+        let model = Model::open(at(name))?;
+        let templates = model.chat_templates();
+        let source = |name: &str| templates.get(name).and_then(|template| template.source());
+        assert_eq!(source("tool_use"), Some("with tools"), "{name}");
+        assert_eq!(source("rag"), further.then_some("with documents"), "{name}");
+        assert!(source("default").is_some(), "{name}");
     }
     Ok(())
 }

@@ -216,7 +216,9 @@ impl ChatTemplates {
 
     /// The templates with their names, in the order of the file.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ChatTemplate)> {
-        self.0.iter().map(|(name, template)| (name.as_str(), template))
+        self.0
+            .iter()
+            .map(|(name, template)| (name.as_str(), template))
     }
 
     /// The template of that name.
