@@ -2,18 +2,18 @@
 
 use bitnet::{Error, Model};
 
-/// `error`; if it says that the context is full, also how to get one that is long enough for `answer` more tokens, and
+/// `error`; if it says that the context is full, also how to get one that is long enough for `reply` more tokens, and
 /// `otherwise` what else helps.
 pub(crate) fn explain(
     error: Error,
     model: &Model,
-    answer: usize,
+    reply: usize,
     otherwise: Option<&str>,
 ) -> anyhow::Error {
     let Error::ContextFull { used, wanted, .. } = error else {
         return error.into();
     };
-    let needed = used.saturating_add(wanted).saturating_add(answer);
+    let needed = used.saturating_add(wanted).saturating_add(reply);
     let own = model.architecture().context;
     let advice = advice(own, model.context(), needed, &format!("at least {needed}"));
     let advice = match otherwise {

@@ -286,11 +286,11 @@ impl Chat {
         self.last = Some(timings);
         let note = match reason {
             Some(StopReason::MaxTokens) => Some(format!(
-                "cut after {} tokens; -n allows more",
+                "truncated after {} tokens; -n allows more",
                 timings.generated_tokens
             )),
             Some(StopReason::ContextFull) => Some(format!(
-                "cut: the context of {} tokens is full; {}",
+                "truncated: the context of {} tokens is full; {}",
                 model.context(),
                 context::longer(&model)
             )),

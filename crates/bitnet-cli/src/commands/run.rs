@@ -163,11 +163,11 @@ impl Arguments {
         } else {
             out.finish()?;
             let line = timings_line(opened.time, &timings);
-            let cut = cut_note(reason, model, options.max_tokens).filter(|_| !no_room);
+            let truncated = truncation(reason, model, options.max_tokens).filter(|_| !no_room);
             let dim = Style::new().dimmed();
             anstream::eprintln!(
                 "{dim}{line}{} | {} | seed {seed}{dim:#}",
-                cut.unwrap_or_default(),
+                truncated.unwrap_or_default(),
                 printable::line(&model.device())
             );
             if self.stats {
@@ -213,11 +213,11 @@ impl Default for Arguments {
 }
 
 /// That the text is not whole, and what allows more of it.
-fn cut_note(reason: Option<StopReason>, model: &Model, most: usize) -> Option<String> {
+fn truncation(reason: Option<StopReason>, model: &Model, most: usize) -> Option<String> {
     match reason? {
-        StopReason::MaxTokens => Some(format!(" | cut after {most} tokens (-n)")),
+        StopReason::MaxTokens => Some(format!(" | truncated after {most} tokens (-n)")),
         StopReason::ContextFull => Some(format!(
-            " | cut: the context of {} tokens is full; {}",
+            " | truncated: the context of {} tokens is full; {}",
             model.context(),
             context::longer(model)
         )),

@@ -63,19 +63,20 @@ fn a_last_line_that_ends_in_a_backslash_is_answered() {
 }
 
 #[test]
-fn an_answer_that_is_cut_says_so() {
+fn a_truncated_answer_says_so() {
     let question = "What is 20 + 22?\n";
     let (code, _, err) = texts(chat(&[], question));
     assert_eq!((code, err.as_str()), (Some(0), ""));
     let (code, out, err) = texts(chat(&["-n", "2"], question));
     assert_eq!(code, Some(0));
     assert!(!out.trim().is_empty());
-    assert_eq!(err, "[cut after 2 tokens; -n allows more]\n");
+    assert_eq!(err, "[truncated after 2 tokens; -n allows more]\n");
     let (code, out, err) = texts(chat(&["-c", "18"], question));
     assert_eq!(code, Some(0), "{err}");
     assert!(!out.trim().is_empty());
     assert!(
-        err.starts_with("[cut: the context of 18 tokens is full;") && err.contains("--context"),
+        err.starts_with("[truncated: the context of 18 tokens is full;")
+            && err.contains("--context"),
         "{err}"
     );
 }

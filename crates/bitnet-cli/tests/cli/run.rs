@@ -94,7 +94,7 @@ fn a_pipe_gets_the_text_unchanged() {
 }
 
 #[test]
-fn a_text_that_is_cut_says_so_and_what_allows_more() {
+fn a_truncated_text_says_so_and_what_allows_more() {
     let stderr = |arguments: &[&str], code: i32| {
         let output = run(arguments);
         let stderr = String::from_utf8(output.stderr).unwrap();
@@ -102,7 +102,9 @@ fn a_text_that_is_cut_says_so_and_what_allows_more() {
         stderr
     };
     let prompt = "hello there my friend";
-    assert!(stderr(&["run", prompt, "-n", "3", "--ignore-end"], 0).contains("cut after 3 tokens"));
+    assert!(
+        stderr(&["run", prompt, "-n", "3", "--ignore-end"], 0).contains("truncated after 3 tokens")
+    );
     let full = stderr(&["run", prompt, "-c", "8", "--ignore-end"], 0);
     assert!(
         full.contains("context of 8 tokens is full") && full.contains("--context"),

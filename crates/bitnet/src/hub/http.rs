@@ -236,11 +236,11 @@ impl Target<'_> {
                 } else {
                     "too many requests; wait some minutes"
                 }),
-                pause_asked_for(response.headers()),
+                retry_after(response.headers()),
             )),
             (408 | 425 | 500..=599, ..) => Err(Failure::Busy(
                 say("trouble on the server's side; try again later"),
-                pause_asked_for(response.headers()),
+                retry_after(response.headers()),
             )),
             _ => final_word("the file cannot be had from there"),
         }
@@ -299,7 +299,7 @@ pub(super) fn persist<T>(
 }
 
 /// How long the server asks to be left alone (`Retry-After`, in seconds): at most a minute, as somebody may be waiting.
-fn pause_asked_for(headers: &HeaderMap) -> Duration {
+fn retry_after(headers: &HeaderMap) -> Duration {
     const MOST_SECONDS: u64 = 60;
     let seconds = text_header(headers, "retry-after").and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(0).min(MOST_SECONDS))

@@ -84,8 +84,8 @@ struct Sibling {
 /// How long the hub may be silent where the cache may do: as long as Hugging Face's own tools wait.
 const HASTE: Duration = Duration::from_secs(10);
 
-/// With what, and how patiently, the hub is asked.
-type Asking<'a> = (&'a Agent, &'a HubOptions);
+/// The client and the patience of requests to the hub.
+type Requests<'a> = (&'a Agent, &'a HubOptions);
 
 impl Repository<'_> {
     /// The model, from the cache if it is there for certain, else from the hub, else from the cache if it may be there.
@@ -103,13 +103,13 @@ impl Repository<'_> {
         hasty.retries = 1;
         hasty.silence = hasty.silence.min(HASTE);
         let hasty_agent = http::agent(&hasty);
-        let asking = match likely {
+        let requests = match likely {
             Some(_) => (&hasty_agent, &hasty),
             None => (&self.agent, self.options),
         };
         let outcome = match &self.place.file {
-            Some(file) => self.fetch_file(file, pin, asking),
-            None => self.fetch_model(pin, asking),
+            Some(file) => self.fetch_file(file, pin, requests),
+            None => self.fetch_model(pin, requests),
         };
         match (outcome, likely) {
             (Err(failure), Some(path)) if !matches!(failure, Failure::Final(_)) => {
@@ -128,13 +128,13 @@ impl Repository<'_> {
         &self,
         file: &str,
         pin: Expected<'static>,
-        asking: Asking<'_>,
+        requests: Requests<'_>,
     ) -> Result<PathBuf, Failure> {
         let parts = parts(file);
         let (first, others) = parts
             .split_first()
             .map_or((file, &[][..]), |(first, others)| (first.as_str(), others));
-        let metadata = self.metadata(&self.place.revision, first, asking)?;
+        let metadata = self.metadata(&self.place.revision, first, requests)?;
         self.check_pin(first, pin, &metadata)?;
         let path = self.fetch(first, &metadata, pin)?;
         for part in others {
@@ -173,14 +173,18 @@ impl Repository<'_> {
     }
 
     /// The single GGUF file of the repository, or the folder of its safetensors with everything they need, from the hub.
-    fn fetch_model(&self, pin: Expected<'static>, asking: Asking<'_>) -> Result<PathBuf, Failure> {
+    fn fetch_model(
+        &self,
+        pin: Expected<'static>,
+        requests: Requests<'_>,
+    ) -> Result<PathBuf, Failure> {
         let address = format!(
             "{}/api/models/{}/revision/{}",
             self.options.endpoint,
             self.place.repository,
             encode(&self.place.revision, false)
         );
-        let text = self.target(&address).text(asking.0, asking.1)?;
+        let text = self.target(&address).text(requests.0, requests.1)?;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             // As a network that wants a login first may send anything.
             Failure::Unreachable(format!(
@@ -267,7 +271,7 @@ impl Repository<'_> {
         &self,
         revision: &str,
         file: &str,
-        asking: Asking<'_>,
+        requests: Requests<'_>,
     ) -> Result<Metadata, Failure> {
         let address = self.address(revision, file);
         // The nearest answer that says it: a redirect to a storage host says it before that host does.
@@ -278,7 +282,7 @@ impl Repository<'_> {
         };
         let answers = self
             .target(&address)
-            .headers(asking.0, asking.1, |answers| {
+            .headers(requests.0, requests.1, |answers| {
                 let last = answers.last();
                 find(answers, "x-repo-commit").is_some()
                     && (find(answers, "x-linked-etag").is_some()
