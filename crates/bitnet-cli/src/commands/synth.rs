@@ -14,11 +14,13 @@ Examples:
   bitnet synth --shape tiny --type i2_s tiny.gguf
   bitnet synth --shape 2b4t --type tq2_0 --embedding q6_k big.gguf   the size and speed of the real model
   bitnet synth --shape 125m --type tq1_0 --seed 7 m.gguf             the same bytes every time
+  bitnet synth --shape bonsai-8b --arch qwen3 --type q2_0-128 b.gguf the shape of Ternary-Bonsai 8B
 
 The file has the keys and tensor names of real models and a working byte-level tokenizer,
 so that other runtimes that know its architecture and type load it too. Its text says nothing.")]
 pub(crate) struct Arguments {
-    /// How large: tiny, 125m, 700m or 2b4t (microsoft/bitnet-b1.58-2B-4T)
+    /// How large: tiny, 125m, 700m, 2b4t (microsoft/bitnet-b1.58-2B-4T), or bonsai-1.7b, bonsai-4b or bonsai-8b (with
+    /// --arch qwen3 Ternary-Bonsai, positions scaled by YaRN)
     #[arg(long, default_value = "tiny")]
     shape: Shape,
 

@@ -95,10 +95,11 @@ impl Quantization {
         let class = config["architectures"][0].as_str() == Some("BitnetForCausalLM");
         let flag = config["is_bitnet_config"].as_bool() == Some(true);
         // AutoBitLinear rounds weights in mode "online" alone; BitLinear has no other weights than ternary ones.
-        let configured = !quantization.is_null() && (!automatic || online);
-        let unconfigured = quantization.is_null() && (class || flag);
-        let kept = &quantization["modules_to_not_convert"];
-        if kept.is_array() && !Modules::read(file.name(), kept)?.contain(file.name(), "lm_head")? {
+        let configured = !method.is_null() && (!automatic || online);
+        let unconfigured = method.is_null() && (class || flag);
+        let list = &quantization["modules_to_not_convert"];
+        let kept = Modules::read(file.name(), list)?;
+        if list.is_array() && !kept.contain(file.name(), "lm_head")? {
             tracing::warn!(
                 "{}: modules_to_not_convert lacks lm_head; it is left as it is all the same",
                 file.name()
@@ -106,14 +107,14 @@ impl Quantization {
         }
         Ok(Self {
             master: configured || unconfigured,
-            finished: !quantization.is_null() && automatic && !online,
+            finished: !method.is_null() && automatic && !online,
             packed: !quantization.is_null() && !(automatic && online),
             scale: if automatic {
                 WeightScale::Multiply
             } else {
                 WeightScale::Divide
             },
-            kept: Modules::read(file.name(), kept)?,
+            kept,
         })
     }
 

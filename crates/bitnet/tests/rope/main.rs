@@ -250,8 +250,8 @@ fn logits_with_yarn_are_the_golden_ones_on_a_gpu() -> Outcome {
     Ok(())
 }
 
-/// The file with one key changed.
-fn with_factor(factor: f32) -> bitnet::Result<Model> {
+/// The file with another factor and, if some are given, divisors of frequencies.
+fn changed(factor: f32, divisors: Option<&[f32]>) -> bitnet::Result<Model> {
     let file = Gguf::parse("tiny-yarn", Bytes::from_static(TINY))?;
     let mut writer = GgufWriter::new("changed");
     for (key, value) in file.metadata() {
@@ -265,24 +265,60 @@ fn with_factor(factor: f32) -> bitnet::Result<Model> {
         let format = tensor.format(Default::default(), "tiny-yarn")?;
         writer.tensor(&tensor.name, &tensor.ne, format)?;
     }
+    let divisors = divisors.map(|divisors| bytemuck::cast_slice::<f32, u8>(divisors));
+    if let Some(bytes) = divisors {
+        let ne = [bytes.len() as u64 / 4];
+        writer.tensor("rope_freqs.weight", &ne, bitnet_quant::Format::F32)?;
+    }
     let mut data = writer.begin(Vec::new())?;
     for tensor in file.tensors() {
         data.push(&tensor.name, &tensor.data)?;
+    }
+    if let Some(bytes) = divisors {
+        data.push("rope_freqs.weight", bytes)?;
     }
     Model::from_bytes("changed", data.finish()?, &options(Activations::Int8))
 }
 
 #[test]
 fn a_session_is_not_restored_by_a_model_that_is_scaled_otherwise() -> Outcome {
-    let model = with_factor(4.0)?;
+    let model = changed(4.0, None)?;
     let mut session = model.session()?;
     session.forward(&[41, 102], Want::Last)?;
     let mut saved = Vec::new();
     session.save("saved", &mut saved)?;
-    Session::restore(&with_factor(4.0)?, "saved", &saved[..])?;
-    let error = Session::restore(&with_factor(4.5)?, "saved", &saved[..]).err();
+    Session::restore(&changed(4.0, None)?, "saved", &saved[..])?;
+    let error = Session::restore(&changed(4.5, None)?, "saved", &saved[..]).err();
     let error = error.ok_or("another scaling")?.to_string();
     assert!(error.contains("weights or options are others"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn divisors_of_a_file_are_checked_and_divide_what_scaling_left() -> Outcome {
+    let plain = changed(4.0, None)?.architecture().rope.clone();
+    let half = plain.dims / 2;
+    let mut divisors = vec![2.0; half];
+    let rope = changed(4.0, Some(&divisors))?.architecture().rope.clone();
+    for pair in 0..half {
+        assert_eq!(rope.frequency(pair) * 2.0, plain.frequency(pair));
+    }
+    for (wrong, with) in [
+        (0.0, "found 0"),
+        (-1.0, "found -1"),
+        (f32::NAN, "found NaN"),
+    ] {
+        divisors[1] = wrong;
+        let error = changed(4.0, Some(&divisors)).expect_err(with).to_string();
+        assert!(
+            error.contains("rope_freqs.weight") && error.contains(with),
+            "{error}"
+        );
+    }
+    let error = changed(4.0, Some(&divisors[1..]))
+        .expect_err("too few")
+        .to_string();
+    assert!(error.contains("rope_freqs.weight"), "{error}");
     Ok(())
 }
 
@@ -309,6 +345,13 @@ fn llama_3_goes_there_and_back() -> Outcome {
         std::fs::write(config_path, config.to_string())?;
         let converted = convert(&from, &gguf, ConvertType::I2S, &mut |_, _| ());
         if refused {
+            // Other safetensors have a place for it.
+            convert(
+                &from,
+                &path("again"),
+                ConvertType::SafeTensors,
+                &mut |_, _| (),
+            )?;
             let error = converted.expect_err("no place").to_string();
             assert!(error.contains("Llama 3's rotary scaling"), "{error}");
             continue;

@@ -75,7 +75,6 @@ impl Numbers {
                 });
             }
         };
-        rope::refuse_without_keys(file.name(), gguf, &architecture)?;
         let title = file.config()["_name_or_path"].as_str().unwrap_or_default();
         Ok(Self {
             gguf: gguf.to_owned(),
@@ -161,8 +160,12 @@ impl Numbers {
     }
 
     /// The tensor that states the model's rotary scaling, where that has no metadata in GGUF.
-    pub(super) fn rope_tensor(&self) -> Option<Tensor> {
-        rope::to_tensor(&self.architecture)
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`], about `file`, for scaling that GGUF cannot state.
+    pub(super) fn rope_tensor(&self, file: &str) -> Result<Option<Tensor>> {
+        rope::refuse_without_keys(file, &self.gguf, &self.architecture)?;
+        Ok(rope::to_tensor(&self.architecture))
     }
 
     /// What a GGUF file leaves unsaid of the model's rotary scaling.

@@ -210,7 +210,7 @@ pub fn convert_file(
         (ModelFile::SafeTensors(file), Some(ternary)) => {
             let numbers = config::Numbers::from_checkpoint(file)?;
             let mut tensors = checkpoint::read(file, &numbers, numbers.order_to_gguf(), report)?;
-            tensors.extend(numbers.rope_tensor());
+            tensors.extend(numbers.rope_tensor(file.name())?);
             report.notes.extend(numbers.rope_note());
             let mut writer = new_writer();
             numbers.to_metadata(&tensors, ternary, &mut writer);

@@ -20,7 +20,7 @@ use super::create::NewFile;
 use super::gguf::GgufWriter;
 use crate::{Cancel, Error, Result};
 pub use checkpoint::{CheckpointWeights, write_checkpoint};
-use plan::{Content, Dimensions, Planned};
+use plan::{Content, Dimensions, Planned, Yarn};
 use random::Random;
 
 /// About how many bytes of data are made before they are written.
@@ -53,6 +53,12 @@ named! {
         M700 = "700m",
         /// The shape of BitNet b1.58 2B-4T: 30 layers of 2560.
         B2_4t = "2b4t",
+        /// The shape of Ternary-Bonsai 1.7B: 28 layers of 2048, positions scaled by YaRN. For [`SynthArch::Qwen3`].
+        Bonsai1_7b = "bonsai-1.7b",
+        /// The shape of Ternary-Bonsai 4B: 36 layers of 2560, whose heads are together wider. For [`SynthArch::Qwen3`].
+        Bonsai4b = "bonsai-4b",
+        /// The shape of Ternary-Bonsai 8B: 36 layers of 4096, a head of its own. For [`SynthArch::Qwen3`].
+        Bonsai8b = "bonsai-8b",
     }
 }
 
@@ -108,6 +114,17 @@ impl Shape {
             Self::M125 => (32_000, 2048, 768, 2048, 12, 12, 4),
             Self::M700 => (32_000, 2048, 1536, 4096, 24, 16, 16),
             Self::B2_4t => (128_256, 4096, 2560, 6912, 30, 20, 5),
+            // Those of Qwen3, from which they stem, with four times the context that YaRN begins with.
+            Self::Bonsai1_7b => (151_936, 32_768, 2048, 6144, 28, 16, 8),
+            Self::Bonsai4b => (151_936, 32_768, 2560, 9728, 36, 32, 8),
+            Self::Bonsai8b => (151_936, 65_536, 4096, 12_288, 36, 32, 8),
+        };
+        let yarn = match self {
+            Self::Bonsai1_7b | Self::Bonsai4b | Self::Bonsai8b => Some(Yarn {
+                factor: 4,
+                original: context / 4,
+            }),
+            Self::Tiny | Self::M125 | Self::M700 | Self::B2_4t => None,
         };
         Dimensions {
             vocabulary,
@@ -117,6 +134,11 @@ impl Shape {
             layers,
             heads,
             kv_heads,
+            head: if yarn.is_some() { 128 } else { hidden / heads },
+            tied: self != Self::Bonsai8b,
+            eps: if yarn.is_some() { 1e-6 } else { 1e-5 },
+            base: if yarn.is_some() { 1e6 } else { 5e5 },
+            yarn,
         }
     }
 }
@@ -439,6 +461,37 @@ mod tests {
         assert_eq!("tq1_0".parse::<TernaryType>().unwrap(), TernaryType::TQ1_0);
         let error = "3b".parse::<Shape>().unwrap_err().to_string();
         assert!(error.contains("tiny, 125m, 700m, 2b4t"), "{error}");
+    }
+
+    #[test]
+    fn shapes_of_bonsai_have_their_keys_and_tensors() {
+        for (shape, original, heads, tied) in [
+            (Shape::Bonsai1_7b, 8192, 2048, true),
+            (Shape::Bonsai4b, 8192, 4096, true),
+            (Shape::Bonsai8b, 16_384, 4096, false),
+        ] {
+            let options = SynthOptions {
+                shape,
+                arch: SynthArch::Qwen3,
+                ternary: TernaryType::Q2_0Group128,
+                ..SynthOptions::default()
+            };
+            let mut writer = GgufWriter::new("keys");
+            plan::metadata(&options, &mut writer).unwrap();
+            let bytes = writer.begin(Vec::new()).unwrap().finish().unwrap();
+            let file = Gguf::parse("keys", Bytes::from(bytes)).unwrap();
+            let architecture = crate::Architecture::from_gguf(&file).unwrap();
+            let expected = format!("YaRN, factor 4 from {original} positions, magnitude 1.138629");
+            assert_eq!(architecture.rope_scaling.to_string(), expected);
+            assert_eq!(architecture.heads.query * architecture.heads.dim, heads);
+            let tensors = plan::tensors(&options);
+            let has = |name: &str| tensors.iter().any(|tensor| tensor.name == name);
+            assert_eq!(has("output.weight"), !tied, "{shape}");
+            let query = tensors
+                .iter()
+                .find(|tensor| tensor.name == "blk.0.attn_q.weight");
+            assert_eq!(query.unwrap().rows, heads);
+        }
     }
 
     #[test]

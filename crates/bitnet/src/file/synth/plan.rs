@@ -16,12 +16,23 @@ pub(super) struct Dimensions {
     pub(super) layers: usize,
     pub(super) heads: usize,
     pub(super) kv_heads: usize,
+    /// Width of one head.
+    pub(super) head: usize,
+    /// Whether the embedding is the head too, where the architecture leaves the choice.
+    pub(super) tied: bool,
+    /// Added to the mean square in every norm.
+    pub(super) eps: f32,
+    /// θ of the rotary embedding.
+    pub(super) base: f32,
+    /// How positions are scaled.
+    pub(super) yarn: Option<Yarn>,
 }
 
-impl Dimensions {
-    pub(super) fn head(&self) -> usize {
-        self.hidden / self.heads
-    }
+/// Rotary scaling by YaRN.
+pub(super) struct Yarn {
+    pub(super) factor: u16,
+    /// Positions the model was pretrained for.
+    pub(super) original: u32,
 }
 
 /// What stands in a tensor.
@@ -83,8 +94,8 @@ impl Planned {
 pub(super) fn tensors(options: &SynthOptions) -> Vec<Planned> {
     let shape = options.shape.dimensions();
     let (hidden, ffn) = (shape.hidden, shape.ffn);
-    let heads = shape.heads * shape.head();
-    let kv = shape.kv_heads * shape.head();
+    let heads = shape.heads * shape.head;
+    let kv = shape.kv_heads * shape.head;
     let embedding = |name: &str| {
         let deviation = LOGIT_DEVIATION / (hidden as f32).sqrt();
         Planned::matrix(
@@ -104,7 +115,7 @@ pub(super) fn tensors(options: &SynthOptions) -> Vec<Planned> {
             gains.extend([("attn_sub_norm", heads), ("ffn_sub_norm", ffn)]);
         }
         SynthArch::Qwen3 => {
-            gains.extend([("attn_q_norm", shape.head()), ("attn_k_norm", shape.head())]);
+            gains.extend([("attn_q_norm", shape.head), ("attn_k_norm", shape.head)]);
         }
         SynthArch::Llama => {}
     }
@@ -133,7 +144,7 @@ pub(super) fn tensors(options: &SynthOptions) -> Vec<Planned> {
         }));
     }
     planned.push(Planned::gain("output_norm.weight".to_owned(), hidden));
-    if options.arch == SynthArch::Llama {
+    if options.arch == SynthArch::Llama || !shape.tied {
         planned.push(embedding("output.weight"));
     }
     planned
@@ -166,17 +177,22 @@ pub(super) fn metadata(options: &SynthOptions, file: &mut GgufWriter) -> Result<
         .entry(key("embedding_length"), shape.hidden as u32)
         .entry(key("block_count"), shape.layers as u32)
         .entry(key("feed_forward_length"), shape.ffn as u32)
-        .entry(key("rope.dimension_count"), shape.head() as u32)
+        .entry(key("rope.dimension_count"), shape.head as u32)
         .entry(key("attention.head_count"), shape.heads as u32)
         .entry(key("attention.head_count_kv"), shape.kv_heads as u32);
-    if options.arch == SynthArch::Qwen3 {
-        file.entry(key("attention.key_length"), shape.head() as u32)
-            .entry(key("attention.value_length"), shape.head() as u32);
+    if options.arch == SynthArch::Qwen3 || shape.head * shape.heads != shape.hidden {
+        file.entry(key("attention.key_length"), shape.head as u32)
+            .entry(key("attention.value_length"), shape.head as u32);
     }
     file.entry("tokenizer.ggml.add_bos_token", true)
-        .entry(key("attention.layer_norm_rms_epsilon"), 1e-5f32)
-        .entry(key("rope.freq_base"), 500_000f32)
-        .entry("general.file_type", options.ternary.file_type())
+        .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
+        .entry(key("rope.freq_base"), shape.base);
+    if let Some(Yarn { factor, original }) = shape.yarn {
+        file.entry(key("rope.scaling.type"), "yarn")
+            .entry(key("rope.scaling.factor"), f32::from(factor))
+            .entry(key("rope.scaling.original_context_length"), original);
+    }
+    file.entry("general.file_type", options.ternary.file_type())
         .entry("tokenizer.ggml.model", "gpt2")
         .entry("tokenizer.ggml.pre", "llama-bpe")
         .entry(
