@@ -5,13 +5,14 @@
 use bitnet::Model;
 use bitnet_digest::Plan;
 use std::error::Error;
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 const USAGE: &str = "usage: bitnet-digest TOKENS THREADS BATCHES MODEL…
   bitnet-digest 1,2,3 1,2 1,64 demo model.gguf";
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -21,18 +22,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+fn run(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
     let [tokens, threads, batches, models @ ..] = arguments else {
+        return Err(USAGE.into());
+    };
+    let [Some(tokens), Some(threads), Some(batches)] =
+        [tokens, threads, batches].map(|list| list.to_str())
+    else {
         return Err(USAGE.into());
     };
     let plan = Plan::parse(tokens, threads, batches)?;
     for model in models {
         plan.run(
-            |options| match model.as_str() {
-                "demo" => Model::demo_with(options),
-                path => Model::open_with(path, options, |_, _| ()),
+            |options| match model.to_str() {
+                Some("demo") => Model::demo_with(options),
+                // A path, which need not be text.
+                _ => Model::open_with(model, options, |_, _| ()),
             },
-            |line| println!("{model} {line}"),
+            |line| println!("{} {line}", model.display()),
         )?;
     }
     Ok(())

@@ -319,8 +319,7 @@ fn a_split_model_is_one_model() -> Outcome {
     assert!(std::fs::read(&back)? == std::fs::read(&whole)?);
     std::fs::remove_file(part(2))?;
     let error = Model::open(part(3))
-        .err()
-        .expect("a part is missing")
+        .expect_err("a part is missing")
         .to_string();
     assert!(error.contains("no m-00002-of-00003.gguf"), "{error}");
     Ok(())
@@ -364,9 +363,7 @@ fn names_that_are_no_text_are_names() -> Outcome {
         )?;
     }
     assert_eq!(logits(&parts)?, expected);
-    let error = Model::open(name(b"absent\xff"))
-        .err()
-        .expect("nothing there");
+    let error = Model::open(name(b"absent\xff")).expect_err("nothing there");
     assert!(error.to_string().contains("absent\u{fffd}"), "{error}");
     Ok(())
 }
