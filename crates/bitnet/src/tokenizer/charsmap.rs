@@ -73,7 +73,7 @@ fn check(bytes: &[u8]) -> Result<(), String> {
         return Err(format!("{} bytes, too few for a table", bytes.len()));
     };
     let size = u32::from_le_bytes(*head) as usize;
-    if size > rest.len() || size % 4 != 0 || size == 0 {
+    if size > rest.len() || !size.is_multiple_of(4) || size == 0 {
         return Err(format!(
             "its first number promises a trie of {size} bytes, of which {} are there",
             rest.len()

@@ -4,19 +4,24 @@
 //! cutting text of the well-known vocabularies are recognised and replaced by scanners; others run as they are written.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use web_time::Instant;
 
 use super::ranks::{RankOptions, Ranks, Vocab};
 use super::roles::{self, RoleFiles};
 use super::rules::Rules;
-use super::special::{SpecialToken, SpecialTokens};
+use super::special::{self, SpecialToken, SpecialTokens};
 use super::steps::{Normalize, StepError};
 use super::vocabulary::{Spelling, TokenKind, Vocabulary, byte_of};
 use super::{Cut, Inner, MAX_TOKENS, Marks, Merger};
 use super::{normalizer, patterns};
 use crate::{Error, Result};
+
+/// How long the normal forms of all added tokens may take; thousands take a few milliseconds.
+const NORMALIZING: Duration = Duration::from_secs(10);
 
 /// What is looked at before the rest: a vocabulary of another model has another shape.
 #[derive(Deserialize)]
@@ -156,30 +161,7 @@ pub(super) fn read(file: &str, json: &[u8], files: &RoleFiles) -> Result<Inner> 
         .map_err(|error| Error::tokenizer(file, format!("normalizer: {error}")))?
         .map(|steps| -> Box<dyn Normalize> { Box::new(steps) });
 
-    let mut special = Vec::with_capacity(document.added_tokens.len());
-    for token in &document.added_tokens {
-        let normalized = match (token.normalized.unwrap_or(!token.special), &normalizer) {
-            (false, _) => None,
-            (true, None) => Some(token.content.clone()),
-            (true, Some(normalizer)) => {
-                Some(normalizer.normalize(&token.content).map_err(|error| {
-                    Error::tokenizer(
-                        file,
-                        format!("the added token {:?}: normalizer: {error}", token.content),
-                    )
-                })?)
-            }
-        };
-        special.push(SpecialToken {
-            id: token.id,
-            text: token.content.clone(),
-            normalized,
-            control: token.special,
-            strip_left: token.lstrip,
-            strip_right: token.rstrip,
-            single_word: token.single_word,
-        });
-    }
+    let special = special_tokens(file, &document.added_tokens, normalizer.as_deref())?;
     let special = SpecialTokens::new(file, special)?;
     let merges = merges(file, model.merges, &model.vocab, model.ignore_merges)?;
     // Special tokens stay out, so that no text can spell one; the unknown token the model needs.
@@ -215,6 +197,56 @@ pub(super) fn read(file: &str, json: &[u8], files: &RoleFiles) -> Result<Inner> 
         special,
         marks,
     })
+}
+
+/// The added tokens, with the normal form of those that are looked for in normalized text.
+fn special_tokens(
+    file: &str,
+    added: &[AddedToken],
+    normalizer: Option<&dyn Normalize>,
+) -> Result<Vec<SpecialToken>> {
+    let started = Instant::now();
+    let mut normalized_bytes = 0;
+    let mut special = Vec::with_capacity(added.len());
+    for token in added {
+        let wrong = |what: &dyn std::fmt::Display| {
+            Error::tokenizer(
+                file,
+                format!("the added token {:?}: normalizer: {what}", token.content),
+            )
+        };
+        let normalized = match (token.normalized.unwrap_or(!token.special), normalizer) {
+            (false, _) => None,
+            (true, None) => Some(token.content.clone()),
+            (true, Some(normalizer)) => {
+                let text = normalizer.normalize(&token.content);
+                Some(text.map_err(|error| wrong(&error))?)
+            }
+        };
+        normalized_bytes += normalized.as_ref().map_or(0, String::len);
+        if normalized_bytes > special::MAX_TEXT {
+            return Err(wrong(&format_args!(
+                "more than {} bytes for all added tokens",
+                special::MAX_TEXT
+            )));
+        }
+        if started.elapsed() > NORMALIZING {
+            return Err(wrong(&format_args!(
+                "more than {} s for all added tokens",
+                NORMALIZING.as_secs()
+            )));
+        }
+        special.push(SpecialToken {
+            id: token.id,
+            text: token.content.clone(),
+            normalized,
+            control: token.special,
+            strip_left: token.lstrip,
+            strip_right: token.rstrip,
+            single_word: token.single_word,
+        });
+    }
+    Ok(special)
 }
 
 /// The merges, each of two tokens that together are a token, as the `tokenizers` crate demands: with some of them left out, text would

@@ -14,7 +14,7 @@ use super::classes::{classes, contains};
 use crate::{Error, Result};
 
 /// Texts of all such tokens together may not be longer than this, which is far above any real vocabulary.
-const MAX_TEXT: usize = 1 << 20;
+pub(super) const MAX_TEXT: usize = 1 << 20;
 
 /// One such token.
 #[derive(Debug, Clone)]
@@ -106,7 +106,10 @@ impl Finder {
 impl SpecialTokens {
     pub(super) fn new(file: &str, mut tokens: Vec<SpecialToken>) -> Result<Self> {
         tokens.retain(|token| !token.text.is_empty());
-        let total: usize = tokens.iter().map(|token| token.text.len()).sum();
+        let total: usize = tokens
+            .iter()
+            .map(|token| token.text.len() + token.normalized.as_ref().map_or(0, String::len))
+            .sum();
         if total > MAX_TEXT {
             return Err(Error::tokenizer(
                 file,

@@ -5,6 +5,7 @@ mod added;
 mod ends;
 mod json;
 mod mutants;
+mod real;
 
 /// A byte-level vocabulary: the 256 bytes, the tokens that `merges` make, then the marks of Llama 3.
 pub(crate) struct Sample {

@@ -40,6 +40,11 @@ fn spec_of(gguf: &GgufTokenizer) -> TokenizerSpec<'_> {
     }
 }
 
+/// The tokenizer that GGUF metadata describe.
+pub(super) fn from_gguf(gguf: &GgufTokenizer) -> Tokenizer {
+    Tokenizer::from_spec(spec_of(gguf)).unwrap()
+}
+
 /// transformers ends generation at generation_config.json's eos_token_id, a number or a list, or else at that of config.json
 /// (`GenerationConfig.from_pretrained`, `from_model_config`).
 #[test]
@@ -125,7 +130,7 @@ fn ends_of_turns_survive_conversion() {
         (gguf.eos, gguf.eot, gguf.eom),
         (tokenizer.eos(), Some(tool), Some(start))
     );
-    let back = Tokenizer::from_spec(spec_of(&gguf)).unwrap();
+    let back = from_gguf(&gguf);
     assert_eq!(back.stops(), tokenizer.stops());
 }
 
@@ -213,7 +218,7 @@ fn every_pattern_comes_back_from_tokenizer_json() {
             (known.splitter, known.ignore_merges, known.nfc),
             "{pre}"
         );
-        let back = Tokenizer::from_spec(spec_of(&gguf)).unwrap();
+        let back = from_gguf(&gguf);
         let reference = tokenizers::Tokenizer::from_bytes(json.as_bytes()).unwrap();
         for text in texts {
             let ids = tokenizer.encode(text, PLAIN).unwrap();
