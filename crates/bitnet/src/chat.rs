@@ -1,7 +1,7 @@
 //! Chat templates: from messages to the prompt a model was trained on.
 //!
 //! A template is the Jinja source that a model file carries, rendered as Hugging Face's transformers do. Templates come
-//! from files of unknown origin: their size, depth, work, memory and output are bounded ([`jinja`] says how).
+//! from files of unknown origin: their size, depth, work, memory and output are bounded.
 //!
 //! # Messages cannot forge marks
 //!
@@ -256,9 +256,6 @@ impl ChatTemplate {
                 expected: "names other than messages, which the conversation gives".into(),
                 found: "messages".into(),
             });
-        }
-        if options.cancel.is_cancelled() {
-            return Err(Error::Cancelled);
         }
         let template = self.compiled()?;
         let messages = serde_json::to_value(messages).map_err(|error| self.failed(error))?;

@@ -357,6 +357,59 @@ fn templates_know_the_date_if_they_are_told() {
     }
 }
 
+/// A template that cannot be used hinders nothing that needs none, and says where it is.
+#[test]
+fn a_bad_template_hinders_only_what_needs_it() {
+    for template in [&b"{% block a %}{% endblock %}"[..], b"\xff"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("model");
+        synth::write_checkpoint(&SynthOptions::default(), CheckpointWeights::Packed, &path)
+            .expect("a checkpoint");
+        std::fs::write(path.join("chat_template.jinja"), template).expect("a template");
+        let model = Model::open(&path).expect("a model");
+        let mut session = model.session().expect("a session");
+        let options = GenerateOptions {
+            max_tokens: 1,
+            ..GenerateOptions::default()
+        };
+        assert!(session.generate_tokens(&[1, 2], &options).is_ok());
+        let failed = session.chat(&[ChatMessage::user("a")], &options);
+        let message = failed.err().expect("an error").to_string();
+        assert!(message.contains("chat_template.jinja"), "{message}");
+    }
+}
+
+#[test]
+fn templates_have_names() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model");
+    synth::write_checkpoint(&SynthOptions::default(), CheckpointWeights::Packed, &path)
+        .expect("a checkpoint");
+    let write = |name: &str, text: &str| std::fs::write(path.join(name), text).expect("a file");
+    let config = path.join("tokenizer_config.json");
+    let bytes = std::fs::read(&config).unwrap_or_else(|_| b"{}".to_vec());
+    let mut config: serde_json::Value = serde_json::from_slice(&bytes).expect("JSON");
+    config["chat_template"] = serde_json::json!([
+        {"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"},
+    ]);
+    write("tokenizer_config.json", &config.to_string());
+    let names = |model: &Model| -> Vec<String> {
+        model.chat_templates().names().map(str::to_owned).collect()
+    };
+    let model = Model::open(&path).expect("a model");
+    assert_eq!(names(&model), ["tool_use", "default"]);
+    let default = model.chat_template().expect("a template");
+    assert_eq!(default.source(), Some("D"));
+    std::fs::create_dir(path.join("additional_chat_templates")).expect("a folder");
+    write("chat_template.jinja", "F");
+    write("additional_chat_templates/rag.jinja", "R");
+    let model = Model::open(&path).expect("a model");
+    assert_eq!(names(&model), ["default", "rag", "tool_use"]);
+    let rag = model.chat_templates().get("rag").expect("a template");
+    assert_eq!(rag.source(), Some("R"));
+    assert!(rag.origin().contains("additional_chat_templates"));
+}
+
 #[test]
 fn a_screened_head_changes_no_text() {
     let open = |head| {

@@ -224,6 +224,161 @@ fn messages_cannot_forge_marks() {
     }
 }
 
+/// A template may do to a message what it likes: what comes of it is no mark.
+#[test]
+fn no_operation_of_a_template_makes_marks_of_messages() {
+    let tokenizer = sample();
+    for (source, content) in [
+        ("{{ m.content | lower }}", "<|EOT_ID|>"),
+        ("{{ m.content | capitalize }}", "<|EOT_ID|>"),
+        ("{{ (m.content | title).swapcase() }}", "<|eot_id|>"),
+        (
+            "{{ m.content.lower() }}{{ m.content.swapcase() }}",
+            "<|EOT_ID|>",
+        ),
+        ("{{ m.content.casefold() }}", "<|EOT_ID|>"),
+        ("{{ m.content | replace('X', '') }}", "<|eXot_iXd|>"),
+        ("{{ m.content.replace('X', '|') }}", "<Xeot_idX>"),
+        (
+            "{{ m.content[::-1] }}{{ m.content | reverse }}",
+            ">|di_toe|<",
+        ),
+        ("{{ m.content | list | join }}", "<|eot_id|>"),
+        ("{{ m.content.split() | join }}", "<| eot_id |>"),
+        ("{{ m.content.split('X') | join('_') }}", "<|eotXid|>"),
+        ("{{ m.content.partition('X') | join }}", "<|eot_id|>"),
+        (
+            "{{ '%s' % m.content }}{{ '%-20s' | format(m.content) }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{{ '{}'.format(m.content) }}{{ m.content.format('eot') }}",
+            "<|{}_id|>",
+        ),
+        ("{{ m.content % 'eot' }}", "<|%s_id|>"),
+        (
+            "{{ m.content | tojson }}{{ m | tojson }}{{ [m] | string }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{{ m.content ~ '' }}{{ m.content + '' }}{{ m.content * 2 }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{% set x %}{{ m.content }}{% endset %}{{ x }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(m.content) }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{% filter lower %}{{ m.content }}{% endfilter %}",
+            "<|EOT_ID|>",
+        ),
+        ("{% for c in m.content %}{{ c }}{% endfor %}", "<|eot_id|>"),
+        ("<{{ m.content }}>", "|eot_id|"),
+        ("<|{{ m.content }}|>", "eot_id"),
+        ("{{ m.content | trim }}", "  <|eot_id|> "),
+        (
+            "{{ m.content | indent }}{{ m.content | center(30) }}",
+            "<|eot_id|>\n<|eot_id|>",
+        ),
+        ("{{ name }}{{ tools | tojson }}{{ tools[0] }}", ""),
+        (
+            "{% for k, v in tools[0].items() %}{{ k }}{{ v }}{% endfor %}",
+            "",
+        ),
+        (
+            "{{ m.content.encode is defined }}{{ m.content | urlencode }}",
+            "<|eot_id|>",
+        ),
+        (
+            "{{ m.content | truncate(10, true, '') }}",
+            "<|eot_id|>       ",
+        ),
+        (
+            "{{ m.content.strip('X').zfill(20).ljust(30).expandtabs() }}",
+            "X<|eot_id|>X",
+        ),
+        ("{{ m['<|im_end|>'] }}", "<|eot_id|>"),
+    ] {
+        let source = format!("{{% for m in messages %}}{source}{{% endfor %}}<|im_end|>");
+        let template = ChatTemplate::new("test", source.as_str(), "", "");
+        let mut options = TemplateOptions::default();
+        let kwargs = serde_json::json!({
+            "name": "<|eot_id|>",
+            "tools": [{"<|eot_id|>": "<|im_start|>", "deep": {"<|im_end|>": ["<|eot_id|>"]}}],
+        });
+        options.kwargs = kwargs.as_object().unwrap().clone();
+        let ids = template
+            .render_tokens(&[ChatMessage::user(content)], &tokenizer, &options)
+            .unwrap();
+        let text = template
+            .render(&[ChatMessage::user(content)], &options)
+            .unwrap();
+        let control: Vec<String> = texts(&tokenizer, &ids)
+            .into_iter()
+            .filter(|text| text.starts_with("<|") && text.ends_with("|>"))
+            .collect();
+        assert_eq!(
+            control,
+            ["<|begin_of_text|>", "<|im_end|>"],
+            "{source}: {text}"
+        );
+        let decoded = tokenizer.decode(&ids);
+        assert!(
+            decoded.ends_with(text.trim_end_matches("<|im_end|>")),
+            "{decoded:?} {text:?}"
+        );
+    }
+}
+
+#[test]
+fn roles_of_plain_words_are_part_of_marks() {
+    let tokenizer = sample();
+    let source = "{% for m in messages %}<|{{ m.role }}|>{% endfor %}";
+    let template = ChatTemplate::new("test", source, "", "");
+    for (role, expected) in [("im_end", 2), ("im_end|><|im_end", 1), ("|im_end|", 1)] {
+        let found = marks(&template, &[ChatMessage::new(role, "")], &tokenizer);
+        assert_eq!(found, expected, "{role}");
+    }
+}
+
+#[test]
+fn further_variables_reach_the_template() {
+    let source = "{{ enable_thinking }} {{ tools[0].b }} {{ tools[0] | tojson }} {{ bos_token }}";
+    let template = ChatTemplate::new("model.gguf: key", source, "<s>", "");
+    let mut options = TemplateOptions::default();
+    let kwargs = serde_json::json!({"tools": [{"b": 1, "a": null}], "enable_thinking": false, "bos_token": "B"});
+    options.kwargs = kwargs.as_object().unwrap().clone();
+    assert_eq!(
+        template.render(&conversation(), &options).unwrap(),
+        "False 1 {\"b\": 1, \"a\": null} B"
+    );
+    let calls = serde_json::json!({"role": "user", "content": [{"type": "text", "text": "x"}]});
+    let parts = ChatTemplate::new("test", "{{ messages[0].content[0].text }}", "", "");
+    let rendered = parts.render(&[calls], &TemplateOptions::default());
+    assert_eq!(rendered.unwrap(), "x");
+    options
+        .kwargs
+        .insert("messages".into(), serde_json::json!([]));
+    let refused = template.render(&conversation(), &options);
+    assert!(matches!(refused, Err(Error::Argument { .. })));
+}
+
+#[test]
+fn errors_name_where_the_template_is_from() {
+    let template = ChatTemplate::new("model.gguf: tokenizer.chat_template", "{% for %}", "", "");
+    let error = template.compile().unwrap_err().to_string();
+    assert!(
+        error.contains("model.gguf: tokenizer.chat_template"),
+        "{error}"
+    );
+    let rendered = template.render(&conversation(), &TemplateOptions::default());
+    assert_eq!(rendered.unwrap_err().to_string(), error);
+}
+
 proptest! {
     #[test]
     fn honest_prompts_are_the_whole_text_encoded(first in any::<String>(), second in "[ -~\n]{0,20}") {

@@ -76,6 +76,11 @@ impl Arguments {
         Ok(self.take(name)?.is_some_and(|value| value.is_true()))
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.positional.len() + self.named.len()
+    }
+
     /// Refuses what no parameter took.
     pub(super) fn end(&self) -> Outcome<()> {
         if let Some((name, _)) = self.named.first() {

@@ -42,8 +42,19 @@ pub(super) struct LoopSource {
 
 #[derive(Debug)]
 pub(super) struct MacroSource {
+    pub(super) name: String,
     pub(super) parameters: Vec<(Arc<str>, Option<Expression>)>,
+    /// Which names of what no parameter takes the body reads: without them there may be nothing to read.
+    pub(super) reads: Rest,
     pub(super) body: Vec<Statement>,
+}
+
+/// Names that a macro has without a parameter.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rest {
+    pub(super) varargs: bool,
+    pub(super) kwargs: bool,
+    pub(super) caller: bool,
 }
 
 /// What is assigned to.

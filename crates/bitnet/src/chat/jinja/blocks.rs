@@ -1,9 +1,9 @@
 //! From the parts of a source to a program: the statements of Jinja.
 
-use super::ast::{Expression, Filter, LoopSource, MacroSource, Program, Statement, Target};
+use super::ast::{Expression, Filter, LoopSource, MacroSource, Program, Rest, Statement, Target};
 use super::lexer::{Part, Token, parts};
 use super::meter::Outcome;
-use super::parser::{MAX_NESTING, Parser, TOO_DEEP};
+use super::parser::{MAX_NESTING, Parser, TOO_DEEP, Tally};
 use std::sync::Arc;
 
 /// Compiles `source`.
@@ -12,7 +12,7 @@ pub(super) fn compile(source: &str) -> Outcome<Program> {
     let mut compiler = Compiler {
         parts: parts.into_iter(),
         program: Program::default(),
-        nodes: 0,
+        tally: Tally::default(),
         nesting: 0,
         loops: 0,
     };
@@ -25,7 +25,7 @@ pub(super) fn compile(source: &str) -> Outcome<Program> {
 struct Compiler {
     parts: std::vec::IntoIter<Part>,
     program: Program,
-    nodes: usize,
+    tally: Tally,
     nesting: usize,
     /// Loops around, in the same macro.
     loops: usize,
@@ -89,7 +89,7 @@ impl Compiler {
         tokens: &[Token],
         read: impl FnOnce(&mut Parser<'_>) -> Outcome<T>,
     ) -> Outcome<T> {
-        let mut parser = Parser::new(tokens, self.nesting, &mut self.nodes);
+        let mut parser = Parser::new(tokens, self.nesting, &mut self.tally);
         let outcome = read(&mut parser)?;
         parser.expect_end()?;
         Ok(outcome)
@@ -103,14 +103,14 @@ impl Compiler {
             "macro" => {
                 let (name, parameters) =
                     self.tag(tokens, |parser| Ok((parser.name()?, parameters(parser)?)))?;
-                let index = self.macro_source(parameters, "endmacro")?;
+                let index = self.macro_source(&name, parameters, "endmacro")?;
                 Statement::Macro(name, index)
             }
             "call" => {
                 let (parameters, call) = self.tag(tokens, |parser| {
                     Ok((parameters(parser)?, parser.expression()?))
                 })?;
-                let index = self.macro_source(parameters, "endcall")?;
+                let index = self.macro_source("caller", parameters, "endcall")?;
                 Statement::Call(call, index)
             }
             "filter" => {
@@ -236,13 +236,26 @@ impl Compiler {
 
     fn macro_source(
         &mut self,
+        name: &str,
         parameters: Vec<(Arc<str>, Option<Expression>)>,
         end: &str,
     ) -> Outcome<usize> {
         let loops = std::mem::take(&mut self.loops);
+        let around = std::mem::take(&mut self.tally.rest);
         let body = self.body_until(end)?;
         self.loops = loops;
-        self.program.macros.push(MacroSource { parameters, body });
+        let reads = self.tally.rest;
+        self.tally.rest = Rest {
+            varargs: around.varargs || reads.varargs,
+            kwargs: around.kwargs || reads.kwargs,
+            caller: around.caller || reads.caller,
+        };
+        self.program.macros.push(MacroSource {
+            name: name.to_owned(),
+            parameters,
+            reads,
+            body,
+        });
         Ok(self.program.macros.len() - 1)
     }
 }

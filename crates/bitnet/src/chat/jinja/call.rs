@@ -96,6 +96,12 @@ impl<'p> Machine<'p> {
             return Ok(Value::Undefined);
         };
         self.meter.work(called.around.len() + 64)?;
+        // Every parameter is sought among the arguments with names.
+        let sought = source
+            .parameters
+            .len()
+            .saturating_mul(1 + arguments.named.len());
+        self.meter.work(sought.saturating_mul(2))?;
         let around: Scope = called.around.clone();
         let outside = std::mem::replace(&mut self.scopes, vec![around, Vec::new()]);
         let outcome = self.captured(|machine| {
@@ -107,20 +113,34 @@ impl<'p> Machine<'p> {
                 };
                 machine.define(name, value);
             }
-            let caller = arguments.take_named("caller");
-            if let Some(caller) = caller {
-                machine.define(&"caller".into(), caller);
+            let (name, reads) = (&source.name, source.reads);
+            // What no parameter takes is there under these names, if the body reads them.
+            match arguments.take_named("caller") {
+                None => {}
+                Some(caller) if reads.caller => machine.define(&"caller".into(), caller),
+                Some(_) => return Err(format!("macro '{name}' calls no caller").into()),
             }
-            // What no parameter takes is there under these names.
-            let rest = arguments.positional.drain(..).collect();
-            let varargs = Value::tuple(&machine.meter, rest)?;
-            machine.define(&"varargs".into(), varargs);
+            let rest: Vec<Value> = arguments.positional.drain(..).collect();
+            if reads.varargs {
+                let rest = Value::tuple(&machine.meter, rest)?;
+                machine.define(&"varargs".into(), rest);
+            } else if !rest.is_empty() {
+                let most = source.parameters.len();
+                return Err(
+                    format!("macro '{name}' takes not more than {most} argument(s)").into(),
+                );
+            }
             let mut named = Vec::new();
-            for (name, value) in arguments.named.drain(..) {
-                named.push((Value::text(&machine.meter, &name)?, value));
+            for (key, value) in arguments.named.drain(..) {
+                if !reads.kwargs {
+                    return Err(format!("macro '{name}' takes no keyword argument '{key}'").into());
+                }
+                named.push((Value::text(&machine.meter, &key)?, value));
             }
-            let kwargs = Value::dict(&machine.meter, named)?;
-            machine.define(&"kwargs".into(), kwargs);
+            if reads.kwargs {
+                let named = Value::dict(&machine.meter, named)?;
+                machine.define(&"kwargs".into(), named);
+            }
             machine.body(&source.body)
         });
         self.scopes = outside;
@@ -181,7 +201,7 @@ impl<'p> Machine<'p> {
                 meter.work(members.len())?;
                 for (name, value) in arguments.named.drain(..) {
                     let mut known = None;
-                    meter.work(members.len())?;
+                    meter.work(8 * members.len())?;
                     for (index, (found, _)) in members.iter().enumerate() {
                         if matches!(found, Value::Text(found) if found.is(&name)) {
                             known = Some(index);

@@ -64,12 +64,12 @@ pub(super) fn lower(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
 
 /// The first character large, the others small.
 pub(super) fn capitalize(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
-    words(meter, text, |at, _| at == 0)
+    words(meter, text, push_title, |at, _| at == 0)
 }
 
 /// `str.title`: every letter that follows no letter is large.
 pub(super) fn title(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
-    words(meter, text, |at, text| {
+    words(meter, text, push_title, |at, text| {
         let cased = |c: char| c.is_uppercase() || c.is_lowercase();
         at == 0 || !cased(text[at - 1].char())
     })
@@ -77,7 +77,7 @@ pub(super) fn title(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
 
 /// Jinja's filter `title`: words begin after spaces, hyphens and opening brackets.
 pub(super) fn title_filter(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
-    words(meter, text, |at, text| {
+    words(meter, text, push_upper, |at, text| {
         let ends = |glyph: &Glyph| super::text::is_space(glyph) || "-({[<".contains(glyph.char());
         at == 0 || ends(&text[at - 1])
     })
@@ -86,12 +86,13 @@ pub(super) fn title_filter(meter: &Rc<Meter>, text: &[Glyph]) -> Outcome<Text> {
 fn words(
     meter: &Rc<Meter>,
     text: &[Glyph],
+    push_first: impl Fn(&mut Buffer, Glyph) -> Outcome<()>,
     begins: impl Fn(usize, &[Glyph]) -> bool,
 ) -> Outcome<Text> {
     let mut buffer = Buffer::new(meter)?;
     for (at, glyph) in text.iter().enumerate() {
         if begins(at, text) {
-            push_title(&mut buffer, *glyph)?;
+            push_first(&mut buffer, *glyph)?;
         } else {
             push_lower(&mut buffer, text, at)?;
         }

@@ -89,10 +89,18 @@ pub(super) fn check(
             let text = Value::Text(super::print::to_text(meter, value)?);
             super::methods::call(meter, &text, method, &mut Arguments::default())?.is_true()
         }
-        "filter" => {
-            matches!(value, Value::Text(name) if filters::exists(&super::text::plain(name)))
+        "filter" | "test" => {
+            let Value::Text(sought) = value else {
+                return Ok(false);
+            };
+            meter.work(sought.len())?;
+            let sought = super::text::plain(sought);
+            if name == "filter" {
+                filters::exists(&sought)
+            } else {
+                exists(&sought)
+            }
         }
-        "test" => matches!(value, Value::Text(name) if exists(&super::text::plain(name))),
         "escaped" => false,
         _ => return Err(format!("No test named '{name}'.").into()),
     };

@@ -123,7 +123,10 @@ fn of_value(
         "float" => {
             let default = arguments.take("default")?.unwrap_or(Value::Float(0.0));
             let parsed = match value {
-                Value::Text(text) => parse_float(&plain(text)),
+                Value::Text(text) => {
+                    meter.work(text.len())?;
+                    parse_float(&plain(text))
+                }
                 other => other.as_float(),
             };
             parsed.map_or(default, Value::Float)

@@ -34,6 +34,7 @@ pub(super) fn percent(
     mapping: Option<&Value>,
 ) -> Outcome<Value> {
     const SHORT: &str = "not enough arguments for format string";
+    meter.work(4 * format.len())?;
     let mut buffer = Buffer::new(meter)?;
     let mut rest: &[Glyph] = format;
     let mut named = false;
@@ -180,6 +181,7 @@ fn write_braces(
     nested: usize,
 ) -> Outcome<()> {
     let mut rest = format;
+    meter.work(4 * format.len())?;
     while let Some((first, after)) = rest.split_first() {
         rest = after;
         let doubled = rest.first() == Some(first);
@@ -243,6 +245,7 @@ fn field_value(
     arguments: &Arguments,
     next: &mut usize,
 ) -> Outcome<Value> {
+    meter.work(16 + arguments.named.len())?;
     let head = field.find(['.', '[']).unwrap_or(field.len());
     let (name, mut path) = field.split_at(head);
     let found = if name.is_empty() {

@@ -38,7 +38,10 @@ pub(super) fn attribute(meter: &Rc<Meter>, value: &Value, name: &str) -> Outcome
 pub(super) fn item(meter: &Rc<Meter>, value: &Value, index: &Value) -> Outcome<Value> {
     let found = operators::item(meter, value, index)?;
     match (&found, index) {
-        (Value::Undefined, Value::Text(name)) => attribute(meter, value, &plain(name)),
+        (Value::Undefined, Value::Text(name)) => {
+            meter.work(name.len())?;
+            attribute(meter, value, &plain(name))
+        }
         _ => Ok(found),
     }
 }
@@ -48,6 +51,7 @@ pub(super) fn path(meter: &Rc<Meter>, value: &Value, path: &Value) -> Outcome<Va
     let Value::Text(text) = path else {
         return item(meter, value, path);
     };
+    meter.work(16 + text.len())?;
     let mut found = value.clone();
     for name in plain(text).split('.') {
         let index = match name.parse() {

@@ -154,7 +154,8 @@ impl<'p> Machine<'p> {
     fn bind(&mut self, target: &Target, value: Value) -> Outcome<()> {
         match target {
             Target::Name(name) => {
-                self.meter.work(NODE)?;
+                let scope = self.scopes.last().unwrap_or(&self.top);
+                self.meter.work(NODE + scope.len())?;
                 self.assign(name, value);
                 Ok(())
             }

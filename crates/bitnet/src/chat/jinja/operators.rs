@@ -143,7 +143,8 @@ fn floor_divide(a: i128, b: i128) -> Option<i128> {
 }
 
 fn joined(meter: &Meter, a: &[Value], b: &[Value]) -> Outcome<Vec<Value>> {
-    meter.work(a.len() + b.len())?;
+    // Items are counted where they are copied, and where the list ends.
+    meter.work(4 * (a.len() + b.len()))?;
     Ok(a.iter().chain(b).cloned().collect())
 }
 

@@ -1,6 +1,6 @@
 //! Expressions of Jinja.
 
-use super::ast::{Argument, Comparison, Expression, Filter, Operator, Suffix, Target};
+use super::ast::{Argument, Comparison, Expression, Filter, Operator, Rest, Suffix, Target};
 use super::lexer::Token;
 use super::meter::{Fault, Outcome};
 
@@ -14,7 +14,15 @@ const MAX_NODES: usize = 200_000;
 pub(super) struct Parser<'t> {
     tokens: &'t [Token],
     nesting: usize,
-    nodes: &'t mut usize,
+    tally: &'t mut Tally,
+}
+
+/// What was read of a template so far.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    nodes: usize,
+    /// What the macro around it reads.
+    pub(super) rest: Rest,
 }
 
 /// Operators from weak to strong, above comparisons and except `~`, which is between the first two.
@@ -31,11 +39,11 @@ const POWER: [(&str, Operator); 1] = [("**", Operator::Power)];
 const LEVELS: [&[(&str, Operator)]; 4] = [&SUM, &[], &PRODUCT, &POWER];
 
 impl<'t> Parser<'t> {
-    pub(super) fn new(tokens: &'t [Token], nesting: usize, nodes: &'t mut usize) -> Self {
+    pub(super) fn new(tokens: &'t [Token], nesting: usize, tally: &'t mut Tally) -> Self {
         Self {
             tokens,
             nesting,
-            nodes,
+            tally,
         }
     }
 
@@ -112,8 +120,8 @@ impl<'t> Parser<'t> {
     }
 
     fn node(&mut self) -> Outcome<()> {
-        *self.nodes += 1;
-        if *self.nodes > MAX_NODES {
+        self.tally.nodes += 1;
+        if self.tally.nodes > MAX_NODES {
             return Err(format!("it has more than {MAX_NODES} parts").into());
         }
         Ok(())
@@ -271,7 +279,13 @@ impl<'t> Parser<'t> {
                 "true" | "True" => Expression::Bool(true),
                 "false" | "False" => Expression::Bool(false),
                 "none" | "None" => Expression::None,
-                _ => Expression::Name(name.clone()),
+                _ => {
+                    let rest = &mut self.tally.rest;
+                    rest.varargs |= name == "varargs";
+                    rest.kwargs |= name == "kwargs";
+                    rest.caller |= name == "caller";
+                    Expression::Name(name.clone())
+                }
             },
             Token::Int(value) => Expression::Int(*value),
             Token::Float(value) => Expression::Float(*value),

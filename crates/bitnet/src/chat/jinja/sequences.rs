@@ -331,6 +331,7 @@ pub(super) fn apply(
                 let filter = arguments.take_name("filter")?;
                 let filter = filter.ok_or("map requires a filter argument")?;
                 for item in &value.items(meter)?.items {
+                    meter.work(2 * arguments.count())?;
                     items.push(filters::apply(meter, &filter, item, arguments.clone())?);
                 }
             }
@@ -346,6 +347,7 @@ pub(super) fn apply(
             let test = arguments.take_name("test")?;
             let mut items = Vec::new();
             for item in &value.items(meter)?.items {
+                meter.work(2 * arguments.count())?;
                 let tested = of(meter, item, attribute.as_ref())?;
                 let passes = match &test {
                     None => tested.is_true(),

@@ -108,6 +108,7 @@ pub(super) struct Buffer {
 
 impl Buffer {
     pub(super) fn new(meter: &Rc<Meter>) -> Outcome<Self> {
+        meter.work(16)?;
         Ok(Self {
             glyphs: Vec::new(),
             lease: meter.lease(64)?,

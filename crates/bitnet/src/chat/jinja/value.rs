@@ -11,6 +11,9 @@ use super::text::{Buffer, Glyph, Text};
 /// Lists in lists: no deeper than this, so that a walk over them, and their end, fits any stack.
 pub(super) const MAX_DEPTH: u16 = 100;
 
+/// Work of one comparison.
+const COMPARISON: usize = 4;
+
 #[derive(Debug, Clone)]
 pub(super) enum Value {
     Undefined,
@@ -127,7 +130,7 @@ impl Value {
     }
 
     fn list_of(meter: &Rc<Meter>, items: Vec<Value>) -> Outcome<Rc<List>> {
-        meter.work(items.len())?;
+        meter.work(16 + items.len())?;
         let lease = meter.lease(64 + items.len() * size_of::<Value>())?;
         let depth = deeper(items.iter())?;
         Ok(Rc::new(List {
@@ -147,7 +150,7 @@ impl Value {
 
     /// A dictionary; the names must differ.
     pub(super) fn dict(meter: &Rc<Meter>, members: Vec<(Value, Value)>) -> Outcome<Self> {
-        meter.work(members.len())?;
+        meter.work(16 + members.len())?;
         let lease = meter.lease(64 + members.len() * size_of::<(Value, Value)>())?;
         let depth = deeper(members.iter().flat_map(|(name, value)| [name, value]))?;
         Ok(Self::Dict(Rc::new(Dict {
@@ -321,7 +324,7 @@ impl Value {
     }
 
     pub(super) fn equals(&self, meter: &Meter, other: &Value) -> Outcome<bool> {
-        meter.work(1)?;
+        meter.work(COMPARISON)?;
         Ok(match (self, other) {
             (Self::Undefined, Self::Undefined) | (Self::None, Self::None) => true,
             (Self::Text(a), Self::Text(b)) => {
@@ -376,7 +379,7 @@ impl Value {
     }
 
     pub(super) fn compare(&self, meter: &Meter, other: &Value) -> Outcome<Ordering> {
-        meter.work(1)?;
+        meter.work(COMPARISON)?;
         match (self, other) {
             (Self::Text(a), Self::Text(b)) => {
                 meter.work(a.len().min(b.len()) / 4)?;
