@@ -143,7 +143,7 @@ impl Engine {
     /// holds, which do not run again. `options` is a JSON object.
     ///
     /// # Errors
-    /// If an option is unknown or out of range, or there are no tokens.
+    /// If an option is unknown or out of range, there are no tokens, or they do not fit the context; nothing has changed then.
     pub fn begin(&mut self, tokens: Vec<u32>, options: &str) -> Result<usize> {
         let options: GenerateOptions = options::parse::<Generate>("options", options)?.into();
         options.sampling.validate().map_err(thrown)?;
@@ -151,6 +151,15 @@ impl Engine {
             return Err(
                 Failure::argument("prompt: expected at least one token, found none").into(),
             );
+        }
+        self.model.check_tokens(&tokens).map_err(thrown)?;
+        if tokens.len() > self.model.context() {
+            let full = bitnet::Error::ContextFull {
+                capacity: self.model.context(),
+                used: 0,
+                wanted: tokens.len(),
+            };
+            return Err(thrown(full));
         }
         let mut session = self.take_session()?;
         let held = session
@@ -169,7 +178,7 @@ impl Engine {
     /// Runs at most `most` tokens of the prompt. Returns how many have yet to run; with 0, `step` gives the text.
     ///
     /// # Errors
-    /// If the prompt does not fit the context, holds a token that is none, or memory is short.
+    /// If memory is short.
     pub fn prefill(&mut self, most: usize) -> Result<usize> {
         Ok(now(self.read(most))?)
     }
@@ -275,16 +284,6 @@ impl Engine {
                     return Ok(0);
                 }
             };
-        let room = self.model.context().saturating_sub(session.tokens().len());
-        if rest.len() > room {
-            let full = bitnet::Error::ContextFull {
-                capacity: self.model.context(),
-                used: session.tokens().len(),
-                wanted: rest.len(),
-            };
-            self.phase = Phase::Idle(session);
-            return Err(full.into());
-        }
         if rest.len() > most.max(1) {
             let later = rest.split_off(most.max(1));
             let left = later.len();

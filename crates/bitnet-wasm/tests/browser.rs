@@ -57,7 +57,7 @@ fn text_does_not_depend_on_how_file_and_prompt_were_cut() {
 fn what_the_session_holds_is_not_run_again() {
     let mut engine = demo();
     let question = r#"[{"role":"user","content":"What is 47 + 38?"}]"#;
-    let tokens = engine.chat_tokens(question).unwrap();
+    let tokens = engine.chat_tokens(question, "{}").unwrap();
     assert_eq!(engine.begin(tokens.clone(), GREEDY).unwrap(), 0);
     assert_eq!(
         written(&mut engine, tokens.clone(), GREEDY, 8),
@@ -98,12 +98,18 @@ fn errors_carry_codes() {
     let mut engine = demo();
     let unknown = engine.begin(vec![1], r#"{"temprature":1}"#).unwrap_err();
     assert_eq!(code(&unknown), "argument");
-    engine.begin(vec![1; 5000], "{}").unwrap();
-    assert_eq!(code(&engine.prefill(256).unwrap_err()), "context-full");
-    assert_eq!(
-        code(&engine.begin(Vec::new(), "{}").unwrap_err()),
-        "argument"
-    );
+    engine.begin(vec![1, 7], "{}").unwrap();
+    engine.prefill(256).unwrap();
+    let held = engine.tokens();
+    for (tokens, expected) in [
+        (vec![1; 5000], "context-full"),
+        (Vec::new(), "argument"),
+        (vec![1, 9_999_999], "argument"),
+    ] {
+        let error = engine.begin(tokens, "{}").unwrap_err();
+        assert_eq!(code(&error), expected);
+        assert_eq!(engine.tokens(), held, "refused, and nothing has changed");
+    }
 }
 
 #[wasm_bindgen_test]

@@ -286,7 +286,7 @@ impl Model {
     ///
     /// # Errors
     /// [`Error::Argument`] for the first of them.
-    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
+    pub fn check_tokens(&self, tokens: &[u32]) -> Result<()> {
         let vocabulary = self.vocabulary();
         let Some(token) = tokens.iter().find(|token| **token as usize >= vocabulary) else {
             return Ok(());
