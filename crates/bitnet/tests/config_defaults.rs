@@ -1,4 +1,4 @@
-//! A config.json that leaves things out, and one that asks for what is not here.
+//! A config.json that leaves fields out, and one that asks for layers of other kinds.
 //!
 //! Source of the numbers: the classes `BitNetConfig`, `LlamaConfig` and `Qwen3Config` of transformers 5.24,
 //! `models/{bitnet,llama,qwen3}/configuration_*.py`.

@@ -108,7 +108,7 @@ impl Quantization {
         Ok(Self {
             master: configured || unconfigured,
             finished: !method.is_null() && automatic && !online,
-            packed: !quantization.is_null() && !(automatic && online),
+            packed: !(quantization.is_null() || automatic && online),
             scale: if automatic {
                 WeightScale::Multiply
             } else {

@@ -47,7 +47,7 @@ const LLAMA: ConfigClass = ConfigClass {
     slides: false,
 };
 
-/// All classes that are known here.
+/// All supported classes.
 pub(super) const CLASSES: [ConfigClass; 4] = [
     ConfigClass {
         name: "BitNetForCausalLM",

@@ -29,9 +29,9 @@ pub enum ScalingKind {
         factor: f64,
         /// Positions the model was pretrained for.
         original: f64,
-        /// Turns over the original positions from which on a pair stays as it is; 32 as a rule.
+        /// Rotations over the original positions from which on a pair stays as it is; 32 as a rule.
         beta_fast: f64,
-        /// Turns up to which a pair is divided by the whole factor; 1 as a rule.
+        /// Rotations up to which a pair is divided by the whole factor; 1 as a rule.
         beta_slow: f64,
         /// Whether the ends of the blend are rounded outwards to whole pairs; true as a rule.
         truncate: bool,
@@ -40,9 +40,9 @@ pub enum ScalingKind {
     Llama3 {
         /// How many times further the model reads.
         factor: f64,
-        /// Turns over the original positions up to which a pair is divided by the whole factor.
+        /// Rotations over the original positions up to which a pair is divided by the whole factor.
         low: f64,
-        /// Turns from which on a pair stays as it is.
+        /// Rotations from which on a pair stays as it is.
         high: f64,
         /// Positions the model was pretrained for.
         original: f64,
@@ -105,9 +105,10 @@ impl RopeScaling {
                 beta_slow,
                 truncate,
             } => {
-                // The pair that makes so many turns over the original positions.
-                let pair =
-                    |turns: f64| d * libm::log(original / (TAU * turns)) / (2.0 * libm::log(base));
+                // The pair that makes so many rotations over the original positions.
+                let pair = |rotations: f64| {
+                    d * libm::log(original / (TAU * rotations)) / (2.0 * libm::log(base))
+                };
                 let (mut low, mut high) = (pair(beta_fast), pair(beta_slow));
                 if truncate {
                     (low, high) = (libm::floor(low), libm::ceil(high));
@@ -127,13 +128,13 @@ impl RopeScaling {
                 original,
             } => {
                 let divisor = |i: usize| {
-                    let turns = original * frequency(i) / TAU;
-                    if turns > high {
+                    let rotations = original * frequency(i) / TAU;
+                    if rotations > high {
                         1.0
-                    } else if turns < low {
+                    } else if rotations < low {
                         factor as f32
                     } else {
-                        let share = (turns - low) / (high - low);
+                        let share = (rotations - low) / (high - low);
                         (1.0 / ((1.0 - share) / factor + share)) as f32
                     }
                 };
@@ -296,7 +297,7 @@ impl fmt::Display for RopeScaling {
             } => {
                 write!(f, "YaRN, factor {factor} from {original} positions")?;
                 if (beta_fast, beta_slow) != (32.0, 1.0) {
-                    write!(f, ", blended from {beta_fast} to {beta_slow} turns")?;
+                    write!(f, ", blended from {beta_fast} to {beta_slow} rotations")?;
                 }
                 if !truncate {
                     f.write_str(", ends of the blend not rounded")?;
@@ -309,7 +310,7 @@ impl fmt::Display for RopeScaling {
                 original,
             } => write!(
                 f,
-                "Llama 3, factor {factor} from {original} positions, blended from {high} to {low} turns"
+                "Llama 3, factor {factor} from {original} positions, blended from {high} to {low} rotations"
             )?,
             ScalingKind::Dynamic { factor } => write!(
                 f,

@@ -265,7 +265,7 @@ fn changed(factor: f32, divisors: Option<&[f32]>) -> bitnet::Result<Model> {
         let format = tensor.format(Default::default(), "tiny-yarn")?;
         writer.tensor(&tensor.name, &tensor.ne, format)?;
     }
-    let divisors = divisors.map(|divisors| bytemuck::cast_slice::<f32, u8>(divisors));
+    let divisors = divisors.map(bytemuck::cast_slice::<f32, u8>);
     if let Some(bytes) = divisors {
         let ne = [bytes.len() as u64 / 4];
         writer.tensor("rope_freqs.weight", &ne, bitnet_quant::Format::F32)?;
