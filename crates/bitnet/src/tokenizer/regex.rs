@@ -21,10 +21,10 @@ const LONGEST: usize = 1 << 14;
 /// Atoms of an expression, counted repetitions written out.
 const LARGEST: u64 = 20_000;
 
-/// How long all matches in a text may take, and how much longer for each mebibyte of it. Real expressions take a tenth of a second for a
-/// mebibyte.
+/// How long all matches in a text may take, and how much longer for each byte of it. Real expressions take a tenth of a microsecond for a
+/// byte.
 const TIME: Duration = Duration::from_secs(2);
-const TIME_PER_MEBIBYTE: u64 = 30;
+const MICROSECONDS_PER_BYTE: u64 = 30;
 
 /// A compiled expression.
 #[derive(Debug)]
@@ -66,8 +66,7 @@ impl Regex {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let mebibytes = text.len() as u64 >> 20;
-        let time = TIME + Duration::from_secs(TIME_PER_MEBIBYTE * mebibytes);
+        let time = TIME + Duration::from_micros(MICROSECONDS_PER_BYTE * text.len() as u64);
         let mut found: Vec<Range<usize>> = Vec::new();
         let mut done = 0;
         for each in self.0.find_iter(text) {
