@@ -8,7 +8,7 @@ use bitnet::hub::{self, HubOptions};
 use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 /// Which model, and how it runs.
 #[derive(Args, Default)]
@@ -152,6 +152,7 @@ impl ModelArguments {
     pub(crate) fn open(&self, threads: Option<usize>, head: HeadMode) -> anyhow::Result<Opened> {
         let adapter = self.adapter()?;
         let path = self.model.as_deref().map(resolve).transpose()?;
+        let now = jiff::ZonedDateTime::now();
         let options = ModelOptions {
             device: self.device.0,
             adapter,
@@ -163,10 +164,8 @@ impl ModelArguments {
             head,
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
-            unix_time: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .ok()
-                .and_then(|time| time.as_secs().try_into().ok()),
+            unix_time: Some(now.timestamp().as_second()),
+            utc_offset: now.offset().seconds(),
             ..ModelOptions::default()
         };
         let begin = Instant::now();

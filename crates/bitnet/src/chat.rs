@@ -28,7 +28,7 @@ use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
 pub use templates::ChatTemplates;
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 1 << 19;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
