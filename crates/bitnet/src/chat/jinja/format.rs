@@ -478,7 +478,7 @@ impl Spec {
                 let whole = digits.find(['.', 'e']).unwrap_or(digits.len());
                 let mut text = String::new();
                 for (index, digit) in digits[..whole].chars().enumerate() {
-                    if index > 0 && (whole - index) % 3 == 0 {
+                    if index > 0 && (whole - index).is_multiple_of(3) {
                         text.push(separator);
                     }
                     text.push(digit);
