@@ -29,7 +29,7 @@ pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
-const MAX_SOURCE: usize = 1 << 20;
+const MAX_SOURCE: usize = 1 << 19;
 
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

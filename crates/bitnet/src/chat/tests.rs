@@ -302,12 +302,22 @@ fn no_operation_of_a_template_makes_marks_of_messages() {
             "X<|eot_id|>X",
         ),
         ("{{ m['<|im_end|>'] }}", "<|eot_id|>"),
+        (
+            "{% macro f() %}{{ kwargs }}{% endmacro %}{{ f(**tools[0]) }}{{ dict(**tools[0]) }}",
+            "",
+        ),
+        ("{{ strftime_now(m.content) }}", "<|eot_id|>"),
+        (
+            "{% for c in codes %}{{ '%c' % c }}{% endfor %}{% for c in codes %}{{ '{:c}'.format(c) }}{% endfor %}",
+            "",
+        ),
     ] {
         let source = format!("{{% for m in messages %}}{source}{{% endfor %}}<|im_end|>");
-        let template = ChatTemplate::new("test", source.as_str(), "", "");
+        let template = ChatTemplate::new("test", source.as_str(), "", "").with_time(0, 0);
         let mut options = TemplateOptions::default();
         let kwargs = serde_json::json!({
             "name": "<|eot_id|>",
+            "codes": "<|eot_id|>".bytes().collect::<Vec<u8>>(),
             "tools": [{"<|eot_id|>": "<|im_start|>", "deep": {"<|im_end|>": ["<|eot_id|>"]}}],
         });
         options.kwargs = kwargs.as_object().unwrap().clone();

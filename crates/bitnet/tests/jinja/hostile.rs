@@ -47,10 +47,10 @@ fn refused() -> Vec<String> {
             "{{% for {} in x %}}{{% endfor %}}",
             nested("(", "a", ")", 30_000)
         ),
-        nested("{% if 1 %}", "x", "{% endif %}", 30_000),
-        nested("{% for a in [1] %}", "x", "{% endfor %}", 30_000),
-        nested("{% set a %}", "x", "{% endset %}", 30_000),
-        nested("{% macro a() %}", "x", "{% endmacro %}", 30_000),
+        nested("{% if 1 %}", "x", "{% endif %}", 10_000),
+        nested("{% for a in [1] %}", "x", "{% endfor %}", 10_000),
+        nested("{% set a %}", "x", "{% endset %}", 10_000),
+        nested("{% macro a() %}", "x", "{% endmacro %}", 10_000),
         "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}".into(),
         format!(
             "{{% macro f() %}}{}{{% endmacro %}}{{{{ f() }}}}",

@@ -135,7 +135,7 @@ impl<'p> Machine<'p> {
                 if !reads.kwargs {
                     return Err(format!("macro '{name}' takes no keyword argument '{key}'").into());
                 }
-                named.push((Value::text(&machine.meter, &key)?, value));
+                named.push((Value::foreign(&machine.meter, &key)?, value));
             }
             if reads.kwargs {
                 let named = Value::dict(&machine.meter, named)?;
@@ -162,9 +162,14 @@ impl<'p> Machine<'p> {
                 return Err(plain(&self.text_of(&message)?).into());
             }
             "strftime_now" => {
-                let format = plain(&arguments.need_text("format")?);
+                let format = arguments.need_text("format")?;
+                let from_input = format.iter().any(|glyph| glyph.is_input());
+                let format = plain(&format);
                 meter.work(format.len().saturating_mul(64))?;
                 match self.clock {
+                    Some(clock) if from_input => {
+                        Value::foreign(&meter, &strftime(clock, &format)?)?
+                    }
                     Some(clock) => Value::text(&meter, &strftime(clock, &format)?)?,
                     None => Value::Undefined,
                 }
@@ -209,7 +214,7 @@ impl<'p> Machine<'p> {
                     }
                     match known {
                         Some(index) => members[index].1 = value,
-                        None => members.push((Value::text(&meter, &name)?, value)),
+                        None => members.push((Value::foreign(&meter, &name)?, value)),
                     }
                 }
                 if name == "dict" {

@@ -116,10 +116,9 @@ pub(super) fn percent(
                     (Value::Text(text), _) if text.len() == 1 => text.clone(),
                     (_, Some(code)) => {
                         let c = u32::try_from(code).ok().and_then(char::from_u32);
-                        Text::written(
-                            meter,
-                            c.ok_or("%c is out of range")?.encode_utf8(&mut [0; 4]),
-                        )?
+                        // Numbers do not say where they come from.
+                        let c = Glyph::input(c.ok_or("%c is out of range")?);
+                        Text::copy(meter, &[c])?
                     }
                     _ => return Err("%c requires int or char".into()),
                 };
@@ -413,7 +412,8 @@ impl Spec {
             'b' => ("0b", format!("{size:b}")),
             'c' => {
                 let c = u32::try_from(value).ok().and_then(char::from_u32);
-                ("", c.ok_or("%c is out of range")?.to_string())
+                let c = Glyph::input(c.ok_or("%c is out of range")?);
+                return self.text(buffer, &[c]);
             }
             _ => ("", size.to_string()),
         };
@@ -478,7 +478,7 @@ impl Spec {
                 let whole = digits.find(['.', 'e']).unwrap_or(digits.len());
                 let mut text = String::new();
                 for (index, digit) in digits[..whole].chars().enumerate() {
-                    if index > 0 && (whole - index) % 3 == 0 {
+                    if index > 0 && (whole - index).is_multiple_of(3) {
                         text.push(separator);
                     }
                     text.push(digit);

@@ -200,6 +200,11 @@ impl Value {
 
     fn input(meter: &Rc<Meter>, text: &str) -> Outcome<Self> {
         meter.allow(text.len());
+        Self::foreign(meter, text)
+    }
+
+    /// Text that may come from the input, of which that is no longer known.
+    pub(super) fn foreign(meter: &Rc<Meter>, text: &str) -> Outcome<Self> {
         let mut buffer = Buffer::new(meter)?;
         for c in text.chars() {
             buffer.push_glyph(Glyph::input(c))?;
