@@ -203,8 +203,7 @@ fn templates_keep_their_names() -> Outcome {
         "with tools".into(),
     ));
     write_gguf(&at("in.gguf"), &plain, &metadata, 0..plain.tensors().len())?;
-    let mut convert =
-        |from: &str, to: &str, kind| convert(&at(from), &at(to), kind, &mut |_, _| ());
+    let convert = |from: &str, to: &str, kind| convert(&at(from), &at(to), kind, &mut |_, _| ());
     convert("in.gguf", "checkpoint", ConvertType::SafeTensors)?;
     std::fs::create_dir(at("checkpoint/additional_chat_templates"))?;
     std::fs::write(
