@@ -11,6 +11,11 @@ use bitnet_core::{Candidate, Input, Pending, Top};
 /// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
 pub(crate) const BATCH: usize = 256;
 
+/// Bytes of text that `context` tokens can hold: tokens of 64 bytes are rare, and all of them never are so long.
+fn longest_prompt(context: usize) -> usize {
+    context.saturating_mul(64).clamp(64 << 10, 16 << 20)
+}
+
 /// A context of its own over a shared [`Model`].
 ///
 /// A method that returns an error leaves the session as it was before the call: the same tokens, of which at most those that it
@@ -125,6 +130,7 @@ impl Session {
         };
         let rendering = TemplateOptions {
             kwargs: options.chat_template_kwargs.clone(),
+            max_bytes: longest_prompt(self.model.context()),
             cancel: options.cancel.clone(),
             ..TemplateOptions::default()
         };
