@@ -1,5 +1,6 @@
 //! Which files of a repository are its model.
 
+use crate::chat::NAMED_TEMPLATES;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
@@ -42,11 +43,13 @@ pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
         .iter()
         .filter(|name| name.ends_with(".safetensors") && !name.contains('/'))
         .collect();
-    let indexed = names.contains(INDEX);
-    let weights: Option<&str> = if indexed {
-        Some(INDEX)
-    } else if names.contains("model.safetensors") {
+    // A whole file goes before an index, as where the folder is opened.
+    let whole = names.contains("model.safetensors");
+    let indexed = names.contains(INDEX) && !whole;
+    let weights: Option<&str> = if whole {
         Some("model.safetensors")
+    } else if indexed {
+        Some(INDEX)
     } else if let [single] = tensors[..] {
         Some(single)
     } else {
@@ -59,6 +62,8 @@ pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
                 .filter(|name| names.contains(**name))
                 .map(|name| (*name).to_owned())
                 .collect();
+            let templates = names.iter().filter(|name| is_named_template(name));
+            files.extend(templates.cloned());
             files.push(weights.to_owned());
             Ok(Content::Folder { files, indexed })
         }
@@ -72,6 +77,14 @@ pub(super) fn choose(names: &BTreeSet<String>) -> Result<Content, String> {
         Some(_) => Err("the repository has safetensors but no config.json".to_owned()),
         None => Err("the repository has neither a GGUF file nor safetensors".to_owned()),
     }
+}
+
+/// Whether `name` is `additional_chat_templates/NAME.jinja`.
+fn is_named_template(name: &str) -> bool {
+    let inside = name
+        .strip_prefix(NAMED_TEMPLATES)
+        .and_then(|rest| rest.strip_prefix('/'));
+    inside.is_some_and(|file| file.ends_with(".jinja") && !file.contains(['/', '\\']))
 }
 
 /// The files that `name` is one of: all parts of a GGUF file that was split (`x-00001-of-00003.gguf`), in their order, or
@@ -156,6 +169,27 @@ mod tests {
             .unwrap(),
             Content::Folder { indexed: true, .. }
         ));
+        assert_eq!(
+            choose(&names(&[
+                "additional_chat_templates/rag.jinja",
+                "additional_chat_templates/old/rag.jinja",
+                "config.json",
+                "model.safetensors",
+                INDEX,
+            ]))
+            .unwrap(),
+            Content::Folder {
+                files: [
+                    "config.json",
+                    "additional_chat_templates/rag.jinja",
+                    "model.safetensors"
+                ]
+                .map(str::to_owned)
+                .to_vec(),
+                indexed: false
+            },
+            "an index beside a whole file is stale"
+        );
         let several = choose(&names(&["a.gguf", "b.gguf"])).unwrap_err();
         assert!(several.contains("a.gguf, b.gguf"), "{several}");
         assert!(
