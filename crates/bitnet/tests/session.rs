@@ -566,7 +566,12 @@ fn a_generation_that_is_cancelled_before_its_first_token_leaves_no_prompt() {
     let options = greedy(20);
     options.cancel.cancel();
     let question = [ChatMessage::user("What is 47 + 38?")];
+    let refused = session.chat(&question, &options).map(|_| ());
+    assert!(matches!(refused, Err(Error::Cancelled)), "{refused:?}");
+    assert_eq!(session.tokens(), before);
+    let options = greedy(20);
     let mut generation = session.chat(&question, &options).expect("a start");
+    options.cancel.cancel();
     assert!(generation.next().is_none());
     assert_eq!(session.tokens(), before);
     let mut fresh = model.session().expect("a session");
