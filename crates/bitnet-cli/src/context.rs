@@ -1,4 +1,4 @@
-//! What to do about a full context.
+//! Advice about a full context.
 
 use bitnet::{Error, Model};
 
@@ -35,7 +35,7 @@ pub(crate) fn longer(model: &Model) -> String {
     )
 }
 
-/// What helps where `capacity` tokens are too few, `needed` are needed, `ask` in words, and the model was made for `own`.
+/// Advice where `capacity` tokens are too few: `needed` are needed, `ask` in words, and the model was made for `own`.
 fn advice(own: usize, capacity: usize, needed: usize, ask: &str) -> String {
     if needed <= own {
         format!("ask for {ask} with -c (--context); the model's own length is {own}")

@@ -95,7 +95,7 @@ pub(crate) struct ThreadsArgument {
     pub(crate) threads: Option<usize>,
 }
 
-/// What a number of threads can be. More than this is a slip of the hand on every machine there is, and would make systems
+/// The numbers of threads that are accepted. More than this is a slip of the hand on every machine there is, and would make systems
 /// run out of threads before it said so.
 pub(crate) const THREADS: RangeInclusive<usize> = 1..=4096;
 

@@ -171,7 +171,7 @@ impl Write for Log {
 mod tests {
     use super::*;
 
-    /// What terminals act on, with what is shown instead.
+    /// Characters that terminals act on, with the text shown instead.
     const HOSTILE: [(&str, &str); 10] = [
         ("a\x1b[31mred", "a\\x1b[31mred"),
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),

@@ -297,7 +297,7 @@ impl ChatTemplate {
     }
 }
 
-/// What the tokens that begin and end a text are called in templates.
+/// The texts of the tokens that begin and end a text, as templates name them.
 fn ends_of(tokenizer: &Tokenizer) -> (String, String) {
     let text = |id: Option<u32>| {
         id.and_then(|id| tokenizer.token_text(id))

@@ -212,7 +212,7 @@ impl Default for Arguments {
     }
 }
 
-/// That the text is not whole, and what allows more of it.
+/// Says that the text is not whole, and how to get more of it.
 fn truncation(reason: Option<StopReason>, model: &Model, most: usize) -> Option<String> {
     match reason? {
         StopReason::MaxTokens => Some(format!(" | truncated after {most} tokens (-n)")),

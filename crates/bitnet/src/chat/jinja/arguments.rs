@@ -1,4 +1,4 @@
-//! What a function, filter, test or method is called with.
+//! The arguments of a function, filter, test or method.
 
 use super::meter::Outcome;
 use super::text::{Text, plain};

@@ -57,7 +57,7 @@ pub(super) struct Rest {
     pub(super) caller: bool,
 }
 
-/// What is assigned to.
+/// The target of an assignment.
 #[derive(Debug)]
 pub(super) enum Target {
     Name(Arc<str>),

@@ -18,7 +18,8 @@ fn with(files: &RoleFiles) -> Result<Tokenizer> {
     Ok(Tokenizer(Arc::new(inner)))
 }
 
-fn spec_of(gguf: &GgufTokenizer) -> TokenizerSpec<'_> {
+/// The description of a GGUF tokenizer, to be read back.
+pub(super) fn spec_of(gguf: &GgufTokenizer) -> TokenizerSpec<'_> {
     TokenizerSpec {
         file: "again.gguf",
         model: gguf.model,

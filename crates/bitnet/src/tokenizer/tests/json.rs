@@ -21,26 +21,7 @@ fn json_and_gguf_forms_come_back_the_same() {
         let json = tokenizer.to_json().unwrap();
         let again = Tokenizer::from_json("tokenizer.json", json.as_bytes(), Some(&config)).unwrap();
         let gguf = again.to_gguf().unwrap();
-        let third = Tokenizer::from_spec(TokenizerSpec {
-            file: "again.gguf",
-            model: gguf.model,
-            pre: Some(gguf.pre),
-            architecture: "",
-            tokens: gguf.tokens.iter().map(Vec::as_slice).collect(),
-            scores: gguf.scores.clone(),
-            token_types: Some(gguf.token_types.clone()),
-            merges: Some(gguf.merges.iter().map(String::as_bytes).collect()),
-            bos: gguf.bos,
-            eos: gguf.eos,
-            eot: gguf.eot,
-            eom: gguf.eom,
-            pad: gguf.pad,
-            unk: gguf.unk,
-            add_bos: Some(gguf.add_bos),
-            add_eos: Some(gguf.add_eos),
-            add_space_prefix: gguf.add_space_prefix,
-        })
-        .unwrap();
+        let third = Tokenizer::from_spec(super::ends::spec_of(&gguf)).unwrap();
         for other in [&again, &third] {
             assert_eq!(other.vocab_size(), tokenizer.vocab_size());
             assert_eq!(other.stops(), tokenizer.stops());
