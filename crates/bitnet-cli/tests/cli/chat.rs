@@ -1,24 +1,17 @@
 //! `bitnet chat`.
 
-use super::{bitnet, demo_with_template};
+use super::{bitnet, demo_with_template, piped};
 use serde_json::Value;
 use std::fs;
-use std::io::Write;
-use std::process::{Output, Stdio};
+use std::process::Output;
 use tempfile::TempDir;
 
 /// What `bitnet chat` says to `lines` from a pipe.
 fn chat(arguments: &[&str], lines: &str) -> Output {
-    let mut child = bitnet(&[&["chat", "--temp", "0"], arguments].concat())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(lines.as_bytes()).unwrap();
-    drop(stdin);
-    child.wait_with_output().unwrap()
+    piped(
+        &mut bitnet(&[&["chat", "--temp", "0"], arguments].concat()),
+        lines.as_bytes(),
+    )
 }
 
 fn texts(output: Output) -> (Option<i32>, String, String) {
@@ -85,23 +78,11 @@ fn a_truncated_answer_says_so() {
 fn chat_answers_lines_and_obeys_commands() {
     let folder = TempDir::new().unwrap();
     let saved = folder.path().join("talk.json");
-    let mut child = bitnet(&["chat", "--temp", "0", "-n", "16"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
     let lines = format!(
         "What is 20 + 22?\n/stats\n/save {}\n/nonsense\n/reset\n/help\n/quit\nnot reached\n",
         saved.display()
     );
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(lines.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = chat(&["-n", "16"], &lines);
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{stderr}");
     for said in [

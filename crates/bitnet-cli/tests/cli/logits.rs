@@ -1,8 +1,6 @@
 //! `bitnet logits`.
 
-use super::{bitnet, failure, json, stdout, tiny};
-use std::io::Write;
-use std::process::Stdio;
+use super::{bitnet, failure, json, piped, stdout, tiny};
 
 #[test]
 fn logits_do_not_depend_on_threads_or_batches() {
@@ -49,18 +47,8 @@ fn logits_do_not_depend_on_threads_or_batches() {
 #[test]
 fn the_text_may_come_from_stdin() {
     let text = "Once upon";
-    let mut child = bitnet(&["logits", "-m", tiny(), "--text", "-", "--digest"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(text.as_bytes())
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = bitnet(&["logits", "-m", tiny(), "--text", "-", "--digest"]);
+    let output = piped(&mut command, text.as_bytes());
     let expected = stdout(&["logits", "-m", tiny(), "--text", text, "--digest"]);
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
 }

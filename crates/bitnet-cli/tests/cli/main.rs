@@ -15,6 +15,7 @@ mod usage;
 
 use serde_json::Value;
 use std::fs;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
@@ -42,6 +43,22 @@ fn bitnet(arguments: &[&str]) -> Command {
 
 fn run(arguments: &[&str]) -> Output {
     bitnet(arguments).output().unwrap()
+}
+
+/// Starts `command` and writes `input` to its stdin. A command that ends without reading it all is not an error here: what
+/// it then printed is what the test looks at.
+fn piped(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let written = child.stdin.take().unwrap().write_all(input);
+    if let Err(error) = written {
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe, "{error}");
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Stdout of a run that must succeed.

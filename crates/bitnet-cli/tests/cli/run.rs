@@ -1,9 +1,7 @@
 //! `bitnet run`, of a file and of the demo model.
 
-use super::{bitnet, json, run, tiny};
+use super::{bitnet, json, piped, run, tiny};
 use serde_json::Value;
-use std::io::Write;
-use std::process::Stdio;
 
 #[test]
 fn the_same_seed_gives_the_same_text() {
@@ -48,18 +46,8 @@ fn the_same_seed_gives_the_same_text() {
 
 #[test]
 fn the_prompt_may_come_from_stdin() {
-    let mut child = bitnet(&["run", "-m", tiny(), "-", "-n", "3", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(b"from a pipe")
-        .unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = bitnet(&["run", "-m", tiny(), "-", "-n", "3", "--json"]);
+    let output = piped(&mut command, b"from a pipe");
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["prompt"], "from a pipe");
 }
@@ -75,17 +63,8 @@ fn a_pipe_gets_the_text_unchanged() {
         "a\x1b]0;the rest of the answer",
         "a\r\n\u{9b}2J\u{202e}b\0",
     ] {
-        let mut child = bitnet(&["run", "-", "-n", "0"])
-            .env("CLICOLOR_FORCE", "1")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        stdin.write_all(text.as_bytes()).unwrap();
-        drop(stdin);
-        let output = child.wait_with_output().unwrap();
+        let mut command = bitnet(&["run", "-", "-n", "0"]);
+        let output = piped(command.env("CLICOLOR_FORCE", "1"), text.as_bytes());
         assert_eq!(
             String::from_utf8(output.stdout).unwrap(),
             format!("{text}\n")
