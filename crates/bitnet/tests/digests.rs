@@ -1,0 +1,106 @@
+//! The contract on bits over time: logits of every architecture, ternary type and embedding type, compared with digests
+//! that were recorded once. A change of the forward pass that changes a bit fails here, whatever else still agrees.
+//!
+//! `cargo xtask test --cross` compares kernel sets with each other at one time; this compares times.
+#![allow(clippy::unwrap_used)]
+
+use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
+use bitnet::file::{Bytes, ModelFile};
+use bitnet::{Activations, Isa, Model, ModelOptions, Want};
+use sha2::{Digest, Sha256};
+
+/// Lines of `name digest`.
+const RECORDED: &str = include_str!("digests.txt");
+
+/// SHA-256 of the logits of 40 positions, of which the first 33 are one batch and the others follow one by one.
+fn digest(model: &Model) -> String {
+    let mut session = model.session().unwrap();
+    let tokens: Vec<u32> = (0..40).map(|index| index * 11 % 509 + 1).collect();
+    let mut digest = Sha256::new();
+    let mut update = |logits: Vec<f32>| {
+        for logit in logits {
+            digest.update(logit.to_le_bytes());
+        }
+    };
+    update(session.forward(&tokens[..33], Want::All).unwrap());
+    for token in &tokens[33..] {
+        update(session.forward(&[*token], Want::Last).unwrap());
+    }
+    let bytes = digest.finalize();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn options(isa: Isa, activations: Activations) -> ModelOptions {
+    ModelOptions {
+        threads: Some(2),
+        isa: Some(isa),
+        activations,
+        ..ModelOptions::default()
+    }
+}
+
+/// The digest of one model, which is the same on every kernel set of this machine.
+fn line(name: &str, open: impl Fn(&ModelOptions) -> Model, activations: Activations) -> String {
+    let mut digests = Isa::ALL
+        .into_iter()
+        .filter(|isa| isa.is_available())
+        .map(|isa| (isa, digest(&open(&options(isa, activations)))));
+    let (first_isa, first) = digests.next().unwrap();
+    for (isa, other) in digests {
+        assert_eq!(first, other, "{name}: {first_isa} and {isa} differ");
+    }
+    format!("{name} {first}\n")
+}
+
+fn synthetic(synth: &SynthOptions, activations: Activations) -> String {
+    let bytes = Bytes::from(synth::to_vec(synth).unwrap());
+    let name = format!(
+        "{}/{}/{}/{}",
+        synth.arch,
+        synth.ternary,
+        synth.embedding,
+        match activations {
+            Activations::Int8 => "int8",
+            Activations::F32 => "f32",
+        }
+    );
+    let open = |options: &ModelOptions| {
+        let file = ModelFile::parse(&name, bytes.clone()).unwrap();
+        Model::from_file(&file, options, |_, _| ()).unwrap()
+    };
+    line(&name, open, activations)
+}
+
+#[test]
+fn logits_have_the_recorded_bits() {
+    let mut found = String::new();
+    for &arch in SynthArch::ALL {
+        for &ternary in TernaryType::ALL {
+            let synth = SynthOptions {
+                arch,
+                ternary,
+                ..SynthOptions::default()
+            };
+            found += &synthetic(&synth, Activations::Int8);
+        }
+        let float = SynthOptions {
+            arch,
+            ..SynthOptions::default()
+        };
+        found += &synthetic(&float, Activations::F32);
+    }
+    for embedding in [EmbeddingType::Q8_0, EmbeddingType::Q6K] {
+        let synth = SynthOptions {
+            embedding,
+            ..SynthOptions::default()
+        };
+        found += &synthetic(&synth, Activations::Int8);
+    }
+    let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../bitnet-demo/data/demo.gguf");
+    let open = |options: &ModelOptions| Model::open_with(demo, options, |_, _| ()).unwrap();
+    found += &line("demo", open, Activations::Int8);
+    assert!(
+        found == RECORDED,
+        "logits changed; if that is meant, tests/digests.txt becomes:\n{found}"
+    );
+}
