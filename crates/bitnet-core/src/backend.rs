@@ -1,385 +1,186 @@
-//! The one interface between the transformer and the machines that can run it.
+//! The one interface between a model and the machines that can run it.
 //!
-//! Few, coarse, fused operations, so that a CPU can keep a row in registers and a GPU can record one command
-//! buffer for a token. Rows are tokens; a batch of `n` tokens is `n` rows, and no result depends on how tokens
-//! are batched.
+//! A backend takes whole sublayers ([`sublayer`](crate::sublayer)) and runs them over a [`Batch`] of sequences:
+//!
+//! `embed → (mixer → feed_forward) × layers → outputs`
+//!
+//! Operations within a sublayer are the backend's own affair: a CPU keeps a row in registers, a GPU fuses RoPE, append and
+//! attention into one dispatch. No result depends on how tokens are divided into batches, nor on the other sequences of a
+//! batch.
+//!
+//! [`WarmUp`], [`Inspection`] and [`Snapshots`] are small traits of their own; a backend says which of them it has. No
+//! method has a default, so that a backend which wraps another cannot forget one.
 
-use crate::head::{Candidate, HeadMode, HeadStats, Top};
-use crate::{Error, HybridMemoryPool, Pending, Result, WeightMatrix};
+use crate::batch::{Batch, Output, SequenceState};
+use crate::head::HeadStats;
+use crate::sublayer::{FeedForwardWeights, MixerState, MixerWeights, VocabularyWeights};
+use crate::{HybridMemoryPool, Pending, Result};
 
-/// What happens to activations before a ternary matrix multiplies them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Activations {
-    /// Rounded to int8 per token by their largest magnitude, as ternary models are trained.
-    #[default]
-    Int8,
-    /// Left as f32: slower, free of rounding; for comparing implementations.
-    F32,
+/// A resident sublayer.
+pub trait Sublayer: Send + Sync {
+    /// Bytes of weights that one token reads.
+    fn bytes(&self) -> usize;
 }
 
-/// The function on the gate before it multiplies the up projection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Gate {
-    /// max(x, 0)².
-    Relu2,
-    /// x / (1 + e⁻ˣ).
-    Silu,
+/// A resident language-model head.
+pub trait LmHead: Sublayer {
+    /// Savings of the prefilter so far; `None` for a head without one, or on a backend that does not count them.
+    fn stats(&self) -> Option<HeadStats>;
 }
 
-/// Which elements of a head rotate together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RopePairs {
-    /// (i, i + d/2): "NeoX", Hugging Face.
-    HalfSplit,
-    /// (2i, 2i + 1): GGUF files of architecture `llama`.
-    Interleaved,
-}
-
-/// Rotary position embedding of one model.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rope {
-    /// Which elements pair.
-    pub pairs: RopePairs,
-    /// How many leading elements of a head rotate; even, at most the head's width.
-    pub dims: usize,
-    /// θ in θ^(−2i/dims).
-    pub base: f32,
-    /// Divisors of the frequencies, from a file (`rope_freqs.weight`) or from scaling (linear, YaRN, …): `dims / 2` of
-    /// them, or empty for none.
-    pub divisors: Vec<f32>,
-    /// Multiplies cos and sin of the elements that rotate, in queries and in keys; 1 unless positions are scaled.
-    pub magnitude: f32,
-}
-
-impl Rope {
-    /// Radians per position of pair `pair`: θ^(−2·pair/dims), divided by its divisor. Computed in f64.
-    pub fn frequency(&self, pair: usize) -> f64 {
-        let exponent = -2.0 * pair as f64 / self.dims as f64;
-        let divisor = self.divisors.get(pair).copied().unwrap_or(1.0);
-        libm::pow(f64::from(self.base), exponent) / f64::from(divisor)
-    }
-
-    /// Divides the frequencies by `divisors` as well, `dims / 2` of them.
-    pub fn divide(&mut self, divisors: &[f32]) {
-        if self.divisors.is_empty() {
-            self.divisors = divisors.to_vec();
-        } else {
-            let pairs = self.divisors.iter_mut().zip(divisors);
-            pairs.for_each(|(divisor, other)| *divisor *= other);
-        }
-    }
-}
-
-/// Widths of attention.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
-    /// Query heads.
-    pub query: usize,
-    /// Key and value heads; divides `query`.
-    pub kv: usize,
-    /// Width of one head.
-    pub dim: usize,
-}
-
-impl Heads {
-    /// That a cache can be made for them.
-    ///
-    /// # Errors
-    /// If there are none, or `kv` does not divide `query`.
-    pub(crate) fn check(self) -> Result<()> {
-        if self.kv > 0 && self.dim > 0 && self.query.is_multiple_of(self.kv) {
-            return Ok(());
-        }
-        Err(Error::Shape {
-            what: "attention heads".into(),
-            expected: "query heads a whole multiple of kv heads".into(),
-            found: format!("{} and {}, of width {}", self.query, self.kv, self.dim),
-        })
-    }
-}
-
-/// RMSNorm: x / √(mean(x²) + eps) · gain.
-#[derive(Debug)]
-pub struct Norm<'a, G> {
-    /// One factor per column.
-    pub gain: &'a G,
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
-impl<G> Clone for Norm<'_, G> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<G> Copy for Norm<'_, G> {}
-
-/// What a batch begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input<'a> {
-    /// These tokens.
-    Tokens(&'a [u32]),
-    /// The one token that the last [`head_top`](Backend::head_top) of this cache found likeliest; it need not have left the
-    /// device.
-    Chosen,
-}
-
-impl Input<'_> {
-    /// Tokens of the batch.
-    pub const fn len(&self) -> usize {
-        match self {
-            Self::Tokens(tokens) => tokens.len(),
-            Self::Chosen => 1,
-        }
-    }
-
-    /// Whether there are none.
-    pub const fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-}
-
-/// A machine that can run a transformer.
-///
-/// `Hidden` is f32 `[tokens, width]`; `Activation` is such rows made ready for a matrix (normed, and quantized
-/// as [`Activations`] says).
-pub trait Backend: Send + Sync + 'static {
-    /// A projection's weights, resident.
-    type Matrix: Send + Sync;
-    /// The embedding or the head, resident.
-    type Table: Send + Sync;
-    /// A norm's gains, resident.
-    type Gain: Send + Sync;
-    /// f32 rows.
+/// A machine that can run a model.
+pub trait Backend: Sized + Send + Sync + 'static {
+    /// The resident embedding.
+    type Embedding: Send + Sync;
+    /// A resident mixer.
+    type Mixer: Sublayer;
+    /// A resident feed-forward sublayer.
+    type FeedForward: Sublayer;
+    /// The resident language-model head, with its norm.
+    type LmHead: LmHead;
+    /// The rows of a batch, f32 `[rows, hidden]`.
     type Hidden: Send;
-    /// Rows ready to be multiplied.
-    type Activation: Send;
-    /// Keys and values of one session, all layers.
-    type Cache: Send;
-    /// Rotations of a run of positions.
-    type Rotations: Send;
+    /// The state of one sequence.
+    type State: SequenceState;
 
     /// One line for people: device, instruction set, threads.
     fn describe(&self) -> String;
-    /// Where its host memory comes from.
+    /// The account of its host memory.
     fn pool(&self) -> &HybridMemoryPool;
-    /// Runs `work`, which calls the other operations, where they are cheapest to call from.
-    fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        work()
-    }
+    /// Runs `work`, which calls the other methods, on the thread where they are cheapest to call from.
+    fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R;
 
-    /// Makes a projection resident.
+    /// Makes the embedding and the head resident.
     ///
     /// # Errors
-    /// If the format has no kernel here, a weight is no ternary code or finite number, or memory is short.
-    fn matrix(&self, weights: WeightMatrix) -> Result<Self::Matrix>;
-    /// Makes an embedding table or head resident.
-    ///
-    /// # Errors
-    /// As for [`matrix`](Self::matrix).
-    fn table(&self, weights: WeightMatrix) -> Result<Self::Table>;
-    /// Makes a head resident that will be asked for its likeliest tokens in the way of `mode`.
-    ///
-    /// # Errors
-    /// As for [`matrix`](Self::matrix).
-    fn head_table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Self::Table>;
-    /// Makes norm gains resident.
-    ///
-    /// # Errors
-    /// If a gain is not finite, or memory is short.
-    fn gain(&self, values: Vec<f32>) -> Result<Self::Gain>;
-
-    /// An empty cache for up to `capacity` tokens.
-    ///
-    /// # Errors
-    /// If memory is short.
-    fn cache(&self, layers: usize, heads: Heads, capacity: usize) -> Result<Self::Cache>;
-    /// The sizes of batches that a model runs once when it is loaded, in caches of [`rehearsal`](Self::rehearsal), so that
-    /// what they need is compiled before anybody waits for it.
-    fn rehearsals(&self) -> &'static [usize] {
-        &[]
-    }
-    /// A cache whose batches are prepared and not run; what they answer never comes.
-    ///
-    /// # Errors
-    /// If memory is short.
-    fn rehearsal(&self, layers: usize, heads: Heads, capacity: usize) -> Result<Self::Cache> {
-        self.cache(layers, heads, capacity)
-    }
-    /// Told when all rehearsals are over.
-    fn rehearsed(&self) {}
-    /// Forgets the tokens from `len` on.
-    fn truncate(&self, cache: &mut Self::Cache, len: usize);
-    /// Bytes the cache holds now.
-    fn cache_bytes(&self, cache: &Self::Cache) -> usize;
-    /// The keys and the values that `layer` holds, for a file that outlives the session: f32 rows in the order of their
-    /// positions, `[position][kv head][dim]` each.
-    ///
-    /// # Errors
-    /// If there is no such layer, memory is short, or the backend cannot tell.
-    fn read_layer(&self, cache: &Self::Cache, layer: usize) -> Result<[Vec<f32>; 2]> {
-        let _ = (cache, layer);
-        Err(Error::Unavailable {
-            what: "what a session has read".into(),
-            why: format!("{} does not hand it out", self.describe()),
-        })
-    }
-    /// Appends to `layer` what [`read_layer`](Self::read_layer) of an equal model gave. What follows has the same bits as it
-    /// would have had there.
-    ///
-    /// # Errors
-    /// If widths differ, the cache is full, memory is short, or the backend cannot do it.
-    fn restore_layer(
+    /// If parts do not fit each other, a format has no kernel here, a weight is no ternary code or finite number, or
+    /// memory is short.
+    fn load_vocabulary(
         &self,
-        cache: &mut Self::Cache,
+        weights: VocabularyWeights,
+    ) -> Result<(Self::Embedding, Self::LmHead)>;
+    /// Makes a mixer resident.
+    ///
+    /// # Errors
+    /// As [`load_vocabulary`](Self::load_vocabulary).
+    fn load_mixer(&self, weights: MixerWeights) -> Result<Self::Mixer>;
+    /// Makes a feed-forward sublayer resident.
+    ///
+    /// # Errors
+    /// As [`load_vocabulary`](Self::load_vocabulary).
+    fn load_feed_forward(&self, weights: FeedForwardWeights) -> Result<Self::FeedForward>;
+
+    /// The state of an empty sequence of up to `capacity` positions through `layers`.
+    ///
+    /// # Errors
+    /// If heads are misshapen or memory is short.
+    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<Self::State>;
+    /// Another sequence that begins with the first `len` positions of `state`, or with all if there are fewer.
+    ///
+    /// # Errors
+    /// If memory is short.
+    fn fork(&self, state: &Self::State, len: usize) -> Result<Self::State>;
+
+    /// Looks up the rows of a batch and makes room in the states of its sequences.
+    ///
+    /// # Errors
+    /// If a token is past the embedding's last row or memory is short; for [`Input::LastArgmax`](crate::Input::LastArgmax)
+    /// if the backend does not [look ahead](Self::supports_lookahead) or no likeliest token was found yet.
+    fn embed(
+        &self,
+        embedding: &Self::Embedding,
+        batch: &mut Batch<'_, Self::State>,
+    ) -> Result<Self::Hidden>;
+    /// Runs the mixer of layer `layer` and adds its result to `x`. States have the batch's positions in that layer
+    /// afterwards.
+    ///
+    /// # Errors
+    /// If `x` or the states belong to another model or batch, or memory is short.
+    fn mixer(
+        &self,
+        x: &mut Self::Hidden,
+        mixer: &Self::Mixer,
+        layer: usize,
+        batch: &mut Batch<'_, Self::State>,
+    ) -> Result<()>;
+    /// Runs a feed-forward sublayer and adds its result to `x`.
+    ///
+    /// # Errors
+    /// If `x` belongs to another model, or memory is short.
+    fn feed_forward(&self, x: &mut Self::Hidden, feed_forward: &Self::FeedForward) -> Result<()>;
+    /// Ends a batch: norms the rows whose outputs are requested, multiplies them by the head, and gives one output for each
+    /// span. The states then have the batch's positions; after an error, here or before, they are as they were.
+    ///
+    /// # Errors
+    /// As [`feed_forward`](Self::feed_forward); if the device refuses the batch.
+    fn outputs(
+        &self,
+        x: Self::Hidden,
+        head: &Self::LmHead,
+        batch: &mut Batch<'_, Self::State>,
+    ) -> Result<Pending<Vec<Output>>>;
+
+    /// Whether [`Input::LastArgmax`](crate::Input::LastArgmax) works, so that the next token can run before this one is
+    /// known.
+    fn supports_lookahead(&self) -> bool;
+    /// Preparation that shortens the first batches, if the backend needs any.
+    fn warm_up(&self) -> Option<&dyn WarmUp<Self>>;
+    /// A view into its sublayers, if it has one.
+    fn inspection(&self) -> Option<&dyn Inspection<Self>>;
+    /// Saving and restoring states, if it can.
+    fn snapshots(&self) -> Option<&dyn Snapshots<Self>>;
+}
+
+/// Warm-up of a backend that compiles kernels: batches are recorded and their kernels compiled, but nothing is submitted.
+pub trait WarmUp<B: Backend> {
+    /// Rows of the batches to run.
+    fn batches(&self) -> &'static [usize];
+    /// A state for warm-up: its batches are never submitted, and their outputs never produced.
+    ///
+    /// # Errors
+    /// As [`Backend::state`].
+    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<B::State>;
+    /// Called once warm-up has finished.
+    fn finish(&self);
+}
+
+/// A view into a mixer, for people to look at.
+pub trait Inspection<B: Backend> {
+    /// The attention of each query head of a one-span batch's last row: `[query heads, positions]`, rows that sum to 1.
+    /// The batch ends here, and its positions do not become part of the state.
+    ///
+    /// # Errors
+    /// As [`Backend::mixer`]; [`Error::Unavailable`](crate::Error::Unavailable) for a mixer without such weights.
+    fn attention_weights(
+        &self,
+        x: B::Hidden,
+        mixer: &B::Mixer,
+        layer: usize,
+        batch: &mut Batch<'_, B::State>,
+    ) -> Result<Vec<f32>>;
+}
+
+/// Saving and restoring the state of a sequence.
+pub trait Snapshots<B: Backend> {
+    /// The keys and the values of a layer: f32 rows in the order of their positions, `[position][kv head][dim]` each.
+    ///
+    /// # Errors
+    /// If there is no such layer, or memory is short.
+    fn read_layer(&self, state: &B::State, layer: usize) -> Result<[Vec<f32>; 2]>;
+    /// Writes the positions that follow those of the state into a layer; [`complete`](Self::complete) counts them.
+    ///
+    /// # Errors
+    /// If widths differ, the state is full, or memory is short.
+    fn write_layer(
+        &self,
+        state: &mut B::State,
         layer: usize,
         keys: &[f32],
         values: &[f32],
-    ) -> Result<()> {
-        let _ = (cache, layer, keys, values);
-        Err(Error::Unavailable {
-            what: "going on where a session ended".into(),
-            why: format!("{} does not take over keys and values", self.describe()),
-        })
-    }
-    /// The rotations of `count` positions from `first`.
-    ///
-    /// # Errors
-    /// If memory is short.
-    fn rotations(&self, rope: &Rope, first: usize, count: usize) -> Result<Self::Rotations>;
-
-    /// The rows of `table` for `input`, which will be appended to `cache`: `[tokens, width]`.
-    ///
-    /// # Errors
-    /// If a token is past the table's last row; for [`Input::Chosen`] if the backend does not
-    /// [run ahead](Self::runs_ahead) or nothing was chosen yet.
-    fn embed(
-        &self,
-        table: &Self::Table,
-        input: Input<'_>,
-        cache: &Self::Cache,
-    ) -> Result<Self::Hidden>;
-    /// Norms (if asked) and quantizes rows.
-    ///
-    /// # Errors
-    /// If widths differ.
-    fn norm_quantize(
-        &self,
-        x: &Self::Hidden,
-        norm: Option<Norm<'_, Self::Gain>>,
-        activations: Activations,
-    ) -> Result<Self::Activation>;
-    /// Multiplies the rows by each matrix: one `[tokens, rows]` result for each.
-    ///
-    /// # Errors
-    /// If widths differ.
-    fn matmul(&self, a: &Self::Activation, weights: &[&Self::Matrix]) -> Result<Vec<Self::Hidden>>;
-    /// Multiplies the rows by a matrix and adds the product to `residual`.
-    ///
-    /// # Errors
-    /// If widths differ.
-    fn matmul_add(
-        &self,
-        a: &Self::Activation,
-        weights: &Self::Matrix,
-        residual: &mut Self::Hidden,
     ) -> Result<()>;
-    /// Norms each head of `q` and `k` (if asked), rotates both, and appends `k` and `v` to the cache of `layer`.
+    /// Counts positions that were written to every layer.
     ///
     /// # Errors
-    /// If widths differ or the cache is full.
-    #[expect(clippy::too_many_arguments, reason = "one fused step of attention")]
-    fn rope_append(
-        &self,
-        q: &mut Self::Hidden,
-        k: Self::Hidden,
-        v: Self::Hidden,
-        head_norms: Option<[Norm<'_, Self::Gain>; 2]>,
-        rotations: &Self::Rotations,
-        cache: &mut Self::Cache,
-        layer: usize,
-    ) -> Result<()>;
-    /// Causal attention of the last rows appended to `layer`: `[tokens, heads · dim]`.
-    ///
-    /// # Errors
-    /// If widths differ.
-    fn attention(
-        &self,
-        q: &Self::Hidden,
-        cache: &Self::Cache,
-        layer: usize,
-    ) -> Result<Self::Hidden>;
-    /// How much each query head of the last row attends to each position of `layer`: `[query heads, positions]`, rows that
-    /// sum to 1. For looking at; [`attention`](Self::attention) keeps no such thing.
-    ///
-    /// # Errors
-    /// If widths differ, or the backend cannot tell.
-    fn attention_weights(
-        &self,
-        q: &Self::Hidden,
-        cache: &Self::Cache,
-        layer: usize,
-    ) -> Result<Vec<f32>> {
-        let _ = (q, cache, layer);
-        Err(Error::Unavailable {
-            what: "the weights of attention".into(),
-            why: format!("{} does not show them", self.describe()),
-        })
-    }
-    /// gate(g) · up, then norm (if asked) and quantization.
-    ///
-    /// # Errors
-    /// If widths differ.
-    fn gate_norm_quantize(
-        &self,
-        gate: Self::Hidden,
-        up: Self::Hidden,
-        function: Gate,
-        norm: Option<Norm<'_, Self::Gain>>,
-        activations: Activations,
-    ) -> Result<Self::Activation>;
-    /// Norms the rows `first..` and multiplies them by the head: `[rows, vocabulary]` logits.
-    ///
-    /// # Errors
-    /// If widths differ, or memory is short.
-    fn head(
-        &self,
-        x: &Self::Hidden,
-        first: usize,
-        norm: Norm<'_, Self::Gain>,
-        table: &Self::Table,
-    ) -> Result<Pending<Vec<f32>>>;
-    /// The likeliest tokens after each of the rows `first..`, as [`Top::of_logits`] finds them in the rows of
-    /// [`head`](Self::head). The likeliest after the last row is the cache's [`Input::Chosen`] from now on.
-    ///
-    /// # Errors
-    /// As for [`head`](Self::head).
-    fn head_top(
-        &self,
-        x: &Self::Hidden,
-        first: usize,
-        norm: Norm<'_, Self::Gain>,
-        table: &Self::Table,
-        top: &Top<'_>,
-        cache: &mut Self::Cache,
-    ) -> Result<Pending<Vec<Vec<Candidate>>>>;
-    /// Runs what was recorded for `x`, of which nothing more is asked. A CPU has done it already.
-    ///
-    /// # Errors
-    /// If the device refuses it.
-    fn run(&self, x: Self::Hidden) -> Result<()> {
-        drop(x);
-        Ok(())
-    }
-    /// Whether [`Input::Chosen`] works, so that the next token can be begun before this one is known.
-    fn runs_ahead(&self) -> bool {
-        false
-    }
-    /// Bytes that a product with `matrix` reads of it.
-    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
-    /// Bytes of `table` that [`head_top`](Self::head_top) reads of it whatever the row.
-    fn head_bytes(&self, table: &Self::Table) -> usize;
-    /// What screening saved so far; `None` for a table that is not screened.
-    fn head_stats(&self, table: &Self::Table) -> Option<HeadStats>;
+    /// If they do not fit the state.
+    fn complete(&self, state: &mut B::State, positions: usize) -> Result<()>;
 }

@@ -1,8 +1,9 @@
 //! Where numbers live and move: memory pool, tensors, weight matrices, backends, kernels, and the arithmetic they agree on.
 //!
-//! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target.
+//! [`Backend`] runs a model's sublayers over batches of sequences; [`cpu::CpuBackend`] does so on every target.
 
 pub mod backend;
+pub mod batch;
 #[cfg(feature = "candle")]
 mod candle;
 pub mod cpu;
@@ -24,11 +25,14 @@ mod matrix;
 pub mod mlx;
 pub mod pending;
 pub mod pool;
+mod rope;
 pub mod simd;
+pub mod sublayer;
 pub mod tensor;
 pub mod zero_copy;
 
-pub use backend::{Activations, Backend, Gate, Heads, Input, Norm, Rope, RopePairs};
+pub use backend::{Backend, Inspection, LmHead, Snapshots, Sublayer, WarmUp};
+pub use batch::{Batch, Input, Output, OutputRequest, SequenceState, Span};
 pub use bytes::Bytes;
 pub use device::Device;
 pub use error::{Error, Result};
@@ -36,5 +40,10 @@ pub use head::{Candidate, HeadMode, HeadStats, Top};
 pub use matrix::WeightMatrix;
 pub use pending::Pending;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
+pub use rope::{Rope, RopePairs};
+pub use sublayer::{
+    Activations, AttentionWeights, FeedForwardWeights, Gate, GatedWeights, Heads, MixerState,
+    MixerWeights, NormWeights, Projection, VocabularyWeights,
+};
 pub use tensor::{BitLinear, BitNetDType, BitNetTensor};
 pub use zero_copy::get_zero_copy_stats;

@@ -1,14 +1,13 @@
 //! Text from a session, piece by piece.
 
-use crate::model::{Answer, Ask, Want};
 use crate::sampler::{Sampler, SamplingOptions};
 use crate::session::{Before, Session};
 use crate::speculate::{Drafter, Speculation};
 use crate::stop::StopStrings;
 use crate::tokenizer::Detokenizer;
 use crate::{Error, Result};
-use bitnet_core::Pending;
 use bitnet_core::pending::now;
+use bitnet_core::{Output, OutputRequest, Pending};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -163,7 +162,7 @@ pub struct Generation<'s> {
     /// The session as it was, until the first token is chosen.
     before: Option<Before>,
     /// What follows the prompt, until the first token is chosen.
-    prompt_answer: Option<Answer>,
+    prompt_answer: Option<Output>,
     first_token: Option<Instant>,
     drafter: Drafter,
     /// Tokens that were chosen and are not part of the text yet.
@@ -171,7 +170,7 @@ pub struct Generation<'s> {
     /// Whether tokens run before they are known.
     runs_ahead: bool,
     /// Answers that were begun and are not here yet, in their order.
-    in_flight: VecDeque<Pending<Answer>>,
+    in_flight: VecDeque<Pending<Output>>,
     /// When the first of them was begun, and the draft that it is about.
     begun: Option<(Instant, Vec<u32>)>,
     /// Positions that are known to have run.
@@ -321,23 +320,23 @@ impl<'s> Generation<'s> {
 
     /// Begins to run the tokens that have yet to run; asks for as much as the sampler needs.
     fn begin(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<()> {
-        let ask = match self.sampler.top(self.session.tokens()) {
-            Some(top) => Ask::Top(top),
-            None => Ask::Logits(Want::Last),
+        let outputs = match self.sampler.top(self.session.tokens()) {
+            Some(top) => OutputRequest::Top { rows: 1, top },
+            None => OutputRequest::Logits { rows: 1 },
         };
         let start = Instant::now();
-        let answer = self.session.begin_pending(progress, ask)?;
-        self.in_flight.push_back(answer);
+        let pending = self.session.begin_pending(progress, outputs)?;
+        self.in_flight.push_back(pending);
         self.begun = Some((start, Vec::new()));
         Ok(())
     }
 
     /// The answer that was begun first, the time since then, and the draft that it is about.
-    async fn first_in_flight(&mut self) -> Result<(Answer, Duration, Vec<u32>)> {
+    async fn first_in_flight(&mut self) -> Result<(Output, Duration, Vec<u32>)> {
         let answer = match self.in_flight.front_mut() {
             Some(first) => first.await,
             // Nothing was begun: as where nothing could follow.
-            None => Ok(Answer::Logits(Vec::new())),
+            None => Ok(Output::Nothing),
         };
         self.in_flight.pop_front();
         let answer = answer?;
@@ -394,13 +393,16 @@ impl<'s> Generation<'s> {
     }
 
     /// The token that the sampler takes.
-    fn choose(&mut self, answer: &Answer) -> Result<u32> {
+    fn choose(&mut self, output: &Output) -> Result<u32> {
         let recent = self.session.tokens();
-        match answer {
-            Answer::Logits(logits) => self.sampler.sample(logits, recent),
-            Answer::Top(candidates) => self.sampler.sample_top(candidates, recent),
-            // Not asked for: as where nothing could follow.
-            Answer::Attention(_) => self.sampler.sample(&[], recent),
+        match output {
+            Output::Logits(logits) => self.sampler.sample(logits, recent),
+            Output::Top(rows) => {
+                let candidates = rows.last().map_or(&[][..], Vec::as_slice);
+                self.sampler.sample_top(candidates, recent)
+            }
+            // Nothing was requested: as where nothing could follow.
+            Output::Nothing => self.sampler.sample(&[], recent),
         }
     }
 
@@ -440,7 +442,7 @@ impl<'s> Generation<'s> {
     fn fill_flight(&mut self) -> Result<()> {
         let wanted = self.options.max_tokens - self.timings.generated_tokens;
         while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
-            self.in_flight.push_back(self.session.begin_chosen()?);
+            self.in_flight.push_back(self.session.enqueue_next()?);
         }
         Ok(())
     }
@@ -464,7 +466,7 @@ impl<'s> Generation<'s> {
             last = self.sampler.sample(logits, &tokens)?;
             self.ahead.push_back(last);
         }
-        self.session.keep_ahead(self.ahead.len());
+        self.session.commit_draft(self.ahead.len());
         self.timings.drafted_tokens += draft.len();
         self.timings.accepted_tokens += self.ahead.len();
         self.drafter.brought(1 + self.ahead.len(), time);
@@ -484,7 +486,7 @@ impl<'s> Generation<'s> {
             // The last token runs when the next one is wanted, as after every token.
             None => self
                 .session
-                .unrun(self.confirmed.min(self.session.tokens().len() - 1)),
+                .roll_back(self.confirmed.min(self.session.tokens().len() - 1)),
         }
     }
 

@@ -346,7 +346,7 @@ impl Session {
         }
         let mut session = model.session()?;
         let mut layer = 0;
-        session.take_over(tokens, header.positions as usize, &mut || {
+        session.restore_tokens(tokens, header.positions as usize, &mut || {
             let keys = input.floats(header.floats(), layer, "keys")?;
             let values = input.floats(header.floats(), layer, "values")?;
             layer += 1;

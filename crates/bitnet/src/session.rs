@@ -2,11 +2,11 @@
 
 use crate::chat::{ChatMessage, TemplateOptions};
 use crate::generate::{GenerateOptions, Generation};
-use crate::model::{Answer, Ask, Model, State, Want};
+use crate::model::{DynSequence, Model, Want};
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
 use bitnet_core::pending::now;
-use bitnet_core::{Candidate, Input, Pending, Top};
+use bitnet_core::{Candidate, Input, Output, OutputRequest, Pending, Top};
 
 /// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
 pub(crate) const BATCH: usize = 256;
@@ -24,7 +24,7 @@ fn longest_prompt(context: usize) -> usize {
 /// so far, and a generation from no new tokens goes on from there.
 pub struct Session {
     model: Model,
-    state: Box<dyn State>,
+    state: Box<dyn DynSequence>,
     /// All tokens; those from `state.len()` on have not run yet.
     tokens: Vec<u32>,
     /// Whether the state may hold more than the tokens.
@@ -42,7 +42,7 @@ pub(crate) struct Before {
 }
 
 impl Session {
-    pub(crate) fn new(model: Model, state: Box<dyn State>) -> Self {
+    pub(crate) fn new(model: Model, state: Box<dyn DynSequence>) -> Self {
         Self {
             model,
             state,
@@ -68,12 +68,12 @@ impl Session {
 
     /// Whether greedy text is generated several tokens ahead of what is known of it: on a GPU, which need not wait for the host.
     pub fn runs_ahead(&self) -> bool {
-        self.state.runs_ahead()
+        self.state.supports_lookahead()
     }
 
     /// Forgets the tokens from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        self.settle();
+        self.discard_lookahead();
         self.tokens.truncate(len);
         self.state.truncate(len);
     }
@@ -158,8 +158,8 @@ impl Session {
     /// # Errors
     /// As [`forward`](Self::forward).
     pub async fn forward_async(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
-        let answer = self.ask(tokens, Ask::Logits(want)).await;
-        answer.map(Answer::into_logits)
+        let outputs = want.of(tokens.len());
+        self.run(tokens, outputs).await.map(Output::into_logits)
     }
 
     /// Appends `tokens`, runs them, and returns the likeliest `count` tokens to follow, in the order of likelihood
@@ -185,8 +185,10 @@ impl Session {
             count: count.max(1),
             also: &[],
         };
-        let answer = self.ask(tokens, Ask::Top(top)).await;
-        answer.map(Answer::into_top)
+        let output = self
+            .run(tokens, OutputRequest::Top { rows: 1, top })
+            .await?;
+        Ok(output.into_top().pop().unwrap_or_default())
     }
 
     /// How much each query head of `layer` attends, from the last token, to each token so far: `[query heads, tokens]`, rows
@@ -203,7 +205,7 @@ impl Session {
                 found: layer.to_string(),
             });
         }
-        self.settle();
+        self.discard_lookahead();
         let Some(last) = self.tokens.len().checked_sub(1) else {
             return Ok(Vec::new());
         };
@@ -212,40 +214,44 @@ impl Session {
         let outcome = self.attend(layer, last);
         if outcome.is_err() {
             // A device may tell only now that what ran before did not.
-            self.unrun(ran);
+            self.roll_back(ran);
         }
         outcome
     }
 
     /// What the heads of `layer` attend to from token `last`, which does not become part of the state.
     fn attend(&mut self, layer: usize, last: usize) -> Result<Vec<f32>> {
-        self.begin_until(last, &mut |_, _| true, Ask::Logits(Want::Nothing))?;
+        self.begin_until(last, &mut |_, _| true, OutputRequest::Nothing)?;
         let input = Input::Tokens(&self.tokens[last..]);
-        let answer = self.state.forward(input, Ask::Attention(layer))?.now()?;
-        Ok(answer.into_attention())
+        self.state.attention(input, layer)
     }
 
-    async fn ask(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
-        self.settle();
+    /// Appends `tokens` and runs them.
+    async fn run(&mut self, tokens: &[u32], outputs: OutputRequest<'_>) -> Result<Output> {
+        self.discard_lookahead();
         self.check(self.tokens.len(), tokens)?;
         let (before, ran) = (self.tokens.len(), self.state.len());
-        let result = self.ask_unchecked(tokens, ask).await;
+        let result = self.run_unchecked(tokens, outputs).await;
         if result.is_err() {
             self.tokens.truncate(before);
             // A device may tell only now that what ran before did not.
-            self.unrun(ran);
+            self.roll_back(ran);
         }
         result
     }
 
-    async fn ask_unchecked(&mut self, tokens: &[u32], ask: Ask<'_>) -> Result<Answer> {
-        self.begin_pending(&mut |_, _| true, Ask::Logits(Want::Nothing))?;
+    async fn run_unchecked(
+        &mut self,
+        tokens: &[u32],
+        outputs: OutputRequest<'_>,
+    ) -> Result<Output> {
+        self.begin_pending(&mut |_, _| true, OutputRequest::Nothing)?;
         if tokens.is_empty() {
-            return Ok(Answer::Logits(Vec::new()));
+            return Ok(Output::Nothing);
         }
         self.tokens.extend_from_slice(tokens);
-        let answer = self.state.forward(Input::Tokens(tokens), ask)?.await?;
-        Ok(answer)
+        let pending = self.state.forward(Input::Tokens(tokens), outputs)?;
+        Ok(pending.await?)
     }
 
     /// Refuses `tokens` that cannot follow the first `used`.
@@ -275,7 +281,7 @@ impl Session {
                 found: "none".into(),
             });
         }
-        self.settle();
+        self.discard_lookahead();
         let rest = self.tokens.split_off(shared);
         let ran = self.state.len().min(shared);
         self.tokens.extend_from_slice(tokens);
@@ -289,11 +295,11 @@ impl Session {
         self.tokens.truncate(before.shared);
         self.tokens.extend(before.rest);
         self.ahead = false;
-        self.unrun(before.ran);
+        self.roll_back(before.ran);
     }
 
     /// Forgets what an earlier generation ran ahead of its text, of which it never became part.
-    fn settle(&mut self) {
+    fn discard_lookahead(&mut self) {
         if std::mem::take(&mut self.ahead) {
             // The last token is as one that has not run: nobody kept what follows it.
             self.state.truncate(self.tokens.len().saturating_sub(1));
@@ -312,24 +318,25 @@ impl Session {
 
     /// Begins to run what has yet to run and `draft` behind it, which does not become part of the tokens; asks for the logits
     /// of all of them.
-    pub(crate) fn begin_draft(&mut self, draft: &[u32]) -> Result<Pending<Answer>> {
+    pub(crate) fn begin_draft(&mut self, draft: &[u32]) -> Result<Pending<Output>> {
         self.ahead = true;
         let pending = self.pending();
         let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
         batch.extend_from_slice(draft);
         let input = Input::Tokens(&batch);
-        self.state.forward(input, Ask::Logits(Want::All))
+        self.state.forward(input, Want::All.of(batch.len()))
     }
 
     /// Begins to run the token that will be found likeliest by the forward pass before, and asks for the one that is likeliest
     /// after it. Not for backends that cannot [run ahead](Self::runs_ahead).
-    pub(crate) fn begin_chosen(&mut self) -> Result<Pending<Answer>> {
+    pub(crate) fn enqueue_next(&mut self) -> Result<Pending<Output>> {
         self.ahead = true;
         let top = Top {
             count: 1,
             also: &[],
         };
-        self.state.forward(Input::Chosen, Ask::Top(top))
+        let outputs = OutputRequest::Top { rows: 1, top };
+        self.state.forward(Input::LastArgmax, outputs)
     }
 
     /// Whether another token can run, and the one after it will have a place.
@@ -338,7 +345,7 @@ impl Session {
     }
 
     /// Forgets what ran behind the tokens, but for the first `count`.
-    pub(crate) fn keep_ahead(&mut self, count: usize) {
+    pub(crate) fn commit_draft(&mut self, count: usize) {
         self.state.truncate(self.tokens.len() + count);
     }
 
@@ -347,13 +354,13 @@ impl Session {
         self.state.len().min(self.tokens.len())
     }
 
-    /// Keys and values of `layer`, as [`State::read_layer`] gives them.
+    /// Keys and values of `layer`, as [`DynSequence::read_layer`] gives them.
     pub(crate) fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
         self.state.read_layer(layer)
     }
 
-    /// Makes `tokens` the session's, the first `positions` of which have run elsewhere: see [`State::restore`].
-    pub(crate) fn take_over(
+    /// Makes `tokens` the session's, the first `positions` of which have run elsewhere: see [`DynSequence::restore`].
+    pub(crate) fn restore_tokens(
         &mut self,
         tokens: Vec<u32>,
         positions: usize,
@@ -371,18 +378,18 @@ impl Session {
     }
 
     /// Forgets that the tokens from `len` on have run: they run again when the next one is wanted.
-    pub(crate) fn unrun(&mut self, len: usize) {
+    pub(crate) fn roll_back(&mut self, len: usize) {
         self.state.truncate(len);
     }
 
-    /// Begins to run the tokens that have yet to run, in batches; gives what is asked of the last batch.
+    /// Begins to run the tokens that have yet to run, in batches; gives the outputs of the last batch.
     /// `progress` is told the tokens begun and their number before each batch, and stops the run by `false`.
     pub(crate) fn begin_pending(
         &mut self,
         progress: &mut dyn FnMut(usize, usize) -> bool,
-        ask: Ask<'_>,
-    ) -> Result<Pending<Answer>> {
-        self.begin_until(self.tokens.len(), progress, ask)
+        outputs: OutputRequest<'_>,
+    ) -> Result<Pending<Output>> {
+        self.begin_until(self.tokens.len(), progress, outputs)
     }
 
     /// [`begin_pending`](Self::begin_pending) for the first `len` tokens.
@@ -390,25 +397,25 @@ impl Session {
         &mut self,
         len: usize,
         progress: &mut dyn FnMut(usize, usize) -> bool,
-        ask: Ask<'_>,
-    ) -> Result<Pending<Answer>> {
+        outputs: OutputRequest<'_>,
+    ) -> Result<Pending<Output>> {
         let start = self.state.len();
         let total = len - start;
-        let mut answer = Pending::ready(Answer::Logits(Vec::new()));
+        let mut pending = Pending::ready(Output::Nothing);
         while self.state.len() < len {
             let done = self.state.len();
             if !progress(done - start, total) {
                 return Err(Error::Cancelled);
             }
             let end = (done + BATCH).min(len);
-            let ask = if end == len {
-                ask
+            let outputs = if end == len {
+                outputs
             } else {
-                Ask::Logits(Want::Nothing)
+                OutputRequest::Nothing
             };
             let input = Input::Tokens(&self.tokens[done..end]);
-            answer = self.state.forward(input, ask)?;
+            pending = self.state.forward(input, outputs)?;
         }
-        Ok(answer)
+        Ok(pending)
     }
 }

@@ -2,25 +2,26 @@
 //!
 //! For people to look at, once in a while: plain loops over the keys as the cache holds them.
 
-use super::{CpuCache, Rows, shape_error};
+use super::Rows;
+use super::attention::Attended;
 use crate::math::exp;
 use crate::simd::{KeysValues, POSITIONS};
-use crate::{Error, Result};
+use crate::{Error, Heads, Result};
 
-/// The weights of the last row of `q` in `layer`, `[query heads, positions]`: softmax(q·k / √dim).
-pub(super) fn of_last(q: &Rows, cache: &CpuCache, layer: usize) -> Result<Vec<f32>> {
-    let heads = cache.heads();
-    let width = heads.query * heads.dim;
-    if q.width != width {
-        return Err(shape_error("queries", width, q.width));
-    }
-    let keys_values = cache.layer(layer)?;
-    let Some(last) = q.values.chunks_exact(width).next_back() else {
+/// The weights of the last row of `q`, `[query heads, positions]`: softmax(q·k / √dim).
+pub(super) fn of_last(q: &Rows, heads: Heads, spans: &[Attended<'_>]) -> Result<Vec<f32>> {
+    let width = heads.query_width();
+    let last = q.values.chunks_exact(width).next_back();
+    let (Some(last), Some(Attended { keys_values, run })) = (last, spans.last()) else {
         return Err(Error::Shape {
             what: "queries".into(),
             expected: "at least one row".into(),
             found: "none".into(),
         });
+    };
+    let keys_values = KeysValues {
+        positions: run.first + run.rows.len(),
+        ..*keys_values
     };
     let mut weights = Vec::with_capacity(heads.query * keys_values.positions);
     for (query_head, query) in last.chunks_exact(heads.dim).enumerate() {

@@ -5,8 +5,8 @@
 use super::columns::{Piece, Target, split_all};
 use super::dense::DenseJob;
 use super::layout::RowLayout;
-use super::ternary::TernaryJob;
-use super::{CpuActivation, CpuBackend, Int8Rows, RowView, Rows, shape_error};
+use super::ternary::{PackedActivations, TernaryJob};
+use super::{Activation, CpuBackend, Int8Rows, RowView, Rows, shape_error};
 use crate::device::Operation;
 use crate::{Result, WeightMatrix};
 use std::ops::Range;
@@ -28,17 +28,23 @@ impl Job<'_> {
 
 impl CpuBackend {
     /// `[tokens, rows]` for each of `weights`.
-    pub(super) fn linear(&self, a: &CpuActivation, weights: &[&WeightMatrix]) -> Result<Vec<Rows>> {
-        let mut products = weights
-            .iter()
-            .map(|weights| Rows::new(&self.pool, a.rows.tokens, weights.rows()))
-            .collect::<Result<Vec<_>>>()?;
+    pub(crate) fn linear<const N: usize>(
+        &self,
+        a: &Activation,
+        weights: [&WeightMatrix; N],
+    ) -> Result<[Rows; N]> {
+        let mut products = Vec::with_capacity(N);
+        for weights in weights {
+            products.push(Rows::new(&self.pool, a.rows.tokens, weights.rows())?);
+        }
         let mut out: Vec<_> = products
             .iter_mut()
             .map(|rows| &mut rows.values[..])
             .collect();
-        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, &mut out)?;
-        Ok(products)
+        self.linear_into(a.rows.view(), a.int8.as_ref(), &weights, &mut out)?;
+        products
+            .try_into()
+            .map_err(|products: Vec<Rows>| shape_error("products", N, products.len()))
     }
 
     /// [`linear`](Self::linear) into `[tokens, rows]` floats.
@@ -49,10 +55,19 @@ impl CpuBackend {
         weights: &[&WeightMatrix],
         products: &mut [&mut [f32]],
     ) -> Result<()> {
-        let jobs = weights
+        let mut packed = Vec::new();
+        let places = weights
             .iter()
-            .map(|weights| self.job(x, int8, weights))
+            .map(|weights| self.pack(x.width, int8, weights, &mut packed))
             .collect::<Result<Vec<_>>>()?;
+        let jobs: Vec<_> = (places.into_iter().zip(weights))
+            .map(|(place, weights)| match (place, int8) {
+                (Some(place), Some(int8)) => {
+                    Job::Ternary(self.ternary_job(int8, weights, &packed[place]))
+                }
+                _ => Job::Dense(self.dense_job(x, weights)),
+            })
+            .collect();
         let rows: usize = weights.iter().map(|weights| weights.rows()).sum();
         let macs = rows.saturating_mul(x.values.len());
         let shared = jobs
@@ -79,21 +94,29 @@ impl CpuBackend {
         })
     }
 
-    fn job<'a>(
+    /// The place in `packed` of the activations in the order of a ternary matrix; they are added where no matrix before it
+    /// has that order. `None` for a matrix that multiplies floats.
+    fn pack(
         &self,
-        x: RowView<'a>,
-        int8: Option<&'a Int8Rows>,
-        weights: &'a WeightMatrix,
-    ) -> Result<Job<'a>> {
-        if weights.cols() != x.width {
-            return Err(shape_error(weights.name(), weights.cols(), x.width));
+        width: usize,
+        int8: Option<&Int8Rows>,
+        weights: &WeightMatrix,
+        packed: &mut Vec<PackedActivations>,
+    ) -> Result<Option<usize>> {
+        if weights.cols() != width {
+            return Err(shape_error(weights.name(), weights.cols(), width));
         }
         let (format, row_bytes) = (weights.format(), weights.row_bytes());
         let layout = RowLayout::new(format, weights.stored_cols(), row_bytes);
-        Ok(match (int8, layout) {
-            (Some(int8), Some(layout)) => Job::Ternary(self.ternary_job(int8, weights, layout)?),
-            _ => Job::Dense(self.dense_job(x, weights)),
-        })
+        let (Some(int8), Some(layout)) = (int8, layout) else {
+            return Ok(None);
+        };
+        let direct = self.is_direct(int8, weights);
+        let place = packed.iter().position(|other| other.suits(&layout, direct));
+        if place.is_none() {
+            packed.push(self.pack_activations(int8, &layout, direct)?);
+        }
+        Ok(Some(place.unwrap_or(packed.len() - 1)))
     }
 
     fn work(&self, job: &Job<'_>, rows: Range<usize>, out: &mut Piece<'_>) -> Result<()> {

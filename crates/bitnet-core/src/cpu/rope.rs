@@ -4,32 +4,32 @@
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::{Result, Rope, RopePairs};
 
-/// The rotations of a run of positions.
+/// The rotations of the rows of a batch.
 #[derive(Debug)]
-pub struct Rotations {
+pub(crate) struct Rotations {
     pairs: RopePairs,
-    /// cos and sin, times the magnitude: `count × dims/2 × 2`.
+    /// cos and sin, times the magnitude: `rows × dims/2 × 2`.
     table: Buffer<[f32; 2]>,
     half: usize,
 }
 
 impl Rotations {
-    /// The rotations of `count` positions from `first`, in memory of `pool`.
+    /// The rotations of `count` rows, of which row `i` is at `position(i)`, in memory of `pool`.
     ///
     /// # Errors
     /// If memory is short.
     pub(crate) fn new(
         pool: &HybridMemoryPool,
         rope: &Rope,
-        first: usize,
         count: usize,
+        position: impl Fn(usize) -> usize,
     ) -> Result<Self> {
         let half = rope.dims / 2;
         let frequencies = pool.buffer_from_fn(half, Tag::Scratch, |i| rope.frequency(i))?;
         let magnitude = f64::from(rope.magnitude);
         let len = count.saturating_mul(half);
         let table = pool.buffer_from_fn(len, Tag::Scratch, |i| {
-            let angle = (first + i / half) as f64 * frequencies[i % half];
+            let angle = position(i / half) as f64 * frequencies[i % half];
             [libm::cos(angle), libm::sin(angle)].map(|turn| (turn * magnitude) as f32)
         })?;
         Ok(Self {
@@ -39,7 +39,7 @@ impl Rotations {
         })
     }
 
-    /// cos and sin, `count × dims/2`.
+    /// cos and sin, `rows × dims/2`.
     #[cfg(any(
         feature = "wgpu",
         all(feature = "metal", target_os = "macos"),
@@ -49,7 +49,7 @@ impl Rotations {
         &self.table
     }
 
-    /// What turns a head of the `index`-th position of the run: places of two elements, cos and sin.
+    /// What turns a head of row `index`: places of two elements, cos and sin.
     fn turns(&self, index: usize) -> impl Iterator<Item = (usize, usize, f32, f32)> {
         let turns = &self.table[index * self.half..][..self.half];
         turns.iter().enumerate().map(|(i, &[cos, sin])| {
@@ -61,7 +61,7 @@ impl Rotations {
         })
     }
 
-    /// Rotates one head of the `index`-th position of the run.
+    /// Rotates one head of row `index`.
     pub(super) fn apply(&self, index: usize, head: &mut [f32]) {
         for (a, b, cos, sin) in self.turns(index) {
             let (x, y) = (head[a], head[b]);
@@ -84,7 +84,7 @@ mod tests {
             magnitude: 1.0,
         };
         let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
-        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, 1).unwrap();
+        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, |_| 1).unwrap();
         rotations.apply(0, &mut head);
         head
     }
@@ -114,7 +114,7 @@ mod tests {
                 magnitude: 1.5,
             };
             let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
-            let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, 1).unwrap();
+            let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, |_| 1).unwrap();
             rotations.apply(0, &mut head);
             let mut expected = rotate(pairs);
             expected[..4].iter_mut().for_each(|x| *x *= 1.5);
@@ -132,7 +132,7 @@ mod tests {
             divisors: Vec::new(),
             magnitude: 1.0,
         };
-        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1000, 1).unwrap();
+        let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, |_| 1000).unwrap();
         let [cos, sin] = rotations.table[1];
         assert!(
             (cos + 0.585_956).abs() < 2e-6 && (sin + 0.810_343).abs() < 2e-6,

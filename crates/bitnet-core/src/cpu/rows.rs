@@ -1,13 +1,12 @@
 //! Rows of activations: in f32, and rounded to int8 for ternary products.
 
-use super::ternary::Arranged;
 use crate::Result;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
-use std::sync::OnceLock;
+use std::ops::Range;
 
 /// f32 rows: `tokens × width`.
 #[derive(Debug)]
-pub struct Rows {
+pub(crate) struct Rows {
     pub(super) values: Buffer<f32>,
     pub(super) tokens: usize,
     pub(super) width: usize,
@@ -24,9 +23,18 @@ impl Rows {
         })
     }
 
-    /// All numbers, row after row.
-    pub fn values(&self) -> &[f32] {
-        &self.values
+    /// A copy of `values`, rows of `width`.
+    pub(crate) fn of(pool: &HybridMemoryPool, values: &[f32], width: usize) -> Result<Self> {
+        Ok(Self {
+            values: pool.buffer_copy(values, Tag::Activation)?,
+            tokens: values.len() / width.max(1),
+            width,
+        })
+    }
+
+    /// Some neighbouring rows.
+    pub(crate) fn range(&self, rows: Range<usize>) -> &[f32] {
+        &self.values[rows.start * self.width..rows.end * self.width]
     }
 
     pub(super) fn view(&self) -> RowView<'_> {
@@ -38,10 +46,7 @@ impl Rows {
     }
 
     pub(crate) fn copy(&self, pool: &HybridMemoryPool) -> Result<Self> {
-        Ok(Self {
-            values: pool.buffer_copy(&self.values, Tag::Activation)?,
-            ..*self
-        })
+        Self::of(pool, &self.values, self.width)
     }
 }
 
@@ -55,7 +60,7 @@ pub(super) struct RowView<'a> {
 
 /// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
 #[derive(Debug)]
-pub struct CpuActivation {
+pub(crate) struct Activation {
     pub(super) rows: Rows,
     pub(super) int8: Option<Int8Rows>,
 }
@@ -71,9 +76,6 @@ pub(super) struct Int8Rows {
     pub(super) scales: Buffer<f32>,
     /// Σ q of each run of [`Int8Rows::RUN`] columns: `tokens × stride / RUN`.
     pub(super) sums: Buffer<i32>,
-    /// In the order of the first matrix that they were multiplied by; the matrices that share an activation mostly
-    /// share a layout too.
-    pub(super) arranged: OnceLock<Arranged>,
 }
 
 impl Int8Rows {

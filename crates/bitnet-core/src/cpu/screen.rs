@@ -28,16 +28,16 @@
 //! least L, so the k-th highest logit is at least L, and a row with σ + e < L is not one of the k, not even among
 //! equals. All others are computed, and the order of likelihood decides among them.
 
-use super::{CpuBackend, Rows, shape_error};
-use crate::backend::Norm;
+use super::head::Table;
+use super::{CpuBackend, Rows};
 use crate::device::Operation;
-use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::head::{Candidate, HeadMode, Top};
 use crate::pool::{Buffer, Tag};
 use crate::simd::{MOST, ROWS, SMALLEST, Steps};
 use crate::zero_copy::Movement;
-use crate::{Error, Result, WeightMatrix};
+use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes behind the codes of a shadow's row: s, E and N.
 const BOUNDS: usize = 12;
@@ -49,67 +49,16 @@ const WORTH_SCREENING: usize = 4 << 20;
 const ROWS_AT_ONCE: usize = 256;
 /// Relative room for the roundings of f64 and of f32 results: far more than they take.
 const SLACK: f64 = 1.0 / (1u64 << 20) as f64;
-/// Rows read from a table whose pages were given back, until they are again. Each may have brought 64 kB.
-const ROWS_TO_KEEP: usize = 256;
-
-/// A table of the CPU: an embedding, a head or both, and its shadow if it is screened.
-#[derive(Debug)]
-pub struct CpuTable {
-    pub(super) weights: WeightMatrix,
-    shadow: Option<Shadow>,
-    positions: AtomicU64,
-    logits: AtomicU64,
-}
-
-impl From<WeightMatrix> for CpuTable {
-    fn from(weights: WeightMatrix) -> Self {
-        Self {
-            weights,
-            shadow: None,
-            positions: AtomicU64::new(0),
-            logits: AtomicU64::new(0),
-        }
-    }
-}
-
-impl CpuTable {
-    /// The bytes that one position's likeliest tokens take, but for the rows that are computed in full.
-    pub(super) fn head_bytes(&self) -> usize {
-        match &self.shadow {
-            Some(shadow) => shadow.rows.len(),
-            None => self.weights.data().len(),
-        }
-    }
-
-    pub(super) fn head_stats(&self) -> Option<HeadStats> {
-        self.shadow.as_ref().map(|_| HeadStats {
-            positions: self.positions.load(Ordering::Relaxed),
-            logits: self.logits.load(Ordering::Relaxed),
-            rows: self.weights.rows() as u64,
-        })
-    }
-
-    /// Accounts for rows that were read here and there, and gives their pages back from time to time.
-    pub(super) fn touched(&self, rows: usize) {
-        if let Some(shadow) = &self.shadow {
-            let before = shadow.touched.fetch_add(rows, Ordering::Relaxed);
-            if before + rows > ROWS_TO_KEEP {
-                shadow.touched.store(0, Ordering::Relaxed);
-                self.weights.give_back(0..self.weights.rows());
-            }
-        }
-    }
-}
 
 /// The rows of a table in int8, each followed by its bounds.
 #[derive(Debug)]
-struct Shadow {
+pub(super) struct Shadow {
     /// `rows × (columns + BOUNDS)`.
-    rows: Buffer<u8>,
+    pub(super) rows: Buffer<u8>,
     /// The greatest E + N.
     greatest: f64,
     /// Rows of the table read since its pages were given back.
-    touched: AtomicUsize,
+    pub(super) touched: AtomicUsize,
 }
 
 /// s, E and N of a row.
@@ -185,7 +134,7 @@ fn gamma(columns: usize) -> f64 {
 }
 
 /// A position's x̂, and what turns a row's bounds into e = error·E + norm·N + rest.
-struct Rounded {
+pub(super) struct Rounded {
     p: Vec<i16>,
     step: f64,
     error: f64,
@@ -195,7 +144,7 @@ struct Rounded {
 
 impl Rounded {
     /// `None` if x is not finite.
-    fn new(x: &[f32]) -> Option<Self> {
+    pub(super) fn new(x: &[f32]) -> Option<Self> {
         let largest = x
             .iter()
             .fold(0.0f64, |most, x| most.max(f64::from(x.abs())));
@@ -232,14 +181,14 @@ impl Rounded {
     }
 
     /// Whether nothing overflows.
-    fn fits(&self, shadow: &Shadow) -> bool {
+    pub(super) fn fits(&self, shadow: &Shadow) -> bool {
         shadow.greatest * (self.error + self.norm) < 1e37
     }
 }
 
 impl CpuBackend {
     /// A table, with a shadow if `mode` asks for one and it can have one.
-    pub(super) fn screened(&self, weights: WeightMatrix, mode: HeadMode) -> Result<CpuTable> {
+    pub(super) fn screened(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Table> {
         // Floats have more bytes than their shadow. Q6_K has fewer, but decoding it takes one core twice the time that
         // reading a shadow does. A browser has no map whose pages could be given back for the shadow's.
         let slower = matches!(
@@ -291,7 +240,7 @@ impl CpuBackend {
             let bounds = Bounds::read(&row[columns..]);
             most.max(f64::from(bounds.error) + f64::from(bounds.norm))
         });
-        let mut table = CpuTable::from(weights);
+        let mut table = Table::from(weights);
         table.shadow = Some(Shadow {
             rows,
             greatest,
@@ -300,68 +249,14 @@ impl CpuBackend {
         Ok(table)
     }
 
-    /// The rows `first..` of `x`, normed.
-    pub(super) fn head_rows(
+    /// The candidates of each row of `x`, by estimates first.
+    pub(super) fn screen(
         &self,
         x: &Rows,
-        first: usize,
-        norm: Norm<'_, Vec<f32>>,
-    ) -> Result<Rows> {
-        let start = first.min(x.tokens) * x.width;
-        self.normed(&x.values[start..], x.width, norm)
-    }
-
-    /// Logits of each row of `x`, normed: `[tokens, rows]`.
-    pub(super) fn logits(&self, x: &Rows, table: &CpuTable) -> Result<Vec<f32>> {
-        // Logits are the caller's, not the pool's.
-        let len = x.tokens.saturating_mul(table.weights.rows());
-        let mut logits = Vec::new();
-        logits
-            .try_reserve_exact(len)
-            .map_err(|_| Error::OutOfMemory {
-                what: "logits".into(),
-                bytes: len.saturating_mul(4),
-                in_use: self.pool.stats().in_use,
-                limit: None,
-            })?;
-        logits.resize(len, 0.0);
-        self.linear_into(x.view(), None, &[&table.weights], &mut [&mut logits])?;
-        Ok(logits)
-    }
-
-    /// The candidates of each row of `x`, normed.
-    pub(super) fn candidates(
-        &self,
-        x: &Rows,
-        table: &CpuTable,
-        top: &Top<'_>,
-    ) -> Result<Vec<Vec<Candidate>>> {
-        if table.weights.cols() != x.width {
-            let weights = &table.weights;
-            return Err(shape_error(weights.name(), weights.cols(), x.width));
-        }
-        let tokens = x.values.chunks_exact(x.width);
-        if let Some(shadow) = &table.shadow {
-            let rounded: Option<Vec<Rounded>> = tokens
-                .clone()
-                .map(|x| Rounded::new(x).filter(|x| x.fits(shadow)))
-                .collect();
-            if let Some(rounded) = rounded {
-                return self.screen(x, table, shadow, &rounded, top);
-            }
-        }
-        let logits = self.logits(x, table)?;
-        let logits = logits.chunks_exact(table.weights.rows());
-        Ok(logits.map(|logits| top.of_logits(logits)).collect())
-    }
-
-    fn screen(
-        &self,
-        x: &Rows,
-        table: &CpuTable,
+        table: &Table,
         shadow: &Shadow,
         rounded: &[Rounded],
-        top: &Top<'_>,
+        tops: &[Top<'_>],
     ) -> Result<Vec<Vec<Candidate>>> {
         let (rows, columns) = (table.weights.rows(), table.weights.cols());
         let (tokens, stride) = (rounded.len(), columns + BOUNDS);
@@ -389,7 +284,7 @@ impl CpuBackend {
             })?;
         let values = x.values.chunks_exact(x.width);
         let mut answers = Vec::with_capacity(tokens);
-        for (token, x) in values.enumerate() {
+        for ((token, x), top) in values.enumerate().zip(tops) {
             let mut found = select(&mut spans, (token, tokens), top);
             table.positions.fetch_add(1, Ordering::Relaxed);
             let computed = found.len() as u64;

@@ -13,42 +13,37 @@ use super::{CpuBackend, Int8Rows, streamed};
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
-use std::ops::{Deref, Range};
+use std::ops::Range;
 
 impl CpuBackend {
-    /// int8 rows times a ternary matrix.
+    /// Whether so few rows are multiplied that each meets the packed weights itself.
+    pub(super) fn is_direct(&self, a: &Int8Rows, weights: &WeightMatrix) -> bool {
+        a.scales.len() <= self.crossovers.direct_up_to(weights.format())
+    }
+
+    /// int8 rows times a ternary matrix, whose order `packed` has.
     pub(super) fn ternary_job<'a>(
         &self,
         a: &'a Int8Rows,
         weights: &'a WeightMatrix,
-        layout: RowLayout,
-    ) -> Result<TernaryJob<'a>> {
-        let direct = a.scales.len() <= self.crossovers.direct_up_to(weights.format());
-        let arranged = match a.arranged.get() {
-            Some(arranged) if arranged.suits(&layout, direct) => Held::Shared(arranged),
-            Some(_) => Held::Own(self.arranged(a, &layout, direct)?),
-            None => {
-                let first = self.arranged(a, &layout, direct)?;
-                Held::Shared(a.arranged.get_or_init(|| first))
-            }
-        };
-        if direct {
+        packed: &'a PackedActivations,
+    ) -> TernaryJob<'a> {
+        if packed.direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {
             self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
         }
-        Ok(TernaryJob {
+        TernaryJob {
             a,
             weights,
-            layout,
-            arranged,
+            packed,
             factor: weights.scale() * weights.output_scale(),
-        })
+        }
     }
 
     /// Rows in a piece, of about `share`.
     pub(super) fn ternary_chunk(&self, job: &TernaryJob<'_>, share: usize) -> usize {
-        if job.arranged.direct {
+        if job.packed.direct {
             streamed(share, job.weights.row_bytes(), gemv::ROWS)
         } else {
             share.next_multiple_of(self.kernels.integer.panel)
@@ -62,7 +57,7 @@ impl CpuBackend {
         rows: Range<usize>,
         out: &mut Piece<'_>,
     ) -> Result<()> {
-        if job.arranged.direct {
+        if job.packed.direct {
             self.few_tokens(job, rows, out);
             Ok(())
         } else {
@@ -70,16 +65,27 @@ impl CpuBackend {
         }
     }
 
-    fn arranged(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Arranged> {
-        Ok(Arranged {
+    /// Activations in the order in which the kernels unpack codes of `layout`.
+    pub(super) fn pack_activations(
+        &self,
+        a: &Int8Rows,
+        layout: &RowLayout,
+        direct: bool,
+    ) -> Result<PackedActivations> {
+        Ok(PackedActivations {
             layout: *layout,
             direct,
-            q: self.arranged_rows(a, layout, direct)?,
+            q: self.permute_activations(a, layout, direct)?,
             sums: group_sums(a, layout),
         })
     }
 
-    fn arranged_rows(&self, a: &Int8Rows, layout: &RowLayout, direct: bool) -> Result<Buffer<i8>> {
+    fn permute_activations(
+        &self,
+        a: &Int8Rows,
+        layout: &RowLayout,
+        direct: bool,
+    ) -> Result<Buffer<i8>> {
         let tokens = a.scales.len();
         let row = |token: usize| &a.q[token * a.stride..][..layout.cols];
         let width = if direct {
@@ -116,14 +122,14 @@ impl CpuBackend {
     }
 
     fn few_tokens(&self, job: &TernaryJob<'_>, rows: Range<usize>, out: &mut Piece<'_>) {
-        let groups = job.layout.groups;
-        let arranged = &*job.arranged;
-        let tokens = (arranged.q).chunks_exact(arranged.q.len() / job.a.scales.len());
-        let tokens = tokens.zip(arranged.sums.chunks_exact(groups));
+        let groups = job.packed.layout.groups;
+        let packed = job.packed;
+        let tokens = (packed.q).chunks_exact(packed.q.len() / job.a.scales.len());
+        let tokens = tokens.zip(packed.sums.chunks_exact(groups));
         for (token, ((q, q_sums), scale)) in tokens.zip(job.a.scales.iter()).enumerate() {
             let out = out.token(token);
             (self.kernels.integer.gemv)(&mut Gemv {
-                layout: &job.layout,
+                layout: &job.packed.layout,
                 rows: job.rows(&rows),
                 row_bytes: job.weights.row_bytes(),
                 q,
@@ -143,18 +149,18 @@ impl CpuBackend {
         out: &mut Piece<'_>,
     ) -> Result<()> {
         let panel = self.kernels.integer.panel;
-        let token_bytes = job.layout.arranged_len(gemm::WIDTH);
+        let token_bytes = job.packed.layout.arranged_len(gemm::WIDTH);
         let mut codes = self.pool.buffer_uninit(panel * token_bytes, Tag::Scratch)?;
-        let scales = panel * job.layout.groups;
+        let scales = panel * job.packed.layout.groups;
         let mut scales = self.pool.buffer_uninit(scales, Tag::Scratch)?;
         (self.kernels.integer.gemm)(&mut Gemm {
-            layout: &job.layout,
+            layout: &job.packed.layout,
             rows: job.rows(&rows),
             row_bytes: job.weights.row_bytes(),
             tiles: Tiles {
                 token_bytes,
-                q: &job.arranged.q,
-                q_sums: &job.arranged.sums,
+                q: &job.packed.q,
+                q_sums: &job.packed.sums,
                 scales: &job.a.scales,
             },
             factor: job.factor,
@@ -185,7 +191,7 @@ fn group_sums(a: &Int8Rows, layout: &RowLayout) -> Vec<i32> {
 
 /// Activations in the order in which the kernels unpack codes.
 #[derive(Debug)]
-pub(super) struct Arranged {
+pub(super) struct PackedActivations {
     layout: RowLayout,
     direct: bool,
     /// Token after token, or (not `direct`) in tiles.
@@ -194,27 +200,10 @@ pub(super) struct Arranged {
     sums: Vec<i32>,
 }
 
-impl Arranged {
+impl PackedActivations {
     /// Whether a matrix of that layout can be multiplied by it.
-    fn suits(&self, layout: &RowLayout, direct: bool) -> bool {
+    pub(super) fn suits(&self, layout: &RowLayout, direct: bool) -> bool {
         self.layout == *layout && self.direct == direct
-    }
-}
-
-/// What was arranged for this product, or for one before it.
-enum Held<'a> {
-    Shared(&'a Arranged),
-    Own(Arranged),
-}
-
-impl Deref for Held<'_> {
-    type Target = Arranged;
-
-    fn deref(&self) -> &Arranged {
-        match self {
-            Self::Shared(arranged) => arranged,
-            Self::Own(arranged) => arranged,
-        }
     }
 }
 
@@ -222,8 +211,7 @@ impl Deref for Held<'_> {
 pub(super) struct TernaryJob<'a> {
     a: &'a Int8Rows,
     weights: &'a WeightMatrix,
-    layout: RowLayout,
-    arranged: Held<'a>,
+    packed: &'a PackedActivations,
     factor: f32,
 }
 

@@ -5,8 +5,11 @@
 
 use super::crossovers::DIRECT_FORMATS;
 use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
-use crate::cpu::{CpuBackend, Isa};
-use crate::{Activations, Backend, Gate, Heads, Norm, Result, Rope, RopePairs, WeightMatrix};
+use crate::batch::Run;
+use crate::cpu::{Attended, CpuBackend, Isa, Rows};
+use crate::{
+    Activations, Backend, Gate, Heads, MixerState, NormWeights, Result, Snapshots, WeightMatrix,
+};
 use bitnet_quant::Format;
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -35,8 +38,6 @@ const BUDGET: Duration = Duration::from_secs(2);
 const TOKENS: [usize; 11] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 48, 96];
 /// Rows of the matrix for that comparison.
 const TOKENS_ROWS: usize = 128;
-
-type Hidden = <CpuBackend as Backend>::Hidden;
 
 /// Measures every kernel set of this machine; about two seconds. `progress` is told the steps done and their number.
 ///
@@ -97,7 +98,7 @@ pub fn foreign_load() -> Option<f64> {
 struct Bench {
     backend: CpuBackend,
     isa: Isa,
-    gain: Vec<f32>,
+    norm: NormWeights,
     /// When measuring began, all kernel sets together.
     begin: Instant,
 }
@@ -108,7 +109,11 @@ impl Bench {
             // Each format's own bytes are to be measured.
             backend: CpuBackend::new(None, Some(isa))?.with_base3(false),
             isa,
-            gain: vec![1.0; WIDTH],
+            norm: NormWeights {
+                name: "calibration".into(),
+                weight: vec![1.0; WIDTH],
+                eps: 1e-5,
+            },
             begin,
         })
     }
@@ -173,50 +178,44 @@ impl Bench {
         rows: usize,
         tokens: usize,
     ) -> Result<[Duration; 2]> {
-        let weights = self.backend.matrix(matrix(format, rows, WIDTH)?)?;
+        let weights = self.backend.resident(matrix(format, rows, WIDTH)?)?;
         let x = self.rows(tokens, WIDTH)?;
-        let x = self.backend.norm_quantize(&x, None, activations)?;
+        let x = self.backend.activation(x, activations)?;
         self.compare(ways, |backend| {
-            black_box(backend.matmul(&x, &[&weights])?);
+            black_box(backend.linear(&x, [&weights])?);
             Ok(())
         })
     }
 
     fn attention(&mut self, ways: [Crossovers; 2], positions: usize) -> Result<[Duration; 2]> {
-        let width = HEADS.query * HEADS.dim;
-        let rope = Rope {
-            pairs: RopePairs::HalfSplit,
-            dims: HEADS.dim,
-            base: 10_000.0,
-            divisors: Vec::new(),
-            magnitude: 1.0,
-        };
-        let mut cache = self.backend.cache(1, HEADS, positions)?;
-        let rotations = self.backend.rotations(&rope, 0, positions)?;
-        let mut q = self.rows(positions, width)?;
+        let width = HEADS.query_width();
+        let layers = [MixerState::KeysValues(HEADS)];
+        let mut state = self.backend.state(&layers, positions)?;
         let (k, v) = (self.rows(positions, width)?, self.rows(positions, width)?);
+        let all = 0..positions;
         self.backend
-            .rope_append(&mut q, k, v, None, &rotations, &mut cache, 0)?;
+            .write_layer(&mut state, 0, k.range(all.clone()), v.range(all))?;
+        let spans = [Attended {
+            keys_values: state.layer(0)?,
+            run: Run {
+                rows: 0..1,
+                first: positions - 1,
+            },
+        }];
         let q = self.rows(1, width)?;
         self.compare(ways, |backend| {
-            black_box(backend.attention(&q, &cache, 0)?);
+            black_box(backend.attend(&q, HEADS, &spans)?);
             Ok(())
         })
     }
 
     fn norm(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
         let x = self.rows(tokens, WIDTH)?;
-        let gain = std::mem::take(&mut self.gain);
-        let norm = Norm {
-            gain: &gain,
-            eps: 1e-5,
-        };
-        let times = self.compare(ways, |backend| {
-            black_box(backend.norm_quantize(&x, Some(norm), Activations::F32)?);
+        let norm = self.norm.clone();
+        self.compare(ways, |backend| {
+            black_box(backend.prepare(&x, Some(&norm), Activations::F32)?);
             Ok(())
-        });
-        self.gain = gain;
-        times
+        })
     }
 
     fn gate(&mut self, ways: [Crossovers; 2], tokens: usize) -> Result<[Duration; 2]> {
@@ -224,16 +223,19 @@ impl Bench {
         self.compare(ways, |backend| {
             let pool = backend.pool();
             let (gate, up) = (gate.copy(pool)?, up.copy(pool)?);
-            let result = backend.gate_norm_quantize(gate, up, Gate::Silu, None, Activations::F32);
+            let result = backend.gate(gate, &up, Gate::Silu, None, Activations::F32);
             black_box(result?);
             Ok(())
         })
     }
 
     /// `tokens` rows of small numbers.
-    fn rows(&self, tokens: usize, width: usize) -> Result<Hidden> {
-        let table = matrix(Format::F32, 1, width)?;
-        self.backend.rows(&table.into(), &vec![0; tokens])
+    fn rows(&self, tokens: usize, width: usize) -> Result<Rows> {
+        let number = |i: usize| ((i % width) * 7 + (i % width) / 5) % 11;
+        let values: Vec<f32> = (0..tokens * width)
+            .map(|i| number(i) as f32 / 8.0 - 0.6)
+            .collect();
+        Rows::of(self.backend.pool(), &values, width)
     }
 
     /// Median times of `work` with each of two sets of crossovers, in turns.

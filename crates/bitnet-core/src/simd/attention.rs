@@ -14,6 +14,7 @@ use crate::math;
 use crate::pool::Buffer;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
+use std::sync::Arc;
 
 /// Positions in a block of keys.
 pub(crate) const POSITIONS: usize = 64;
@@ -26,7 +27,7 @@ const REGISTERS: usize = 2;
 #[derive(Clone, Copy)]
 pub(crate) struct KeysValues<'a> {
     /// Of all layers and heads.
-    pub(crate) blocks: &'a [Buffer<f32>],
+    pub(crate) blocks: &'a [Arc<Buffer<f32>>],
     /// Where in each block the head's keys begin, `[dim][POSITIONS]`; its values follow, `[POSITIONS][dim]`.
     pub(crate) first: usize,
     /// Columns of a head.

@@ -3,7 +3,7 @@
 use super::storage::fill;
 use super::{BitNetDType, BitNetTensor, refusal};
 use crate::cpu::CpuBackend;
-use crate::{Activations, Backend, Result, Tag, WeightMatrix};
+use crate::{Activations, Result, Tag, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::Arc;
 
@@ -46,7 +46,7 @@ impl BitLinear {
         bias: Option<BitNetTensor>,
         backend: Arc<CpuBackend>,
     ) -> Result<Self> {
-        let weights = backend.matrix(weights)?;
+        let weights = backend.resident(weights)?;
         if let Some(bias) = &bias {
             if bias.shape() != [weights.rows()] {
                 return Err(refusal::shape(

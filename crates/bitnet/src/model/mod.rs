@@ -12,8 +12,8 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use scaling::{RopeScaling, ScalingKind};
+pub(crate) use transformer::DynSequence;
 pub use transformer::Want;
-pub(crate) use transformer::{Answer, Ask, State};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile};
@@ -29,7 +29,7 @@ use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use transformer::{Run, Transformer};
+use transformer::{DynModel, Transformer};
 use weights::{Source, Summary};
 
 /// How to open a model.
@@ -69,7 +69,7 @@ pub struct ModelOptions {
 pub struct Model(Arc<Inner>);
 
 struct Inner {
-    run: Arc<dyn Run>,
+    run: Arc<dyn DynModel>,
     name: String,
     architecture: Architecture,
     summary: Summary,
@@ -250,7 +250,7 @@ impl Model {
                 summary.vocabulary,
             );
         }
-        transformer.rehearse(capacity, &mut progress)?;
+        transformer.warm_up(capacity, &mut progress)?;
         Ok(Self(Arc::new(Inner {
             architecture: transformer.architecture.clone(),
             run: Arc::new(transformer),
@@ -337,7 +337,7 @@ impl Model {
             .collect();
         let mut state = Arc::clone(&self.0.run).start(PROBE)?;
         let logits = state
-            .forward(Input::Tokens(&tokens), Ask::Logits(Want::Last))?
+            .forward(Input::Tokens(&tokens), Want::Last.of(tokens.len()))?
             .now()?
             .into_logits();
         let mut hash = Sha256::new();

@@ -1,47 +1,31 @@
-//! The forward pass, written once over [`Backend`].
-//!
-//! embed → layers × (norm·quantize → q, k, v → rotate, append → attention → norm·quantize → output projection →
-//! norm·quantize → gate, up → gate·norm·quantize → down projection) → norm → head.
+//! The forward pass, written once over [`Backend`]: embed → (mixer → feed-forward) × layers → outputs.
 
 use super::architecture::Architecture;
 use crate::{Error, Result};
 use bitnet_core::{
-    Activations, Backend, Candidate, HeadStats, HybridMemoryPool, Input, Norm, Pending, Top,
+    Backend, Batch, HeadStats, HybridMemoryPool, Input, LmHead, MixerState, Output, OutputRequest,
+    Pending, SequenceState, Span, Top,
 };
 use std::sync::Arc;
 
-/// The weights of one block, resident on a backend.
+/// The sublayers of one layer, resident on a backend.
 pub(crate) struct Layer<B: Backend> {
-    pub(crate) attention_norm: B::Gain,
-    pub(crate) query: B::Matrix,
-    pub(crate) key: B::Matrix,
-    pub(crate) value: B::Matrix,
-    /// Gains on each head of queries and of keys (qwen3).
-    pub(crate) head_norms: Option<[B::Gain; 2]>,
-    /// Gain before the output projection (bitnet).
-    pub(crate) attention_sub_norm: Option<B::Gain>,
-    pub(crate) output: B::Matrix,
-    pub(crate) feed_forward_norm: B::Gain,
-    pub(crate) gate: B::Matrix,
-    pub(crate) up: B::Matrix,
-    /// Gain before the down projection (bitnet).
-    pub(crate) feed_forward_sub_norm: Option<B::Gain>,
-    pub(crate) down: B::Matrix,
+    pub(crate) mixer: B::Mixer,
+    pub(crate) feed_forward: B::FeedForward,
 }
 
 /// A model's weights on a backend.
 pub(crate) struct Transformer<B: Backend> {
     pub(crate) backend: B,
     pub(crate) architecture: Architecture,
-    pub(crate) activations: Activations,
-    pub(crate) embedding: B::Table,
+    pub(crate) embedding: B::Embedding,
     pub(crate) layers: Vec<Layer<B>>,
-    pub(crate) output_norm: B::Gain,
-    /// The head, where it is not the embedding.
-    pub(crate) head: Option<B::Table>,
+    /// The state that each layer's mixer keeps.
+    pub(crate) states: Vec<MixerState>,
+    pub(crate) head: B::LmHead,
 }
 
-/// Which positions of a batch need logits.
+/// Positions of a batch whose logits are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Want {
     /// None: the batch only fills the cache.
@@ -52,87 +36,50 @@ pub enum Want {
     All,
 }
 
-/// What is asked of a batch.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Ask<'a> {
-    /// Logits.
-    Logits(Want),
-    /// The likeliest tokens after the last position.
-    Top(Top<'a>),
-    /// What the heads of this layer attend to from the last position; what comes after that layer is not run, and the
-    /// positions do not become part of the state.
-    Attention(usize),
-}
-
-/// What follows a batch.
-#[derive(Debug, Clone)]
-pub(crate) enum Answer {
-    /// `[positions, vocabulary]`.
-    Logits(Vec<f32>),
-    /// Those asked for.
-    Top(Vec<Candidate>),
-    /// `[query heads, positions]`.
-    Attention(Vec<f32>),
-}
-
-impl Answer {
-    /// No logits at all, or those asked for.
-    pub(crate) fn into_logits(self) -> Vec<f32> {
+impl Want {
+    /// The request for a span of `tokens`.
+    pub(crate) const fn of(self, tokens: usize) -> OutputRequest<'static> {
         match self {
-            Self::Logits(logits) => logits,
-            Self::Top(_) | Self::Attention(_) => Vec::new(),
-        }
-    }
-
-    /// The likeliest tokens, or none if they were not asked for.
-    pub(crate) fn into_top(self) -> Vec<Candidate> {
-        match self {
-            Self::Logits(_) | Self::Attention(_) => Vec::new(),
-            Self::Top(top) => top,
-        }
-    }
-
-    /// The weights of attention, or none if they were not asked for.
-    pub(crate) fn into_attention(self) -> Vec<f32> {
-        match self {
-            Self::Logits(_) | Self::Top(_) => Vec::new(),
-            Self::Attention(weights) => weights,
+            Self::Nothing => OutputRequest::Nothing,
+            Self::Last => OutputRequest::Logits { rows: 1 },
+            Self::All => OutputRequest::Logits { rows: tokens },
         }
     }
 }
 
 impl<B: Backend> Transformer<B> {
-    /// The table of the head.
-    pub(crate) fn head(&self) -> &B::Table {
-        self.head.as_ref().unwrap_or(&self.embedding)
-    }
-
-    /// Has the backend prepare what it will be asked for in a context of `capacity`. `progress` is told as by
+    /// Runs the backend's warm-up for a context of `capacity`. `progress` is told as by
     /// [`weights::load`](super::weights::load).
     ///
     /// # Errors
-    /// If a kernel is not to be had, or memory is short.
-    pub(crate) fn rehearse(
+    /// If a kernel cannot be compiled, or memory is short.
+    pub(crate) fn warm_up(
         &self,
         capacity: usize,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<(), bitnet_core::Error> {
-        let rehearsals = self.backend.rehearsals();
-        let (layers, heads) = (self.layers.len(), self.architecture.heads);
-        let Some(most) = rehearsals.iter().max() else {
+        let Some(warm_up) = self.backend.warm_up() else {
             return Ok(());
         };
-        let mut cache = self.backend.rehearsal(layers, heads, capacity.min(*most))?;
-        for (tokens, done) in rehearsals.iter().zip(1..) {
+        let (layers, batches) = (self.layers.len(), warm_up.batches());
+        let largest = batches.iter().copied().max().unwrap_or(0);
+        let mut state = warm_up.state(&self.states, capacity.min(largest))?;
+        for (tokens, done) in batches.iter().zip(1..) {
             let tokens = vec![0; capacity.min(*tokens)];
             let top = Top {
                 count: 1,
                 also: &[],
             };
-            match self.forward(Input::Tokens(&tokens), 0, &mut cache, Ask::Top(top)) {
-                // What it answers never comes.
+            let outputs = OutputRequest::Top { rows: 1, top };
+            let span = Span {
+                input: Input::Tokens(&tokens),
+                state: &mut state,
+                outputs,
+            };
+            match self.forward(&mut Batch::new(vec![span])?) {
+                // The outputs are never produced.
                 Ok(_) => {}
-                // Who really asks for so much is told.
+                // A request of that size is refused when it is made.
                 Err(bitnet_core::Error::Unavailable { what, why }) => {
                     tracing::debug!(
                         "{tokens} tokens together: {what}: {why}",
@@ -141,115 +88,87 @@ impl<B: Backend> Transformer<B> {
                 }
                 Err(error) => return Err(error),
             }
-            self.backend.truncate(&mut cache, 0);
-            progress(layers + done, layers + rehearsals.len());
+            state.truncate(0);
+            progress(layers + done, layers + batches.len());
         }
-        self.backend.rehearsed();
+        warm_up.finish();
         Ok(())
     }
 
-    /// Runs `input` after the `len` positions in `cache`.
+    /// Runs a batch.
     fn forward(
         &self,
-        input: Input<'_>,
-        len: usize,
-        cache: &mut B::Cache,
-        ask: Ask<'_>,
-    ) -> Result<Pending<Answer>, bitnet_core::Error> {
-        let backend = &self.backend;
-        let norm = |gain| Norm {
-            gain,
-            eps: self.architecture.eps,
-        };
-        let rotations = backend.rotations(&self.architecture.rope, len, input.len())?;
-        let mut x = backend.embed(&self.embedding, input, cache)?;
+        batch: &mut Batch<'_, B::State>,
+    ) -> Result<Pending<Vec<Output>>, bitnet_core::Error> {
+        let mut x = self.backend.embed(&self.embedding, batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            let attention_norm = Some(norm(&layer.attention_norm));
-            let a = backend.norm_quantize(&x, attention_norm, self.activations)?;
-            let [mut q, k, v] = products(backend, &a, [&layer.query, &layer.key, &layer.value])?;
-            let head_norms = layer.head_norms.as_ref().map(|[q, k]| [norm(q), norm(k)]);
-            backend.rope_append(&mut q, k, v, head_norms, &rotations, cache, index)?;
-            if matches!(ask, Ask::Attention(wanted) if wanted == index) {
-                let weights = backend.attention_weights(&q, cache, index)?;
-                return Ok(Pending::ready(Answer::Attention(weights)));
-            }
-            let attention = backend.attention(&q, cache, index)?;
-            let sub_norm = layer.attention_sub_norm.as_ref().map(norm);
-            let a = backend.norm_quantize(&attention, sub_norm, self.activations)?;
-            backend.matmul_add(&a, &layer.output, &mut x)?;
-
-            let feed_forward_norm = Some(norm(&layer.feed_forward_norm));
-            let a = backend.norm_quantize(&x, feed_forward_norm, self.activations)?;
-            let [gate, up] = products(backend, &a, [&layer.gate, &layer.up])?;
-            let sub_norm = layer.feed_forward_sub_norm.as_ref().map(norm);
-            let function = self.architecture.gate;
-            let a = backend.gate_norm_quantize(gate, up, function, sub_norm, self.activations)?;
-            backend.matmul_add(&a, &layer.down, &mut x)?;
+            self.backend.mixer(&mut x, &layer.mixer, index, batch)?;
+            self.backend.feed_forward(&mut x, &layer.feed_forward)?;
         }
-        let last = input.len().saturating_sub(1);
-        let (norm, head) = (norm(&self.output_norm), self.head());
-        let first = match ask {
-            // A layer that is not there.
-            Ask::Attention(_) => return Ok(Pending::ready(Answer::Attention(Vec::new()))),
-            Ask::Logits(Want::Nothing) => {
-                backend.run(x)?;
-                return Ok(Pending::ready(Answer::Logits(Vec::new())));
-            }
-            Ask::Logits(Want::Last) => last,
-            Ask::Logits(Want::All) => 0,
-            Ask::Top(top) => {
-                let answers = backend.head_top(&x, last, norm, head, &top, cache)?;
-                return Ok(answers.map(|mut rows| Answer::Top(rows.pop().unwrap_or_default())));
-            }
+        self.backend.outputs(x, &self.head, batch)
+    }
+
+    /// The attention of a batch's last row in `layer`; the batch does not become part of the state.
+    fn attention_weights(
+        &self,
+        layer: usize,
+        batch: &mut Batch<'_, B::State>,
+    ) -> Result<Vec<f32>, bitnet_core::Error> {
+        let Some(inspection) = self.backend.inspection() else {
+            return Err(self.unavailable("attention weights"));
         };
-        Ok(backend.head(&x, first, norm, head)?.map(Answer::Logits))
+        let mut x = self.backend.embed(&self.embedding, batch)?;
+        for (index, found) in self.layers.iter().enumerate() {
+            if index == layer {
+                return inspection.attention_weights(x, &found.mixer, layer, batch);
+            }
+            self.backend.mixer(&mut x, &found.mixer, index, batch)?;
+            self.backend.feed_forward(&mut x, &found.feed_forward)?;
+        }
+        // A layer beyond the last.
+        Ok(Vec::new())
+    }
+
+    fn unavailable(&self, what: &str) -> bitnet_core::Error {
+        bitnet_core::Error::Unavailable {
+            what: what.into(),
+            why: format!("{} does not have them", self.backend.describe()),
+        }
     }
 }
 
-/// One product for each matrix.
-fn products<B: Backend, const N: usize>(
-    backend: &B,
-    a: &B::Activation,
-    weights: [&B::Matrix; N],
-) -> Result<[B::Hidden; N], bitnet_core::Error> {
-    let products = backend.matmul(a, &weights)?;
-    let found = products.len();
-    products.try_into().map_err(|_| bitnet_core::Error::Shape {
-        what: "products of one activation".into(),
-        expected: N.to_string(),
-        found: found.to_string(),
-    })
-}
-
 /// A model on some backend.
-pub(crate) trait Run: Send + Sync {
-    /// An empty state for up to `capacity` positions.
-    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn State>>;
+pub(crate) trait DynModel: Send + Sync {
+    /// An empty sequence of up to `capacity` positions.
+    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DynSequence>>;
     /// One line about the backend.
     fn describe(&self) -> String;
     /// The backend's memory.
     fn pool(&self) -> &HybridMemoryPool;
-    /// What screening the head saved, if it is screened.
+    /// Savings of the head's prefilter, if it has one.
     fn head_stats(&self) -> Option<HeadStats>;
 }
 
-/// The positions that one session has run.
-pub(crate) trait State: Send {
-    /// Runs `input` after the positions so far, which grow at once. On an error the state is as before; where the answer
-    /// turns out to be an error, the caller forgets what was run for it.
-    fn forward(&mut self, input: Input<'_>, ask: Ask<'_>) -> Result<Pending<Answer>>;
-    /// Whether the input can be [`Input::Chosen`].
-    fn runs_ahead(&self) -> bool;
+/// One sequence and its state.
+pub(crate) trait DynSequence: Send {
+    /// Runs `input` after the positions so far, which grow at once. After an error the state is as before; where the
+    /// pending output turns out to be an error, the caller rolls back.
+    fn forward(&mut self, input: Input<'_>, outputs: OutputRequest<'_>) -> Result<Pending<Output>>;
+    /// The attention of the heads of `layer` from the last token of `input`, `[query heads, positions]`; the state is as
+    /// before.
+    fn attention(&mut self, input: Input<'_>, layer: usize) -> Result<Vec<f32>>;
+    /// Whether the input can be [`Input::LastArgmax`].
+    fn supports_lookahead(&self) -> bool;
     /// Positions so far.
     fn len(&self) -> usize;
-    /// Forgets the positions from `len` on.
+    /// Rolls back to the first `len` positions.
     fn truncate(&mut self, len: usize);
-    /// Bytes of keys and values.
+    /// Bytes of the state.
     fn bytes(&self) -> usize;
-    /// Keys and values of `layer`, `[position][kv head][dim]` each; positions run ahead may be among them.
+    /// Keys and values of `layer`, `[position][kv head][dim]` each; look-ahead positions may be among them.
     fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]>;
-    /// Begins with `positions` that were run elsewhere: `next` hands over keys and values, layer after layer. On an error the
-    /// state is empty.
+    /// Begins with `positions` that were run elsewhere: `next` hands over keys and values, layer after layer. After an
+    /// error the state is empty.
     fn restore(
         &mut self,
         positions: usize,
@@ -257,23 +176,17 @@ pub(crate) trait State: Send {
     ) -> Result<()>;
 }
 
-struct BackendState<B: Backend> {
+struct Sequence<B: Backend> {
     transformer: Arc<Transformer<B>>,
-    cache: B::Cache,
-    len: usize,
-    capacity: usize,
+    state: B::State,
 }
 
-impl<B: Backend> Run for Transformer<B> {
-    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn State>> {
-        let cache = self
-            .backend
-            .cache(self.layers.len(), self.architecture.heads, capacity)?;
-        Ok(Box::new(BackendState {
+impl<B: Backend> DynModel for Transformer<B> {
+    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DynSequence>> {
+        let state = self.backend.state(&self.states, capacity)?;
+        Ok(Box::new(Sequence {
             transformer: self,
-            cache,
-            len: 0,
-            capacity,
+            state,
         }))
     }
 
@@ -286,63 +199,90 @@ impl<B: Backend> Run for Transformer<B> {
     }
 
     fn head_stats(&self) -> Option<HeadStats> {
-        self.backend.head_stats(self.head())
+        self.head.stats()
     }
 }
 
-impl<B: Backend> State for BackendState<B> {
-    fn forward(&mut self, input: Input<'_>, ask: Ask<'_>) -> Result<Pending<Answer>> {
-        if input.len() > self.capacity - self.len {
+impl<B: Backend> Sequence<B> {
+    /// Runs `work` on a batch of one span.
+    fn run<R: Send>(
+        &mut self,
+        input: Input<'_>,
+        outputs: OutputRequest<'_>,
+        work: impl FnOnce(&Transformer<B>, &mut Batch<'_, B::State>) -> Result<R, bitnet_core::Error>
+        + Send,
+    ) -> Result<R> {
+        let (capacity, used) = (self.state.capacity(), self.state.len());
+        if input.len() > capacity.saturating_sub(used) {
             return Err(Error::ContextFull {
-                capacity: self.capacity,
-                used: self.len,
+                capacity,
+                used,
                 wanted: input.len(),
             });
         }
-        let Self {
-            transformer,
-            cache,
-            len,
-            ..
-        } = self;
-        let result = transformer
+        let Self { transformer, state } = self;
+        let mut batch = Batch::new(vec![Span {
+            input,
+            state,
+            outputs,
+        }])?;
+        Ok(transformer
             .backend
-            .scope(|| transformer.forward(input, *len, cache, ask));
-        match result {
-            Ok(answer) => {
-                if let Ask::Attention(_) = ask {
-                    self.truncate(self.len);
-                } else {
-                    self.len += input.len();
-                }
-                Ok(answer)
-            }
-            Err(error) => {
-                self.truncate(self.len);
-                Err(error.into())
-            }
-        }
+            .scope(|| work(transformer, &mut batch))?)
     }
 
-    fn runs_ahead(&self) -> bool {
-        self.transformer.backend.runs_ahead()
+    fn restore_layers(
+        &mut self,
+        positions: usize,
+        next: &mut dyn FnMut() -> Result<[Vec<f32>; 2]>,
+    ) -> Result<()> {
+        let backend = &self.transformer.backend;
+        let Some(snapshots) = backend.snapshots() else {
+            return Err(self.transformer.unavailable("saved sessions").into());
+        };
+        for layer in 0..self.transformer.layers.len() {
+            let [keys, values] = next()?;
+            snapshots.write_layer(&mut self.state, layer, &keys, &values)?;
+        }
+        Ok(snapshots.complete(&mut self.state, positions)?)
+    }
+}
+
+impl<B: Backend> DynSequence for Sequence<B> {
+    fn forward(&mut self, input: Input<'_>, outputs: OutputRequest<'_>) -> Result<Pending<Output>> {
+        let pending = self.run(input, outputs, |transformer, batch| {
+            transformer.forward(batch)
+        })?;
+        Ok(pending.map(|mut outputs| outputs.pop().unwrap_or(Output::Nothing)))
+    }
+
+    fn attention(&mut self, input: Input<'_>, layer: usize) -> Result<Vec<f32>> {
+        self.run(input, OutputRequest::Nothing, |transformer, batch| {
+            transformer.attention_weights(layer, batch)
+        })
+    }
+
+    fn supports_lookahead(&self) -> bool {
+        self.transformer.backend.supports_lookahead()
     }
 
     fn len(&self) -> usize {
-        self.len
+        self.state.len()
     }
 
     fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-        self.transformer.backend.truncate(&mut self.cache, self.len);
+        self.state.truncate(len);
     }
 
     fn bytes(&self) -> usize {
-        self.transformer.backend.cache_bytes(&self.cache)
+        self.state.bytes()
     }
 
     fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
-        Ok(self.transformer.backend.read_layer(&self.cache, layer)?)
+        match self.transformer.backend.snapshots() {
+            Some(snapshots) => Ok(snapshots.read_layer(&self.state, layer)?),
+            None => Err(self.transformer.unavailable("saved sessions").into()),
+        }
     }
 
     fn restore(
@@ -351,17 +291,6 @@ impl<B: Backend> State for BackendState<B> {
         next: &mut dyn FnMut() -> Result<[Vec<f32>; 2]>,
     ) -> Result<()> {
         self.truncate(0);
-        for layer in 0..self.transformer.layers.len() {
-            let backend = &self.transformer.backend;
-            let outcome = next().and_then(|[keys, values]| {
-                Ok(backend.restore_layer(&mut self.cache, layer, &keys, &values)?)
-            });
-            if let Err(error) = outcome {
-                self.truncate(0);
-                return Err(error);
-            }
-        }
-        self.len = positions;
-        Ok(())
+        self.restore_layers(positions, next)
     }
 }

@@ -7,7 +7,11 @@ use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
 use bitnet_core::zero_copy::Movement;
-use bitnet_core::{Activations, Backend, HeadMode, HybridMemoryPool, WeightMatrix};
+use bitnet_core::{
+    Activations, AttentionWeights, Backend, FeedForwardWeights, GatedWeights, HeadMode,
+    HybridMemoryPool, MixerWeights, NormWeights, Projection, Sublayer, VocabularyWeights,
+    WeightMatrix,
+};
 
 /// A file that holds the tensors of one model.
 pub(crate) trait Source {
@@ -28,7 +32,7 @@ pub(crate) trait Source {
     fn is_borrowed(&self, matrix: &WeightMatrix) -> bool;
     /// What the file calls the tensor of a role.
     fn tensor_name(&self, role: &str) -> String;
-    /// Tensors nobody asked for, which a complete forward pass may not leave aside.
+    /// Tensors not consumed by the loader; a complete load must leave none.
     fn unused(&self) -> Vec<String>;
 }
 
@@ -38,7 +42,7 @@ pub(super) fn lies_in(matrix: &WeightMatrix, tensor: &[u8]) -> bool {
 }
 
 /// Makes every tensor that `architecture` needs resident on `backend`. Optional parts are those the file has.
-/// `progress` is told the layers done, and their number with that of the rehearsals that follow.
+/// `progress` is told the layers done, and their number with that of the warm-up batches that follow.
 ///
 /// # Errors
 /// [`Error::Tensor`] for missing, misshapen or invalid tensors; [`Error::Unsupported`] if the file holds
@@ -55,11 +59,9 @@ pub(crate) fn load<B: Backend>(
         source,
         backend: &backend,
         summary: &mut summary,
+        eps: architecture.eps,
     };
-    let (hidden, ffn) = (architecture.hidden, architecture.feed_forward);
-    let heads = architecture.heads;
-    let (attention, kv) = (heads.query * heads.dim, heads.kv * heads.dim);
-
+    let hidden = architecture.hidden;
     let half = architecture.rope.dims / 2;
     if let Some(divisors) = loader.vector("rope_freqs", half)? {
         let wrong = divisors
@@ -73,56 +75,42 @@ pub(crate) fn load<B: Backend>(
         architecture.rope.divide(&divisors);
     }
     let embedding = loader.matrix("token_embd", None, hidden)?;
-    loader.summary.vocabulary = embedding.rows();
-    let vocabulary = Some(embedding.rows());
-    let head = match loader.optional_matrix("output", vocabulary, hidden)? {
-        Some(head) => Some(loader.head("output", head, head_mode)?),
-        None => None,
+    let vocabulary = embedding.rows();
+    loader.summary.vocabulary = vocabulary;
+    let weights = VocabularyWeights {
+        embedding,
+        norm: loader.norm("output_norm", hidden)?,
+        head: loader.optional_matrix("output", Some(vocabulary), hidden)?,
+        mode: head_mode,
     };
-    let embedding = if head.is_some() {
-        loader.resident("token_embd", embedding, B::table)?
-    } else {
-        loader.head("token_embd", embedding, head_mode)?
-    };
-    let output_norm = loader.gain("output_norm", hidden)?;
+    let (embedding, head) = loader.named(backend.load_vocabulary(weights))?;
+    loader.summary.decode_bytes += head.bytes() as u64;
 
-    let total = architecture.layers + backend.rehearsals().len();
-    let mut layers = Vec::new();
+    let warm_up = backend
+        .warm_up()
+        .map_or(0, |warm_up| warm_up.batches().len());
+    let total = architecture.layers + warm_up;
+    let (mut layers, mut states) = (Vec::new(), Vec::new());
     for index in 0..architecture.layers {
         progress(index, total);
-        let role = |name: &str| format!("blk.{index}.{name}");
-        let attention_sub_norm = loader.optional_gain(&role("attn_sub_norm"), attention)?;
-        let feed_forward_sub_norm = loader.optional_gain(&role("ffn_sub_norm"), ffn)?;
-        if attention_sub_norm.is_some() != feed_forward_sub_norm.is_some() {
-            let missing = if attention_sub_norm.is_some() {
-                "ffn_sub_norm"
-            } else {
-                "attn_sub_norm"
-            };
-            return Err(loader.missing(&role(missing)));
-        }
-        let head_norms = match (
-            loader.optional_gain(&role("attn_q_norm"), heads.dim)?,
-            loader.optional_gain(&role("attn_k_norm"), heads.dim)?,
-        ) {
-            (Some(q), Some(k)) => Some([q, k]),
-            (None, None) => None,
-            (Some(_), None) => return Err(loader.missing(&role("attn_k_norm"))),
-            (None, Some(_)) => return Err(loader.missing(&role("attn_q_norm"))),
+        // Sub-norms come in pairs, over two sublayers.
+        let roles = ["attn_sub_norm", "ffn_sub_norm"].map(|name| format!("blk.{index}.{name}"));
+        let widths = [architecture.heads.query_width(), architecture.feed_forward];
+        let sub_norms = loader.both_norms(roles.each_ref().map(String::as_str), widths)?;
+        let [attention, dense] = match sub_norms {
+            Some(norms) => norms.map(Some),
+            None => [None, None],
         };
+        let kind = (&architecture, activations);
+        let mixer = loader.mixer(kind, index, attention)?;
+        let feed_forward = loader.feed_forward(kind, index, dense)?;
+        states.push(mixer.state());
+        let mixer = loader.named(backend.load_mixer(mixer))?;
+        let feed_forward = loader.named(backend.load_feed_forward(feed_forward))?;
+        loader.summary.decode_bytes += (mixer.bytes() + feed_forward.bytes()) as u64;
         layers.push(Layer {
-            attention_norm: loader.gain(&role("attn_norm"), hidden)?,
-            query: loader.projection(&role("attn_q"), attention, hidden)?,
-            key: loader.projection(&role("attn_k"), kv, hidden)?,
-            value: loader.projection(&role("attn_v"), kv, hidden)?,
-            head_norms,
-            attention_sub_norm,
-            output: loader.projection(&role("attn_output"), hidden, attention)?,
-            feed_forward_norm: loader.gain(&role("ffn_norm"), hidden)?,
-            gate: loader.projection(&role("ffn_gate"), ffn, hidden)?,
-            up: loader.projection(&role("ffn_up"), ffn, hidden)?,
-            feed_forward_sub_norm,
-            down: loader.projection(&role("ffn_down"), hidden, ffn)?,
+            mixer,
+            feed_forward,
         });
     }
     progress(architecture.layers, total);
@@ -139,10 +127,9 @@ pub(crate) fn load<B: Backend>(
     let transformer = Transformer {
         backend,
         architecture,
-        activations,
         embedding,
         layers,
-        output_norm,
+        states,
         head,
     };
     Ok((transformer, summary))
@@ -165,6 +152,7 @@ struct Loader<'a, B: Backend> {
     source: &'a mut dyn Source,
     backend: &'a B,
     summary: &'a mut Summary,
+    eps: f32,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -178,6 +166,7 @@ impl<B: Backend> Loader<'_, B> {
         matrix.ok_or_else(|| self.missing(role))
     }
 
+    /// The matrix of a role, if the file has it, counted.
     fn optional_matrix(
         &mut self,
         role: &str,
@@ -185,16 +174,20 @@ impl<B: Backend> Loader<'_, B> {
         cols: usize,
     ) -> Result<Option<WeightMatrix>> {
         let pool = self.backend.pool();
-        let matrix = self.source.matrix(role, rows, cols, pool)?;
-        if let Some(matrix) = &matrix {
-            let movement = if self.source.is_borrowed(matrix) {
-                Movement::ZeroCopy
-            } else {
-                Movement::Copy
-            };
-            pool.zero_copy().record(movement, matrix.data().len());
-        }
-        Ok(matrix)
+        let Some(matrix) = self.source.matrix(role, rows, cols, pool)? else {
+            return Ok(None);
+        };
+        self.summary.parameters += matrix.rows() as u64 * matrix.cols() as u64;
+        self.summary.bytes += matrix.data().len() as u64;
+        let (movement, matrix) = if self.source.is_borrowed(&matrix) {
+            // Where the backend reads something else instead, it can give pages of a mapped file back.
+            let matrix = matrix.with_reclaim(crate::file::map::give_back);
+            (Movement::ZeroCopy, matrix)
+        } else {
+            (Movement::Copy, matrix)
+        };
+        pool.zero_copy().record(movement, matrix.data().len());
+        Ok(Some(matrix))
     }
 
     /// The numbers of a vector, which are few enough to be copied to f32.
@@ -207,65 +200,95 @@ impl<B: Backend> Loader<'_, B> {
         Ok(values)
     }
 
-    fn projection(&mut self, role: &str, rows: usize, cols: usize) -> Result<B::Matrix> {
-        let matrix = self.matrix(role, Some(rows), cols)?;
-        let matrix = self.resident(role, matrix, B::matrix)?;
-        self.summary.decode_bytes += self.backend.matrix_bytes(&matrix) as u64;
-        Ok(matrix)
+    fn optional_norm(&mut self, role: &str, len: usize) -> Result<Option<NormWeights>> {
+        let weight = self.vector(role, len)?;
+        Ok(weight.map(|weight| NormWeights {
+            name: self.source.tensor_name(role),
+            weight,
+            eps: self.eps,
+        }))
     }
 
-    /// Hands the head to the backend.
-    fn head(&mut self, role: &str, matrix: WeightMatrix, mode: HeadMode) -> Result<B::Table> {
-        let table = self.resident(role, matrix, |backend, matrix| {
-            backend.head_table(matrix, mode)
-        })?;
-        self.summary.decode_bytes += self.backend.head_bytes(&table) as u64;
-        Ok(table)
+    fn norm(&mut self, role: &str, len: usize) -> Result<NormWeights> {
+        self.optional_norm(role, len)?
+            .ok_or_else(|| self.missing(role))
     }
 
-    /// Hands a matrix to the backend; its complaint becomes one about the tensor.
-    fn resident<R>(
+    /// The mixer of layer `index`.
+    fn mixer(
         &mut self,
-        role: &str,
-        matrix: WeightMatrix,
-        take: impl Fn(&B, WeightMatrix) -> Result<R, bitnet_core::Error>,
-    ) -> Result<R> {
-        self.summary.parameters += matrix.rows() as u64 * matrix.cols() as u64;
-        self.summary.bytes += matrix.data().len() as u64;
-        // Where the backend reads something else instead, it can give pages of a mapped file back.
-        let matrix = if self.source.is_borrowed(&matrix) {
-            matrix.with_reclaim(crate::file::map::give_back)
-        } else {
-            matrix
-        };
-        take(self.backend, matrix).map_err(|error| match error {
-            bitnet_core::Error::Value {
-                expected, found, ..
-            } => Error::tensor(
-                self.source.file(),
-                self.source.tensor_name(role),
-                expected,
-                found,
-            ),
-            error => error.into(),
-        })
+        (architecture, activations): (&Architecture, Activations),
+        index: usize,
+        sub_norm: Option<NormWeights>,
+    ) -> Result<MixerWeights> {
+        let role = |name: &str| format!("blk.{index}.{name}");
+        let (hidden, heads) = (architecture.hidden, architecture.heads);
+        let (attention, kv) = (heads.query_width(), heads.kv_width());
+        let head_norms =
+            self.both_norms([&role("attn_q_norm"), &role("attn_k_norm")], [heads.dim; 2])?;
+        Ok(MixerWeights::Attention(AttentionWeights {
+            heads,
+            rope: architecture.rope.clone(),
+            activations,
+            norm: Some(self.norm(&role("attn_norm"), hidden)?),
+            query: self.matrix(&role("attn_q"), Some(attention), hidden)?,
+            key: self.matrix(&role("attn_k"), Some(kv), hidden)?,
+            value: self.matrix(&role("attn_v"), Some(kv), hidden)?,
+            head_norms,
+            output: Projection {
+                norm: sub_norm,
+                matrix: self.matrix(&role("attn_output"), Some(hidden), attention)?,
+            },
+        }))
     }
 
-    fn optional_gain(&mut self, role: &str, len: usize) -> Result<Option<B::Gain>> {
-        match self.vector(role, len)? {
-            None => Ok(None),
-            Some(values) => {
-                let gain = self.backend.gain(values).map_err(|error| {
-                    let name = self.source.tensor_name(role);
-                    Error::tensor(self.source.file(), name, "finite gains", error)
-                })?;
-                Ok(Some(gain))
-            }
+    /// The feed-forward sublayer of layer `index`.
+    fn feed_forward(
+        &mut self,
+        (architecture, activations): (&Architecture, Activations),
+        index: usize,
+        sub_norm: Option<NormWeights>,
+    ) -> Result<FeedForwardWeights> {
+        let role = |name: &str| format!("blk.{index}.{name}");
+        let (hidden, width) = (architecture.hidden, architecture.feed_forward);
+        Ok(FeedForwardWeights::Gated(GatedWeights {
+            function: architecture.gate,
+            activations,
+            norm: Some(self.norm(&role("ffn_norm"), hidden)?),
+            gate: self.matrix(&role("ffn_gate"), Some(width), hidden)?,
+            up: self.matrix(&role("ffn_up"), Some(width), hidden)?,
+            down: Projection {
+                norm: sub_norm,
+                matrix: self.matrix(&role("ffn_down"), Some(hidden), width)?,
+            },
+        }))
+    }
+
+    /// Two norms of which a file has both or none.
+    fn both_norms(
+        &mut self,
+        roles: [&str; 2],
+        widths: [usize; 2],
+    ) -> Result<Option<[NormWeights; 2]>> {
+        let one = self.optional_norm(roles[0], widths[0])?;
+        let two = self.optional_norm(roles[1], widths[1])?;
+        match (one, two) {
+            (Some(one), Some(two)) => Ok(Some([one, two])),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(self.missing(roles[1])),
+            (None, Some(_)) => Err(self.missing(roles[0])),
         }
     }
 
-    fn gain(&mut self, role: &str, len: usize) -> Result<B::Gain> {
-        self.optional_gain(role, len)?
-            .ok_or_else(|| self.missing(role))
+    /// An error of the backend about a value becomes one about the file that has it.
+    fn named<R>(&self, result: Result<R, bitnet_core::Error>) -> Result<R> {
+        result.map_err(|error| match error {
+            bitnet_core::Error::Value {
+                what,
+                expected,
+                found,
+            } => Error::tensor(self.source.file(), what, expected, found),
+            error => error.into(),
+        })
     }
 }

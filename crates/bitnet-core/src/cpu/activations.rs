@@ -1,0 +1,171 @@
+//! Preparation of rows for a matrix: norm, gate, and rounding to int8.
+
+use super::clock::Part;
+use super::rows::{Int8Rows, RowView};
+use super::{Activation, CpuBackend, Rows, shape_error};
+use crate::device::Operation;
+use crate::zero_copy::Movement;
+use crate::{Activations, Gate, NormWeights, Result, Tag};
+
+impl CpuBackend {
+    /// Rows of `x`, normed and rounded as asked; without a norm, a copy.
+    ///
+    /// # Errors
+    /// If widths differ, or memory is short.
+    pub(crate) fn prepare(
+        &self,
+        x: &Rows,
+        norm: Option<&NormWeights>,
+        activations: Activations,
+    ) -> Result<Activation> {
+        self.timed(Part::NormQuantize, || {
+            let rows = match norm {
+                Some(norm) => self.normed(&x.values, x.width, norm)?,
+                None => {
+                    self.moved(Movement::Copy, size_of_val(&x.values[..]));
+                    x.copy(&self.pool)?
+                }
+            };
+            self.activation(rows, activations)
+        })
+    }
+
+    /// [`prepare`](Self::prepare) of rows that nobody else reads: without a norm they are not copied.
+    pub(super) fn prepare_owned(
+        &self,
+        mut rows: Rows,
+        norm: Option<&NormWeights>,
+        activations: Activations,
+    ) -> Result<Activation> {
+        self.timed(Part::NormQuantize, || {
+            if let Some(norm) = norm {
+                self.norm(&mut rows, norm)?;
+            }
+            self.activation(rows, activations)
+        })
+    }
+
+    /// function(gate) · up, then the norm and the rounding as asked.
+    ///
+    /// # Errors
+    /// If widths differ, or memory is short.
+    pub(crate) fn gate(
+        &self,
+        mut gate: Rows,
+        up: &Rows,
+        function: Gate,
+        norm: Option<&NormWeights>,
+        activations: Activations,
+    ) -> Result<Activation> {
+        if gate.values.len() != up.values.len() {
+            return Err(shape_error("up projection", gate.width, up.width));
+        }
+        self.timed(Part::Gate, || {
+            let work = gate.values.len();
+            let chunk = self.chunk(Operation::Elementwise, gate.tokens, 1, work) * gate.width;
+            self.threads
+                .chunks(&mut gate.values, chunk, |index, gate| {
+                    let up = &up.values[index * chunk..][..gate.len()];
+                    (self.kernels.gate)(gate, up, function);
+                    Ok(())
+                })?;
+            if let Some(norm) = norm {
+                self.norm(&mut gate, norm)?;
+            }
+            self.activation(gate, activations)
+        })
+    }
+
+    /// RMSNorm of every row of `x`, which is `tokens × width`, into new rows.
+    fn normed(&self, x: &[f32], width: usize, norm: &NormWeights) -> Result<Rows> {
+        let mut rows = Rows::new(&self.pool, x.len() / width.max(1), width)?;
+        self.norm_into(x, norm, &mut rows.values)?;
+        Ok(rows)
+    }
+
+    /// RMSNorm of every row of `x` into the rows of `out`.
+    pub(super) fn norm_into(&self, x: &[f32], norm: &NormWeights, out: &mut [f32]) -> Result<()> {
+        let width = norm.weight.len();
+        if !x.len().is_multiple_of(width) || x.len() != out.len() {
+            return Err(shape_error(&norm.name, width, x.len()));
+        }
+        let chunk = self.chunk(Operation::Norm, x.len() / width, 1, x.len()) * width;
+        self.threads.chunks(out, chunk, |index, out| {
+            let x = &x[index * chunk..][..out.len()];
+            for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+                (self.kernels.rms_norm_into)(row, &norm.weight, norm.eps, out);
+            }
+            Ok(())
+        })
+    }
+
+    /// RMSNorm of every row.
+    fn norm(&self, rows: &mut Rows, norm: &NormWeights) -> Result<()> {
+        if norm.weight.len() != rows.width {
+            return Err(shape_error(&norm.name, rows.width, norm.weight.len()));
+        }
+        let (width, work) = (rows.width, rows.values.len());
+        let chunk = self.chunk(Operation::Norm, rows.tokens, 1, work) * width;
+        self.threads.chunks(&mut rows.values, chunk, |_, piece| {
+            for row in piece.chunks_exact_mut(width) {
+                (self.kernels.rms_norm)(row, &norm.weight, norm.eps);
+            }
+            Ok(())
+        })
+    }
+
+    /// Rows with their rounding to int8, if asked.
+    pub(crate) fn activation(&self, rows: Rows, activations: Activations) -> Result<Activation> {
+        let int8 = self.rounded(rows.view(), activations)?;
+        Ok(Activation { rows, int8 })
+    }
+
+    /// Every row in int8, if asked.
+    pub(super) fn rounded(
+        &self,
+        rows: RowView<'_>,
+        activations: Activations,
+    ) -> Result<Option<Int8Rows>> {
+        if activations == Activations::F32 {
+            return Ok(None);
+        }
+        let stride = rows.width.next_multiple_of(Int8Rows::BLOCK);
+        let runs = stride / Int8Rows::RUN;
+        let mut int8 = Int8Rows {
+            q: self
+                .pool
+                .buffer_uninit(rows.tokens.saturating_mul(stride), Tag::Activation)?,
+            stride,
+            scales: self.pool.buffer_uninit(rows.tokens, Tag::Activation)?,
+            sums: self
+                .pool
+                .buffer_uninit(rows.tokens.saturating_mul(runs), Tag::Activation)?,
+        };
+        let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, rows.values.len());
+        let pieces = (int8.q.chunks_mut(chunk * stride))
+            .zip(int8.scales.chunks_mut(chunk))
+            .zip(int8.sums.chunks_mut(chunk * runs));
+        let round = |index: usize, ((q, scales), sums): ((&mut [i8], &mut [f32]), &mut [i32])| {
+            let x = rows.values[index * chunk * rows.width..].chunks_exact(rows.width);
+            let places = q.chunks_exact_mut(stride).zip(sums.chunks_exact_mut(runs));
+            for ((x, scale), (q, sums)) in x.zip(scales).zip(places) {
+                let (q_row, padding) = q.split_at_mut(rows.width);
+                *scale = (self.kernels.quantize)(x, q_row);
+                padding.fill(0);
+                for (sum, q) in sums.iter_mut().zip(q.chunks_exact(Int8Rows::RUN)) {
+                    *sum = q.iter().map(|q| i32::from(*q)).sum();
+                }
+            }
+        };
+        if chunk >= rows.tokens {
+            // A token at a time is the rule: nothing to share, and no list of pieces to make.
+            pieces.for_each(|piece| round(0, piece));
+        } else {
+            self.threads.each(pieces, |index, piece| {
+                round(index, piece);
+                Ok(())
+            })?;
+        }
+        Ok(Some(int8))
+    }
+}

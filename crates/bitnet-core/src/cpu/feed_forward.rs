@@ -1,0 +1,49 @@
+//! Feed-forward sublayers, from the norm of their input to the sum with their output.
+
+use super::clock::Part;
+use super::mixer::bytes_of;
+use super::{CpuBackend, CpuHidden};
+use crate::{FeedForwardWeights, GatedWeights, Result, Sublayer};
+
+/// A feed-forward sublayer of the CPU: its weights, checked, in the formats in which they are multiplied.
+#[derive(Debug)]
+pub struct CpuFeedForward(FeedForwardWeights);
+
+impl Sublayer for CpuFeedForward {
+    fn bytes(&self) -> usize {
+        bytes_of(&self.0.matrices())
+    }
+}
+
+impl CpuBackend {
+    /// # Errors
+    /// As [`Backend::load_feed_forward`](crate::Backend::load_feed_forward).
+    pub(super) fn feed_forward_of(&self, weights: FeedForwardWeights) -> Result<CpuFeedForward> {
+        match weights {
+            FeedForwardWeights::Gated(weights) => {
+                weights.check()?;
+                Ok(CpuFeedForward(FeedForwardWeights::Gated(GatedWeights {
+                    gate: self.repacked(weights.gate)?,
+                    up: self.repacked(weights.up)?,
+                    down: self.projection(weights.down)?,
+                    ..weights
+                })))
+            }
+        }
+    }
+
+    /// # Errors
+    /// As [`Backend::feed_forward`](crate::Backend::feed_forward).
+    pub(super) fn feed(&self, x: &mut CpuHidden, feed_forward: &CpuFeedForward) -> Result<()> {
+        let FeedForwardWeights::Gated(weights) = &feed_forward.0;
+        let a = self.prepare(&x.rows, weights.norm.as_ref(), weights.activations)?;
+        let [gate, up] = self.timed(Part::Matmul, || {
+            self.linear(&a, [&weights.gate, &weights.up])
+        })?;
+        drop(a);
+        let (function, down) = (weights.function, &weights.down);
+        let a = self.gate(gate, &up, function, down.norm.as_ref(), weights.activations)?;
+        drop(up);
+        self.add_product(&a, &down.matrix, &mut x.rows)
+    }
+}

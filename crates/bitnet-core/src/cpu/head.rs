@@ -1,0 +1,259 @@
+//! The vocabulary: rows of the embedding, logits, and the likeliest tokens.
+
+use super::screen::{Rounded, Shadow};
+use super::{CpuBackend, CpuState, Rows, shape_error};
+use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::pool::Tag;
+use crate::zero_copy::Movement;
+use crate::{
+    Batch, Error, Input, LmHead, NormWeights, Output, OutputRequest, Result, Sublayer,
+    VocabularyWeights, WeightMatrix,
+};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Rows read from a table whose pages were given back, until they are again. Each may have brought 64 kB.
+const ROWS_TO_KEEP: usize = 256;
+
+/// The embedding of the CPU.
+#[derive(Debug)]
+pub struct CpuEmbedding(Arc<Table>);
+
+/// The language-model head of the CPU.
+#[derive(Debug)]
+pub struct CpuLmHead {
+    table: Arc<Table>,
+    norm: NormWeights,
+}
+
+impl Sublayer for CpuLmHead {
+    fn bytes(&self) -> usize {
+        self.table.head_bytes()
+    }
+}
+
+impl LmHead for CpuLmHead {
+    fn stats(&self) -> Option<HeadStats> {
+        self.table.head_stats()
+    }
+}
+
+/// A table of the vocabulary: an embedding, a head or both, and its shadow if it is screened.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) weights: WeightMatrix,
+    pub(super) shadow: Option<Shadow>,
+    pub(super) positions: AtomicU64,
+    pub(super) logits: AtomicU64,
+}
+
+impl From<WeightMatrix> for Table {
+    fn from(weights: WeightMatrix) -> Self {
+        Self {
+            weights,
+            shadow: None,
+            positions: AtomicU64::new(0),
+            logits: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Table {
+    /// The bytes that one position's likeliest tokens take, but for the rows that are computed in full.
+    fn head_bytes(&self) -> usize {
+        match &self.shadow {
+            Some(shadow) => shadow.rows.len(),
+            None => self.weights.data().len(),
+        }
+    }
+
+    fn head_stats(&self) -> Option<HeadStats> {
+        self.shadow.as_ref().map(|_| HeadStats {
+            positions: self.positions.load(Ordering::Relaxed),
+            logits: self.logits.load(Ordering::Relaxed),
+            rows: self.weights.rows() as u64,
+        })
+    }
+
+    /// Accounts for rows that were read here and there, and gives their pages back from time to time.
+    pub(super) fn touched(&self, rows: usize) {
+        if let Some(shadow) = &self.shadow {
+            let before = shadow.touched.fetch_add(rows, Ordering::Relaxed);
+            if before + rows > ROWS_TO_KEEP {
+                shadow.touched.store(0, Ordering::Relaxed);
+                self.weights.give_back(0..self.weights.rows());
+            }
+        }
+    }
+}
+
+impl CpuBackend {
+    /// # Errors
+    /// As [`Backend::load_vocabulary`](crate::Backend::load_vocabulary).
+    pub(super) fn vocabulary_of(
+        &self,
+        weights: VocabularyWeights,
+    ) -> Result<(CpuEmbedding, CpuLmHead)> {
+        weights.check()?;
+        let VocabularyWeights {
+            embedding,
+            norm,
+            head,
+            mode,
+        } = weights;
+        let (embedding, table) = match head {
+            Some(head) => (
+                Arc::new(self.screened(embedding, HeadMode::Full)?),
+                Arc::new(self.screened(head, mode)?),
+            ),
+            None => {
+                let table = Arc::new(self.screened(embedding, mode)?);
+                (Arc::clone(&table), table)
+            }
+        };
+        Ok((CpuEmbedding(embedding), CpuLmHead { table, norm }))
+    }
+
+    /// The rows of a batch: `[rows, hidden]`.
+    ///
+    /// # Errors
+    /// If a token is past the table's last row, memory is short, or a token is not known yet.
+    pub(super) fn look_up(
+        &self,
+        embedding: &CpuEmbedding,
+        batch: &Batch<'_, CpuState>,
+    ) -> Result<Rows> {
+        let table = &embedding.0;
+        batch.check_tokens(table.weights.rows())?;
+        table.touched(batch.rows());
+        let table = &table.weights;
+        let mut rows = Rows::new(&self.pool, batch.rows(), table.cols())?;
+        let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
+        let mut out = rows.values.chunks_exact_mut(table.cols());
+        for span in batch.spans() {
+            let Input::Tokens(tokens) = span.input else {
+                return Err(Error::Unavailable {
+                    what: "look-ahead decoding".into(),
+                    why: "the CPU backend does not support it: every token is known at once".into(),
+                });
+            };
+            for (&token, out) in tokens.iter().zip(&mut out) {
+                let row = table.row(token as usize);
+                table.format().decode_row(row, table.scale(), &mut stored)?;
+                out.copy_from_slice(&stored[..table.cols()]);
+            }
+        }
+        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
+        Ok(rows)
+    }
+
+    /// The output of each span.
+    ///
+    /// # Errors
+    /// If widths differ, or memory is short.
+    pub(super) fn outputs_of(
+        &self,
+        x: &Rows,
+        head: &CpuLmHead,
+        batch: &Batch<'_, CpuState>,
+    ) -> Result<Vec<Output>> {
+        let (mut logit_rows, mut top_rows, mut tops) = (Vec::new(), Vec::new(), Vec::new());
+        for (span, run) in batch.spans().iter().zip(batch.runs()) {
+            match span.outputs {
+                OutputRequest::Nothing => {}
+                OutputRequest::Logits { rows } => logit_rows.push(run.last(rows)),
+                OutputRequest::Top { rows, top } => {
+                    top_rows.push(run.last(rows));
+                    tops.resize(tops.len() + rows, top);
+                }
+            }
+        }
+        // Spans share the reading of the head.
+        let mut logits = Vec::new();
+        if !logit_rows.is_empty() {
+            logits = self.logits(&self.head_rows(x, &head.norm, &logit_rows)?, &head.table)?;
+        }
+        let mut candidates = Vec::new();
+        if !top_rows.is_empty() {
+            let rows = self.head_rows(x, &head.norm, &top_rows)?;
+            candidates = self.candidates(&rows, &head.table, &tops)?;
+        }
+        let mut candidates = candidates.into_iter();
+        let (vocabulary, mut first) = (head.table.weights.rows(), 0);
+        let spans = batch.spans().iter().map(|span| match span.outputs {
+            OutputRequest::Nothing => Output::Nothing,
+            OutputRequest::Logits { rows } if logit_rows.len() == 1 => {
+                debug_assert_eq!(logits.len(), rows * vocabulary);
+                Output::Logits(std::mem::take(&mut logits))
+            }
+            OutputRequest::Logits { rows } => {
+                let own = &logits[first * vocabulary..][..rows * vocabulary];
+                first += rows;
+                Output::Logits(own.to_vec())
+            }
+            OutputRequest::Top { rows, .. } => {
+                Output::Top(candidates.by_ref().take(rows).collect())
+            }
+        });
+        Ok(spans.collect())
+    }
+
+    /// Some rows of `x`, normed.
+    fn head_rows(&self, x: &Rows, norm: &NormWeights, rows: &[Range<usize>]) -> Result<Rows> {
+        let count = rows.iter().map(Range::len).sum();
+        let mut normed = Rows::new(&self.pool, count, x.width)?;
+        let mut rest = &mut normed.values[..];
+        for rows in rows {
+            let (own, others) = rest.split_at_mut(rows.len() * x.width);
+            self.norm_into(x.range(rows.clone()), norm, own)?;
+            rest = others;
+        }
+        Ok(normed)
+    }
+
+    /// Logits of each row of `x`, normed: `[tokens, rows]`.
+    fn logits(&self, x: &Rows, table: &Table) -> Result<Vec<f32>> {
+        // Logits are the caller's, not the pool's.
+        let len = x.tokens.saturating_mul(table.weights.rows());
+        let mut logits = Vec::new();
+        logits
+            .try_reserve_exact(len)
+            .map_err(|_| Error::OutOfMemory {
+                what: "logits".into(),
+                bytes: len.saturating_mul(4),
+                in_use: self.pool.stats().in_use,
+                limit: None,
+            })?;
+        logits.resize(len, 0.0);
+        self.linear_into(x.view(), None, &[&table.weights], &mut [&mut logits])?;
+        Ok(logits)
+    }
+
+    /// The candidates of each row of `x`, normed, of which each has its own `tops`.
+    pub(super) fn candidates(
+        &self,
+        x: &Rows,
+        table: &Table,
+        tops: &[Top<'_>],
+    ) -> Result<Vec<Vec<Candidate>>> {
+        if table.weights.cols() != x.width {
+            let weights = &table.weights;
+            return Err(shape_error(weights.name(), weights.cols(), x.width));
+        }
+        let tokens = x.values.chunks_exact(x.width);
+        if let Some(shadow) = &table.shadow {
+            let rounded: Option<Vec<Rounded>> = tokens
+                .clone()
+                .map(|x| Rounded::new(x).filter(|x| x.fits(shadow)))
+                .collect();
+            if let Some(rounded) = rounded {
+                return self.screen(x, table, shadow, &rounded, tops);
+            }
+        }
+        let logits = self.logits(x, table)?;
+        let logits = logits.chunks_exact(table.weights.rows());
+        let rows = logits.zip(tops);
+        Ok(rows.map(|(logits, top)| top.of_logits(logits)).collect())
+    }
+}
