@@ -8,7 +8,6 @@
 use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
 use super::memory::GpuBuffer;
-use super::screen::Shadow;
 use crate::pool::Buffer;
 use crate::zero_copy::Movement;
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
@@ -45,16 +44,6 @@ pub(super) struct Shard {
     pub(super) rows: usize,
 }
 
-/// A projection of the GPU backend.
-pub struct GpuMatrix(pub(super) Arc<Matrix>);
-
-/// A table of the GPU backend: an embedding, a head or both.
-pub struct GpuTable {
-    pub(super) matrix: Arc<Matrix>,
-    /// What finds the likeliest of its rows.
-    pub(super) shadow: Option<Shadow>,
-}
-
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Matrix")
@@ -63,21 +52,6 @@ impl std::fmt::Debug for Matrix {
             .field("cols", &self.cols)
             .field("kind", &self.kind)
             .field("shards", &self.shards.len())
-            .finish()
-    }
-}
-
-impl std::fmt::Debug for GpuMatrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::fmt::Debug for GpuTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GpuTable")
-            .field("matrix", &self.matrix)
-            .field("screened", &self.shadow.is_some())
             .finish()
     }
 }
@@ -162,7 +136,7 @@ impl Gpu {
         &self,
         weights: &WeightMatrix,
         pool: &HybridMemoryPool,
-    ) -> Result<Arc<Matrix>> {
+    ) -> Result<Matrix> {
         let stored = weights.stored_cols();
         let layout = Layout::new(weights.format(), stored);
         let whole = layout.row_bytes + layout.scale_bytes;
@@ -180,17 +154,15 @@ impl Gpu {
         }
         let scale = weights.scale();
         let header = [scale * weights.output_scale(), scale, 0.0, 0.0];
-        let matrix = |factors, shards| {
-            Arc::new(Matrix {
-                name: weights.name().into(),
-                rows: weights.rows(),
-                cols: weights.cols(),
-                stored,
-                stride: layout.stride,
-                kind: layout.kind,
-                factors,
-                shards,
-            })
+        let matrix = |factors, shards| Matrix {
+            name: weights.name().into(),
+            rows: weights.rows(),
+            cols: weights.cols(),
+            stored,
+            stride: layout.stride,
+            kind: layout.kind,
+            factors,
+            shards,
         };
         if weights.rows() <= most
             && let Some(buffer) = self.lent(weights, &layout)?
