@@ -1,6 +1,15 @@
-//! Counts of operations that shared, changed or copied data.
+//! Counts of operations that used data where they lie, rewrote them there, or copied them.
+//!
+//! An operation is the hand-over of data that exist to their next user: a matrix from the file to the backend or from
+//! the backend to a kernel, keys and values to attention, a tensor to its view. Each pool has one [`ZeroCopyTracker`], which
+//! counts those of its users.
+//!
+//! Whatever moves bytes unchanged, or the same numbers in another type, is a copy: values appended to the KV cache, a
+//! cache that grows, rows of the embedding decoded to f32, gains decoded at loading, a matrix repacked. What computes
+//! numbers that there were not before, and writes each of them once to where they belong, hands nothing over and is not
+//! counted: products, norms, rounding to int8 with a scale of its own, keys rotated on their way to the cache.
 
-use crate::pool::Size;
+use super::stats::Size;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
