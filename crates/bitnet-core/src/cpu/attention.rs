@@ -2,8 +2,8 @@
 
 use super::{CpuBackend, CpuCache, Rows, columns, shape_error};
 use crate::device::Operation;
+use crate::pool::Movement;
 use crate::simd::KeysValues;
-use crate::zero_copy::Movement;
 use crate::{Error, Result};
 
 /// The most tokens of a head that one piece of attention is for: later tokens see more positions, so that pieces differ.

@@ -32,8 +32,8 @@ pub use screen::CpuTable;
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::pool::Movement;
 use crate::pool::{HybridMemoryPool, Tag};
-use crate::zero_copy::Movement;
 use crate::{
     Activations, Backend, Error, Gate, Heads, Input, Norm, Pending, Result, Rope, WeightMatrix,
 };

@@ -6,7 +6,7 @@
 use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
-use bitnet_core::zero_copy::Movement;
+use bitnet_core::pool::Movement;
 use bitnet_core::{Activations, Backend, HeadMode, HybridMemoryPool, WeightMatrix};
 
 /// A file that holds the tensors of one model.
