@@ -1,10 +1,9 @@
-//! Where numbers live and move: memory pool, tensors, weight matrices, backends, kernels, and the arithmetic they agree on.
+//! Where numbers live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they agree on.
 //!
-//! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target.
+//! [`Backend`] is what the transformer is written over; [`cpu::CpuBackend`] runs it on every target. Tensors with shapes, views
+//! and broadcasting are in the crate `bitnet-tensor`, over the pool and the kernels of this one.
 
 pub mod backend;
-#[cfg(feature = "candle")]
-mod candle;
 pub mod cpu;
 pub mod device;
 mod error;
@@ -25,8 +24,6 @@ pub mod mlx;
 pub mod pending;
 pub mod pool;
 pub mod simd;
-pub mod tensor;
-pub mod zero_copy;
 
 pub use backend::{Activations, Backend, Gate, Heads, Input, Norm, Rope, RopePairs};
 pub use bytes::Bytes;
@@ -36,5 +33,3 @@ pub use head::{Candidate, HeadMode, HeadStats, Top};
 pub use matrix::WeightMatrix;
 pub use pending::Pending;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
-pub use tensor::{BitLinear, BitNetDType, BitNetTensor};
-pub use zero_copy::get_zero_copy_stats;
