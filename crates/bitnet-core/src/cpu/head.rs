@@ -3,8 +3,8 @@
 use super::screen::{Rounded, Shadow};
 use super::{CpuBackend, CpuState, Rows, shape_error};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::pool::Movement;
 use crate::pool::Tag;
-use crate::zero_copy::Movement;
 use crate::{
     Batch, Error, Input, LmHead, NormWeights, Output, OutputRequest, Result, Sublayer,
     VocabularyWeights, WeightMatrix,

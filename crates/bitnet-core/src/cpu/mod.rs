@@ -45,7 +45,7 @@ pub(crate) use rows::{Activation, Rows};
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::pool::HybridMemoryPool;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Result, WeightMatrix};
 use kernels::Kernels;
 use rows::{Int8Rows, RowView};

@@ -6,7 +6,7 @@
 //! not measured (aarch64), or memory is what is short (a browser), and the file's own bytes are multiplied.
 
 use super::CpuBackend;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 

@@ -9,7 +9,7 @@ use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
 use super::memory::GpuBuffer;
 use crate::pool::Buffer;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use rayon::prelude::*;

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
-use bitnet_core::zero_copy::ZeroCopyStats;
+use bitnet_core::pool::ZeroCopyStats;
 use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats, Input};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
