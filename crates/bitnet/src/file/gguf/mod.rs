@@ -11,6 +11,7 @@
 //! nothing else: values and data are slices of the file's bytes. Every count, length and offset is checked against
 //! the file before it is used.
 
+mod architecture;
 mod cursor;
 mod layout;
 mod metadata;
@@ -27,6 +28,7 @@ use super::{Bytes, Load, map};
 use crate::{Error, Result};
 use cursor::Cursor;
 
+pub(crate) use architecture::GgufArchitecture;
 pub use tensor::{GgmlType, GgufTensor};
 pub use value::{Array, StringArray, Value, ValueType};
 pub use writer::GgufWriter;
