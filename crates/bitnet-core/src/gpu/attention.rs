@@ -5,9 +5,10 @@
 use super::kernel::{HeadsPlace, Kernel, LEAST_PIECE, MOST_PIECES, TILE_QUERIES, TurnPlace};
 use super::memory::GpuBuffer;
 use super::product;
-use super::recording::{Bound, Recording};
+use super::recording::Recording;
 use super::rotations::RopeTable;
 use super::rows::{Activation, NormParams, Rows, Source, SplitKvPartials};
+use super::scratch::Bound;
 use super::state::GpuState;
 use super::weights::Matrix;
 use super::{GpuBackend, GpuHidden};

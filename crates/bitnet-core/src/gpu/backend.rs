@@ -2,60 +2,24 @@
 
 use super::kernel::Kernel;
 use super::lanes::Lanes;
-use super::recording::{Bound, Recording};
-use super::rotations::RopeTable;
-use super::rows::{NormParams, Rows};
-use super::state::Scratch;
-use super::weights::Matrix;
+use super::recording::Recording;
+use super::rows::Rows;
+use super::scratch::Bound;
+use super::scratch::Scratch;
 use super::{
-    GpuBackend, GpuFeedForward, GpuLmHead, GpuMixer, GpuState, attention_weights, row_place,
+    GpuBackend, GpuEmbedding, GpuFeedForward, GpuHidden, GpuLmHead, GpuMixer, GpuState,
+    attention_weights, row_place,
 };
 use crate::{
     Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, MixerState,
-    MixerWeights, NormWeights, Output, Pending, Result, SequenceState, Snapshots, Tag,
-    VocabularyWeights, WarmUp, WeightMatrix,
+    MixerWeights, Output, Pending, Result, SequenceState, Snapshots, VocabularyWeights, WarmUp,
 };
 use std::sync::Arc;
 
 /// Name of the backend in errors.
 const NAME: &str = "the GPU";
 
-/// The embedding on the GPU.
-#[derive(Debug)]
-pub struct GpuEmbedding(pub(super) Arc<Matrix>);
-
-/// Rows of a batch on the device, and the commands that compute them.
-pub struct GpuHidden {
-    pub(super) recording: Recording,
-    pub(super) rows: Rows,
-    /// The rotations of the layer before.
-    pub(super) rope_table: Option<Arc<RopeTable>>,
-}
-
-impl std::fmt::Debug for GpuHidden {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GpuHidden")
-            .field("tokens", &self.recording.tokens)
-            .field("width", &self.rows.place.cols)
-            .finish_non_exhaustive()
-    }
-}
-
 impl GpuBackend {
-    /// Brings a matrix to the device.
-    pub(super) fn matrix(&self, weights: &WeightMatrix) -> Result<Matrix> {
-        self.gpu.resident(weights, &self.pool)
-    }
-
-    /// Brings a norm's weights, which were checked, to the device.
-    pub(super) fn norm(&self, norm: NormWeights) -> Result<NormParams> {
-        let bytes = bytemuck::cast_slice(&norm.weight);
-        Ok(NormParams {
-            weight: self.gpu.upload(bytes, Tag::Weights)?,
-            eps: norm.eps,
-        })
-    }
-
     /// Makes room for the tokens of a batch behind the positions of `state`.
     fn reserve(&self, state: &mut GpuState, tokens: usize) -> Result<()> {
         let first = state.len();

@@ -3,8 +3,8 @@
 use super::GpuBackend;
 use super::kernel::Kernel;
 use super::memory::GpuBuffer;
-use super::recording::{Bound, Recording};
-use super::state::Scratch;
+use super::recording::Recording;
+use super::scratch::{Bound, Scratch};
 use crate::{Error, Result, Tag};
 use std::sync::Arc;
 

@@ -3,11 +3,12 @@
 use super::kernel::{CANDIDATES, Kernel};
 use super::memory::{GpuBuffer, Slot};
 use super::product::{Dense, dense};
-use super::recording::{Bound, Recording};
+use super::recording::Recording;
 use super::rows::{Activation, NormParams, Rows, Source};
+use super::scratch::Bound;
 use super::screen::{Screened, Shadow};
 use super::weights::Matrix;
-use super::{GpuBackend, GpuEmbedding, GpuHidden, GpuState};
+use super::{GpuBackend, GpuHidden, GpuState};
 use crate::head::HeadStats;
 use crate::pending::Waiting;
 use crate::{
@@ -24,6 +25,10 @@ const MOST_KEPT: usize = 256;
 const LOGIT_BYTES: usize = 64 << 20;
 /// Stands for no token.
 const NOBODY: u32 = u32::MAX;
+
+/// The embedding on the GPU.
+#[derive(Debug)]
+pub struct GpuEmbedding(pub(super) Arc<Matrix>);
 
 /// The head on the GPU.
 pub struct GpuLmHead {

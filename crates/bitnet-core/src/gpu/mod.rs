@@ -11,7 +11,7 @@
 //! |---|---|
 //! | the device, its failures | `device`, `lanes`, `failure` |
 //! | interfaces to devices | `driver`, `wgpu_driver`, `metal_driver`, `shim_driver` |
-//! | buffers | `memory`, `weights`, `state`, `rotations` |
+//! | buffers | `memory`, `scratch`, `weights`, `state`, `rotations` |
 //! | kernels and what is sent | `kernel`, `recording`, `outbox`, `timing`, `floors` |
 //! | sublayers | `rows`, `product`, `attention`, `attention_weights`, `feed_forward`, `head`, `screen`, `backend` |
 
@@ -24,6 +24,7 @@ mod failure;
 mod feed_forward;
 mod floors;
 mod head;
+mod hidden;
 mod interface;
 mod kernel;
 mod lanes;
@@ -35,6 +36,7 @@ mod product;
 mod recording;
 mod rotations;
 mod rows;
+mod scratch;
 mod screen;
 #[cfg(all(feature = "metal-shim", target_os = "linux"))]
 mod shim_driver;
@@ -45,10 +47,10 @@ mod weights;
 mod wgpu_driver;
 
 pub use attention::GpuMixer;
-pub use backend::{GpuEmbedding, GpuHidden};
 pub use feed_forward::GpuFeedForward;
 pub use floors::Floors;
-pub use head::GpuLmHead;
+pub use head::{GpuEmbedding, GpuLmHead};
+pub use hidden::GpuHidden;
 pub use interface::GpuInterface;
 pub use state::GpuState;
 pub use timing::{KernelTime, Times};

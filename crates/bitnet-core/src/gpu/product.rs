@@ -4,8 +4,9 @@
 //! and multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
 
 use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, Teams, TernaryRow};
-use super::recording::{Bound, Recording};
+use super::recording::Recording;
 use super::rows::{Activation, Rows};
+use super::scratch::Bound;
 use super::weights::{Matrix, Shard};
 use crate::{Activations, Result};
 

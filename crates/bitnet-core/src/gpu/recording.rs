@@ -4,57 +4,9 @@ use super::device::Gpu;
 use super::driver::{Batch, Command};
 use super::kernel::Kernel;
 use super::memory::{Arena, GpuBuffer, Slot};
-use super::state::Scratch;
+use super::scratch::{BatchUniform, Bound, Scratch};
 use crate::{Error, Pending, Result};
-use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
-
-/// Numbers that change from batch to batch: `step.wgsl`.
-#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct BatchUniform {
-    pub(super) first: u32,
-    pub(super) count: u32,
-    pub(super) room: u32,
-    pub(super) asked: u32,
-    pub(super) entries: u32,
-    pub(super) piece: u32,
-    pub(super) reserved: [u32; 2],
-}
-
-/// A part of a buffer that a kernel sees.
-#[derive(Clone, Copy)]
-pub(super) struct Bound<'a> {
-    pub(super) buffer: &'a Arc<GpuBuffer>,
-    /// A multiple of 256.
-    pub(super) at: usize,
-    pub(super) bytes: usize,
-}
-
-impl<'a> Bound<'a> {
-    /// All of a buffer.
-    pub(super) fn whole(buffer: &'a Arc<GpuBuffer>) -> Self {
-        Self {
-            buffer,
-            at: 0,
-            bytes: buffer.bytes(),
-        }
-    }
-
-    /// The first `bytes` of a slot, which may be larger.
-    pub(super) fn slot(slot: &'a Slot, bytes: usize) -> Self {
-        Self {
-            buffer: slot.buffer(),
-            at: 0,
-            bytes,
-        }
-    }
-
-    /// What tells it from others.
-    pub(super) fn key(&self) -> [u64; 3] {
-        [self.buffer.id(), self.at as u64, self.bytes as u64]
-    }
-}
 
 /// The recording of one batch.
 pub(super) struct Recording {

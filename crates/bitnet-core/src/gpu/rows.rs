@@ -2,7 +2,8 @@
 
 use super::kernel::{GatePlace, HeadsPlace, Kernel, RowPlace};
 use super::memory::{GpuBuffer, Slot};
-use super::recording::{Bound, Recording};
+use super::recording::Recording;
+use super::scratch::Bound;
 use crate::{Activations, Gate, Result};
 use std::sync::Arc;
 

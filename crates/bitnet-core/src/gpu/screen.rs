@@ -7,9 +7,10 @@
 use super::device::Gpu;
 use super::kernel::{CANDIDATES, Kernel, shadow_vectors};
 use super::memory::{GpuBuffer, Slot};
-use super::recording::{Bound, Recording};
+use super::recording::Recording;
 use super::rows::{Activation, ForScreen};
-use super::state::Scratch;
+use super::scratch::Bound;
+use super::scratch::Scratch;
 use super::weights::{Matrix, Shard};
 use crate::{Error, HeadMode, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;

@@ -5,12 +5,14 @@
 //! into shards. On the host there is never more than one piece of [`STAGED`] bytes. Tables of floats in a mapped file are
 //! used where they lie, if the device shares the host's memory.
 
+use super::GpuBackend;
 use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
 use super::memory::GpuBuffer;
+use super::rows::NormParams;
 use crate::pool::Buffer;
-use crate::zero_copy::Movement;
-use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
+use crate::pool::Movement;
+use crate::{Error, HybridMemoryPool, NormWeights, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -312,5 +314,21 @@ fn scales_behind<const BLOCK: usize>(packed: &[u8], out: &mut [u8]) {
     for (block, (bytes, scale)) in blocks.iter().zip(parts) {
         scale.copy_from_slice(&block[..2]);
         bytes.copy_from_slice(&block[2..]);
+    }
+}
+
+impl GpuBackend {
+    /// Brings a matrix to the device.
+    pub(super) fn matrix(&self, weights: &WeightMatrix) -> Result<Matrix> {
+        self.gpu.resident(weights, &self.pool)
+    }
+
+    /// Brings a norm's weights, which were checked, to the device.
+    pub(super) fn norm(&self, norm: NormWeights) -> Result<NormParams> {
+        let bytes = bytemuck::cast_slice(&norm.weight);
+        Ok(NormParams {
+            weight: self.gpu.upload(bytes, Tag::Weights)?,
+            eps: norm.eps,
+        })
     }
 }

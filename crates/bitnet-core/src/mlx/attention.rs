@@ -6,7 +6,7 @@ use super::cache::MlxCache;
 use super::rows::{MlxGain, MlxRows, normed};
 use super::thread::{Here, Tensor};
 use super::{dimension, failed, numbers, width_error};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Norm, Result, Rope, RopePairs};
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask};
 use mlx_rs::ops::indexing::TryIndexOp;

@@ -8,7 +8,7 @@ use super::{
     attention, dimension, failed, width_error,
 };
 use crate::head::HeadStats;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{
     Activations, Backend, Candidate, Error, Gate, HeadMode, Heads, HybridMemoryPool, Input, Norm,
     Pending, Result, Rope, Top, WeightMatrix,

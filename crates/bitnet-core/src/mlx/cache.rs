@@ -5,7 +5,7 @@
 
 use super::thread::{Here, Tensor};
 use super::{dimension, failed, width_error};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Heads, HybridMemoryPool, Result};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};

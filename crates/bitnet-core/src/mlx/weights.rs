@@ -13,8 +13,8 @@
 
 use super::lend::lend;
 use super::thread::{Here, Tensor, Thread};
+use crate::pool::Movement;
 use crate::pool::{Alignment, Block};
-use crate::zero_copy::Movement;
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use bytes::Bytes;
