@@ -8,8 +8,11 @@ use crate::comparison::{Comparison, Contender, Timed};
 use crate::machine::{self, Work};
 use crate::{inputs, matmul};
 use anyhow::{Context, Result};
-use bitnet_core::cpu::{CpuBackend, CpuTable, Isa};
-use bitnet_core::{Backend, Bytes, HeadMode, Heads, Norm, Top, WeightMatrix};
+use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::{
+    Backend, Batch, Bytes, HeadMode, Input, NormWeights, OutputRequest, SequenceState, Span, Top,
+    VocabularyWeights, WeightMatrix,
+};
 use bitnet_quant::{Format, I2sLayout};
 use std::hint::black_box;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -306,36 +309,43 @@ pub fn label(isa: Isa, threads: usize) -> String {
     }
 }
 
-/// The likeliest token by a head that is read as `mode` says: norm, logits of all rows or of those that matter, choice.
+/// The likeliest token by a head that is read as `mode` says: a row of the table, norm, logits of all rows or of those that
+/// matter, choice.
 fn head(backend: CpuBackend, mode: HeadMode, matrices: &[WeightMatrix]) -> Result<Timed> {
-    let weights = matrices.first().cloned().context("no matrix")?;
-    let x = matmul::rows(&backend, 1, weights.cols())?;
-    let gain = backend.gain(vec![1.0; weights.cols()])?;
-    let table: CpuTable = backend.head_table(weights, mode)?;
-    let heads = Heads {
-        query: 1,
-        kv: 1,
-        dim: 1,
+    let embedding = matrices.first().cloned().context("no matrix")?;
+    let norm = NormWeights {
+        name: "norm".into(),
+        weight: vec![1.0; embedding.cols()],
+        eps: 1e-5,
     };
-    let mut cache = backend.cache(0, heads, 0)?;
-    let mut choose = move |backend: &CpuBackend| {
-        let norm = Norm {
-            gain: &gain,
-            eps: 1e-5,
-        };
+    let (embedding, head) = backend.load_vocabulary(VocabularyWeights {
+        embedding,
+        norm,
+        head: None,
+        mode,
+    })?;
+    let mut state = backend.state(&[], 1)?;
+    let mut next = move |backend: &CpuBackend| {
         let top = Top {
             count: 1,
             also: &[],
         };
-        let answer = backend.head_top(&x, 0, norm, &table, &top, &mut cache)?;
-        answer.now()
+        let mut batch = Batch::new(vec![Span {
+            input: Input::Tokens(&[0]),
+            state: &mut state,
+            outputs: OutputRequest::Top { rows: 1, top },
+        }])?;
+        let x = backend.embed(&embedding, &mut batch)?;
+        let outputs = backend.outputs(x, &head, &mut batch)?.now();
+        state.truncate(0);
+        outputs
     };
-    choose(&backend)?;
+    next(&backend)?;
     Ok(Box::new(move |times| {
         backend.scope(|| {
             let begin = Instant::now();
             for _ in 0..times {
-                black_box(choose(&backend)).ok();
+                black_box(next(&backend)).ok();
             }
             begin.elapsed()
         })

@@ -27,6 +27,5 @@ pub mod quantization;
 mod register;
 pub mod report;
 pub mod synthetic;
-pub mod timed;
 
 pub use register::{register, settings};

@@ -75,15 +75,18 @@ pub fn quantized(product: Product, threads: usize) -> Comparison {
         .elements(product.multiplications())
         .with(Contender::timed("bitnet", move || {
             let backend = CpuBackend::new(Some(threads), None)?;
-            let weights = backend.matrix(ternary_matrix(product.rows, product.cols)?)?;
-            let rows = rows(&backend, product.tokens, product.cols)?;
+            let Product { tokens, cols, rows } = product;
+            let weights = backend.resident(ternary_matrix(rows, cols)?)?;
+            let x = inputs::floats(tokens * cols);
+            let mut out = vec![0.0; tokens * rows];
             Ok(Box::new(move |times| {
                 backend.scope(|| {
                     let begin = Instant::now();
                     for _ in 0..times {
-                        let x = backend.norm_quantize(&rows, None, Activations::Int8);
-                        let y = x.and_then(|x| backend.matmul(&x, &[&weights]));
-                        std::hint::black_box(y).ok();
+                        let x = backend.prepare_rows(&x, cols, Activations::Int8);
+                        let done =
+                            x.and_then(|x| backend.multiply_prepared(&x, &weights, &mut out));
+                        std::hint::black_box(done).ok();
                     }
                     begin.elapsed()
                 })
@@ -145,7 +148,7 @@ fn candle(
 
 fn ternary_on(isa: Isa, product: Product) -> Result<Timed> {
     let backend = CpuBackend::new(None, Some(isa))?;
-    let weights = backend.matrix(ternary_matrix(product.rows, product.cols)?)?;
+    let weights = backend.resident(ternary_matrix(product.rows, product.cols)?)?;
     in_turns(backend, product.tokens, Arc::new(vec![weights]))
 }
 
@@ -156,17 +159,18 @@ pub(crate) fn in_turns(
     matrices: Arc<Vec<WeightMatrix>>,
 ) -> Result<Timed> {
     let first = matrices.first().context("no matrix")?;
-    let rows = rows(&backend, tokens, first.cols())?;
-    let x = backend.norm_quantize(&rows, None, Activations::Int8)?;
-    // What works once does so again: the time of an error would be no measurement.
-    backend.matmul(&x, &[first])?;
+    let (rows, cols) = (first.rows(), first.cols());
+    let x = backend.prepare_rows(&inputs::floats(tokens * cols), cols, Activations::Int8)?;
+    let mut out = vec![0.0; tokens * rows];
+    // A product that works once does so again: the time of an error would be no measurement.
+    backend.multiply_prepared(&x, first, &mut out)?;
     let mut turn = 0;
     Ok(Box::new(move |times| {
         backend.scope(|| {
             let begin = Instant::now();
             for _ in 0..times {
                 let weights = &matrices[turn % matrices.len()];
-                std::hint::black_box(backend.matmul(&x, &[weights])).ok();
+                std::hint::black_box(backend.multiply_prepared(&x, weights, &mut out)).ok();
                 turn += 1;
             }
             begin.elapsed()
@@ -197,31 +201,6 @@ pub fn ternary_matrix(rows: usize, cols: usize) -> Result<WeightMatrix> {
         shape,
         1.0,
         Bytes::from(packed),
-    )?)
-}
-
-/// f32 rows: the backend makes them of an embedding alone, so they are one.
-pub(crate) fn rows(
-    backend: &CpuBackend,
-    tokens: usize,
-    cols: usize,
-) -> Result<<CpuBackend as Backend>::Hidden> {
-    let table = float_table("activations", &inputs::floats(tokens * cols), cols)?;
-    let table = backend.table(table)?;
-    let count = u32::try_from(tokens).context("more tokens than a model can number")?;
-    Ok(backend.rows(&table, &(0..count).collect::<Vec<_>>())?)
-}
-
-/// f32 numbers as a file has them, in rows of `cols`.
-pub(crate) fn float_table(name: &str, values: &[f32], cols: usize) -> Result<WeightMatrix> {
-    let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
-    let shape = (values.len() / cols, cols, cols);
-    Ok(WeightMatrix::new(
-        name,
-        Format::F32,
-        shape,
-        1.0,
-        Bytes::from(bytes),
     )?)
 }
 

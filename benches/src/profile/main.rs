@@ -1,7 +1,7 @@
 //! Where the time of decode and prefill goes, operation by operation: `cargo xtask profile`.
 //!
-//! The model runs on a backend that keeps time ([`Timed`]); what the operations do not account for is the rest: the
-//! transformer between them, and handing work to the threads.
+//! The model runs on a CPU that keeps time ([`Clock`]); the rest is time that no operation accounts for: the transformer
+//! between them, and handing work to the threads.
 
 use anyhow::{Context, Result};
 use bitnet::file::ModelFile;
@@ -10,8 +10,7 @@ use bitnet_benchmarks::comparison::median;
 use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::report::{Chart, Report, Table};
 use bitnet_benchmarks::synthetic::Recipe;
-use bitnet_benchmarks::timed::{Clock, Part, Timed};
-use bitnet_core::cpu::CpuBackend;
+use bitnet_core::cpu::{Clock, CpuBackend, Part};
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -139,8 +138,8 @@ fn profile(
     plan: Plan,
     report: &mut Report,
 ) -> Result<()> {
-    let backend = Timed::new(CpuBackend::new(Some(threads), None)?);
-    let clock = backend.clock();
+    let clock = Arc::new(Clock::default());
+    let backend = CpuBackend::new(Some(threads), None)?.with_clock(Arc::clone(&clock));
     let model = Model::from_file_on(file, backend, &ModelOptions::default(), |_, _| ())?;
     let mut session = model.session()?;
     let tests = [
@@ -217,7 +216,7 @@ fn draw(columns: &[(&str, Seconds)], series: &str, report: &mut Report) {
 }
 
 /// One run from an empty context: prefill in batches, decode one by one, logits of what a generation needs.
-fn once(session: &mut Session, clock: &Arc<Clock>, tokens: usize, batch: usize) -> Result<Seconds> {
+fn once(session: &mut Session, clock: &Clock, tokens: usize, batch: usize) -> Result<Seconds> {
     session.reset();
     let vocabulary = session.model().vocabulary().max(1);
     let ids: Vec<u32> = (0..tokens)
