@@ -96,9 +96,10 @@ impl GpuMixer {
 
     /// Query, key and value rows of `x`.
     fn project(&self, x: &mut GpuHidden) -> Result<[Rows; 3]> {
+        let [query, key, value] = &self.projections;
+        x.check_width(query)?;
         let source = Source::Rows(x.rows.clone());
         let mut a = Activation::new(source, self.norm.clone(), self.activations);
-        let [query, key, value] = &self.projections;
         product::all(&mut x.recording, &mut a, [query, key, value])
     }
 

@@ -66,6 +66,7 @@ impl GpuBackend {
     /// # Errors
     /// As [`Backend::feed_forward`](crate::Backend::feed_forward).
     pub(super) fn feed(&self, x: &mut GpuHidden, weights: &GpuFeedForward) -> Result<()> {
+        x.check_width(&weights.gate)?;
         let (recording, source) = (&mut x.recording, Source::Rows(x.rows.clone()));
         let mut a = Activation::new(source, weights.norm.clone(), weights.activations);
         let matrices = [&weights.gate, &weights.up];

@@ -12,7 +12,7 @@ use super::{GpuBackend, GpuHidden, GpuState};
 use crate::head::HeadStats;
 use crate::pending::Waiting;
 use crate::{
-    Activations, Candidate, Error, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
+    Activations, Candidate, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
     VocabularyWeights,
 };
 use std::pin::Pin;
@@ -144,7 +144,7 @@ struct HeadRows<'a> {
 impl<'a> HeadRows<'a> {
     fn new(x: &mut GpuHidden, count: usize, head: &'a GpuLmHead) -> Result<Self> {
         let table = &*head.table;
-        check(table, x)?;
+        x.check_width(table)?;
         let recording = &mut x.recording;
         recording.uniform().asked = (recording.tokens - count) as u32;
         let row_bytes = table.rows * 4;
@@ -283,7 +283,7 @@ fn screened(
     argmax: &Arc<GpuBuffer>,
 ) -> Result<Pending<Vec<Vec<Candidate>>>> {
     let table = &*head.table;
-    check(table, &x)?;
+    x.check_width(table)?;
     let recording = &mut x.recording;
     recording.uniform().asked = recording.tokens as u32 - 1;
     recording.uniform().entries = 1;
@@ -326,18 +326,6 @@ fn conclude(
     };
     let bound = [found, logits, answer, Bound::whole(argmax)];
     recording.dispatch(kernel, &bound, [rows as u32, 1, 1])
-}
-
-fn check(table: &Matrix, x: &GpuHidden) -> Result<()> {
-    let width = x.rows.place.cols as usize;
-    if table.cols == width {
-        return Ok(());
-    }
-    Err(Error::Shape {
-        what: table.name.clone(),
-        expected: format!("width {}", table.cols),
-        found: format!("width {width}"),
-    })
 }
 
 /// The list of ids as kernels read it.

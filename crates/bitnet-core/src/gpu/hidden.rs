@@ -3,6 +3,8 @@
 use super::recording::Recording;
 use super::rotations::RopeTable;
 use super::rows::Rows;
+use super::weights::Matrix;
+use crate::{Error, Result};
 use std::sync::Arc;
 
 /// Rows of a batch on the device, and the commands that compute them.
@@ -19,5 +21,23 @@ impl std::fmt::Debug for GpuHidden {
             .field("tokens", &self.recording.tokens)
             .field("width", &self.rows.place.cols)
             .finish_non_exhaustive()
+    }
+}
+
+impl GpuHidden {
+    /// Refuses rows that `matrix` does not multiply.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] that names the matrix.
+    pub(super) fn check_width(&self, matrix: &Matrix) -> Result<()> {
+        let width = self.rows.place.cols as usize;
+        if matrix.cols == width {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: matrix.name.clone(),
+            expected: format!("width {}", matrix.cols),
+            found: format!("width {width}"),
+        })
     }
 }

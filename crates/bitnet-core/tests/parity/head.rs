@@ -1,22 +1,50 @@
 //! The head and the likeliest tokens.
 
 use super::harness::*;
-use bitnet_core::{Backend, Candidate, HeadMode, Pending, Top, WeightMatrix};
+use bitnet_core::{
+    Backend, Candidate, HeadMode, Input, Output, OutputRequest, Pending, SequenceState, Top,
+    VocabularyWeights, WeightMatrix,
+};
 use bitnet_quant::Format;
+
+/// The output of a sequence of tokens, of which each is a row of x.
+fn output<B: Backend>(
+    backend: &B,
+    mode: HeadMode,
+    weights: &WeightMatrix,
+    x: &[f32],
+    outputs: OutputRequest<'_>,
+) -> Output {
+    let (rows, cols) = (weights.rows(), weights.cols());
+    let tokens = x.len() / cols;
+    // An embedding has as many rows as the head, however few.
+    let mut embedding = x.to_vec();
+    embedding.resize(rows.max(1) * cols, 0.0);
+    let vocabulary = VocabularyWeights {
+        embedding: table(&embedding, cols, Format::F32),
+        norm: norm(&vec![0.7; cols]),
+        head: Some(weights.clone()),
+        mode,
+    };
+    let (embedding, head) = backend.load_vocabulary(vocabulary).expect("a vocabulary");
+    let mut state = backend.state(&NO_LAYERS, tokens).expect("a state");
+    let ids: Vec<u32> = ids(tokens).iter().map(|id| id % rows as u32).collect();
+    let mut batch = batch(Input::Tokens(&ids), &mut state, outputs);
+    let x = backend.embed(&embedding, &mut batch).expect("rows");
+    let outputs = backend.outputs(x, &head, &mut batch).and_then(Pending::now);
+    let mut outputs = outputs.expect("outputs");
+    assert_eq!((outputs.len(), state.len()), (1, tokens));
+    outputs.remove(0)
+}
 
 /// Logits of the rows of x from `first` on.
 fn logits<B: Backend>(backend: &B, weights: &WeightMatrix, x: &[f32], first: usize) -> Vec<f32> {
-    let cols = weights.cols();
-    let rows = alone(backend, x, cols);
-    let gain = backend.gain(vec![0.7; cols]).expect("gains");
-    let table = backend
-        .head_table(weights.clone(), HeadMode::Full)
-        .expect("a table");
-    let logits = backend.head(&rows, first, norm(&gain), &table);
-    logits.and_then(Pending::now).expect("logits")
+    let rows = x.len() / weights.cols() - first;
+    let request = OutputRequest::Logits { rows };
+    output(backend, HeadMode::Full, weights, x, request).into_logits()
 }
 
-pub(crate) fn logits_are_close<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn logits_are_close<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(31);
     for case in 0..16 {
         let cols = [256, 84, 512, 2560][numbers.below(4)];
@@ -37,10 +65,19 @@ pub(crate) fn logits_are_close<B: Look>(others: &[Other<'_, B>]) {
     }
 }
 
-pub(crate) fn no_row_has_no_logits<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn nothing_requested<B: Rows>(others: &[Other<'_, B>]) {
     let weights = table(&[1.0; 8], 4, Format::F32);
+    let one = Top {
+        count: 1,
+        also: &[],
+    };
     for other in others {
-        assert!(logits(other.backend, &weights, &[1.0; 8], 2).is_empty());
+        let run = |request| output(other.backend, HeadMode::Full, &weights, &[1.0; 8], request);
+        assert_eq!(run(OutputRequest::Nothing), Output::Nothing);
+        let none = OutputRequest::Logits { rows: 0 };
+        assert_eq!(run(none), Output::Logits(Vec::new()));
+        let none = OutputRequest::Top { rows: 0, top: one };
+        assert_eq!(run(none), Output::Top(Vec::new()));
         // This one has to be waited for. A process that ends while Mesa's software driver still compiles crashes in the driver.
         assert_eq!(logits(other.backend, &weights, &[1.0; 8], 1).len(), 2);
     }
@@ -54,17 +91,13 @@ fn top<B: Backend>(
     x: &[f32],
     top: &Top<'_>,
 ) -> Vec<Vec<Candidate>> {
-    let cols = weights.cols();
-    let mut cache = backend.cache(1, NO_HEADS, x.len() / cols).expect("a cache");
-    let rows = batch(backend, x, cols, &cache);
-    let gain = backend.gain(vec![0.7; cols]).expect("gains");
-    let table = backend.head_table(weights.clone(), mode).expect("a table");
-    let answer = backend.head_top(&rows, 0, norm(&gain), &table, top, &mut cache);
-    answer.and_then(Pending::now).expect("candidates")
+    let rows = x.len() / weights.cols();
+    let request = OutputRequest::Top { rows, top: *top };
+    output(backend, mode, weights, x, request).into_top()
 }
 
-/// What `top` says is what it says of the GPU's own logits.
-fn assert_top<B: Look>(
+/// The likeliest tokens are those of the backend's own logits, in every mode.
+fn assert_top<B: Rows>(
     others: &[Other<'_, B>],
     weights: &WeightMatrix,
     x: &[f32],
@@ -77,12 +110,11 @@ fn assert_top<B: Look>(
             .chunks(weights.rows())
             .map(|logits| wanted.of_logits(logits))
             .collect();
-        let modes = [HeadMode::Full, HeadMode::Screened];
-        let found: Vec<_> = modes
+        let found: Vec<_> = HeadMode::ALL
             .into_iter()
             .flat_map(|mode| top(gpu, mode, weights, x, wanted))
             .collect();
-        assert_eq!(found.len(), 2 * expected.len());
+        assert_eq!(found.len(), HeadMode::ALL.len() * expected.len());
         for (found, expected) in found.iter().zip(expected.iter().cycle()) {
             let what = format!(
                 "{name}, {} of {} {}, {}",
@@ -103,7 +135,7 @@ fn assert_top<B: Look>(
     }
 }
 
-pub(crate) fn the_likeliest_are_those_of_the_logits<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn top_of_logits<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(32);
     let cols = 8;
     for case in 0..16 {
@@ -127,7 +159,7 @@ pub(crate) fn the_likeliest_are_those_of_the_logits<B: Look>(others: &[Other<'_,
 }
 
 /// The likeliest of a screened head, where estimates leave one row, many, or all.
-pub(crate) fn a_screened_head_finds_the_likeliest<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn screened<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(33);
     let one = Top {
         count: 1,
@@ -165,7 +197,7 @@ pub(crate) fn a_screened_head_finds_the_likeliest<B: Look>(others: &[Other<'_, B
     }
 }
 
-pub(crate) fn both_zeros_are_equal<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn zeros<B: Rows>(others: &[Other<'_, B>]) {
     // Rows of +1, −1 and 0 times a zero.
     let weights = table(&[-1.0, 1.0, 0.0, -1.0], 1, Format::F32);
     assert_top(
@@ -179,7 +211,7 @@ pub(crate) fn both_zeros_are_equal<B: Look>(others: &[Other<'_, B>]) {
     );
 }
 
-pub(crate) fn what_is_not_finite_is_told_first<B: Look>(others: &[Other<'_, B>]) {
+pub(crate) fn not_finite<B: Rows>(others: &[Other<'_, B>]) {
     let mut values = vec![0.5; 3000];
     values[1700] = f32::MAX;
     values[1200] = -f32::MAX;

@@ -1,7 +1,10 @@
-//! What is compared, random inputs, and steps written once for all backends.
+//! Backends under test, random inputs, and comparisons.
 
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::{Activations, Backend, Bytes, Heads, Input, Norm, WeightMatrix};
+use bitnet_core::{
+    Backend, Batch, Bytes, FeedForwardWeights, GatedWeights, HeadMode, Heads, Input, MixerState,
+    NormWeights, OutputRequest, Projection, SequenceState, Span, VocabularyWeights, WeightMatrix,
+};
 use bitnet_quant::{Format, I2sLayout};
 
 pub(crate) const TERNARY: [Format; 6] = [
@@ -26,7 +29,7 @@ pub(crate) fn cpu() -> CpuBackend {
     CpuBackend::new(Some(1), None).expect("a CPU")
 }
 
-/// A backend beside the CPU's, and how near it comes.
+/// A backend that is compared with the CPU's, and how near it comes.
 pub(crate) struct Other<'a, B> {
     pub(crate) name: &'a str,
     pub(crate) backend: &'a B,
@@ -50,14 +53,14 @@ impl<B> Other<'_, B> {
     }
 }
 
-/// A backend whose rows can be looked at.
-pub(crate) trait Look: Backend {
-    fn look(&self, rows: Self::Hidden) -> Vec<f32>;
+/// A backend whose rows can be read in the middle of a batch, which ends there.
+pub(crate) trait Rows: Backend {
+    fn rows(&self, x: Self::Hidden) -> Vec<f32>;
 }
 
-impl Look for CpuBackend {
-    fn look(&self, rows: Self::Hidden) -> Vec<f32> {
-        rows.values().to_vec()
+impl Rows for CpuBackend {
+    fn rows(&self, x: Self::Hidden) -> Vec<f32> {
+        x.values().to_vec()
     }
 }
 
@@ -145,66 +148,103 @@ pub(crate) fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix
     WeightMatrix::new("table", format, shape, 1.0, Bytes::from(data)).expect("a matching size")
 }
 
-/// One head of one column: for batches that attend to nothing.
-pub(crate) const NO_HEADS: Heads = Heads {
+/// State of a layer that nothing runs through.
+pub(crate) const NO_LAYERS: [MixerState; 1] = [MixerState::KeysValues(Heads {
     query: 1,
     kv: 1,
     dim: 2,
-};
+})];
 
 pub(crate) fn ids(count: usize) -> Vec<u32> {
     (0..count as u32).collect()
 }
 
-/// The rows of x, which has `cols` columns, as a batch for `cache`.
-pub(crate) fn batch<B: Backend>(
+pub(crate) fn norm(weight: &[f32]) -> NormWeights {
+    NormWeights {
+        name: "norm".into(),
+        weight: weight.to_vec(),
+        eps: 1e-5,
+    }
+}
+
+/// The part of a sublayer that multiplies by `matrix` alone.
+pub(crate) fn projection(matrix: WeightMatrix) -> Projection {
+    Projection { norm: None, matrix }
+}
+
+/// A vocabulary whose embedding is the rows of `x`, of `cols` columns.
+pub(crate) fn vocabulary(x: &[f32], cols: usize) -> VocabularyWeights {
+    VocabularyWeights {
+        embedding: table(x, cols, Format::F32),
+        norm: norm(&vec![1.0; cols]),
+        head: None,
+        mode: HeadMode::Full,
+    }
+}
+
+/// A batch of one span.
+pub(crate) fn batch<'a, S: SequenceState>(
+    input: Input<'a>,
+    state: &'a mut S,
+    outputs: OutputRequest<'a>,
+) -> Batch<'a, S> {
+    let span = Span {
+        input,
+        state,
+        outputs,
+    };
+    Batch::new(vec![span]).expect("a batch")
+}
+
+/// The rows of `x`, which has `cols` columns, after the feed-forward sublayers.
+pub(crate) fn fed<B: Rows>(
     backend: &B,
     x: &[f32],
     cols: usize,
-    cache: &B::Cache,
-) -> B::Hidden {
-    let weights = backend.table(table(x, cols, Format::F32)).expect("a table");
+    sublayers: &[&GatedWeights],
+) -> Vec<f32> {
+    let (embedding, _) = backend
+        .load_vocabulary(vocabulary(x, cols))
+        .expect("a vocabulary");
     let ids = ids(x.len() / cols);
-    backend
-        .embed(&weights, Input::Tokens(&ids), cache)
-        .expect("rows")
+    let mut state = backend.state(&NO_LAYERS, ids.len()).expect("a state");
+    let mut batch = batch(Input::Tokens(&ids), &mut state, OutputRequest::Nothing);
+    let mut x = backend.embed(&embedding, &mut batch).expect("rows");
+    for weights in sublayers {
+        let weights = FeedForwardWeights::Gated((*weights).clone());
+        let sublayer = backend.load_feed_forward(weights).expect("a sublayer");
+        backend.feed_forward(&mut x, &sublayer).expect("fed");
+    }
+    backend.rows(x)
 }
 
-/// A batch of its own.
-pub(crate) fn alone<B: Backend>(backend: &B, x: &[f32], cols: usize) -> B::Hidden {
-    let cache = backend.cache(1, NO_HEADS, x.len() / cols).expect("a cache");
-    batch(backend, x, cols, &cache)
-}
-
-/// Runs of neighbouring columns of the rows of `x`, each as rows of their own.
-pub(crate) fn columns<B: Backend>(
-    backend: &B,
-    x: &B::Hidden,
+/// A matrix of `rows × cols` that has ones at the places (row, col), and zeros elsewhere.
+pub(crate) fn picks(
+    rows: usize,
     cols: usize,
-    widths: &[usize],
-) -> Vec<B::Hidden> {
-    let mut first = 0;
-    let matrices: Vec<B::Matrix> = widths
-        .iter()
-        .map(|width| {
-            let picks =
-                (0..width * cols).map(|i| f32::from(u8::from(i % cols == first + i / cols)));
-            let picks: Vec<f32> = picks.collect();
-            first += width;
-            backend
-                .matrix(table(&picks, cols, Format::F32))
-                .expect("a matrix")
-        })
-        .collect();
-    let a = backend
-        .norm_quantize(x, None, Activations::F32)
-        .expect("activations");
-    let matrices: Vec<&B::Matrix> = matrices.iter().collect();
-    backend.matmul(&a, &matrices).expect("columns")
+    places: impl IntoIterator<Item = (usize, usize)>,
+) -> WeightMatrix {
+    let mut values = vec![0.0; rows * cols];
+    for (row, col) in places {
+        values[row * cols + col] = 1.0;
+    }
+    table(&values, cols, Format::F32)
 }
 
-pub(crate) fn norm<G>(gain: &G) -> Norm<'_, G> {
-    Norm { gain, eps: 1e-5 }
+/// A matrix that picks `count` columns from `first` on, of `cols`.
+pub(crate) fn columns(first: usize, count: usize, cols: usize) -> WeightMatrix {
+    picks(count, cols, (0..count).map(|row| (row, first + row)))
+}
+
+/// A matrix whose product of `count` columns goes to the columns from `first` on, of `rows`.
+pub(crate) fn into_columns(first: usize, count: usize, rows: usize) -> WeightMatrix {
+    picks(rows, count, (0..count).map(|col| (first + col, col)))
+}
+
+/// Columns `first..` of the rows of `x`, which has `cols` columns.
+pub(crate) fn last_columns(x: &[f32], cols: usize, first: usize) -> Vec<f32> {
+    let rows = x.chunks(cols);
+    rows.flat_map(|row| &row[first..]).copied().collect()
 }
 
 /// Panics unless all numbers are within `tolerance` times the largest expected one, of each other.

@@ -1,9 +1,9 @@
-//! Tokens that run before they are known, and answers that come late, change the time a text takes, and nothing else.
+//! Tokens that run before they are known, and outputs that come late, change the time a text takes, and nothing else.
 #![cfg(feature = "demo")]
 
 mod backend;
 
-use backend::{Ahead, Watch};
+use backend::{Lookahead, Watch};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::{
     Cancel, ChatMessage, GenerateOptions, Model, ModelOptions, SamplingOptions, Session,
@@ -14,8 +14,8 @@ use std::task::{Context, Poll, Waker};
 
 const PROMPT: &str = "One day, Tom found a red key.";
 
-fn ahead(context: Option<usize>) -> (Model, Watch) {
-    let (backend, watch) = Ahead::new().expect("a backend");
+fn lookahead(context: Option<usize>) -> (Model, Watch) {
+    let (backend, watch) = Lookahead::new().expect("a backend");
     let options = ModelOptions {
         context,
         ..ModelOptions::default()
@@ -94,13 +94,13 @@ fn the_text_and_what_follows_it_are_those_of_one_token_at_a_time() {
         (warm, false),
         (penalized, false),
     ];
-    let (model, watch) = ahead(None);
+    let (model, watch) = lookahead(None);
     let plain = plain(None);
     let more = GenerateOptions {
         stop_at_end: false,
         ..greedy(12)
     };
-    for (options, runs_ahead) in cases {
+    for (options, looks_ahead) in cases {
         let run = |model: &Model| {
             let mut session = model.session().expect("a session");
             let first = tell(&mut session, PROMPT, &options);
@@ -115,10 +115,10 @@ fn the_text_and_what_follows_it_are_those_of_one_token_at_a_time() {
             let logits = session.forward(&[5, 6], Want::Last).expect("logits");
             (first, tokens, second, third, logits)
         };
-        let chosen = watch.chosen();
+        let before = watch.looked_ahead();
         assert_eq!(run(&model), run(&plain), "{options:?}");
-        let by_first = options.max_tokens > 1 && runs_ahead;
-        assert!(!by_first || watch.chosen() > chosen + 11);
+        let by_first = options.max_tokens > 1 && looks_ahead;
+        assert!(!by_first || watch.looked_ahead() > before + 11);
     }
     assert!(watch.most_under_way() > 1);
 }
@@ -126,7 +126,7 @@ fn the_text_and_what_follows_it_are_those_of_one_token_at_a_time() {
 #[test]
 fn a_text_ends_where_the_context_does() {
     for context in [12, 13, 14, 15, 20] {
-        let (model, _) = ahead(Some(context));
+        let (model, _) = lookahead(Some(context));
         let plain = plain(Some(context));
         let run = |model: &Model| {
             let mut session = model.session().expect("a session");
@@ -167,12 +167,12 @@ fn a_cancelled_text_goes_on_as_if_it_had_not_run_ahead() {
             tell(&mut session, " So", &greedy(9)),
         )
     };
-    assert_eq!(run(&ahead(None).0), run(&plain(None)));
+    assert_eq!(run(&lookahead(None).0), run(&plain(None)));
 }
 
 #[test]
-fn answers_that_come_late_are_awaited_and_futures_may_be_dropped() {
-    let (model, watch) = ahead(None);
+fn late_outputs_are_awaited_and_futures_may_be_dropped() {
+    let (model, watch) = lookahead(None);
     let expected = tell(
         &mut plain(None).session().expect("a session"),
         PROMPT,
@@ -223,7 +223,7 @@ fn answers_that_come_late_are_awaited_and_futures_may_be_dropped() {
 
 #[test]
 fn after_a_failure_the_text_goes_on_from_what_is_known() {
-    let (model, watch) = ahead(None);
+    let (model, watch) = lookahead(None);
     let expected = tell(
         &mut plain(None).session().expect("a session"),
         PROMPT,
@@ -259,7 +259,7 @@ fn after_a_failure_the_text_goes_on_from_what_is_known() {
 
 #[test]
 fn after_any_failure_a_session_is_as_before() {
-    let (model, watch) = ahead(None);
+    let (model, watch) = lookahead(None);
     let plain = plain(None);
     let early: Vec<u32> = (5..45).collect();
     let late: Vec<u32> = (40..340).collect();
@@ -326,7 +326,7 @@ fn after_any_failure_a_session_is_as_before() {
                 let logits = session.forward(&[7, 8], Want::All).expect("logits");
                 assert_eq!(logits, expected, "{name}, {nth}");
             }
-            // Attention asks for no answer that comes late.
+            // Attention has no output that comes late.
             assert!(failures > 0 || name == "attention" && !refused, "{name}");
         }
     }
@@ -334,7 +334,7 @@ fn after_any_failure_a_session_is_as_before() {
 
 #[test]
 fn text_that_is_held_back_comes_before_a_failure() {
-    let (model, watch) = ahead(None);
+    let (model, watch) = lookahead(None);
     let mut plain = plain(None).session().expect("a session");
     for drafts in [false, true] {
         for failing in 2..12 {
