@@ -2,8 +2,9 @@
 
 use crate::comparison::{Comparison, Contender, Timed};
 use anyhow::Result;
+use bitnet_core::Device;
 use bitnet_core::pool::{Alignment, HybridMemoryPool, PoolOptions, Tag};
-use bitnet_core::{BitNetDType, BitNetTensor, Device};
+use bitnet_tensor::{BitNetDType, BitNetTensor};
 use candle_core::{DType, Device as CandleDevice, Tensor};
 use std::hint::black_box;
 use std::sync::{Arc, Barrier};

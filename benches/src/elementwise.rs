@@ -8,7 +8,8 @@ use crate::candle_ops;
 use crate::comparison::{Comparison, Contender};
 use crate::inputs;
 use bitnet_core::simd::{self, scalar};
-use bitnet_core::{BitNetTensor, Device, HybridMemoryPool};
+use bitnet_core::{Device, HybridMemoryPool};
+use bitnet_tensor::BitNetTensor;
 use candle_core::{Device as CandleDevice, Tensor};
 
 /// Elements of an operand. Three operands are 384 KiB: past the first-level cache and within the second; and candle

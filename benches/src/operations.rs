@@ -2,8 +2,8 @@
 
 use crate::comparison::{Comparison, Contender};
 use crate::{candle_ops, inputs};
-use bitnet_core::tensor::Conv1d;
-use bitnet_core::{BitNetDType, BitNetTensor, Device, HybridMemoryPool};
+use bitnet_core::{Device, HybridMemoryPool};
+use bitnet_tensor::{BitNetDType, BitNetTensor, Conv1d};
 use candle_core::{DType, Device as CandleDevice, Tensor};
 
 /// The shape of most operands: 128 Ki elements.

@@ -2,8 +2,8 @@
 
 use bitnet_benchmarks::candle_ops;
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::tensor::{Axes, Conv1d};
-use bitnet_core::{Activations, BitLinear, BitNetDType, BitNetTensor, Device, HybridMemoryPool};
+use bitnet_core::{Activations, Device, HybridMemoryPool};
+use bitnet_tensor::{Axes, BitLinear, BitNetDType, BitNetTensor, Conv1d};
 use candle_core::{DType, Device as CandleDevice, Result, Tensor, Var};
 
 const EPS: f32 = 1e-5;

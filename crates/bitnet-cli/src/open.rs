@@ -33,6 +33,10 @@ pub(crate) struct ModelArguments {
     #[arg(long)]
     software_adapter: bool,
 
+    /// Read the model's files into memory instead of mapping them: needs memory for all of them, and does not end if another program truncates one
+    #[arg(long)]
+    no_mmap: bool,
+
     /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArgument,
@@ -180,6 +184,7 @@ impl ModelArguments {
                 ActivationsArgument::F32 => Activations::F32,
             },
             head,
+            copy: self.no_mmap,
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
             chat_template,

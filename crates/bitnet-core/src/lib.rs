@@ -1,11 +1,10 @@
-//! Where numbers live and move: memory pool, tensors, weight matrices, backends, kernels, and the arithmetic they agree on.
+//! Where numbers live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they agree on.
 //!
-//! [`Backend`] runs a model's sublayers over batches of sequences; [`cpu::CpuBackend`] does so on every target.
+//! [`Backend`] runs a model's sublayers over batches of sequences; [`cpu::CpuBackend`] does so on every target. Tensors with
+//! shapes, views and broadcasting are in the crate `bitnet-tensor`, over the pool and the kernels of this one.
 
 pub mod backend;
 pub mod batch;
-#[cfg(feature = "candle")]
-mod candle;
 pub mod cpu;
 pub mod device;
 mod error;
@@ -28,8 +27,6 @@ pub mod pool;
 mod rope;
 pub mod simd;
 pub mod sublayer;
-pub mod tensor;
-pub mod zero_copy;
 
 pub use backend::{Backend, Inspection, LmHead, Snapshots, Sublayer, WarmUp};
 pub use batch::{Batch, Input, Output, OutputRequest, SequenceState, Span};
@@ -45,5 +42,3 @@ pub use sublayer::{
     Activations, AttentionWeights, FeedForwardWeights, Gate, GatedWeights, Heads, MixerState,
     MixerWeights, NormWeights, Projection, VocabularyWeights,
 };
-pub use tensor::{BitLinear, BitNetDType, BitNetTensor};
-pub use zero_copy::get_zero_copy_stats;

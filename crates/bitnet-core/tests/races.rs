@@ -8,9 +8,10 @@
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::device::Crossovers;
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
-use bitnet_core::{BitLinear, BitNetTensor, Device};
+use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
+use bitnet_quant::{Format, I2sLayout};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -223,56 +224,37 @@ fn threads_share_a_limit() {
     );
 }
 
-#[test]
-fn the_last_owner_of_a_tensor_may_write_in_place() {
-    let (pool, device) = (HybridMemoryPool::default(), Device::Cpu);
-    let channels: Vec<_> = (0..THREADS)
-        .map(|_| mpsc::channel::<(BitNetTensor, i32)>())
-        .collect();
-    let (senders, receivers): (Vec<_>, Vec<_>) = channels.into_iter().unzip();
-    thread::scope(|scope| {
-        for receiver in receivers {
-            scope.spawn(move || {
-                for (mut tensor, value) in receiver {
-                    let view = tensor.clone();
-                    let sum: i32 = view.as_slice::<i32>().unwrap().iter().sum();
-                    assert_eq!(sum, 100 * value);
-                    drop(view);
-                    // In place if the others are through, else in a copy.
-                    let own = tensor.make_mut::<i32>().unwrap();
-                    assert!(own.iter().all(|element| *element == value));
-                    own.fill(-value);
-                }
-            });
-        }
-        for value in 0..2000i32 {
-            let tensor = BitNetTensor::from_slice(&[value; 100], &[100], &device, &pool).unwrap();
-            for sender in &senders {
-                sender.send((tensor.clone(), value)).unwrap();
-            }
-        }
-        drop(senders);
-    });
-    assert_eq!(pool.stats().in_use, 0);
+/// `rows × cols` weights that are all 1.
+fn ones(rows: usize, cols: usize) -> WeightMatrix {
+    let format = Format::I2s(I2sLayout::A);
+    let stored = cols.next_multiple_of(format.block_len());
+    let mut codes = vec![0; stored];
+    codes[..cols].fill(1);
+    let mut row = vec![0; format.row_bytes(stored).expect("whole blocks")];
+    format
+        .encode_codes(&codes, &[], &mut row)
+        .expect("a row of codes");
+    let data = Bytes::from(row.repeat(rows));
+    WeightMatrix::new("ones", format, (rows, cols, stored), 1.0, data).expect("a matching size")
 }
 
 #[test]
 fn several_leaders_multiply_on_one_team() {
-    let (pool, device) = (restless(), Device::Cpu);
     let backend = CpuBackend::new(Some(THREADS), None).unwrap();
     let shared = Crossovers::built_in(backend.isa()).with_every_split(0);
-    let backend = Arc::new(backend.with_crossovers(shared));
-    let ones = BitNetTensor::from_slice(&[1f32; 96 * 64], &[96, 64], &device, &pool).unwrap();
+    let backend = backend.with_crossovers(shared);
+    let ones = ones(96, 64);
     at_once(|id| {
         // Made here, so that the weights too are looked at by a team with several leaders.
-        let layer = BitLinear::from_f32(&ones, None, Arc::clone(&backend)).unwrap();
+        let weights = backend.matrix(ones.clone()).unwrap();
         for round in 0..60usize {
             let value = (id * 100 + round) as f32;
             let rows = 1 + round % 3;
             let x = vec![value; rows * 64];
-            let x = BitNetTensor::from_slice(&x, &[rows, 64], &device, &pool).unwrap();
-            let y = layer.forward(&x).unwrap();
-            let sums = y.as_slice::<f32>().unwrap();
+            let mut sums = vec![0.0; rows * 96];
+            backend
+                .multiply(&x, &weights, Activations::Int8, &mut sums)
+                .unwrap();
             assert!(
                 sums.iter()
                     .all(|sum| (sum - 64.0 * value).abs() <= 0.01 * value)

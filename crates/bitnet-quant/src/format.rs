@@ -71,10 +71,10 @@ impl Format {
 
     /// Whether every element is −1, 0 or +1 times a scale (a 2-bit code 3 counts as +2).
     pub const fn is_ternary(self) -> bool {
-        matches!(
-            self,
-            Self::Tq1_0 | Self::Tq2_0 | Self::I2s(_) | Self::Q2_0 | Self::Q2_0Group128
-        )
+        match self {
+            Self::Tq1_0 | Self::Tq2_0 | Self::I2s(_) | Self::Q2_0 | Self::Q2_0Group128 => true,
+            Self::F32 | Self::F16 | Self::Bf16 | Self::Q4_0 | Self::Q8_0 | Self::Q6K => false,
+        }
     }
 
     /// Bytes of a row of `cols` elements.

@@ -36,8 +36,8 @@ pub mod tokenizer;
 
 pub use bitnet_core::cpu::Isa;
 pub use bitnet_core::device::AdapterChoice;
+pub use bitnet_core::pool::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
-pub use bitnet_core::zero_copy::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::{Activations, Candidate, Device, HeadMode, HeadStats};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;

@@ -1,8 +1,9 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
-//! the demo site and serves it; `validate`, `bench-peers`, `bench-gpu`, `bench-web`, `profile` and `kernels` measure and write a report.
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-against`, `bench-gpu`, `bench-web`, `profile` and `kernels` measure and write a report.
 
+mod against;
 mod apple;
 mod cross;
 mod gpu;
@@ -47,6 +48,8 @@ enum Chore {
     Validate(validate::Measurement),
     /// Measure llama.cpp and candle beside ours on the same models: prints tables and writes benches/report
     BenchPeers(peers::Measurement),
+    /// Measure an earlier build of the `bitnet` command beside this tree's, in turns: prints the ratio of every test
+    BenchAgainst(against::Measurement),
     /// Measure oxbitnet beside ours on a GPU: prints tables and writes benches/report/gpu.md
     BenchGpu(gpu::Measurement),
     /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
+        Chore::BenchAgainst(measurement) => against::run(&measurement),
         Chore::BenchGpu(measurement) => gpu::run(&measurement),
         Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),

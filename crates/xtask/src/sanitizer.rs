@@ -1,5 +1,5 @@
-//! The parts of the suite that run tests under a sanitizer of the compiler: the memory pool and the thread team under
-//! ThreadSanitizer, kernels and readers of files under AddressSanitizer.
+//! The parts of the suite that run tests under a sanitizer of the compiler: the memory pool, the thread team and the owners
+//! of tensors under ThreadSanitizer, kernels and readers of files under AddressSanitizer.
 //!
 //! ThreadSanitizer must see every access and every lock, so the standard library is compiled with it too, from its sources;
 //! AddressSanitizer takes the library as it is. Both are unstable in name, and the compiler in use is told to allow them: no
@@ -57,7 +57,7 @@ impl Sanitizer {
     /// Arguments of `cargo test`, one list for each run.
     fn tests(self) -> &'static [&'static [&'static str]] {
         match self {
-            // Those through the public interface, and those of the team by itself.
+            // The pool and the team through the public interface, the team by itself, and the owners of a tensor's storage.
             Self::Thread => &[
                 &[
                     "--package=bitnet-core",
@@ -71,6 +71,12 @@ impl Sanitizer {
                     "-Zbuild-std=std",
                     "--lib",
                     "cpu::fork",
+                ],
+                &[
+                    "--package=bitnet-tensor",
+                    "--profile=race",
+                    "-Zbuild-std=std",
+                    "--test=races",
                 ],
             ],
             // Kernels on rows that end where their allocation ends, and everything that reads what strangers wrote.

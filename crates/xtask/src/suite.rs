@@ -34,7 +34,7 @@ pub(crate) struct Selection {
     /// Examples in documentation and README
     #[arg(long)]
     doctest: bool,
-    /// The memory pool and the thread team under ThreadSanitizer
+    /// The memory pool, the thread team and the owners of tensors under ThreadSanitizer
     #[arg(long)]
     race: bool,
     /// Kernels and readers of files under AddressSanitizer

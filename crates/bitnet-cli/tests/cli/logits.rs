@@ -3,7 +3,7 @@
 use super::{bitnet, failure, json, piped, stdout, tiny};
 
 #[test]
-fn logits_do_not_depend_on_threads_or_batches() {
+fn logits_do_not_depend_on_threads_batches_or_mapping() {
     let base = [
         "logits",
         "-m",
@@ -15,8 +15,13 @@ fn logits_do_not_depend_on_threads_or_batches() {
     let digest = |more: &[&str]| stdout(&[&base[..], more].concat());
     let expected = digest(&["-t", "1"]);
     assert_eq!(expected.trim().len(), 64);
-    for more in [["-t", "2"], ["--batch", "1"], ["--batch", "3"]] {
-        assert_eq!(digest(&more), expected, "{more:?}");
+    for more in [
+        &["-t", "2"][..],
+        &["--batch", "1"],
+        &["--batch", "3"],
+        &["--no-mmap"],
+    ] {
+        assert_eq!(digest(more), expected, "{more:?}");
     }
     let scalar = bitnet(&base).env("BITNET_ISA", "scalar").output().unwrap();
     assert_eq!(String::from_utf8(scalar.stdout).unwrap(), expected);

@@ -4,7 +4,7 @@ use super::clock::Part;
 use super::rows::{Int8Rows, RowView};
 use super::{Activation, CpuBackend, Rows, shape_error};
 use crate::device::Operation;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Activations, Gate, NormWeights, Result, Tag};
 
 impl CpuBackend {

@@ -3,8 +3,8 @@
 use super::{CpuBackend, Rows, columns, shape_error};
 use crate::batch::Run;
 use crate::device::Operation;
+use crate::pool::Movement;
 use crate::simd::KeysValues;
-use crate::zero_copy::Movement;
 use crate::{Heads, Result};
 
 /// The most rows of a head that one task attends for: later rows see more positions, so that tasks differ.

@@ -19,6 +19,11 @@ pub struct CpuHidden {
 }
 
 impl CpuHidden {
+    /// The rows, `[rows, hidden]`.
+    pub fn values(&self) -> &[f32] {
+        &self.rows.values
+    }
+
     /// The rotations of the batch's positions.
     pub(super) fn rotations(&mut self, pool: &HybridMemoryPool, rope: &Rope) -> Result<&Rotations> {
         let place = match self.rotations.iter().position(|(known, _)| known == rope) {

@@ -5,8 +5,8 @@
 
 use super::columns::Piece;
 use super::{CpuBackend, RowView, streamed};
+use crate::pool::Movement;
 use crate::simd::{ROWS, is_dense};
-use crate::zero_copy::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use std::ops::Range;

@@ -3,18 +3,14 @@
 use super::screen::{Rounded, Shadow};
 use super::{CpuBackend, CpuState, Rows, shape_error};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::pool::Movement;
 use crate::pool::Tag;
-use crate::zero_copy::Movement;
 use crate::{
     Batch, Error, Input, LmHead, NormWeights, Output, OutputRequest, Result, Sublayer,
     VocabularyWeights, WeightMatrix,
 };
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-/// Rows read from a table whose pages were given back, until they are again. Each may have brought 64 kB.
-const ROWS_TO_KEEP: usize = 256;
 
 /// The embedding of the CPU.
 #[derive(Debug)]
@@ -35,55 +31,24 @@ impl Sublayer for CpuLmHead {
 
 impl LmHead for CpuLmHead {
     fn stats(&self) -> Option<HeadStats> {
-        self.table.head_stats()
+        let shadow = self.table.shadow.as_ref()?;
+        Some(shadow.stats(&self.table.weights))
     }
 }
 
 /// A table of the vocabulary: an embedding, a head or both, and its shadow if it is screened.
 #[derive(Debug)]
 pub(super) struct Table {
-    pub(super) weights: WeightMatrix,
+    weights: WeightMatrix,
     pub(super) shadow: Option<Shadow>,
-    pub(super) positions: AtomicU64,
-    pub(super) logits: AtomicU64,
-}
-
-impl From<WeightMatrix> for Table {
-    fn from(weights: WeightMatrix) -> Self {
-        Self {
-            weights,
-            shadow: None,
-            positions: AtomicU64::new(0),
-            logits: AtomicU64::new(0),
-        }
-    }
 }
 
 impl Table {
     /// The bytes that one position's likeliest tokens take, but for the rows that are computed in full.
     fn head_bytes(&self) -> usize {
         match &self.shadow {
-            Some(shadow) => shadow.rows.len(),
+            Some(shadow) => shadow.bytes(),
             None => self.weights.data().len(),
-        }
-    }
-
-    fn head_stats(&self) -> Option<HeadStats> {
-        self.shadow.as_ref().map(|_| HeadStats {
-            positions: self.positions.load(Ordering::Relaxed),
-            logits: self.logits.load(Ordering::Relaxed),
-            rows: self.weights.rows() as u64,
-        })
-    }
-
-    /// Accounts for rows that were read here and there, and gives their pages back from time to time.
-    pub(super) fn touched(&self, rows: usize) {
-        if let Some(shadow) = &self.shadow {
-            let before = shadow.touched.fetch_add(rows, Ordering::Relaxed);
-            if before + rows > ROWS_TO_KEEP {
-                shadow.touched.store(0, Ordering::Relaxed);
-                self.weights.give_back(0..self.weights.rows());
-            }
         }
     }
 }
@@ -104,15 +69,21 @@ impl CpuBackend {
         } = weights;
         let (embedding, table) = match head {
             Some(head) => (
-                Arc::new(self.screened(embedding, HeadMode::Full)?),
-                Arc::new(self.screened(head, mode)?),
+                Arc::new(self.table(embedding, HeadMode::Full)?),
+                Arc::new(self.table(head, mode)?),
             ),
             None => {
-                let table = Arc::new(self.screened(embedding, mode)?);
+                let table = Arc::new(self.table(embedding, mode)?);
                 (Arc::clone(&table), table)
             }
         };
         Ok((CpuEmbedding(embedding), CpuLmHead { table, norm }))
+    }
+
+    /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one.
+    pub(super) fn table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Table> {
+        let shadow = self.shadow_of(&weights, mode)?;
+        Ok(Table { weights, shadow })
     }
 
     /// The rows of a batch: `[rows, hidden]`.
@@ -126,7 +97,9 @@ impl CpuBackend {
     ) -> Result<Rows> {
         let table = &embedding.0;
         batch.check_tokens(table.weights.rows())?;
-        table.touched(batch.rows());
+        if let Some(shadow) = &table.shadow {
+            shadow.touched(&table.weights, batch.rows());
+        }
         let table = &table.weights;
         let mut rows = Rows::new(&self.pool, batch.rows(), table.cols())?;
         let mut stored = self.pool.buffer_uninit(table.stored_cols(), Tag::Scratch)?;
@@ -213,7 +186,7 @@ impl CpuBackend {
     }
 
     /// Logits of each row of `x`, normed: `[tokens, rows]`.
-    fn logits(&self, x: &Rows, table: &Table) -> Result<Vec<f32>> {
+    pub(super) fn logits(&self, x: &Rows, table: &Table) -> Result<Vec<f32>> {
         // Logits are the caller's, not the pool's.
         let len = x.tokens.saturating_mul(table.weights.rows());
         let mut logits = Vec::new();
@@ -248,7 +221,7 @@ impl CpuBackend {
                 .map(|x| Rounded::new(x).filter(|x| x.fits(shadow)))
                 .collect();
             if let Some(rounded) = rounded {
-                return self.screen(x, table, shadow, &rounded, tops);
+                return self.screen(x, &table.weights, shadow, &rounded, tops);
             }
         }
         let logits = self.logits(x, table)?;

@@ -12,7 +12,9 @@ use super::isa::widen_f16;
 /// Base-3 digits in a byte.
 pub(super) const BASE3_PLANES: usize = 5;
 
-/// Registers of one instruction set. A value of the type is the proof that the set is there.
+/// Registers of one instruction set. A value of the type is the proof that the machine has the set: its field is private,
+/// and the one constructor, `enabled`, is compiled for the features of the set, so that safe code calls it only where they
+/// are enabled. [`kernels!`] enables them after they were detected.
 ///
 /// Codes are unsigned bytes of at most 3, activations signed bytes. A *dot* multiplies bytes and adds the products of
 /// each four neighbours to one i32.
@@ -134,46 +136,76 @@ pub(super) struct IntegerKernels {
     pub(super) gemm: fn(&mut super::gemm::Gemm<'_>),
 }
 
-/// The [`IntegerKernels`] of an instruction set whose proof is `$isa`, from panels of `$vectors` registers of rows and
-/// tiles of `$tokens` tokens. With features, those are enabled; `$isa` is then made inside.
-macro_rules! integer_kernels {
-    ($type:ty, $isa:expr, $vectors:literal, $tokens:literal $(, $features:literal)?) => {{
-        fn gemv(job: &mut $crate::cpu::gemv::Gemv<'_>) {
-            $(#[target_feature(enable = $features)])?
-            fn enabled(job: &mut $crate::cpu::gemv::Gemv<'_>) {
-                $crate::cpu::gemv::run($isa, job);
-            }
-            $crate::cpu::integer::call!(enabled(job) $(, $features)?)
-        }
-        fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
-            $(#[target_feature(enable = $features)])?
-            fn enabled(job: &mut $crate::cpu::gemm::Gemm<'_>) {
-                $crate::cpu::gemm::run::<_, $vectors, $tokens>($isa, job);
-            }
-            $crate::cpu::integer::call!(enabled(job) $(, $features)?)
-        }
-        $crate::cpu::integer::IntegerKernels {
-            width: <$type as $crate::cpu::integer::IntegerIsa>::WIDTH,
-            panel: $vectors * <$type as $crate::cpu::integer::IntegerIsa>::WIDTH / 4,
-            tile: $tokens,
+impl IntegerKernels {
+    /// The functions `gemv` and `gemm` compiled for `I`, the second with panels of `vectors` registers of rows and tiles
+    /// of `tile` tokens.
+    pub(super) const fn new<I: IntegerIsa>(
+        vectors: usize,
+        tile: usize,
+        gemv: fn(&mut super::gemv::Gemv<'_>),
+        gemm: fn(&mut super::gemm::Gemm<'_>),
+    ) -> Self {
+        Self {
+            width: I::WIDTH,
+            panel: vectors * I::WIDTH / 4,
+            tile,
             gemv,
             gemm,
         }
-    }};
+    }
 }
 
-/// Calls a function that needs features.
-macro_rules! call {
-    ($name:ident($job:ident)) => {
-        $name($job)
+/// Defines `kernels()`, the kernels of the instruction set `$isa`: panels of `$vectors` registers of rows, tiles of
+/// `$tokens` tokens, and the float kernels that `$floats` runs.
+///
+/// With features, `kernels()` detects every one of them and returns `None` where one is missing. The same list is
+/// enabled in the functions that construct `$isa`, so the compiler checks that it contains all that the type stands for.
+macro_rules! kernels {
+    ($isa:ty, $floats:ty, $vectors:literal, $tokens:literal) => {
+        /// The kernels of this instruction set, which every machine of the target has.
+        pub(in crate::cpu) fn kernels() -> &'static $crate::cpu::kernels::Kernels {
+            fn gemv(job: &mut $crate::cpu::gemv::Gemv<'_>) {
+                $crate::cpu::gemv::run(<$isa>::enabled(), job);
+            }
+            fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
+                $crate::cpu::gemm::run::<_, $vectors, $tokens>(<$isa>::enabled(), job);
+            }
+            static KERNELS: $crate::cpu::kernels::Kernels =
+                $crate::cpu::kernels::Kernels::new::<$floats>(
+                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemm),
+                );
+            &KERNELS
+        }
     };
-    ($name:ident($job:ident), $features:literal) => {
-        // SAFETY: `Isa::kernels` hands this table out only where the features were detected.
-        unsafe { $name($job) }
+    ($isa:ty, $floats:ty, $vectors:literal, $tokens:literal, $detected:ident($($feature:tt),+)) => {
+        /// The kernels of this instruction set, if the machine has all its features.
+        pub(in crate::cpu) fn kernels() -> Option<&'static $crate::cpu::kernels::Kernels> {
+            fn gemv(job: &mut $crate::cpu::gemv::Gemv<'_>) {
+                $(#[target_feature(enable = $feature)])+
+                fn enabled(job: &mut $crate::cpu::gemv::Gemv<'_>) {
+                    $crate::cpu::gemv::run(<$isa>::enabled(), job);
+                }
+                // SAFETY: only `KERNELS` leads here, and it leaves `kernels` only if every feature was detected.
+                unsafe { enabled(job) }
+            }
+            fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
+                $(#[target_feature(enable = $feature)])+
+                fn enabled(job: &mut $crate::cpu::gemm::Gemm<'_>) {
+                    $crate::cpu::gemm::run::<_, $vectors, $tokens>(<$isa>::enabled(), job);
+                }
+                // SAFETY: only `KERNELS` leads here, and it leaves `kernels` only if every feature was detected.
+                unsafe { enabled(job) }
+            }
+            static KERNELS: $crate::cpu::kernels::Kernels =
+                $crate::cpu::kernels::Kernels::new::<$floats>(
+                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemm),
+                );
+            ($(std::arch::$detected!($feature))&&+).then_some(&KERNELS)
+        }
     };
 }
 
-pub(super) use {call, integer_kernels};
+pub(super) use kernels;
 
 /// The methods of [`IntegerIsa`] that a set with better dots takes from the set `self.0`, which it extends.
 #[cfg(any(

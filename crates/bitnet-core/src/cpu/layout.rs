@@ -85,7 +85,12 @@ impl RowLayout {
             Format::Tq1_0 => blocks(Planes::Base3, 0, BASE3_BYTES, BASE3_BYTES),
             Format::Q2_0 => blocks(Planes::Interleaved, 2, 16, 0),
             Format::Q2_0Group128 => blocks(Planes::Interleaved, 2, 32, 0),
-            _ => return None,
+            Format::F32
+            | Format::F16
+            | Format::Bf16
+            | Format::Q4_0
+            | Format::Q8_0
+            | Format::Q6K => return None,
         })
     }
 

@@ -4,7 +4,7 @@ use super::attention::Attended;
 use super::clock::Part;
 use super::{CpuBackend, CpuHidden, CpuState, Rotations, Rows, shape_error};
 use crate::device::Operation;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{
     AttentionWeights, Batch, Heads, MixerWeights, NormWeights, Projection, Result, Sublayer,
     WeightMatrix,

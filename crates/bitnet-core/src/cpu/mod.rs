@@ -45,7 +45,7 @@ pub(crate) use rows::{Activation, Rows};
 
 use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::pool::HybridMemoryPool;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Result, WeightMatrix};
 use kernels::Kernels;
 use rows::{Int8Rows, RowView};
@@ -208,10 +208,9 @@ impl CpuBackend {
         self.pool.zero_copy().record(movement, bytes);
     }
 
-    /// Weights whose every number was looked at.
-    fn validated(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
+    /// Checks every number of `weights`.
+    fn validate(&self, weights: &WeightMatrix) -> Result<()> {
         self.threads
-            .ranges(weights.rows(), 64, |rows| weights.validate(rows))?;
-        Ok(weights)
+            .ranges(weights.rows(), 64, |rows| weights.validate(rows))
     }
 }

@@ -6,7 +6,7 @@
 //! not measured (aarch64), or memory is what is short (a browser), and the file's own bytes are multiplied.
 
 use super::CpuBackend;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 
@@ -20,7 +20,8 @@ impl CpuBackend {
     /// Weights whose every number was looked at, in the format in which they are multiplied.
     pub(super) fn repacked(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
         if weights.format() != Format::Tq1_0 || !self.repacks_base3 {
-            return self.validated(weights);
+            self.validate(&weights)?;
+            return Ok(weights);
         }
         let (from, to) = (Format::Tq1_0, Format::Tq2_0);
         let stored = weights.stored_cols();

@@ -45,7 +45,7 @@ impl Rotations {
         all(feature = "metal", target_os = "macos"),
         all(feature = "metal-shim", target_os = "linux")
     ))]
-    pub(crate) fn turns_of_all(&self) -> &[[f32; 2]] {
+    pub(crate) fn table(&self) -> &[[f32; 2]] {
         &self.table
     }
 

@@ -28,16 +28,15 @@
 //! least L, so the k-th highest logit is at least L, and a row with σ + e < L is not one of the k, not even among
 //! equals. All others are computed, and the order of likelihood decides among them.
 
-use super::head::Table;
 use super::{CpuBackend, Rows};
 use crate::device::Operation;
-use crate::head::{Candidate, HeadMode, Top};
+use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::pool::Movement;
 use crate::pool::{Buffer, Tag};
 use crate::simd::{MOST, ROWS, SMALLEST, Steps};
-use crate::zero_copy::Movement;
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Bytes behind the codes of a shadow's row: s, E and N.
 const BOUNDS: usize = 12;
@@ -47,6 +46,8 @@ const MOST_COLUMNS: usize = 1 << 16;
 const WORTH_SCREENING: usize = 4 << 20;
 /// Rows that are rounded, and whose pages are given back, at once.
 const ROWS_AT_ONCE: usize = 256;
+/// Rows read from a table whose pages were given back, until they are again. Each may have brought 64 kB.
+const ROWS_TO_KEEP: usize = 256;
 /// Relative room for the roundings of f64 and of f32 results: far more than they take.
 const SLACK: f64 = 1.0 / (1u64 << 20) as f64;
 
@@ -54,11 +55,39 @@ const SLACK: f64 = 1.0 / (1u64 << 20) as f64;
 #[derive(Debug)]
 pub(super) struct Shadow {
     /// `rows × (columns + BOUNDS)`.
-    pub(super) rows: Buffer<u8>,
+    rows: Buffer<u8>,
     /// The greatest E + N.
     greatest: f64,
     /// Rows of the table read since its pages were given back.
-    pub(super) touched: AtomicUsize,
+    touched: AtomicUsize,
+    /// Positions whose candidates were found, and logits computed for them.
+    positions: AtomicU64,
+    logits: AtomicU64,
+}
+
+impl Shadow {
+    /// Bytes that one position reads.
+    pub(super) fn bytes(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Savings so far, of a table that is screened by this.
+    pub(super) fn stats(&self, table: &WeightMatrix) -> HeadStats {
+        HeadStats {
+            positions: self.positions.load(Ordering::Relaxed),
+            logits: self.logits.load(Ordering::Relaxed),
+            rows: table.rows() as u64,
+        }
+    }
+
+    /// Accounts for rows that were read here and there, and gives their pages back from time to time.
+    pub(super) fn touched(&self, table: &WeightMatrix, rows: usize) {
+        let before = self.touched.fetch_add(rows, Ordering::Relaxed);
+        if before + rows > ROWS_TO_KEEP {
+            self.touched.store(0, Ordering::Relaxed);
+            table.give_back(0..table.rows());
+        }
+    }
 }
 
 /// s, E and N of a row.
@@ -187,8 +216,12 @@ impl Rounded {
 }
 
 impl CpuBackend {
-    /// A table, with a shadow if `mode` asks for one and it can have one.
-    pub(super) fn screened(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Table> {
+    /// The shadow of a table, if `mode` asks for one and it can have one; every number of the table is checked.
+    pub(super) fn shadow_of(
+        &self,
+        weights: &WeightMatrix,
+        mode: HeadMode,
+    ) -> Result<Option<Shadow>> {
         // Floats have more bytes than their shadow. Q6_K has fewer, but decoding it takes one core twice the time that
         // reading a shadow does. A browser has no map whose pages could be given back for the shadow's.
         let slower = matches!(
@@ -209,8 +242,8 @@ impl CpuBackend {
                     weights.name()
                 );
             }
-            let weights = self.validated(weights)?;
-            return Ok(weights.into());
+            self.validate(weights)?;
+            return Ok(None);
         }
         let (columns, stride) = (weights.cols(), weights.cols() + BOUNDS);
         let len = weights.rows().saturating_mul(stride);
@@ -225,7 +258,7 @@ impl CpuBackend {
                     .buffer_uninit(weights.stored_cols(), Tag::Scratch)?;
                 let packed = weights.row_range(range.start, range.len());
                 for (packed, row) in packed.zip(shadow.chunks_exact_mut(stride)) {
-                    self.unpack(&weights, packed, &mut decoded)?;
+                    self.unpack(weights, packed, &mut decoded)?;
                     let (q, bounds) = row.split_at_mut(columns);
                     let q = bytemuck::cast_slice_mut(q);
                     let steps = (self.kernels.round_row)(&decoded[..columns], q);
@@ -240,25 +273,25 @@ impl CpuBackend {
             let bounds = Bounds::read(&row[columns..]);
             most.max(f64::from(bounds.error) + f64::from(bounds.norm))
         });
-        let mut table = Table::from(weights);
-        table.shadow = Some(Shadow {
+        Ok(Some(Shadow {
             rows,
             greatest,
             touched: AtomicUsize::new(0),
-        });
-        Ok(table)
+            positions: AtomicU64::new(0),
+            logits: AtomicU64::new(0),
+        }))
     }
 
     /// The candidates of each row of `x`, by estimates first.
     pub(super) fn screen(
         &self,
         x: &Rows,
-        table: &Table,
+        weights: &WeightMatrix,
         shadow: &Shadow,
         rounded: &[Rounded],
         tops: &[Top<'_>],
     ) -> Result<Vec<Vec<Candidate>>> {
-        let (rows, columns) = (table.weights.rows(), table.weights.cols());
+        let (rows, columns) = (weights.rows(), weights.cols());
         let (tokens, stride) = (rounded.len(), columns + BOUNDS);
         if tokens == 0 {
             return Ok(Vec::new());
@@ -286,9 +319,9 @@ impl CpuBackend {
         let mut answers = Vec::with_capacity(tokens);
         for ((token, x), top) in values.enumerate().zip(tops) {
             let mut found = select(&mut spans, (token, tokens), top);
-            table.positions.fetch_add(1, Ordering::Relaxed);
+            shadow.positions.fetch_add(1, Ordering::Relaxed);
             let computed = found.len() as u64;
-            table.logits.fetch_add(computed, Ordering::Relaxed);
+            shadow.logits.fetch_add(computed, Ordering::Relaxed);
             let work = found.len() * columns;
             let chunk = self.chunk(Operation::DenseMatmul, found.len(), ROWS, work);
             self.threads.chunks(&mut found, chunk, |_, found| {
@@ -296,16 +329,16 @@ impl CpuBackend {
                     let last = found.len() - 1;
                     let rows = [0, 1, 2, 3].map(|i: usize| {
                         let id = found[i.min(last)].id;
-                        table.weights.row(id as usize)
+                        weights.row(id as usize)
                     });
-                    let logits = (self.kernels.dot_packed)(table.weights.format(), x, rows);
+                    let logits = (self.kernels.dot_packed)(weights.format(), x, rows);
                     for (found, logit) in found.iter_mut().zip(logits) {
                         found.logit = logit;
                     }
                 }
                 Ok(())
             })?;
-            table.touched(found.len());
+            shadow.touched(weights, found.len());
             let (also, mut others): (Vec<_>, Vec<_>) = found
                 .into_iter()
                 .partition(|found| top.also.binary_search(&found.id).is_ok());

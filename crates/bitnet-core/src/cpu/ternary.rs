@@ -11,7 +11,7 @@ use super::gemv::{self, Gemv};
 use super::layout::RowLayout;
 use super::{CpuBackend, Int8Rows, streamed};
 use crate::pool::Buffer;
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use std::ops::Range;
 

@@ -201,18 +201,6 @@ impl Device {
         }
     }
 
-    /// That tensors can lie here.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where only whole models run.
-    #[inline]
-    pub(crate) fn check_tensors(self) -> Result<()> {
-        match self {
-            Self::Cpu => Ok(()),
-            Self::Wgpu | Self::Metal | Self::Mlx => Err(no_tensors(self)),
-        }
-    }
-
     /// Its name: what `--device` takes and [`Display`](std::fmt::Display) writes.
     pub const fn name(self) -> &'static str {
         match self {
@@ -231,14 +219,6 @@ impl Device {
             Self::Mlx => BUILD_MLX,
         };
         unavailable(self.name(), &format!("{NOT_BUILT}: {how}"))
-    }
-}
-
-#[cold]
-fn no_tensors(device: Device) -> Error {
-    Error::Unavailable {
-        what: format!("a tensor on device {device}"),
-        why: "tensors lie in main memory; a GPU runs whole models".into(),
     }
 }
 
@@ -321,17 +301,6 @@ mod tests {
                 .iter()
                 .any(|device| device.name() == status.name);
             assert_eq!(usable, status.built && status.found);
-        }
-    }
-
-    #[test]
-    fn tensors_do_not_lie_on_a_gpu() {
-        let pool = crate::HybridMemoryPool::default();
-        for device in [Device::Wgpu, Device::Metal, Device::Mlx] {
-            let tensor = crate::BitNetTensor::scalar(1.0f32, &device, &pool);
-            let error = tensor.err().map(|error| error.to_string());
-            let error = error.unwrap_or_default();
-            assert!(error.contains("main memory") && error.contains(device.name()));
         }
     }
 }

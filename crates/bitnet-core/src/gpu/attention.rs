@@ -1,177 +1,255 @@
-//! Turning, appending and attending.
+//! Mixers: projections, RoPE, append and attention of one sequence.
 //!
-//! One token that is attended to right away is turned and appended by the kernel that attends.
+//! One token that is attended to right away is rotated and appended by the kernel that attends.
 
 use super::kernel::{HeadsPlace, Kernel, LEAST_PIECE, MOST_PIECES, TILE_QUERIES, TurnPlace};
 use super::memory::GpuBuffer;
-use super::recording::{Bound, Recording};
-use super::rotations::GpuRotations;
-use super::rows::{GpuRows, NormOf, Pieces, Rows};
-use crate::{Error, Result};
+use super::product;
+use super::recording::Recording;
+use super::rotations::RopeTable;
+use super::rows::{Activation, NormParams, Rows, Source, SplitKvPartials};
+use super::scratch::Bound;
+use super::state::GpuState;
+use super::weights::Matrix;
+use super::{GpuBackend, GpuHidden};
+use crate::{
+    Activations, AttentionWeights, Error, Heads, MixerWeights, Result, Rope, SequenceState,
+    Sublayer,
+};
 use std::sync::Arc;
 
-/// The most fours of positions that a team asks for at a time.
+/// The most fours of positions that a team reads at a time.
 const MOST_FOURS: u32 = 4;
 /// Tokens up to which each attends by itself.
 const FEW: usize = 8;
 
-/// Queries to be turned, keys to be turned and appended, and values to be appended.
-pub(super) struct Turning {
+/// A mixer on the GPU.
+pub struct GpuMixer {
+    heads: Heads,
+    place: HeadsPlace,
+    rope: Rope,
+    activations: Activations,
+    norm: Option<NormParams>,
+    /// Query, key and value.
+    projections: [Matrix; 3],
+    head_norms: Option<[NormParams; 2]>,
+    output_norm: Option<NormParams>,
+    output: Matrix,
+}
+
+impl std::fmt::Debug for GpuMixer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuMixer")
+            .field("heads", &self.heads)
+            .field("projections", &self.projections)
+            .field("output", &self.output)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sublayer for GpuMixer {
+    fn bytes(&self) -> usize {
+        let projections = self.projections.iter().map(Matrix::bytes);
+        projections.sum::<usize>() + self.output.bytes()
+    }
+}
+
+impl GpuMixer {
+    /// Brings a mixer to the device.
+    ///
+    /// # Errors
+    /// As [`Backend::load_mixer`](crate::Backend::load_mixer).
+    pub(super) fn new(backend: &GpuBackend, weights: MixerWeights) -> Result<Self> {
+        let MixerWeights::Attention(weights) = weights;
+        weights.check()?;
+        let AttentionWeights {
+            heads,
+            rope,
+            activations,
+            norm,
+            query,
+            key,
+            value,
+            head_norms,
+            output,
+        } = weights;
+        let norms = |norms: [crate::NormWeights; 2]| {
+            let [q, k] = norms;
+            Ok::<_, Error>([backend.norm(q)?, backend.norm(k)?])
+        };
+        Ok(Self {
+            heads,
+            place: super::state::heads_place(&backend.gpu, heads),
+            rope,
+            activations,
+            norm: norm.map(|norm| backend.norm(norm)).transpose()?,
+            projections: [
+                backend.matrix(&query)?,
+                backend.matrix(&key)?,
+                backend.matrix(&value)?,
+            ],
+            head_norms: head_norms.map(norms).transpose()?,
+            output_norm: output.norm.map(|norm| backend.norm(norm)).transpose()?,
+            output: backend.matrix(&output.matrix)?,
+        })
+    }
+
+    /// Query, key and value rows of `x`.
+    fn project(&self, x: &mut GpuHidden) -> Result<[Rows; 3]> {
+        let source = Source::Rows(x.rows.clone());
+        let mut a = Activation::new(source, self.norm.clone(), self.activations);
+        let [query, key, value] = &self.projections;
+        product::all(&mut x.recording, &mut a, [query, key, value])
+    }
+
+    /// Refuses a state of other heads, and one that is not the batch's.
+    fn check(&self, x: &GpuHidden, state: &GpuState) -> Result<()> {
+        let first = x.recording.first;
+        let room = first + x.recording.tokens;
+        if state.heads == self.heads && state.len() == first && state.room() >= room {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: "the state of a sequence".into(),
+            expected: format!("{:?} and {first} positions, room for {room}", self.heads),
+            found: format!(
+                "{:?} and {} positions, room for {}",
+                state.heads,
+                state.len(),
+                state.room()
+            ),
+        })
+    }
+
+    fn rope_append(
+        &self,
+        recording: &Recording,
+        rows: [Rows; 3],
+        table: Arc<RopeTable>,
+        cache: Arc<GpuBuffer>,
+    ) -> Result<RopeAppend<'_>> {
+        Ok(RopeAppend {
+            heads: self.place,
+            rope: TurnPlace {
+                half: table.half as u32,
+                interleaved: table.interleaved,
+                rows: rows.each_ref().map(|rows| rows.place),
+                eps: self
+                    .head_norms
+                    .as_ref()
+                    .map(|norms| norms.each_ref().map(|norm| norm.eps.to_bits())),
+            },
+            rows,
+            norms: self.head_norms.as_ref(),
+            table,
+            cache,
+            queries: Rows::new(recording, self.heads.query_width())?,
+        })
+    }
+}
+
+/// Queries to be rotated, keys to be rotated and appended, and values to be appended.
+struct RopeAppend<'a> {
     heads: HeadsPlace,
-    turn: TurnPlace,
+    rope: TurnPlace,
     /// q, k and v.
     rows: [Rows; 3],
-    norms: Option<[NormOf; 2]>,
-    turns: Arc<GpuBuffer>,
+    norms: Option<&'a [NormParams; 2]>,
+    table: Arc<RopeTable>,
     cache: Arc<GpuBuffer>,
-    tokens: usize,
-    /// Where the turned queries go.
+    /// The place of the rotated queries.
     queries: Rows,
 }
 
-impl Turning {
-    fn gains(&self) -> [Bound<'_>; 2] {
-        match &self.norms {
-            Some(norms) => norms.each_ref().map(|norm| Bound::whole(&norm.gain)),
+impl RopeAppend<'_> {
+    fn norm_weights(&self) -> [Bound<'_>; 2] {
+        match self.norms {
+            Some(norms) => norms.each_ref().map(|norm| Bound::whole(&norm.weight)),
             None => [self.rows[0].bound(); 2],
         }
     }
 
-    /// Does it, by a kernel of its own.
+    /// Does it by a kernel of its own.
     ///
     /// # Errors
     /// As [`Recording::dispatch`].
-    pub(super) fn dispatch(&self, recording: &Recording) -> Result<()> {
+    fn dispatch(&self, recording: &mut Recording) -> Result<()> {
         let kernel = Kernel::Rope {
             heads: self.heads,
-            turn: self.turn,
+            turn: self.rope,
         };
         let [q, k, v] = self.rows.each_ref().map(Rows::bound);
-        let [q_gain, k_gain] = self.gains();
+        let [q_norm, k_norm] = self.norm_weights();
         let bound = [
             q,
             k,
             v,
-            q_gain,
-            k_gain,
-            Bound::whole(&self.turns),
+            q_norm,
+            k_norm,
+            Bound::whole(&self.table.buffer),
             self.queries.bound(),
             Bound::whole(&self.cache),
         ];
         let heads = self.heads.query + self.heads.kv;
-        recording.dispatch(kernel, &bound, [heads, self.tokens as u32, 1])
+        let tokens = recording.tokens as u32;
+        recording.dispatch(kernel, &bound, [heads, tokens, 1])
     }
 
-    /// Whether [`Kernel::Attend`] can do it along: it sees one token, and one buffer with all of q, k and v.
-    fn suits_attention(&self) -> bool {
-        let [q, k, v] = self.rows.each_ref().map(|rows| rows.slot.buffer().id());
-        self.tokens == 1 && q == k && k == v
+    /// Attention of the queries to the positions up to their own.
+    fn attend(&self, recording: &mut Recording) -> Result<Source> {
+        if recording.tokens <= FEW {
+            return self.attend_few(recording).map(Source::Partials);
+        }
+        self.dispatch(recording)?;
+        let rows = Rows::new(recording, self.queries.place.cols as usize)?;
+        let tiles = (recording.tokens as u32).div_ceil(TILE_QUERIES);
+        let bound = [
+            self.queries.bound(),
+            Bound::whole(&self.cache),
+            rows.bound(),
+        ];
+        let kernel = Kernel::AttendTile { heads: self.heads };
+        recording.dispatch(kernel, &bound, [self.heads.query, tiles, 1])?;
+        Ok(Source::Rows(rows))
     }
 
-    /// Whether these are the queries that it turns, and this is the cache that it appends to.
-    fn is_of(&self, queries: &Rows, cache: &Arc<GpuBuffer>) -> bool {
-        Arc::ptr_eq(&self.queries.slot, &queries.slot) && Arc::ptr_eq(&self.cache, cache)
+    /// Attention of each token by itself, over parts of the context.
+    fn attend_few(&self, recording: &mut Recording) -> Result<SplitKvPartials> {
+        let heads = self.heads;
+        let tokens = recording.tokens as u32;
+        let positions = recording.first as u32 + tokens;
+        let piece = piece_of(positions);
+        recording.uniform().piece = piece;
+        let count = positions.div_ceil(piece);
+        let bytes = (tokens * heads.query * count * (heads.dim4() + 1)) as usize * 16;
+        let slot = recording.slot(bytes)?;
+        let out = Bound::slot(&slot, bytes);
+        let groups = [heads.query, tokens, count];
+        // As many as the usual eight teams have of the smallest pieces.
+        let fours = (piece / LEAST_PIECE).min(MOST_FOURS);
+        let attend = |turn| Kernel::Attend { heads, fours, turn };
+        let (q, cache) = (self.queries.bound(), Bound::whole(&self.cache));
+        if tokens == 1 {
+            let [q_norm, k_norm] = self.norm_weights();
+            let bound = [
+                self.rows[0].bound(),
+                cache,
+                out,
+                q,
+                q_norm,
+                k_norm,
+                Bound::whole(&self.table.buffer),
+            ];
+            recording.dispatch(attend(Some(self.rope)), &bound, groups)?;
+        } else {
+            self.dispatch(recording)?;
+            recording.dispatch(attend(None), &[q, cache, out], groups)?;
+        }
+        Ok(SplitKvPartials { slot, bytes, heads })
     }
 }
 
-/// Norms the heads of q and k (if asked), turns both, and appends k and v to `layer`. Returns the queries.
-///
-/// # Errors
-/// If widths differ, the cache is full, or its positions are not those of the batch.
-pub(super) fn rope_append(
-    recording: &Recording,
-    rows: [Rows; 3],
-    norms: Option<[NormOf; 2]>,
-    rotations: &GpuRotations,
-    layer: usize,
-) -> Result<Rows> {
-    let session = &recording.session;
-    let heads = session.heads;
-    let table = &rotations.table;
-    let (cache, positions) = session.layer(layer)?;
-    let batch = (recording.first, recording.tokens);
-    if positions != batch.0 || (rotations.first, rotations.count) != batch {
-        return Err(Error::Shape {
-            what: format!("cache of layer {layer}"),
-            expected: format!("{} positions, and rotations from there", batch.0),
-            found: format!("{positions}, and rotations from {}", rotations.first),
-        });
-    }
-    if 2 * table.half > heads.dim {
-        return Err(Error::Shape {
-            what: "rotating columns of a head".into(),
-            expected: format!("at most {}", heads.dim),
-            found: (2 * table.half).to_string(),
-        });
-    }
-    let width = heads.query * heads.dim;
-    let bytes = recording.tokens * width * 4;
-    let queries = Rows {
-        slot: recording.slot(bytes)?,
-        bytes,
-        place: super::row_place(width, width),
-    };
-    let turning = Turning {
-        heads: session.place,
-        turn: TurnPlace {
-            half: table.half as u32,
-            interleaved: table.interleaved,
-            rows: rows.each_ref().map(|rows| rows.place),
-            eps: norms
-                .as_ref()
-                .map(|norms| norms.each_ref().map(|norm| norm.eps.to_bits())),
-        },
-        rows,
-        norms,
-        turns: Arc::clone(&table.buffer),
-        cache,
-        tokens: recording.tokens,
-        queries: queries.clone(),
-    };
-    if turning.suits_attention() {
-        recording.put_off(turning)?;
-    } else {
-        turning.dispatch(recording)?;
-    }
-    session.appended(layer, positions + recording.tokens);
-    Ok(queries)
-}
-
-/// Causal attention of the queries, the last rows appended to `layer`.
-///
-/// # Errors
-/// If the rows were not appended.
-pub(super) fn attention(recording: &Arc<Recording>, q: &Rows, layer: usize) -> Result<GpuRows> {
-    let session = &recording.session;
-    let (cache, positions) = session.layer(layer)?;
-    let tokens = recording.tokens;
-    if positions != recording.first + tokens {
-        return Err(Error::Shape {
-            what: format!("cache of layer {layer}"),
-            expected: format!("{} positions", recording.first + tokens),
-            found: format!("{positions} positions"),
-        });
-    }
-    let heads = session.place;
-    if tokens <= FEW {
-        return few(recording, q, &cache, positions);
-    }
-    let slot = recording.slot(q.bytes)?;
-    let rows = Rows {
-        slot,
-        bytes: q.bytes,
-        place: q.place,
-    };
-    let groups = [heads.query, (tokens as u32).div_ceil(TILE_QUERIES), 1];
-    recording.dispatch(
-        Kernel::AttendTile { heads },
-        &[q.bound(), Bound::whole(&cache), rows.bound()],
-        groups,
-    )?;
-    Ok(GpuRows::here(recording, rows))
-}
-
-/// Positions of a piece, so that there are not too many.
+/// Positions of a part of the context, so that there are not too many parts.
 fn piece_of(positions: u32) -> u32 {
     let mut piece = LEAST_PIECE;
     while positions.div_ceil(piece) > MOST_PIECES {
@@ -180,48 +258,53 @@ fn piece_of(positions: u32) -> u32 {
     piece
 }
 
-fn few(
-    recording: &Arc<Recording>,
-    q: &Rows,
-    cache: &Arc<GpuBuffer>,
-    positions: usize,
-) -> Result<GpuRows> {
-    let heads = recording.session.place;
-    let (tokens, positions) = (recording.tokens as u32, positions as u32);
-    let piece = piece_of(positions);
-    recording.set(|step| step.piece = piece);
-    let count = positions.div_ceil(piece);
-    let bytes = (tokens * heads.query * count * (heads.dim4() + 1)) as usize * 16;
-    let slot = recording.slot(bytes)?;
-    let out = Bound::slot(&slot, bytes);
-    let groups = [heads.query, tokens, count];
-    // As many as the usual eight teams have of the smallest pieces.
-    let fours = (piece / LEAST_PIECE).min(MOST_FOURS);
-    let attend = |turn| Kernel::Attend { heads, fours, turn };
-    match recording.take_put_off() {
-        Some(turning) if turning.is_of(q, cache) => {
-            let [q_gain, k_gain] = turning.gains();
-            let bound = [
-                turning.rows[0].bound(),
-                Bound::whole(cache),
-                out,
-                q.bound(),
-                q_gain,
-                k_gain,
-                Bound::whole(&turning.turns),
-            ];
-            recording.dispatch(attend(Some(turning.turn)), &bound, groups)?;
-        }
-        other => {
-            if let Some(turning) = other {
-                turning.dispatch(recording)?;
-            }
-            let bound = [q.bound(), Bound::whole(cache), out];
-            recording.dispatch(attend(None), &bound, groups)?;
-        }
+impl GpuBackend {
+    /// # Errors
+    /// As [`Backend::mixer`](crate::Backend::mixer).
+    pub(super) fn mix(
+        &self,
+        x: &mut GpuHidden,
+        mixer: &GpuMixer,
+        layer: usize,
+        state: &GpuState,
+    ) -> Result<()> {
+        mixer.check(x, state)?;
+        let rows = mixer.project(x)?;
+        let table = self.rope_table(x, &mixer.rope)?;
+        let recording = &mut x.recording;
+        let append = mixer.rope_append(recording, rows, table, state.layer(layer)?)?;
+        let attended = append.attend(recording)?;
+        let mut a = Activation::new(attended, mixer.output_norm.clone(), mixer.activations);
+        x.rows = product::added(recording, &mut a, &mixer.output, &x.rows)?;
+        Ok(())
     }
-    Ok(GpuRows::pieces(
-        recording,
-        Pieces::new((slot, bytes), heads),
-    ))
+
+    /// Rotated queries of a batch, whose keys are in the cache; for a look at the attention.
+    pub(super) fn queries(
+        &self,
+        x: &mut GpuHidden,
+        mixer: &GpuMixer,
+        layer: usize,
+        state: &GpuState,
+    ) -> Result<Rows> {
+        mixer.check(x, state)?;
+        let rows = mixer.project(x)?;
+        let table = self.rope_table(x, &mixer.rope)?;
+        let append = mixer.rope_append(&x.recording, rows, table, state.layer(layer)?)?;
+        append.dispatch(&mut x.recording)?;
+        Ok(append.queries)
+    }
+
+    /// The rotations of a model's positions, at least those of the batch.
+    fn rope_table(&self, x: &mut GpuHidden, rope: &Rope) -> Result<Arc<RopeTable>> {
+        if let Some(table) = &x.rope_table
+            && table.rope == *rope
+        {
+            return Ok(Arc::clone(table));
+        }
+        let end = x.recording.first.saturating_add(x.recording.tokens);
+        let table = self.rotations.get(&self.gpu, &self.pool, rope, end)?;
+        x.rope_table = Some(Arc::clone(&table));
+        Ok(table)
+    }
 }

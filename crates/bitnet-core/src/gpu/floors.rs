@@ -3,9 +3,9 @@
 use super::GpuBackend;
 use super::kernel::Kernel;
 use super::memory::GpuBuffer;
-use super::recording::{Bound, Recording, Step};
-use super::session::Session;
-use crate::{Error, Heads, Result, Tag};
+use super::recording::Recording;
+use super::scratch::{Bound, Scratch};
+use crate::{Error, Result, Tag};
 use std::sync::Arc;
 
 /// The floors under the times of a device's kernels, measured by its own clock.
@@ -35,12 +35,7 @@ impl GpuBackend {
     /// [`Error::Unavailable`] unless the backend was opened [timed](super::GpuOptions::timed) on a device that can tell;
     /// [`Error::OutOfMemory`], [`Error::DeviceLost`].
     pub async fn floors(&self, bytes: usize) -> Result<Floors> {
-        let heads = Heads {
-            query: 1,
-            kv: 1,
-            dim: 4,
-        };
-        let session = Session::new(&self.gpu, 1, heads, 1)?;
+        let scratch = Arc::new(Scratch::new(&self.gpu, false)?);
         let bytes = bytes.min(self.gpu.limits.binding).max(1 << 16) / 4096 * 4096;
         let source = self.gpu.memory.take(bytes, Tag::Scratch)?;
         let target = self
@@ -50,10 +45,10 @@ impl GpuBackend {
         let both = [&source, &target];
         let vectors = bytes as u32 / 16;
         let read = self
-            .stream(&session, both, (vectors, false), GROUPS)
+            .stream(&scratch, both, (vectors, false), GROUPS)
             .await?;
-        let copy = self.stream(&session, both, (vectors, true), GROUPS).await?;
-        let dispatch = self.stream(&session, both, (1, false), 1).await?;
+        let copy = self.stream(&scratch, both, (vectors, true), GROUPS).await?;
+        let dispatch = self.stream(&scratch, both, (1, false), 1).await?;
         Ok(Floors {
             read: bytes as f64 / read,
             copy: 2.0 * bytes as f64 / copy,
@@ -64,7 +59,7 @@ impl GpuBackend {
     /// Seconds of one kernel.
     async fn stream(
         &self,
-        session: &Arc<Session>,
+        scratch: &Arc<Scratch>,
         [source, target]: [&Arc<GpuBuffer>; 2],
         (vectors, copies): (u32, bool),
         groups: u32,
@@ -73,7 +68,7 @@ impl GpuBackend {
         let mut least = f64::INFINITY;
         for _ in 0..TURNS {
             self.times().await?;
-            let recording = Recording::new(&self.gpu, session, (0, 1), Step::default());
+            let mut recording = Recording::new(&self.gpu, scratch, (0, 1), 0);
             for _ in 0..CHAIN {
                 let bound = [Bound::whole(source), Bound::whole(target)];
                 recording.dispatch(kernel, &bound, [groups, 1, 1])?;

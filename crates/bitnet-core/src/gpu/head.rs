@@ -1,14 +1,20 @@
 //! The head: logits, and the likeliest tokens found on the device, of which only those come to the host.
 
 use super::kernel::{CANDIDATES, Kernel};
-use super::memory::Slot;
+use super::memory::{GpuBuffer, Slot};
 use super::product::{Dense, dense};
-use super::recording::{Bound, Recording};
-use super::rows::{Activation, GpuRows, NormOf, Rows};
+use super::recording::Recording;
+use super::rows::{Activation, NormParams, Rows, Source};
+use super::scratch::Bound;
 use super::screen::{Screened, Shadow};
-use super::weights::{GpuTable, Matrix};
+use super::weights::Matrix;
+use super::{GpuBackend, GpuHidden, GpuState};
+use crate::head::HeadStats;
 use crate::pending::Waiting;
-use crate::{Activations, Candidate, Error, Pending, Result, Top};
+use crate::{
+    Activations, Candidate, Error, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
+    VocabularyWeights,
+};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,9 +26,113 @@ const LOGIT_BYTES: usize = 64 << 20;
 /// Stands for no token.
 const NOBODY: u32 = u32::MAX;
 
-/// What the head is asked about: rows normed, and the table.
-struct Asked<'a> {
-    recording: &'a Arc<Recording>,
+/// The embedding on the GPU.
+#[derive(Debug)]
+pub struct GpuEmbedding(pub(super) Arc<Matrix>);
+
+/// The head on the GPU.
+pub struct GpuLmHead {
+    table: Arc<Matrix>,
+    norm: NormParams,
+    /// Finds the likeliest rows of the table.
+    shadow: Option<Shadow>,
+}
+
+impl std::fmt::Debug for GpuLmHead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuLmHead")
+            .field("table", &self.table)
+            .field("screened", &self.shadow.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Sublayer for GpuLmHead {
+    fn bytes(&self) -> usize {
+        match &self.shadow {
+            Some(shadow) => shadow.bytes(),
+            None => self.table.bytes(),
+        }
+    }
+}
+
+impl LmHead for GpuLmHead {
+    fn stats(&self) -> Option<HeadStats> {
+        // The device does not count the rows that its screen leaves.
+        None
+    }
+}
+
+impl GpuBackend {
+    /// # Errors
+    /// As [`Backend::load_vocabulary`](crate::Backend::load_vocabulary).
+    pub(super) fn vocabulary(
+        &self,
+        weights: VocabularyWeights,
+    ) -> Result<(GpuEmbedding, GpuLmHead)> {
+        weights.check()?;
+        let VocabularyWeights {
+            embedding,
+            norm,
+            head,
+            mode,
+        } = weights;
+        let embedding_table = Arc::new(self.matrix(&embedding)?);
+        let (table, weights) = match head {
+            Some(head) => (Arc::new(self.matrix(&head)?), head),
+            None => (Arc::clone(&embedding_table), embedding),
+        };
+        let shadow = Shadow::of(&self.gpu, &weights, &table, mode)?;
+        let norm = self.norm(norm)?;
+        let head = GpuLmHead {
+            table,
+            norm,
+            shadow,
+        };
+        Ok((GpuEmbedding(embedding_table), head))
+    }
+
+    /// Ends a batch of one span.
+    ///
+    /// # Errors
+    /// As [`Backend::outputs`](crate::Backend::outputs).
+    pub(super) fn outputs_of(
+        &self,
+        x: GpuHidden,
+        head: &GpuLmHead,
+        state: &mut GpuState,
+        outputs: OutputRequest<'_>,
+    ) -> Result<Pending<Output>> {
+        let tokens = x.recording.tokens;
+        let pending = match outputs {
+            OutputRequest::Logits { rows } if rows > 0 => {
+                logits(x, rows, head)?.map(Output::Logits)
+            }
+            OutputRequest::Top { rows, top } if rows > 0 => {
+                let candidates = likeliest(x, rows, head, &top, &state.last_argmax)?;
+                state.set_last_argmax();
+                candidates.map(Output::Top)
+            }
+            OutputRequest::Nothing => {
+                x.recording.submit()?;
+                Pending::ready(Output::Nothing)
+            }
+            OutputRequest::Logits { .. } => {
+                x.recording.submit()?;
+                Pending::ready(Output::Logits(Vec::new()))
+            }
+            OutputRequest::Top { .. } => {
+                x.recording.submit()?;
+                Pending::ready(Output::Top(Vec::new()))
+            }
+        };
+        state.advance(tokens);
+        Ok(pending)
+    }
+}
+
+/// Rows whose outputs are computed, normed, and the table.
+struct HeadRows<'a> {
     table: &'a Matrix,
     rows: Rows,
     count: usize,
@@ -31,30 +141,25 @@ struct Asked<'a> {
     logits: Arc<Slot>,
 }
 
-impl<'a> Asked<'a> {
-    /// `None` if there is no such row.
-    fn new(x: &'a GpuRows, first: usize, norm: NormOf, table: &'a Matrix) -> Result<Option<Self>> {
-        let recording = &x.recording;
+impl<'a> HeadRows<'a> {
+    fn new(x: &mut GpuHidden, count: usize, head: &'a GpuLmHead) -> Result<Self> {
+        let table = &*head.table;
         check(table, x)?;
-        let count = recording.tokens.saturating_sub(first);
-        if count == 0 {
-            return Ok(None);
-        }
-        recording.set(|step| step.asked = first as u32);
+        let recording = &mut x.recording;
+        recording.uniform().asked = (recording.tokens - count) as u32;
         let row_bytes = table.rows * 4;
         let most = recording.gpu.limits.binding.min(LOGIT_BYTES.max(row_bytes));
         let chunk = (most / row_bytes).min(count).max(1);
         let logits = recording.slot(chunk * row_bytes)?;
-        let activation =
-            Activation::new(recording, x.source()?, None, Some(norm), Activations::F32);
-        Ok(Some(Self {
-            recording,
+        let source = Source::Rows(x.rows.clone());
+        let mut activation = Activation::new(source, Some(head.norm.clone()), Activations::F32);
+        Ok(Self {
             table,
-            rows: activation.asked(count)?,
+            rows: activation.last_normed(recording, count)?,
             count,
             chunk,
             logits,
-        }))
+        })
     }
 
     /// The first row and the number of rows of each chunk.
@@ -70,7 +175,11 @@ impl<'a> Asked<'a> {
     }
 
     /// Computes the logits of some rows.
-    fn compute(&self, (first, count): (usize, usize)) -> Result<Bound<'_>> {
+    fn compute(
+        &self,
+        recording: &mut Recording,
+        (first, count): (usize, usize),
+    ) -> Result<Bound<'_>> {
         let stride = self.rows.place.stride;
         let row_bytes = stride as usize * 4;
         let out = Bound::slot(&self.logits, self.logit_bytes(count));
@@ -87,56 +196,40 @@ impl<'a> Asked<'a> {
                 tokens: count,
                 column: shard.first,
             };
-            dense(self.recording, job, (out, self.table.rows), None)?;
+            dense(recording, job, (out, self.table.rows), None)?;
         }
         Ok(out)
     }
 }
 
-/// Logits of the rows `first..`, `[rows, vocabulary]`.
-///
-/// # Errors
-/// If widths differ, memory is short, or the device fails.
-pub(super) fn logits(
-    x: &GpuRows,
-    first: usize,
-    norm: NormOf,
-    table: &Matrix,
-) -> Result<Pending<Vec<f32>>> {
-    let Some(asked) = Asked::new(x, first, norm, table)? else {
-        x.recording.submit()?;
-        return Ok(Pending::ready(Vec::new()));
-    };
-    for rows in asked.chunks() {
-        asked.compute(rows)?;
-        let bytes = asked.logit_bytes(rows.1);
-        asked.recording.read(asked.logits.buffer(), bytes)?;
+/// Logits of the last `count` rows, `[rows, vocabulary]`.
+fn logits(mut x: GpuHidden, count: usize, head: &GpuLmHead) -> Result<Pending<Vec<f32>>> {
+    let head_rows = HeadRows::new(&mut x, count, head)?;
+    let mut recording = x.recording;
+    for rows in head_rows.chunks() {
+        head_rows.compute(&mut recording, rows)?;
+        let bytes = head_rows.logit_bytes(rows.1);
+        recording.read(head_rows.logits.buffer(), bytes);
     }
-    let reads = asked.recording.submit()?;
+    let reads = recording.submit()?;
     Ok(joined(reads).map(|bytes| bytemuck::pod_collect_to_vec(&bytes)))
 }
 
-/// The likeliest tokens after each of the rows `first..`; the one after the last row is the session's chosen one.
-///
-/// # Errors
-/// As [`logits`].
-pub(super) fn top(
-    x: &GpuRows,
-    first: usize,
-    norm: NormOf,
-    table: &GpuTable,
+/// The likeliest tokens after each of the last `count` rows; the one after the last row goes to `argmax`.
+fn likeliest(
+    mut x: GpuHidden,
+    count: usize,
+    head: &GpuLmHead,
     top: &Top<'_>,
+    argmax: &Arc<GpuBuffer>,
 ) -> Result<Pending<Vec<Vec<Candidate>>>> {
-    let recording = &x.recording;
-    let one = recording.tokens == first + 1 && top.count <= 1 && top.also.is_empty();
-    let (table, shadow) = (&*table.matrix, &table.shadow);
-    if let Some(shadow) = shadow.as_ref().filter(|_| one) {
-        return screened(x, norm, table, shadow);
+    let one = count == 1 && top.count <= 1 && top.also.is_empty();
+    let table = &*head.table;
+    if let Some(shadow) = head.shadow.as_ref().filter(|_| one) {
+        return screened(x, head, shadow, argmax);
     }
-    let Some(asked) = Asked::new(x, first, norm, table)? else {
-        recording.submit()?;
-        return Ok(Pending::ready(Vec::new()));
-    };
+    let head_rows = HeadRows::new(&mut x, count, head)?;
+    let mut recording = x.recording;
     let vocabulary = table.rows;
     let also: Vec<u32> = top
         .also
@@ -145,15 +238,16 @@ pub(super) fn top(
         .filter(|id| (*id as usize) < vocabulary)
         .collect();
     if top.count > MOST_KEPT {
-        return all_logits(&asked, top);
+        return all_logits(recording, &head_rows, top, argmax);
     }
     let kept = top.count.clamp(1, vocabulary);
     let entries = kept + also.len();
-    recording.set(|step| step.entries = entries as u32);
-    let listed = listed(recording, &also)?;
+    recording.uniform().entries = entries as u32;
+    let listed = listed(&mut recording, &also)?;
+    // Every chunk has its own, until all are submitted.
     let mut answers = Vec::new();
-    for rows in asked.chunks() {
-        let logits = asked.compute(rows)?;
+    for rows in head_rows.chunks() {
+        let logits = head_rows.compute(&mut recording, rows)?;
         let bytes = rows.1 * entries * 8;
         let answer = recording.slot(bytes)?;
         if let Some((listed, bytes_of_list)) = &listed {
@@ -169,12 +263,12 @@ pub(super) fn top(
             let groups = (also.len() as u32).div_ceil(64);
             recording.dispatch(kernel, &bound, [groups, rows.1 as u32, 1])?;
         }
-        find(&asked, logits, rows.1, kept, Bound::slot(&answer, bytes))?;
-        recording.read(answer.buffer(), bytes)?;
+        let out = (Bound::slot(&answer, bytes), argmax);
+        find(&mut recording, &head_rows, (logits, rows.1), kept, out)?;
+        recording.read(answer.buffer(), bytes);
         answers.push(answer);
     }
     let reads = recording.submit()?;
-    recording.session.choose();
     Ok(joined(reads).map(move |bytes| {
         let pairs: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(&bytes);
         pairs.chunks_exact(entries).map(candidates).collect()
@@ -183,23 +277,23 @@ pub(super) fn top(
 
 /// The likeliest token after the last row, by the shadow of a table.
 fn screened(
-    x: &GpuRows,
-    norm: NormOf,
-    table: &Matrix,
+    mut x: GpuHidden,
+    head: &GpuLmHead,
     shadow: &Shadow,
+    argmax: &Arc<GpuBuffer>,
 ) -> Result<Pending<Vec<Vec<Candidate>>>> {
-    let recording = &x.recording;
-    check(table, x)?;
-    recording.set(|step| {
-        step.asked = recording.tokens as u32 - 1;
-        step.entries = 1;
-    });
-    let activation = Activation::new(recording, x.source()?, None, Some(norm), Activations::F32);
+    let table = &*head.table;
+    check(table, &x)?;
+    let recording = &mut x.recording;
+    recording.uniform().asked = recording.tokens as u32 - 1;
+    recording.uniform().entries = 1;
+    let source = Source::Rows(x.rows.clone());
+    let mut activation = Activation::new(source, Some(head.norm.clone()), Activations::F32);
     let Screened {
         found,
         count,
         logits,
-    } = shadow.screen(recording, &activation, table)?;
+    } = shadow.screen(recording, &mut activation, table)?;
     let answer = recording.slot(8)?;
     let found = (Bound::slot(&found, 8 * count as usize), count);
     let logits = Bound::slot(&logits, 4 * table.rows);
@@ -208,11 +302,10 @@ fn screened(
         found,
         (1, table),
         logits,
-        Bound::slot(&answer, 8),
+        (Bound::slot(&answer, 8), argmax),
     )?;
-    recording.read(answer.buffer(), 8)?;
-    let reads = recording.submit()?;
-    recording.session.choose();
+    recording.read(answer.buffer(), 8);
+    let reads = x.recording.submit()?;
     Ok(joined(reads).map(|bytes| {
         let pairs: Vec<[u32; 2]> = bytemuck::pod_collect_to_vec(&bytes);
         vec![candidates(&pairs)]
@@ -221,34 +314,34 @@ fn screened(
 
 /// Finds the likeliest of a few candidates of each row, and stores it in the answer.
 fn conclude(
-    recording: &Recording,
+    recording: &mut Recording,
     (found, count): (Bound<'_>, u32),
     (rows, table): (usize, &Matrix),
     logits: Bound<'_>,
-    answer: Bound<'_>,
+    (answer, argmax): Out<'_>,
 ) -> Result<()> {
     let kernel = Kernel::Likeliest {
         count,
         vocabulary: table.rows as u32,
     };
-    let chosen = Bound::whole(&recording.session.chosen);
-    let bound = [found, logits, answer, chosen];
+    let bound = [found, logits, answer, Bound::whole(argmax)];
     recording.dispatch(kernel, &bound, [rows as u32, 1, 1])
 }
 
-fn check(table: &Matrix, x: &GpuRows) -> Result<()> {
-    if table.cols == x.width {
+fn check(table: &Matrix, x: &GpuHidden) -> Result<()> {
+    let width = x.rows.place.cols as usize;
+    if table.cols == width {
         return Ok(());
     }
     Err(Error::Shape {
         what: table.name.clone(),
         expected: format!("width {}", table.cols),
-        found: format!("width {}", x.width),
+        found: format!("width {width}"),
     })
 }
 
 /// The list of ids as kernels read it.
-fn listed(recording: &Recording, also: &[u32]) -> Result<Option<(Arc<Slot>, usize)>> {
+fn listed(recording: &mut Recording, also: &[u32]) -> Result<Option<(Arc<Slot>, usize)>> {
     if also.is_empty() {
         return Ok(None);
     }
@@ -259,16 +352,18 @@ fn listed(recording: &Recording, also: &[u32]) -> Result<Option<(Arc<Slot>, usiz
     Ok(Some((slot, bytes)))
 }
 
-/// Finds the `kept` likeliest of each row, and stores them in the answer.
+/// Rows of candidates, and the token after the last row.
+type Out<'a> = (Bound<'a>, &'a Arc<GpuBuffer>);
+
+/// Finds the `kept` likeliest of each of some rows of logits, and stores them.
 fn find(
-    asked: &Asked<'_>,
-    logits: Bound<'_>,
-    rows: usize,
+    recording: &mut Recording,
+    head_rows: &HeadRows<'_>,
+    (logits, rows): (Bound<'_>, usize),
     kept: usize,
-    answer: Bound<'_>,
+    out: Out<'_>,
 ) -> Result<()> {
-    let recording = asked.recording;
-    let vocabulary = asked.table.rows as u32;
+    let vocabulary = head_rows.table.rows as u32;
     let mut count = vocabulary;
     let mut found: Option<(Arc<Slot>, usize)> = None;
     loop {
@@ -304,32 +399,37 @@ fn find(
     };
     if kept == 1 {
         let found = (Bound::slot(slot, *bytes), count);
-        return conclude(recording, found, (rows, asked.table), logits, answer);
+        return conclude(recording, found, (rows, head_rows.table), logits, out);
     }
     let kernel = Kernel::Answer {
         vocabulary,
         kept: kept as u32,
     };
-    let chosen = Bound::whole(&recording.session.chosen);
-    let bound = [Bound::slot(slot, *bytes), logits, answer, chosen];
+    let (answer, argmax) = (out.0, Bound::whole(out.1));
+    let bound = [Bound::slot(slot, *bytes), logits, answer, argmax];
     recording.dispatch(kernel, &bound, [rows as u32, 1, 1])
 }
 
 /// The likeliest found by the host, among all logits.
-fn all_logits(asked: &Asked<'_>, top: &Top<'_>) -> Result<Pending<Vec<Vec<Candidate>>>> {
-    let recording = asked.recording;
-    recording.set(|step| step.entries = 1);
-    for rows in asked.chunks() {
-        let logits = asked.compute(rows)?;
-        recording.read(asked.logits.buffer(), asked.logit_bytes(rows.1))?;
+fn all_logits(
+    mut recording: Recording,
+    head_rows: &HeadRows<'_>,
+    top: &Top<'_>,
+    argmax: &Arc<GpuBuffer>,
+) -> Result<Pending<Vec<Vec<Candidate>>>> {
+    recording.uniform().entries = 1;
+    for rows in head_rows.chunks() {
+        let logits = head_rows.compute(&mut recording, rows)?;
+        let bytes = head_rows.logit_bytes(rows.1);
+        recording.read(head_rows.logits.buffer(), bytes);
         // Only for the token that comes next.
         let bytes = rows.1 * 8;
         let answer = recording.slot(bytes)?;
-        find(asked, logits, rows.1, 1, Bound::slot(&answer, bytes))?;
+        let out = (Bound::slot(&answer, bytes), argmax);
+        find(&mut recording, head_rows, (logits, rows.1), 1, out)?;
     }
     let reads = recording.submit()?;
-    recording.session.choose();
-    let (count, also, vocabulary) = (top.count, top.also.to_vec(), asked.table.rows);
+    let (count, also, vocabulary) = (top.count, top.also.to_vec(), head_rows.table.rows);
     Ok(joined(reads).map(move |bytes| {
         let logits: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
         let top = Top { count, also: &also };

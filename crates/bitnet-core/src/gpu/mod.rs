@@ -2,7 +2,7 @@
 //! `shaders-wgsl/`; and Metal itself, with the kernels of `shaders-metal/`. What is here is written once for both; a driver
 //! is all that they differ in.
 //!
-//! A batch of tokens is written down operation by operation (`recording`) and sent as one command buffer; the likeliest
+//! Sublayers of a batch are recorded one after the other (`recording`) and submitted as one command buffer; the likeliest
 //! tokens are found on the device, and only they come back. Integer parts are exact: with the same int8 activations a
 //! ternary product's sums are those of the CPU, scaled in the same order. Floats are added in another order than on a CPU,
 //! and divided, exponentiated and rooted by the device, so texts may part where two tokens are about as likely.
@@ -11,9 +11,9 @@
 //! |---|---|
 //! | the device, its failures | `device`, `lanes`, `failure` |
 //! | interfaces to devices | `driver`, `wgpu_driver`, `metal_driver`, `shim_driver` |
-//! | buffers | `memory`, `weights`, `session`, `rotations` |
+//! | buffers | `memory`, `scratch`, `weights`, `state`, `rotations` |
 //! | kernels and what is sent | `kernel`, `recording`, `outbox`, `timing`, `floors` |
-//! | operations | `rows`, `product`, `attention`, `attention_weights`, `head`, `screen`, `backend` |
+//! | sublayers | `rows`, `product`, `attention`, `attention_weights`, `feed_forward`, `head`, `screen`, `backend` |
 
 mod attention;
 mod attention_weights;
@@ -21,8 +21,10 @@ mod backend;
 mod device;
 mod driver;
 mod failure;
+mod feed_forward;
 mod floors;
 mod head;
+mod hidden;
 mod interface;
 mod kernel;
 mod lanes;
@@ -34,23 +36,24 @@ mod product;
 mod recording;
 mod rotations;
 mod rows;
+mod scratch;
 mod screen;
-mod session;
 #[cfg(all(feature = "metal-shim", target_os = "linux"))]
 mod shim_driver;
+mod state;
 mod timing;
 mod weights;
 #[cfg(feature = "wgpu")]
 mod wgpu_driver;
 
-pub use backend::Gain;
+pub use attention::GpuMixer;
+pub use feed_forward::GpuFeedForward;
 pub use floors::Floors;
+pub use head::{GpuEmbedding, GpuLmHead};
+pub use hidden::GpuHidden;
 pub use interface::GpuInterface;
-pub use rotations::GpuRotations;
-pub use rows::{GpuActivation, GpuRows};
-pub use session::GpuCache;
+pub use state::GpuState;
 pub use timing::{KernelTime, Times};
-pub use weights::{GpuMatrix, GpuTable};
 
 use crate::device::Adapter;
 use crate::pool::PoolStats;
@@ -122,7 +125,7 @@ pub async fn adapters_later() -> Vec<Adapter> {
 
 /// A GPU.
 ///
-/// Several batches of a session may be under way: what one leaves on the device, the next one finds there. Clones share the
+/// Several batches of a sequence may be in flight: what one leaves on the device, the next one finds there. Clones share the
 /// device.
 #[derive(Clone)]
 pub struct GpuBackend {
@@ -177,14 +180,17 @@ impl GpuBackend {
         self.gpu.memory.stats()
     }
 
-    /// The numbers of `rows`, row after row. What their batch was asked so far is sent, and nothing can be added to it.
+    /// The rows of a batch, `[rows, hidden]`. The batch ends here.
     ///
     /// # Errors
     /// [`Error::DeviceLost`](crate::Error::DeviceLost) and others of the device.
-    pub fn fetch(&self, rows: &GpuRows) -> Result<Pending<Vec<f32>>> {
-        let recording = &rows.recording;
-        let rows = rows.rows()?;
-        recording.read(rows.slot.buffer(), rows.bytes)?;
+    pub fn fetch(&self, x: GpuHidden) -> Result<Pending<Vec<f32>>> {
+        let GpuHidden {
+            mut recording,
+            rows,
+            ..
+        } = x;
+        recording.read(rows.slot.buffer(), rows.bytes);
         let mut reads = recording.submit()?;
         let bytes = reads.pop().unwrap_or_else(|| Pending::ready(Vec::new()));
         Ok(bytes.map(move |bytes| {

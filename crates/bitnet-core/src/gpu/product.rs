@@ -4,11 +4,11 @@
 //! and multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
 
 use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, Teams, TernaryRow};
-use super::recording::{Bound, Recording};
-use super::rows::{Activation, Rows, add_to};
+use super::recording::Recording;
+use super::rows::{Activation, Rows};
+use super::scratch::Bound;
 use super::weights::{Matrix, Shard};
-use crate::{Activations, Error, Result};
-use std::sync::Arc;
+use crate::{Activations, Result};
 
 /// Tokens up to which each is multiplied by itself.
 const FEW: usize = 4;
@@ -26,34 +26,20 @@ struct Piece<'a> {
     out: usize,
 }
 
-fn shape_error(what: &str, expected: usize, found: usize) -> Error {
-    Error::Shape {
-        what: what.into(),
-        expected: format!("width {expected}"),
-        found: format!("width {found}"),
-    }
-}
-
-fn check(a: &Activation, matrix: &Matrix) -> Result<()> {
-    if matrix.cols == a.width {
-        Ok(())
-    } else {
-        Err(shape_error(&matrix.name, matrix.cols, a.width))
-    }
-}
-
 /// The products of `a` with each of `matrices`, side by side in one slot.
 ///
 /// # Errors
-/// If widths differ, or as [`Recording::dispatch`].
-pub(super) fn all(a: &Activation, matrices: &[Arc<Matrix>]) -> Result<Vec<Rows>> {
+/// As [`Recording::dispatch`].
+pub(super) fn all<const N: usize>(
+    recording: &mut Recording,
+    a: &mut Activation,
+    matrices: [&Matrix; N],
+) -> Result<[Rows; N]> {
     let width: usize = matrices.iter().map(|matrix| matrix.rows).sum();
-    let (slot, bytes) = products_slot(&a.recording, width)?;
+    let all = Rows::new(recording, width)?;
     let mut pieces = Vec::new();
-    let mut rows = Vec::new();
     let mut out = 0;
-    for matrix in matrices {
-        check(a, matrix)?;
+    let rows = matrices.map(|matrix| {
         for shard in &matrix.shards {
             pieces.push(Piece {
                 matrix,
@@ -61,16 +47,13 @@ pub(super) fn all(a: &Activation, matrices: &[Arc<Matrix>]) -> Result<Vec<Rows>>
                 out: out + shard.first,
             });
         }
-        let mut place = super::row_place(matrix.rows, width);
-        place.offset = out as u32;
-        rows.push(Rows {
-            slot: Arc::clone(&slot),
-            bytes,
-            place,
-        });
+        let mut rows = all.clone();
+        rows.place = super::row_place(matrix.rows, width);
+        rows.place.offset = out as u32;
         out += matrix.rows;
-    }
-    multiply(a, &pieces, (Bound::slot(&slot, bytes), width), None)?;
+        rows
+    });
+    multiply(recording, a, &pieces, (all.bound(), width), None)?;
     Ok(rows)
 }
 
@@ -78,16 +61,13 @@ pub(super) fn all(a: &Activation, matrices: &[Arc<Matrix>]) -> Result<Vec<Rows>>
 ///
 /// # Errors
 /// As [`all`].
-pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<Rows> {
-    check(a, matrix)?;
-    if residual.place.cols as usize != matrix.rows {
-        return Err(shape_error(
-            &matrix.name,
-            residual.place.cols as usize,
-            matrix.rows,
-        ));
-    }
-    let (slot, bytes) = products_slot(&a.recording, matrix.rows)?;
+pub(super) fn added(
+    recording: &mut Recording,
+    a: &mut Activation,
+    matrix: &Matrix,
+    residual: &Rows,
+) -> Result<Rows> {
+    let sum = Rows::new(recording, matrix.rows)?;
     let pieces: Vec<Piece<'_>> = matrix
         .shards
         .iter()
@@ -97,13 +77,9 @@ pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<
             out: shard.first,
         })
         .collect();
-    let out = (Bound::slot(&slot, bytes), matrix.rows);
-    multiply(a, &pieces, out, Some(residual))?;
-    Ok(Rows {
-        slot,
-        bytes,
-        place: super::row_place(matrix.rows, matrix.rows),
-    })
+    let out = (sum.bound(), matrix.rows);
+    multiply(recording, a, &pieces, out, Some(residual))?;
+    Ok(sum)
 }
 
 /// gate(`a`·gate)·(`a`·up) by one kernel, where there is one.
@@ -111,55 +87,41 @@ pub(super) fn added(a: &Activation, matrix: &Matrix, residual: &Rows) -> Result<
 /// # Errors
 /// As [`all`].
 pub(super) fn gated(
-    a: &Activation,
-    gate: &Matrix,
-    up: &Matrix,
+    recording: &mut Recording,
+    a: &mut Activation,
+    [gate, up]: [&Matrix; 2],
     silu: bool,
 ) -> Result<Option<Rows>> {
-    check(a, gate)?;
-    check(a, up)?;
-    let (Some(row), Some(other)) = (direct(a, gate), direct(a, up)) else {
+    let (one, other) = (direct(recording, a, gate), direct(recording, a, up));
+    let (Some(row), Some(other)) = (one, other) else {
         return Ok(None);
     };
     let split_alike = gate.shards.len() == up.shards.len() && gate.rows == up.rows;
     if row != other || !split_alike {
         return Ok(None);
     }
-    let width = gate.rows;
-    let (slot, bytes) = products_slot(&a.recording, width)?;
+    let rows = Rows::new(recording, gate.rows)?;
     for (one, other) in gate.shards.iter().zip(&up.shards) {
         let pieces = [(gate, one), (up, other)].map(|(matrix, shard)| Piece {
             matrix,
             shard,
             out: shard.first,
         });
-        let out = (Bound::slot(&slot, bytes), width);
-        gemv(a, row, &pieces, out, None, Some(silu))?;
+        let out = (rows.bound(), gate.rows);
+        gemv(recording, a, row, &pieces, out, None, Some(silu))?;
     }
-    Ok(Some(Rows {
-        slot,
-        bytes,
-        place: super::row_place(width, width),
-    }))
+    Ok(Some(rows))
 }
 
 type Out<'a> = (Bound<'a>, usize);
 
-fn products_slot(
-    recording: &Arc<Recording>,
-    width: usize,
-) -> Result<(Arc<super::memory::Slot>, usize)> {
-    let bytes = recording.tokens * width * 4;
-    Ok((recording.slot(bytes)?, bytes))
-}
-
 /// The row layout of `matrix`, if `a` is multiplied by it one token at a time.
-fn direct(a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
-    let gpu = &a.recording.gpu;
+fn direct(recording: &Recording, a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
+    let gpu = &recording.gpu;
     match matrix.kind {
         TableKind::Ternary(row)
             if a.activations == Activations::Int8
-                && a.recording.tokens <= FEW
+                && recording.tokens <= FEW
                 && gpu.most_teams(row) > 1 =>
         {
             Some(row)
@@ -169,26 +131,28 @@ fn direct(a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
 }
 
 fn multiply(
-    a: &Activation,
+    recording: &mut Recording,
+    a: &mut Activation,
     pieces: &[Piece<'_>],
     out: Out<'_>,
     residual: Option<&Rows>,
 ) -> Result<()> {
     let mut rest = pieces;
     while let Some(piece) = rest.first() {
-        let way = Way::of(a, piece.matrix);
-        let count = match way {
-            Way::Dense => 1,
+        let kernel = MatmulKernel::of(recording, a, piece.matrix);
+        let count = match kernel {
+            MatmulKernel::Dense => 1,
             _ => {
-                let alike = |other: &&Piece<'_>| Way::of(a, other.matrix) == way;
+                let alike =
+                    |other: &&Piece<'_>| MatmulKernel::of(recording, a, other.matrix) == kernel;
                 rest.iter().take(TOGETHER).take_while(alike).count()
             }
         };
         let (now, later) = rest.split_at(count);
-        match way {
-            Way::Direct(row) => gemv(a, row, now, out, residual, None)?,
-            Way::Tiled(row) => gemm(a, row, now, out, residual)?,
-            Way::Dense => floats(a, *piece, out, residual)?,
+        match kernel {
+            MatmulKernel::Direct(row) => gemv(recording, a, row, now, out, residual, None)?,
+            MatmulKernel::Tiled(row) => gemm(recording, a, row, now, out, residual)?,
+            MatmulKernel::Dense => floats(recording, a, *piece, out, residual)?,
         }
         rest = later;
     }
@@ -197,7 +161,7 @@ fn multiply(
 
 /// How an activation is multiplied by a matrix.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum MatmulKernel {
     /// One token at a time, rounded on the way.
     Direct(TernaryRow),
     /// Rounded before, in tiles.
@@ -206,9 +170,9 @@ enum Way {
     Dense,
 }
 
-impl Way {
-    fn of(a: &Activation, matrix: &Matrix) -> Self {
-        match (direct(a, matrix), matrix.kind) {
+impl MatmulKernel {
+    fn of(recording: &Recording, a: &Activation, matrix: &Matrix) -> Self {
+        match (direct(recording, a, matrix), matrix.kind) {
             (Some(row), _) => Self::Direct(row),
             (None, TableKind::Ternary(row)) if a.activations == Activations::Int8 => {
                 Self::Tiled(row)
@@ -219,16 +183,22 @@ impl Way {
 }
 
 /// All tokens as floats.
-fn floats(a: &Activation, piece: Piece<'_>, out: Out<'_>, residual: Option<&Rows>) -> Result<()> {
-    let rows = a.normed()?;
+fn floats(
+    recording: &mut Recording,
+    a: &mut Activation,
+    piece: Piece<'_>,
+    out: Out<'_>,
+    residual: Option<&Rows>,
+) -> Result<()> {
+    let rows = a.normed(recording)?;
     let job = Dense {
         matrix: piece.matrix,
         shard: piece.shard,
         x: (rows.bound(), rows.place.stride),
-        tokens: a.recording.tokens,
+        tokens: recording.tokens,
         column: piece.out,
     };
-    dense(&a.recording, job, out, residual)
+    dense(recording, job, out, residual)
 }
 
 /// A number of each of up to three pieces.
@@ -237,32 +207,38 @@ fn three(pieces: &[Piece<'_>], value: fn(&Piece<'_>) -> usize) -> [u32; 3] {
 }
 
 fn epilogue(residual: Option<&Rows>) -> Epilogue {
-    residual.map_or(Epilogue::Store, add_to)
+    residual.map_or(Epilogue::Store, |residual| Epilogue::Add {
+        offset: residual.place.offset,
+        stride: residual.place.stride,
+    })
 }
 
 /// One token at a time.
 fn gemv(
-    a: &Activation,
+    recording: &mut Recording,
+    a: &mut Activation,
     row: TernaryRow,
     pieces: &[Piece<'_>],
     (out, out_stride): Out<'_>,
     residual: Option<&Rows>,
     silu: Option<bool>,
 ) -> Result<()> {
-    let gpu = &a.recording.gpu;
     let rows = three(pieces, |piece| piece.shard.rows);
     let count = match silu {
         Some(_) => rows[0],
         None => rows.iter().sum(),
     };
-    let teams = Teams::of(row, count, silu.is_some(), gpu.lanes, gpu.most_teams(row));
-    let plain;
-    let (x, place, heads) = match a.pieces() {
-        Some(pieces) => (pieces.bound(), pieces.place(), Some(pieces.heads)),
-        None => {
-            plain = a.plain()?;
-            (plain.bound(), plain.place, None)
-        }
+    let lanes = recording.gpu.lanes;
+    let most = recording.gpu.most_teams(row);
+    let teams = Teams::of(row, count, silu.is_some(), lanes, most);
+    let plain = match a.partials() {
+        Some(_) => None,
+        None => Some(a.plain(recording)?),
+    };
+    let (x, place, heads) = match (&plain, a.partials()) {
+        (Some(plain), _) => (plain.bound(), plain.place, None),
+        (None, Some(partials)) => (partials.bound(), partials.place(), Some(partials.heads)),
+        (None, None) => return Ok(()),
     };
     let kernel = Kernel::Gemv {
         teams,
@@ -284,21 +260,22 @@ fn gemv(
     let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
     let bound = [
         x,
-        a.gain_or(x),
+        a.norm_weight_or(x),
         matrix(0),
         matrix(1),
         matrix(2),
         residual.map_or(x, Rows::bound),
         out,
     ];
-    let groups = count.div_ceil(teams.rows(gpu.lanes));
-    a.recording
-        .dispatch(kernel, &bound, [groups, a.recording.tokens as u32, 1])
+    let groups = count.div_ceil(teams.rows(lanes));
+    let tokens = recording.tokens as u32;
+    recording.dispatch(kernel, &bound, [groups, tokens, 1])
 }
 
 /// Many tokens.
 fn gemm(
-    a: &Activation,
+    recording: &mut Recording,
+    a: &mut Activation,
     row: TernaryRow,
     pieces: &[Piece<'_>],
     (out, out_stride): Out<'_>,
@@ -307,10 +284,10 @@ fn gemm(
     let Some(first) = pieces.first() else {
         return Ok(());
     };
-    let rounded = a.rounded(row.words)?;
+    let rounded = a.rounded(recording, row.words)?;
     let scales = Bound::slot(&rounded.scales, rounded.scales_bytes);
     let rows = three(pieces, |piece| piece.shard.rows);
-    let tokens = (a.recording.tokens as u32).div_ceil(GEMM_TILE);
+    let tokens = (recording.tokens as u32).div_ceil(GEMM_TILE);
     let tiles = |blocks: u32| -> u32 {
         let tiles = rows.map(|rows| rows.div_ceil(blocks * GEMM_TILE));
         tiles.iter().sum()
@@ -340,7 +317,7 @@ fn gemm(
         out,
     ];
     let groups = [tiles(blocks), tokens, 1];
-    a.recording.dispatch(kernel, &bound, groups)
+    recording.dispatch(kernel, &bound, groups)
 }
 
 /// Rows of floats times a part of a table.
@@ -359,7 +336,7 @@ pub(super) struct Dense<'a> {
 /// # Errors
 /// As [`Recording::dispatch`].
 pub(super) fn dense(
-    recording: &Recording,
+    recording: &mut Recording,
     job: Dense<'_>,
     (out, out_stride): Out<'_>,
     residual: Option<&Rows>,

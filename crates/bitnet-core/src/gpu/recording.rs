@@ -1,107 +1,54 @@
-//! What one batch of tokens asks of the device: dispatches and copies in their order, sent as one command buffer.
-//!
-//! Operations of the backend only write down what is to be done.
+//! Commands of one batch: dispatches and copies in their order, submitted as one command buffer.
 
-use super::attention::Turning;
 use super::device::Gpu;
 use super::driver::{Batch, Command};
 use super::kernel::Kernel;
 use super::memory::{Arena, GpuBuffer, Slot};
-use super::session::Session;
+use super::scratch::{BatchUniform, Bound, Scratch};
 use crate::{Error, Pending, Result};
-use bytemuck::{Pod, Zeroable};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
-/// What changes from batch to batch: `step.wgsl`.
-#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
-#[repr(C)]
-pub(super) struct Step {
-    pub(super) first: u32,
-    pub(super) count: u32,
-    pub(super) room: u32,
-    pub(super) asked: u32,
-    pub(super) entries: u32,
-    pub(super) piece: u32,
-    pub(super) reserved: [u32; 2],
-}
-
-/// A part of a buffer that a kernel sees.
-#[derive(Clone, Copy)]
-pub(super) struct Bound<'a> {
-    pub(super) buffer: &'a Arc<GpuBuffer>,
-    /// A multiple of 256.
-    pub(super) at: usize,
-    pub(super) bytes: usize,
-}
-
-impl<'a> Bound<'a> {
-    /// All of a buffer.
-    pub(super) fn whole(buffer: &'a Arc<GpuBuffer>) -> Self {
-        Self {
-            buffer,
-            at: 0,
-            bytes: buffer.bytes(),
-        }
-    }
-
-    /// The first `bytes` of a slot, which may be larger.
-    pub(super) fn slot(slot: &'a Slot, bytes: usize) -> Self {
-        Self {
-            buffer: slot.buffer(),
-            at: 0,
-            bytes,
-        }
-    }
-
-    /// What tells it from others.
-    pub(super) fn key(&self) -> [u64; 3] {
-        [self.buffer.id(), self.at as u64, self.bytes as u64]
-    }
-}
+use std::sync::Arc;
 
 /// The recording of one batch.
 pub(super) struct Recording {
     pub(super) gpu: Arc<Gpu>,
-    pub(super) session: Arc<Session>,
-    state: Mutex<State>,
+    scratch: Arc<Scratch>,
+    commands: Vec<Command>,
+    uniform: BatchUniform,
+    /// Kept until the batch is submitted: nothing else may write there.
+    writes: Vec<(Arc<Slot>, Vec<u8>)>,
     /// Tokens of the batch.
     pub(super) tokens: usize,
     /// The position of the first of them.
     pub(super) first: usize,
 }
 
-#[derive(Default)]
-struct State {
-    commands: Vec<Command>,
-    step: Step,
-    /// Kept until the batch is sent: nothing else may write there.
-    writes: Vec<(Arc<Slot>, Vec<u8>)>,
-    /// What comes before the next command, unless that one does it along.
-    put_off: Option<Turning>,
-    sent: bool,
-}
-
 impl Recording {
+    /// An empty recording of `tokens` tokens from position `first`, of a state with room for `room` positions.
     pub(super) fn new(
         gpu: &Arc<Gpu>,
-        session: &Arc<Session>,
+        scratch: &Arc<Scratch>,
         (first, tokens): (usize, usize),
-        step: Step,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+        room: usize,
+    ) -> Self {
+        Self {
             gpu: Arc::clone(gpu),
-            session: Arc::clone(session),
-            state: Mutex::new(State {
-                step,
-                ..State::default()
-            }),
+            scratch: Arc::clone(scratch),
+            commands: Vec::new(),
+            uniform: BatchUniform {
+                first: first as u32,
+                count: tokens as u32,
+                room: room as u32,
+                ..BatchUniform::default()
+            },
+            writes: Vec::new(),
             tokens,
             first,
-        })
+        }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether nothing was recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        self.commands.is_empty()
     }
 
     /// A buffer for the time of this batch.
@@ -109,7 +56,7 @@ impl Recording {
     /// # Errors
     /// [`Error::OutOfMemory`]; [`Error::Unavailable`] if the device cannot bind so much at once.
     pub(super) fn slot(&self, bytes: usize) -> Result<Arc<Slot>> {
-        self.slot_of(&self.session.arena, bytes)
+        self.slot_of(&self.scratch.arena, bytes)
     }
 
     fn slot_of(&self, arena: &Arc<Arena>, bytes: usize) -> Result<Arc<Slot>> {
@@ -130,47 +77,23 @@ impl Recording {
     ///
     /// # Errors
     /// As [`slot`](Self::slot).
-    pub(super) fn input(&self, bytes: Vec<u8>) -> Result<Arc<Slot>> {
-        let inputs = &self.session.inputs;
-        let slot = self.slot_of(inputs, bytes.len())?;
-        self.state().writes.push((Arc::clone(&slot), bytes));
+    pub(super) fn input(&mut self, bytes: Vec<u8>) -> Result<Arc<Slot>> {
+        let slot = self.slot_of(&self.scratch.inputs, bytes.len())?;
+        self.writes.push((Arc::clone(&slot), bytes));
         Ok(slot)
     }
 
-    /// Changes what kernels read as `step`.
-    pub(super) fn set(&self, change: impl FnOnce(&mut Step)) {
-        change(&mut self.state().step);
+    /// The uniform that kernels read.
+    pub(super) fn uniform(&mut self) -> &mut BatchUniform {
+        &mut self.uniform
     }
 
-    /// Puts off `turning` until the next command, whose maker may [take](Self::take_put_off) it.
-    ///
-    /// # Errors
-    /// As [`dispatch`](Self::dispatch), of what was put off before.
-    pub(super) fn put_off(&self, turning: Turning) -> Result<()> {
-        self.settle()?;
-        self.state().put_off = Some(turning);
-        Ok(())
-    }
-
-    /// What is put off, for one who does it along.
-    pub(super) fn take_put_off(&self) -> Option<Turning> {
-        self.state().put_off.take()
-    }
-
-    /// Writes down what is put off.
-    fn settle(&self) -> Result<()> {
-        match self.take_put_off() {
-            Some(turning) => turning.dispatch(self),
-            None => Ok(()),
-        }
-    }
-
-    /// Runs `kernel` on `bound` in `groups` workgroups; the last binding of those that have one, `step`, is added.
+    /// Runs `kernel` on `bound` in `groups` workgroups; the last binding of those that have one, the uniform, is added.
     ///
     /// # Errors
     /// If the device does not take the kernel, or there are too many workgroups.
     pub(super) fn dispatch(
-        &self,
+        &mut self,
         kernel: Kernel,
         bound: &[Bound<'_>],
         groups: [u32; 3],
@@ -190,16 +113,11 @@ impl Recording {
         if groups.contains(&0) {
             return Ok(());
         }
-        self.settle()?;
         let pipeline = self.gpu.pipeline(kernel)?;
         let bindings = self
-            .session
-            .bindings(&self.gpu, &pipeline, kernel.bindings(), bound)?;
-        let mut state = self.state();
-        if state.sent {
-            return Err(sent());
-        }
-        state.commands.push(Command::Dispatch {
+            .scratch
+            .bind(&self.gpu, &pipeline, kernel.bindings(), bound)?;
+        self.commands.push(Command::Dispatch {
             pipeline,
             bindings,
             groups,
@@ -208,59 +126,49 @@ impl Recording {
     }
 
     /// Copies bytes between buffers.
-    ///
-    /// # Errors
-    /// As [`dispatch`](Self::dispatch), of what was put off.
     pub(super) fn copy(
-        &self,
+        &mut self,
         from: (&Arc<GpuBuffer>, usize),
         to: (&Arc<GpuBuffer>, usize),
         bytes: usize,
-    ) -> Result<()> {
-        self.settle()?;
-        self.state().commands.push(Command::Copy {
+    ) {
+        self.commands.push(Command::Copy {
             from: (Arc::clone(from.0), from.1),
             to: (Arc::clone(to.0), to.1),
             bytes,
         });
-        Ok(())
     }
 
     /// Will bring the first `bytes` of `from`, as they are then, to the host.
-    ///
-    /// # Errors
-    /// As [`dispatch`](Self::dispatch), of what was put off.
-    pub(super) fn read(&self, from: &Arc<GpuBuffer>, bytes: usize) -> Result<()> {
-        self.settle()?;
-        self.state().commands.push(Command::Read {
+    pub(super) fn read(&mut self, from: &Arc<GpuBuffer>, bytes: usize) {
+        self.commands.push(Command::Read {
             from: Arc::clone(from),
             bytes,
         });
-        Ok(())
     }
 
-    /// Sends all of it to the device; what was to be read follows, in its order.
+    /// Submits all of it to the device; readbacks follow, in their order. A warm-up submits nothing.
     ///
     /// # Errors
-    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Refused`]; if it was sent before.
-    pub(super) fn submit(&self) -> Result<Vec<Pending<Vec<u8>>>> {
-        let gpu = &*self.gpu;
+    /// [`Error::DeviceLost`], [`Error::OutOfMemory`], [`Error::Refused`].
+    pub(super) fn submit(self) -> Result<Vec<Pending<Vec<u8>>>> {
+        let Self {
+            gpu,
+            scratch,
+            commands,
+            uniform,
+            writes,
+            tokens,
+            first,
+        } = self;
         gpu.failures.check()?;
-        self.settle()?;
-        let mut state = self.state();
-        if std::mem::replace(&mut state.sent, true) {
-            return Err(sent());
-        }
-        if self.session.rehearses {
+        if scratch.warms_up {
             return Ok(Vec::new());
         }
-        let commands = std::mem::take(&mut state.commands);
-        let writes = std::mem::take(&mut state.writes);
-        let step = (Arc::clone(&self.session.step), state.step);
-        drop(state);
+        let uniform = (Arc::clone(&scratch.uniform), uniform);
         let batch = Batch {
-            tokens: self.tokens as u64,
-            positions: (self.first + self.tokens) as u64,
+            tokens: tokens as u64,
+            positions: (first + tokens) as u64,
         };
         tracing::trace!(batch.tokens, batch.positions, "a batch for the GPU");
         let reads = commands.iter().filter(|command| command.is_read()).count();
@@ -269,17 +177,10 @@ impl Recording {
             for (slot, bytes) in &writes {
                 driver.write(slot.buffer().raw()?, 0, bytes)?;
             }
-            driver.write(step.0.raw()?, 0, bytemuck::bytes_of(&step.1))?;
+            driver.write(uniform.0.raw()?, 0, bytemuck::bytes_of(&uniform.1))?;
             let reads = driver.submit(&commands, batch)?;
             failures.check()?;
             Ok(reads)
         })
-    }
-}
-
-fn sent() -> Error {
-    Error::Unavailable {
-        what: "a batch that was sent to the GPU".into(),
-        why: "nothing can be added to it".into(),
     }
 }

@@ -1,5 +1,5 @@
 //! Rotations of positions: a table on the device, from position 0, made by the CPU's own arithmetic and doubled when a
-//! session goes on past its end.
+//! sequence goes on past its end.
 
 use super::device::Gpu;
 use super::memory::GpuBuffer;
@@ -10,25 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Positions of the first table.
 const FIRST: usize = 1024;
 
-/// Rotations of a run of positions of a batch.
-pub struct GpuRotations {
-    pub(super) table: Arc<Table>,
-    pub(super) first: usize,
-    pub(super) count: usize,
-}
-
-impl std::fmt::Debug for GpuRotations {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GpuRotations")
-            .field("first", &self.first)
-            .field("count", &self.count)
-            .finish_non_exhaustive()
-    }
-}
-
 /// cos and sin, `[positions][half]`.
-pub(super) struct Table {
-    rope: Rope,
+pub(super) struct RopeTable {
+    pub(super) rope: Rope,
     positions: usize,
     pub(super) half: usize,
     pub(super) interleaved: bool,
@@ -37,10 +21,10 @@ pub(super) struct Table {
 
 /// The tables made so far, one for a rope.
 #[derive(Default)]
-pub(super) struct Tables(Mutex<Vec<Arc<Table>>>);
+pub(super) struct Tables(Mutex<Vec<Arc<RopeTable>>>);
 
 impl Tables {
-    /// The rotations of `count` positions from `first`.
+    /// The rotations of at least the first `end` positions.
     ///
     /// # Errors
     /// If memory is short.
@@ -49,36 +33,30 @@ impl Tables {
         gpu: &Gpu,
         pool: &HybridMemoryPool,
         rope: &Rope,
-        (first, count): (usize, usize),
-    ) -> Result<GpuRotations> {
-        let end = first.saturating_add(count);
+        end: usize,
+    ) -> Result<Arc<RopeTable>> {
         let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let place = tables.iter().position(|table| table.rope == *rope);
         let known = place.map(|place| Arc::clone(&tables[place]));
-        let table = match known {
-            Some(table) if table.positions >= end => table,
+        match known {
+            Some(table) if table.positions >= end => Ok(table),
             _ => {
                 let positions = end.next_power_of_two().max(FIRST);
-                let made = Arc::new(Table::new(gpu, pool, rope, positions)?);
+                let made = Arc::new(RopeTable::new(gpu, pool, rope, positions)?);
                 match place {
                     Some(place) => tables[place] = Arc::clone(&made),
                     None => tables.push(Arc::clone(&made)),
                 }
-                made
+                Ok(made)
             }
-        };
-        Ok(GpuRotations {
-            table,
-            first,
-            count,
-        })
+        }
     }
 }
 
-impl Table {
+impl RopeTable {
     fn new(gpu: &Gpu, pool: &HybridMemoryPool, rope: &Rope, positions: usize) -> Result<Self> {
-        let rotations = cpu::Rotations::new(pool, rope, 0, positions)?;
-        let buffer = gpu.upload(bytemuck::cast_slice(rotations.turns_of_all()), Tag::Weights)?;
+        let rotations = cpu::Rotations::new(pool, rope, positions, |position| position)?;
+        let buffer = gpu.upload(bytemuck::cast_slice(rotations.table()), Tag::Weights)?;
         Ok(Self {
             rope: rope.clone(),
             positions,

@@ -7,11 +7,12 @@
 use super::device::Gpu;
 use super::kernel::{CANDIDATES, Kernel, shadow_vectors};
 use super::memory::{GpuBuffer, Slot};
-use super::recording::{Bound, Recording, Step};
+use super::recording::Recording;
 use super::rows::{Activation, ForScreen};
-use super::session::Session;
+use super::scratch::Bound;
+use super::scratch::Scratch;
 use super::weights::{Matrix, Shard};
-use crate::{Error, HeadMode, Heads, Result, Tag, WeightMatrix};
+use crate::{Error, HeadMode, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use std::sync::Arc;
 
@@ -90,13 +91,8 @@ impl Shadow {
     }
 
     fn fill(&self, gpu: &Arc<Gpu>, table: &Matrix, shard: &Shard) -> Result<()> {
-        let heads = Heads {
-            query: 1,
-            kv: 1,
-            dim: 4,
-        };
-        let session = Session::new(gpu, 1, heads, 1)?;
-        let recording = Recording::new(gpu, &session, (0, 1), Step::default());
+        let scratch = Arc::new(Scratch::new(gpu, false)?);
+        let mut recording = Recording::new(gpu, &scratch, (0, 1), 0);
         let kernel = Kernel::Shadow {
             table: table.place(shard),
         };
@@ -115,14 +111,14 @@ impl Shadow {
         gpu.flush()
     }
 
-    /// Screens the first row that is asked about.
+    /// Screens the first row that outputs are computed of.
     ///
     /// # Errors
     /// As [`Recording::dispatch`].
     pub(super) fn screen(
         &self,
-        recording: &Recording,
-        activation: &Activation,
+        recording: &mut Recording,
+        activation: &mut Activation,
         table: &Matrix,
     ) -> Result<Screened> {
         let lanes = recording.gpu.lanes;
@@ -135,7 +131,7 @@ impl Shadow {
             normed,
             rounded,
             bytes,
-        } = activation.for_screen(padded)?;
+        } = activation.for_screen(recording, padded)?;
         let groups = rows.div_ceil(Kernel::screen_rows(lanes));
         let (most_bytes, least_bytes) = (4 * table.rows, 4 * groups as usize);
         let most = recording.slot(most_bytes)?;

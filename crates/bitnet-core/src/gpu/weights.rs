@@ -5,13 +5,14 @@
 //! into shards. On the host there is never more than one piece of [`STAGED`] bytes. Tables of floats in a mapped file are
 //! used where they lie, if the device shares the host's memory.
 
+use super::GpuBackend;
 use super::device::Gpu;
 use super::kernel::{TableKind, TablePlace, TernaryRow};
 use super::memory::GpuBuffer;
-use super::screen::Shadow;
+use super::rows::NormParams;
 use crate::pool::Buffer;
-use crate::zero_copy::Movement;
-use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
+use crate::pool::Movement;
+use crate::{Error, HybridMemoryPool, NormWeights, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use rayon::prelude::*;
 use std::sync::Arc;
@@ -45,16 +46,6 @@ pub(super) struct Shard {
     pub(super) rows: usize,
 }
 
-/// A projection of the GPU backend.
-pub struct GpuMatrix(pub(super) Arc<Matrix>);
-
-/// A table of the GPU backend: an embedding, a head or both.
-pub struct GpuTable {
-    pub(super) matrix: Arc<Matrix>,
-    /// What finds the likeliest of its rows.
-    pub(super) shadow: Option<Shadow>,
-}
-
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Matrix")
@@ -63,21 +54,6 @@ impl std::fmt::Debug for Matrix {
             .field("cols", &self.cols)
             .field("kind", &self.kind)
             .field("shards", &self.shards.len())
-            .finish()
-    }
-}
-
-impl std::fmt::Debug for GpuMatrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::fmt::Debug for GpuTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GpuTable")
-            .field("matrix", &self.matrix)
-            .field("screened", &self.shadow.is_some())
             .finish()
     }
 }
@@ -162,7 +138,7 @@ impl Gpu {
         &self,
         weights: &WeightMatrix,
         pool: &HybridMemoryPool,
-    ) -> Result<Arc<Matrix>> {
+    ) -> Result<Matrix> {
         let stored = weights.stored_cols();
         let layout = Layout::new(weights.format(), stored);
         let whole = layout.row_bytes + layout.scale_bytes;
@@ -180,17 +156,15 @@ impl Gpu {
         }
         let scale = weights.scale();
         let header = [scale * weights.output_scale(), scale, 0.0, 0.0];
-        let matrix = |factors, shards| {
-            Arc::new(Matrix {
-                name: weights.name().into(),
-                rows: weights.rows(),
-                cols: weights.cols(),
-                stored,
-                stride: layout.stride,
-                kind: layout.kind,
-                factors,
-                shards,
-            })
+        let matrix = |factors, shards| Matrix {
+            name: weights.name().into(),
+            rows: weights.rows(),
+            cols: weights.cols(),
+            stored,
+            stride: layout.stride,
+            kind: layout.kind,
+            factors,
+            shards,
         };
         if weights.rows() <= most
             && let Some(buffer) = self.lent(weights, &layout)?
@@ -340,5 +314,21 @@ fn scales_behind<const BLOCK: usize>(packed: &[u8], out: &mut [u8]) {
     for (block, (bytes, scale)) in blocks.iter().zip(parts) {
         scale.copy_from_slice(&block[..2]);
         bytes.copy_from_slice(&block[2..]);
+    }
+}
+
+impl GpuBackend {
+    /// Brings a matrix to the device.
+    pub(super) fn matrix(&self, weights: &WeightMatrix) -> Result<Matrix> {
+        self.gpu.resident(weights, &self.pool)
+    }
+
+    /// Brings a norm's weights, which were checked, to the device.
+    pub(super) fn norm(&self, norm: NormWeights) -> Result<NormParams> {
+        let bytes = bytemuck::cast_slice(&norm.weight);
+        Ok(NormParams {
+            weight: self.gpu.upload(bytes, Tag::Weights)?,
+            eps: norm.eps,
+        })
     }
 }

@@ -2,7 +2,7 @@
 
 use super::thread::Tensor;
 use super::{MlxBackend, MlxEmbedding, MlxFeedForward, MlxLmHead, MlxMixer, MlxRows, MlxState};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{
     Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, MixerState,
     MixerWeights, Output, Pending, Result, Snapshots, VocabularyWeights, WarmUp,

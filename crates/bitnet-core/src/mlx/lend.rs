@@ -5,7 +5,7 @@
 
 use super::thread::MlxThreadToken;
 use super::{dimension, failed};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Result};
 use bytes::Bytes;
 use mlx_rs::ops::indexing::TryIndexOp;

@@ -6,7 +6,7 @@ use super::rope::Rotation;
 use super::thread::MlxThreadToken;
 use super::weights::Matrix;
 use super::{MlxBackend, MlxRows, MlxState};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{
     Activations, AttentionWeights, Error, Heads, MixerWeights, NormWeights, Projection, Result,
     SequenceState, Span, Sublayer,

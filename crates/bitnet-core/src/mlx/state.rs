@@ -6,7 +6,7 @@
 
 use super::thread::{MlxThreadToken, Tensor};
 use super::{dimension, failed, width_error};
-use crate::zero_copy::Movement;
+use crate::pool::Movement;
 use crate::{Error, Heads, HybridMemoryPool, MixerState, Result, SequenceState};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};

@@ -13,8 +13,7 @@
 
 use super::lend::lend;
 use super::thread::{MlxThreadToken, Tensor, Thread};
-use crate::pool::{Alignment, Block};
-use crate::zero_copy::Movement;
+use crate::pool::{Alignment, Block, Movement};
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use bytes::Bytes;

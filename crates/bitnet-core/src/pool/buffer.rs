@@ -39,7 +39,7 @@ impl<T: Pod> Buffer<T> {
     }
 
     /// The memory behind the elements.
-    pub(crate) fn into_block(self) -> Block {
+    pub fn into_block(self) -> Block {
         self.block
     }
 

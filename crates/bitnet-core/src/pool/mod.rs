@@ -28,24 +28,22 @@ mod inner;
 mod leak;
 mod local;
 mod regions;
-mod shared;
 mod source;
 mod stats;
 mod tag;
+mod tracker;
 
 pub use alignment::Alignment;
 pub use block::Block;
 pub use buffer::Buffer;
 pub use leak::{Leak, LeakGuard, LeakReport};
 pub use regions::{Regions, Shortage, Taken};
-pub(crate) use shared::Shared;
 pub use source::{BlockSource, HostMemory, HostRegion};
-pub(crate) use stats::Size;
 pub use stats::{PoolStats, TagStats};
 pub use tag::Tag;
+pub use tracker::{Movement, MovementStats, ZeroCopyStats, ZeroCopyTracker};
 
 use crate::Result;
-use crate::zero_copy::ZeroCopyTracker;
 use bytemuck::Pod;
 use inner::Inner;
 use std::panic::Location;

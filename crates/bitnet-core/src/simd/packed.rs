@@ -67,17 +67,18 @@ macro_rules! with_packed {
             Format::Q8_0 => $function::<$isa, Q8_0, 34>($($arg),*),
             Format::Q6K => $function::<$isa, Q6K, 210>($($arg),*),
             Format::Q4_0 => $function::<$isa, Q4_0, 18>($($arg),*),
-            _ => $other,
+            Format::Tq1_0
+            | Format::Tq2_0
+            | Format::I2s(_)
+            | Format::Q2_0
+            | Format::Q2_0Group128 => $other,
         }
     };
 }
 
 /// Whether rows of `format` are decoded here.
 pub(crate) fn is_dense(format: Format) -> bool {
-    matches!(
-        format,
-        Format::F32 | Format::F16 | Format::Bf16 | Format::Q8_0 | Format::Q6K | Format::Q4_0
-    )
+    !format.is_ternary()
 }
 
 /// Σ xᵢ·wᵢ of four rows of a dense format, over the shorter length; 0 for any other format.

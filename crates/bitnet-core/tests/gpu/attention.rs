@@ -1,39 +1,49 @@
-//! Rotation, the cache and attention.
+//! Mixers: rotation, the state and attention.
 
-use crate::beside::attention;
 use crate::harness::*;
-use bitnet_core::Backend;
+use crate::parity::attention;
+use bitnet_core::{Backend, Input, OutputRequest};
 
 #[test]
-fn attention_is_close() {
-    attention::attention_is_close(&others());
+fn shapes() {
+    attention::shapes(&others());
 }
 
 #[test]
-fn a_wide_head_is_close() {
-    attention::a_wide_head_is_close(&others()[0]);
+fn wide_heads() {
+    attention::wide_heads(&others()[0]);
 }
 
 #[test]
-fn attention_that_is_multiplied_is_close() {
-    attention::attention_that_is_multiplied_is_close(&others());
+fn ternary_outputs() {
+    attention::ternary_outputs(&others());
 }
 
 #[test]
-fn weights_of_attention_are_close() {
-    attention::weights_of_attention_are_close(&others());
+fn attention_weights() {
+    attention::attention_weights(&others());
 }
 
 #[test]
-fn a_cache_that_is_full_or_too_large_says_so() {
-    attention::a_full_cache_says_so(gpus()[0].1);
+fn refusals() {
+    attention::refusals(gpus()[0].1);
+}
+
+#[test]
+fn full_state() {
+    attention::full_state(gpus()[0].1);
+}
+
+#[test]
+fn state_beyond_a_binding() {
     let (_, small) = split();
-    let weights = small
-        .table(table(&[1.0; 64], 64, bitnet_quant::Format::F32))
-        .expect("a table");
-    let cache = small.cache(1, attention::FEW_HEADS, 4096).expect("a cache");
+    let (embedding, _) = small
+        .load_vocabulary(vocabulary(&[1.0; 64], 64))
+        .expect("a vocabulary");
+    let mut state = small.state(&[attention::FEW_HEADS], 4096).expect("a state");
+    let mut batch = batch(Input::Tokens(&[0; 200]), &mut state, OutputRequest::Nothing);
     let error = small
-        .embed(&weights, bitnet_core::Input::Tokens(&[0; 200]), &cache)
+        .embed(&embedding, &mut batch)
         .expect_err("a small binding");
     assert!(error.to_string().contains("binds at most"), "{error}");
 }

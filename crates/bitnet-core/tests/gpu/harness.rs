@@ -1,6 +1,6 @@
 //! The GPU's ways to compute.
 
-pub(crate) use crate::beside::harness::*;
+pub(crate) use crate::parity::harness::*;
 use bitnet_core::Pending;
 use bitnet_core::gpu::{GpuBackend, GpuOptions};
 use std::sync::LazyLock;
@@ -80,8 +80,8 @@ pub(crate) fn others_and_split() -> Vec<Other<'static, GpuBackend>> {
     others().into_iter().chain([split]).collect()
 }
 
-impl Look for GpuBackend {
-    fn look(&self, rows: Self::Hidden) -> Vec<f32> {
-        self.fetch(&rows).and_then(Pending::now).expect("rows")
+impl Rows for GpuBackend {
+    fn rows(&self, x: Self::Hidden) -> Vec<f32> {
+        self.fetch(x).and_then(Pending::now).expect("rows")
     }
 }

@@ -1,34 +1,34 @@
 //! The head and the likeliest tokens.
 
-use crate::beside::head;
 use crate::harness::*;
+use crate::parity::head;
 
 #[test]
-fn logits_are_close() {
+fn logits() {
     head::logits_are_close(&others_and_split());
 }
 
 #[test]
-fn no_row_has_no_logits() {
-    head::no_row_has_no_logits(&others());
+fn nothing_requested() {
+    head::nothing_requested(&others());
 }
 
 #[test]
-fn the_likeliest_are_those_of_the_logits() {
-    head::the_likeliest_are_those_of_the_logits(&others_and_split());
+fn top_of_logits() {
+    head::top_of_logits(&others_and_split());
 }
 
 #[test]
-fn a_screened_head_finds_the_likeliest() {
-    head::a_screened_head_finds_the_likeliest(&others_and_split());
+fn screened() {
+    head::screened(&others_and_split());
 }
 
 #[test]
-fn both_zeros_are_equal() {
-    head::both_zeros_are_equal(&others_and_split());
+fn zeros() {
+    head::zeros(&others_and_split());
 }
 
 #[test]
-fn what_is_not_finite_is_told_first() {
-    head::what_is_not_finite_is_told_first(&others_and_split());
+fn not_finite() {
+    head::not_finite(&others_and_split());
 }

@@ -7,20 +7,20 @@
 
 #[path = "../gpu/attention.rs"]
 mod attention;
-#[path = "../beside/mod.rs"]
-mod beside;
-#[path = "../gpu/elementwise.rs"]
-mod elementwise;
 #[path = "../gpu/failures.rs"]
 mod failures;
+#[path = "../gpu/feed_forward.rs"]
+mod feed_forward;
 #[path = "../gpu/harness.rs"]
 mod harness;
 #[path = "../gpu/head.rs"]
 mod head;
+#[path = "../parity/mod.rs"]
+mod parity;
 #[path = "../gpu/products.rs"]
 mod products;
-#[path = "../gpu/sessions.rs"]
-mod sessions;
+#[path = "../gpu/sequences.rs"]
+mod sequences;
 // Memory that is mapped only in name is nothing that Metal takes.
 #[cfg(target_os = "linux")]
 mod tables;

@@ -1,7 +1,7 @@
 //! What is refused, and how.
 
 use super::MLX;
-use crate::beside::harness::*;
+use crate::parity::harness::*;
 use bitnet_core::{
     Activations, Backend, Bytes, Error, Gate, Heads, Input, Rope, RopePairs, WeightMatrix,
 };

@@ -1,27 +1,28 @@
-//! Every operation of the MLX backend beside the CPU's.
+//! Every sublayer of the MLX backend compared with the CPU's.
 #![cfg(all(
     feature = "mlx",
     any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
 ))]
 
-#[path = "../beside/mod.rs"]
-mod beside;
 mod failures;
+#[path = "../parity/mod.rs"]
+mod parity;
 mod properties;
 mod saved;
 mod weights;
 
-use beside::harness::{Look, Other};
-use beside::{attention, elementwise, head, products, sessions};
 use bitnet_core::mlx::MlxBackend;
+use parity::harness::{Other, Rows};
+use parity::model::Model;
+use parity::{attention, embedding, feed_forward, head, products, sequences};
 use std::sync::LazyLock;
 
 static MLX: LazyLock<MlxBackend> =
     LazyLock::new(|| MlxBackend::new().expect("MLX, which `cargo xtask setup` installs"));
 
-impl Look for MlxBackend {
-    fn look(&self, rows: Self::Hidden) -> Vec<f32> {
-        self.fetch(&rows).expect("rows")
+impl Rows for MlxBackend {
+    fn rows(&self, x: Self::Hidden) -> Vec<f32> {
+        self.fetch(&x).expect("rows")
     }
 }
 
@@ -38,128 +39,147 @@ fn mlx() -> [Other<'static, MlxBackend>; 1] {
 }
 
 #[test]
-fn integers_are_exact() {
-    products::integers_are_exact(&mlx());
+fn integers() {
+    products::integers(&mlx());
 }
 
 #[test]
-fn a_tall_matrix_is_exact() {
-    products::a_tall_matrix_is_exact(&mlx());
+fn three_together() {
+    products::three_together(&mlx());
 }
 
 #[test]
-fn extremes_do_not_overflow() {
-    products::extremes_do_not_overflow(&mlx());
+fn tall() {
+    products::tall(&mlx());
 }
 
 #[test]
-fn rounded_products_are_close() {
-    products::rounded_products_are_close(&mlx());
+fn extremes() {
+    products::extremes(&mlx());
 }
 
 #[test]
-fn floats_are_close() {
-    products::floats_are_close(&mlx());
+fn rounded() {
+    products::rounded(&mlx());
 }
 
 #[test]
-fn widths_that_differ_are_refused() {
-    products::widths_that_differ_are_refused(&*MLX);
+fn floats() {
+    products::floats(&mlx());
 }
 
 #[test]
-fn a_code_of_three_counts_two() {
-    products::a_code_of_three_counts_two(&mlx());
+fn code_of_three() {
+    products::code_of_three(&mlx());
 }
 
 #[test]
-fn embeddings_are_the_same_numbers() {
-    elementwise::embeddings_are_the_same_numbers(&mlx());
+fn widths() {
+    products::widths(&*MLX);
 }
 
 #[test]
-fn tokens_past_the_table_are_refused() {
-    elementwise::tokens_past_the_table_are_refused(&*MLX);
+fn embeddings() {
+    embedding::rows(&mlx());
 }
 
 #[test]
-fn gates_are_close() {
-    elementwise::gates_are_close(&mlx());
+fn refused_tokens() {
+    embedding::refusals(&*MLX);
 }
 
 #[test]
-fn gated_products_are_close() {
-    elementwise::gated_products_are_close(&mlx());
+fn gates() {
+    feed_forward::gates(&mlx());
 }
 
 #[test]
-fn attention_is_close() {
-    attention::attention_is_close(&mlx());
+fn ternary_gates() {
+    feed_forward::ternary_gates(&mlx());
 }
 
 #[test]
-fn a_wide_head_is_close() {
-    attention::a_wide_head_is_close(&mlx()[0]);
+fn attention_shapes() {
+    attention::shapes(&mlx());
 }
 
 #[test]
-fn attention_that_is_multiplied_is_close() {
-    attention::attention_that_is_multiplied_is_close(&mlx());
+fn ternary_outputs() {
+    attention::ternary_outputs(&mlx());
 }
 
 #[test]
-fn weights_of_attention_are_close() {
-    attention::weights_of_attention_are_close(&mlx());
+fn attention_weights() {
+    attention::attention_weights(&mlx());
 }
 
 #[test]
-fn a_full_cache_says_so() {
-    attention::a_full_cache_says_so(&*MLX);
+fn wide_heads() {
+    attention::wide_heads(&mlx()[0]);
 }
 
 #[test]
-fn logits_are_close() {
+fn refused_mixers() {
+    attention::refusals(&*MLX);
+}
+
+#[test]
+fn full_state() {
+    attention::full_state(&*MLX);
+}
+
+#[test]
+fn logits() {
     head::logits_are_close(&mlx());
 }
 
 #[test]
-fn no_row_has_no_logits() {
-    head::no_row_has_no_logits(&mlx());
+fn nothing_requested() {
+    head::nothing_requested(&mlx());
 }
 
 #[test]
-fn the_likeliest_are_those_of_the_logits() {
-    head::the_likeliest_are_those_of_the_logits(&mlx());
+fn top_of_logits() {
+    head::top_of_logits(&mlx());
 }
 
 #[test]
-fn a_screened_head_finds_the_likeliest() {
-    head::a_screened_head_finds_the_likeliest(&mlx());
+fn screened() {
+    head::screened(&mlx());
 }
 
 #[test]
-fn both_zeros_are_equal() {
-    head::both_zeros_are_equal(&mlx());
+fn zeros() {
+    head::zeros(&mlx());
 }
 
 #[test]
-fn what_is_not_finite_is_told_first() {
-    head::what_is_not_finite_is_told_first(&mlx());
+fn not_finite() {
+    head::not_finite(&mlx());
 }
 
 #[test]
-fn sessions_do_not_meet() {
-    let model = sessions::Model::new(&*MLX);
+fn two_threads() {
     let prompts = [&[1, 2, 3][..], &[250, 7, 7, 9, 11, 40]];
-    sessions::two_threads_do_not_meet(&*MLX, &model, prompts);
+    sequences::two_threads(&Model::new(&*MLX), prompts);
 }
 
 #[test]
-fn what_was_forgotten_does_not_count() {
-    sessions::what_was_forgotten_does_not_count(&*MLX);
+fn rollback() {
+    sequences::rollback(&*MLX);
 }
 
 #[test]
-fn a_small_model_is_close_to_the_cpus() {
-    sessions::a_small_model_is_close_to_the_cpus(&mlx());
+fn forks() {
+    sequences::forks(&*MLX);
+}
+
+#[test]
+fn several_spans() {
+    sequences::several_spans(&*MLX);
+}
+
+#[test]
+fn small_model() {
+    sequences::small_model(&mlx());
 }

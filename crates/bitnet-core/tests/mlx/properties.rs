@@ -1,7 +1,7 @@
 //! Random and edge shapes of every operation, beside the CPU.
 
 use super::MLX;
-use crate::beside::harness::*;
+use crate::parity::harness::*;
 use bitnet_core::{Activations, Backend, Gate, HeadMode, Heads, Norm, Pending, Rope, RopePairs};
 use bitnet_quant::Format;
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! What a session has read, handed out and taken over.
 
 use super::MLX;
-use crate::beside::harness::*;
+use crate::parity::harness::*;
 use bitnet_core::{Backend, Heads, Rope, RopePairs};
 
 const HEADS: Heads = Heads {

@@ -1,7 +1,7 @@
 //! Weights: lent, counted, given back.
 
 use super::MLX;
-use crate::beside::harness::*;
+use crate::parity::harness::*;
 use bitnet_core::mlx::MlxBackend;
 use bitnet_core::{Backend, Bytes, HybridMemoryPool, WeightMatrix};
 use bitnet_quant::Format;

@@ -9,28 +9,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::Bytes;
+use super::read::regular_file;
 use crate::{Error, Result};
 
 /// The bytes of the file at `path`, memory-mapped (read into memory on wasm32). Pages come from disk as they
 /// are touched, and clones and slices of the result share the one mapping.
 ///
-/// The file must not be cut short while it is in use.
+/// # Truncation
+/// The file must keep its length and its content while the result, or a clone or slice of it, is in use. If another process
+/// truncates it, the program ends as soon as it touches a page that is gone (by `SIGBUS` on Unix; Windows refuses to
+/// truncate a mapped file), and no error can be returned instead. A program that is installed beside writers it does not trust
+/// copies the file: [`read`](super::read()).
 ///
 /// # Errors
 /// [`Error::Io`], naming the file, if it is missing, unreadable or not a regular file.
 pub fn map(path: &Path) -> Result<Bytes> {
-    // Asked before opening: opening a named pipe would wait for its writer.
-    let metadata = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-    if !metadata.is_file() {
-        let found = if metadata.is_dir() {
-            "a directory, where a file was expected"
-        } else {
-            "not a regular file"
-        };
-        let source = std::io::Error::new(std::io::ErrorKind::InvalidInput, found);
-        return Err(Error::io(path, source));
-    }
-    if metadata.len() == 0 {
+    if regular_file(path)? == 0 {
         return Ok(Bytes::new());
     }
     bytes_of(path).map_err(|e| Error::io(path, e))

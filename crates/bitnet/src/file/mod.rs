@@ -1,4 +1,4 @@
-//! Model files: GGUF and safetensors, memory-mapped and borrowed.
+//! Model files: GGUF and safetensors, memory-mapped (or copied into memory) and borrowed.
 //!
 //! A file gives names, shapes and slices of its own bytes. What the tensors mean to a transformer is decided
 //! elsewhere; here it is decided only that they are really there.
@@ -14,6 +14,7 @@ pub mod gguf;
 pub mod map;
 pub(crate) mod names;
 pub(crate) mod quantization;
+mod read;
 pub mod safetensors;
 pub mod synth;
 pub(crate) mod ternary;
@@ -24,6 +25,7 @@ pub use bytes::Bytes;
 pub use data::TensorData;
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
+pub use read::read;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
 
 use crate::{Error, Result};
@@ -36,6 +38,12 @@ pub enum ModelFile {
     /// Safetensors, in one file or several, with their config.json.
     SafeTensors(SafeTensorsModel),
 }
+
+/// How the bytes of a file of weights come into memory: [`map`] or [`read`].
+pub(crate) type Load = fn(&Path) -> Result<Bytes>;
+
+/// Bytes at the beginning of a file that say what it is, or are shown where they do not.
+const HEAD: usize = 16;
 
 /// What the first bytes of a file say it is.
 enum Container {
@@ -56,7 +64,7 @@ impl Container {
                 "a GGUF or safetensors file",
                 match bytes {
                     [] => "an empty file".to_owned(),
-                    _ => quoted(&bytes[..bytes.len().min(16)]),
+                    _ => quoted(&bytes[..bytes.len().min(HEAD)]),
                 },
             ))
         }
@@ -70,15 +78,31 @@ impl ModelFile {
     /// `model.safetensors`, or `model.safetensors.index.json`. If it has none of these, but one other `.safetensors` file, that
     /// is opened, and otherwise its GGUF file. Of a GGUF model that is split into parts, each stands for all.
     ///
+    /// Files of weights are memory-mapped and must not be truncated while they are in use, which would end the program: see
+    /// [`map`](map()#truncation), and [`read`](Self::read), which copies them. Other files are small and always copied.
+    ///
     /// # Errors
     /// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if a directory holds no model or several, otherwise as
     /// [`Gguf::open`] and [`SafeTensorsModel::open`].
     pub fn open(path: &Path) -> Result<Self> {
+        Self::load(path, map)
+    }
+
+    /// As [`open`](Self::open), with every file copied into memory: what happens to the files afterwards does not matter.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and [`Error::Io`], naming the file and its bytes, if there is no memory for a copy.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::load(path, read)
+    }
+
+    /// As [`open`](Self::open), with files of weights loaded by `load`.
+    fn load(path: &Path, load: Load) -> Result<Self> {
         if path.is_dir() {
             return match directory::find(path)? {
-                directory::Found::Gguf(file) => Gguf::open(&file).map(Self::Gguf),
+                directory::Found::Gguf(file) => Gguf::load(&file, load).map(Self::Gguf),
                 directory::Found::SafeTensors => {
-                    SafeTensorsModel::open(path).map(Self::SafeTensors)
+                    SafeTensorsModel::load(path, load).map(Self::SafeTensors)
                 }
             };
         }
@@ -86,13 +110,11 @@ impl ModelFile {
             .extension()
             .is_some_and(|extension| extension == "json")
         {
-            return SafeTensorsModel::open(path).map(Self::SafeTensors);
+            return SafeTensorsModel::load(path, load).map(Self::SafeTensors);
         }
-        let name = path.display().to_string();
-        let bytes = map(path)?;
-        match Container::of(&name, &bytes)? {
-            Container::Gguf => Gguf::open_mapped(path, bytes).map(Self::Gguf),
-            Container::SafeTensors => SafeTensorsModel::open(path).map(Self::SafeTensors),
+        match Container::of(&path.display().to_string(), &read::head(path)?)? {
+            Container::Gguf => Gguf::load(path, load).map(Self::Gguf),
+            Container::SafeTensors => SafeTensorsModel::load(path, load).map(Self::SafeTensors),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::config_class::{CLASSES, ConfigClass};
 use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
+use crate::file::gguf::GgufArchitecture;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
 use bitnet_core::{Gate, Heads, Rope, RopePairs};
@@ -99,14 +100,13 @@ impl Architecture {
             file.usize(&key(name))?
                 .ok_or_else(|| missing(file.name(), &key(name)))
         };
-        let known = ["bitnet-b1.58", "bitnet-25", "bitnet", "llama", "qwen3"];
-        if !known.contains(&arch.as_str()) {
+        let Some(known) = GgufArchitecture::named(&arch) else {
             return Err(Error::Unsupported {
                 file: file.name().into(),
                 what: format!("architecture {arch:?}"),
-                advice: format!("supported are {}", known.join(", ")),
+                advice: format!("supported are {}", GgufArchitecture::names()),
             });
-        }
+        };
         let query_heads = required("attention.head_count")?;
         let context = required("context_length")?;
         let mut raw = Raw {
@@ -125,25 +125,20 @@ impl Architecture {
             },
             rope_base: file.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
             rope_scaling: RopeScaling::from_gguf(file, &arch, context)?,
-            pairs: if arch == "llama" {
-                RopePairs::Interleaved
-            } else {
-                RopePairs::HalfSplit
-            },
+            pairs: known.pairs,
             eps: file
                 .f32(&key("attention.layer_norm_rms_epsilon"))?
                 .ok_or_else(|| missing(file.name(), &key("attention.layer_norm_rms_epsilon")))?,
-            gate: Gate::Silu,
+            gate: known.gate,
             name: arch.clone(),
         };
         let is_2b4t =
             (raw.layers, raw.hidden, raw.feed_forward, raw.kv_heads) == (30, 2560, 6912, 5);
         raw.gate = match file.string(&key("hidden_activation"))? {
             Some(name) => gate(file.name(), name)?,
-            None if arch == "bitnet-b1.58" || arch == "bitnet-25" => Gate::Relu2,
             // 2B-4T as upstream tools convert it: the name says SiLU, the model was trained with ReLU².
             None if arch == "bitnet" && is_2b4t => Gate::Relu2,
-            None => Gate::Silu,
+            None => known.gate,
         };
         if let Some(values) = file.usize(&key("attention.value_length"))? {
             check(

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
-use bitnet_core::zero_copy::ZeroCopyStats;
+use bitnet_core::pool::ZeroCopyStats;
 use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats, Input};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
@@ -48,6 +48,10 @@ pub struct ModelOptions {
     /// How the likeliest tokens are found where no others are needed: greedy and top-k sampling. Tokens and logits do not
     /// depend on it.
     pub head: HeadMode,
+    /// Whether [`Model::open_with`] copies the files into memory instead of mapping them. A mapping needs no memory of its own and
+    /// its pages come from disk as they are touched, but a program ends (by `SIGBUS` on Unix) if another process truncates
+    /// the file while the model is in use; a copy does not depend on the file any more.
+    pub copy: bool,
     /// Byte order of I2_S tensors, which a file does not tell.
     pub i2s_layout: I2sLayout,
     /// Positions a session can hold; if `None`, the model's own context, at most 4096.
@@ -93,6 +97,9 @@ impl std::fmt::Debug for Model {
 impl Model {
     /// Opens a GGUF file, or a directory or file of safetensors, with default options.
     ///
+    /// Files of weights are memory-mapped: they must not be truncated while the model, a clone or a session of it is in use,
+    /// which would end the program ([`map`](crate::file::map()#truncation)). [`ModelOptions::copy`] avoids that.
+    ///
     /// # Errors
     /// If the file cannot be read, breaks its format, or is no model this runtime runs.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
@@ -103,13 +110,19 @@ impl Model {
     /// compiles before it can begin.
     ///
     /// # Errors
-    /// As [`open`](Self::open); also if the machine lacks what the options ask for.
+    /// As [`open`](Self::open); also if the machine lacks what the options ask for, among it memory for a copy of the files.
     pub fn open_with(
         path: impl AsRef<Path>,
         options: &ModelOptions,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
-        Self::from_file(&ModelFile::open(path.as_ref())?, options, progress)
+        let path = path.as_ref();
+        let file = if options.copy {
+            ModelFile::read(path)?
+        } else {
+            ModelFile::open(path)?
+        };
+        Self::from_file(&file, options, progress)
     }
 
     /// Opens a GGUF file that is in memory. `name` is what errors call it.

@@ -6,7 +6,7 @@
 use super::architecture::Architecture;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
-use bitnet_core::zero_copy::Movement;
+use bitnet_core::pool::Movement;
 use bitnet_core::{
     Activations, AttentionWeights, Backend, FeedForwardWeights, GatedWeights, HeadMode,
     HybridMemoryPool, MixerWeights, NormWeights, Projection, Sublayer, VocabularyWeights,

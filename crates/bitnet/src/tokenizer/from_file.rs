@@ -2,7 +2,7 @@
 
 use super::roles::RoleFiles;
 use super::{Nfc, Tokenizer, TokenizerSpec, json};
-use crate::file::{Gguf, ModelFile, SafeTensorsModel, map};
+use crate::file::{Gguf, ModelFile, SafeTensorsModel, read};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ impl Tokenizer {
             ));
         };
         let files = RoleFiles::beside(file)?;
-        let document = map(&path)?;
+        let document = read(&path)?;
         let inner = json::read(&path.display().to_string(), &document, &files)?;
         Ok(Self(Arc::new(inner)))
     }

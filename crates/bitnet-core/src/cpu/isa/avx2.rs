@@ -3,14 +3,19 @@
 //! Float kernels are those of `simd` on 256-bit registers (which use no FMA: it would change bits). `vpmaddubsw` adds
 //! the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
-use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::cpu::integer::{IntegerIsa, kernels};
+use crate::cpu::kernels::FloatIsa;
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx2Isa, GenericIsa};
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(integer_kernels!(Avx2, Avx2, 2, 4, "avx2,fma,f16c"));
+kernels!(
+    Avx2,
+    Floats,
+    2,
+    4,
+    is_x86_feature_detected("avx2", "fma", "f16c")
+);
 
 /// Float kernels on 256-bit registers.
 pub(super) struct Floats;
@@ -54,11 +59,18 @@ mod enabled {
     }
 }
 
-/// Made only in functions that enable AVX2.
+/// Proof that the machine has AVX2, FMA and F16C.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2;
+pub(super) struct Avx2(());
 
 impl Avx2 {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c")]
+    pub(super) fn enabled() -> Self {
+        Self(())
+    }
+
     #[inline(always)]
     fn byte(self, byte: u8) -> __m256i {
         // SAFETY: AVX2 is there by the type.

@@ -2,19 +2,19 @@
 //!
 //! `vpmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
-use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::cpu::integer::{IntegerIsa, kernels};
+use crate::cpu::kernels::FloatIsa;
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx512Isa, GenericIsa};
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+kernels!(
     Avx512,
-    Avx512,
+    Floats,
     2,
     8,
-    "avx512f,avx512bw,avx512dq,avx512vl,f16c"
-));
+    is_x86_feature_detected("avx512f", "avx512bw", "avx512dq", "avx512vl", "f16c")
+);
 
 /// Float kernels on 512-bit registers.
 pub(super) struct Floats;
@@ -58,9 +58,18 @@ mod enabled {
     }
 }
 
-/// Made only in functions that enable AVX-512 F and BW.
+/// Proof that the machine has AVX-512 F, BW, DQ and VL, and F16C.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512;
+pub(super) struct Avx512(());
+
+impl Avx512 {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,f16c")]
+    pub(super) fn enabled() -> Self {
+        Self(())
+    }
+}
 
 impl IntegerIsa for Avx512 {
     type Bytes = __m512i;

@@ -1,23 +1,29 @@
 //! x86-64 with AVX-VNNI: `vpdpbusd` on 256-bit registers, on processors without AVX-512.
 
 use super::avx2::{Avx2, Floats};
-use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels, whole_dots};
-use crate::cpu::kernels::Kernels;
+use crate::cpu::integer::{IntegerIsa, inherit, kernels, whole_dots};
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+kernels!(
     AvxVnni,
-    AvxVnni(Avx2),
+    Floats,
     2,
     4,
-    "avx2,fma,f16c,avxvnni"
-));
+    is_x86_feature_detected("avx2", "fma", "f16c", "avxvnni")
+);
 
-/// Made only in functions that enable AVX2 and AVX-VNNI.
+/// Proof that the machine has AVX2, FMA, F16C and AVX-VNNI.
 #[derive(Clone, Copy)]
 struct AvxVnni(Avx2);
 
 impl AvxVnni {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    fn enabled() -> Self {
+        Self(Avx2::enabled())
+    }
+
     #[inline(always)]
     fn dot4(self, sums: __m256i, codes: __m256i, q: __m256i) -> __m256i {
         // SAFETY: AVX2 and AVX-VNNI are there by the type.

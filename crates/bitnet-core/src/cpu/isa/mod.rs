@@ -108,73 +108,43 @@ impl Isa {
         }
     }
 
+    /// Its kernels, if this machine can run them.
+    fn detected(self) -> Option<&'static Kernels> {
+        match self {
+            Self::Scalar => Some(scalar::kernels()),
+            #[cfg(target_arch = "x86_64")]
+            Self::Ssse3 => ssse3::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::AvxVnni => avx_vnni::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::kernels(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Vnni => avx512_vnni::kernels(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => Some(neon::kernels()),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonDotprod => neon_dotprod::kernels(),
+            #[cfg(target_arch = "aarch64")]
+            Self::NeonI8mm => neon_i8mm::kernels(),
+            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+            Self::Simd128 => Some(simd128::kernels()),
+            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
+            Self::RelaxedSimd => Some(relaxed_simd::kernels()),
+            // Sets of other targets.
+            _ => None,
+        }
+    }
+
     /// Whether this machine can run it.
     pub fn is_available(self) -> bool {
-        match self {
-            Self::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Self::Ssse3 => is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 => {
-                is_x86_feature_detected!("avx2")
-                    && is_x86_feature_detected!("fma")
-                    && is_x86_feature_detected!("f16c")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni => Self::Avx2.is_available() && is_x86_feature_detected!("avxvnni"),
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 => {
-                Self::Avx2.is_available()
-                    && is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vl")
-            }
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni => {
-                Self::Avx512.is_available() && is_x86_feature_detected!("avx512vnni")
-            }
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon => true,
-            #[cfg(target_arch = "aarch64")]
-            Self::NeonDotprod => std::arch::is_aarch64_feature_detected!("dotprod"),
-            #[cfg(target_arch = "aarch64")]
-            Self::NeonI8mm => {
-                Self::NeonDotprod.is_available() && std::arch::is_aarch64_feature_detected!("i8mm")
-            }
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => true,
-            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Self::RelaxedSimd => true,
-            _ => false,
-        }
+        self.detected().is_some()
     }
 
     /// Its kernels; the scalar ones if this machine cannot run them.
     pub(super) fn kernels(self) -> &'static Kernels {
-        match self {
-            #[cfg(target_arch = "x86_64")]
-            Self::Ssse3 if self.is_available() => &ssse3::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx2 if self.is_available() => &avx2::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::AvxVnni if self.is_available() => &avx_vnni::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512 if self.is_available() => &avx512::KERNELS,
-            #[cfg(target_arch = "x86_64")]
-            Self::Avx512Vnni if self.is_available() => &avx512_vnni::KERNELS,
-            #[cfg(target_arch = "aarch64")]
-            Self::Neon if self.is_available() => &neon::KERNELS,
-            #[cfg(target_arch = "aarch64")]
-            Self::NeonDotprod if self.is_available() => &neon_dotprod::KERNELS,
-            #[cfg(target_arch = "aarch64")]
-            Self::NeonI8mm if self.is_available() => &neon_i8mm::KERNELS,
-            #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-            Self::Simd128 => &simd128::KERNELS,
-            #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-            Self::RelaxedSimd => &relaxed_simd::KERNELS,
-            _ => &scalar::KERNELS,
-        }
+        self.detected().unwrap_or_else(scalar::kernels)
     }
 
     /// The fastest set this machine can run.
@@ -189,13 +159,13 @@ impl Isa {
     /// The fastest set and its kernels. In WebAssembly a program is compiled for one set, and need not contain the others.
     pub(super) fn fastest() -> (Self, &'static Kernels) {
         #[cfg(all(target_arch = "wasm32", target_feature = "relaxed-simd"))]
-        return (Self::RelaxedSimd, &relaxed_simd::KERNELS);
+        return (Self::RelaxedSimd, relaxed_simd::kernels());
         #[cfg(all(
             target_arch = "wasm32",
             target_feature = "simd128",
             not(target_feature = "relaxed-simd")
         ))]
-        return (Self::Simd128, &simd128::KERNELS);
+        return (Self::Simd128, simd128::kernels());
         #[cfg(not(all(target_arch = "wasm32", target_feature = "simd128")))]
         {
             let best = Self::best();

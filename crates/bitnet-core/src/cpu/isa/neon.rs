@@ -3,14 +3,13 @@
 //! `smlal` adds each product in an i16 of its own: at most 3·128, so 85 dots fit a lane.
 
 use super::scalar::Portable;
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
-use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::cpu::integer::{IntegerIsa, kernels};
+use crate::cpu::kernels::FloatIsa;
 use rten_simd::SimdOp;
 use rten_simd::isa::ArmNeonIsa;
 use std::arch::aarch64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(integer_kernels!(Neon, Neon, 2, 4));
+kernels!(Neon, Floats, 2, 4);
 
 /// Float kernels on NEON registers.
 pub(super) struct Floats;
@@ -25,8 +24,15 @@ impl FloatIsa for Floats {
     }
 }
 
+/// NEON, which is part of aarch64.
 #[derive(Clone, Copy)]
-pub(super) struct Neon;
+pub(super) struct Neon(());
+
+impl Neon {
+    pub(super) const fn enabled() -> Self {
+        Self(())
+    }
+}
 
 impl IntegerIsa for Neon {
     type Bytes = uint8x16_t;

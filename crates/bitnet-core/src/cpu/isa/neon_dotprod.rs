@@ -1,21 +1,29 @@
 //! aarch64 with the dot product instructions: `sdot` multiplies sixteen bytes and adds them in fours to i32.
 
 use super::neon::{Floats, Neon};
-use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels};
-use crate::cpu::kernels::Kernels;
+use crate::cpu::integer::{IntegerIsa, inherit, kernels};
 use std::arch::aarch64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+kernels!(
     NeonDotprod,
-    NeonDotprod(Neon),
+    Floats,
     4,
     4,
-    "neon,dotprod"
-));
+    is_aarch64_feature_detected("neon", "dotprod")
+);
 
-/// Made only in functions that enable the dot product instructions.
+/// Proof that the machine has the dot product instructions.
 #[derive(Clone, Copy)]
 struct NeonDotprod(Neon);
+
+impl NeonDotprod {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "neon,dotprod")]
+    fn enabled() -> Self {
+        Self(Neon::enabled())
+    }
+}
 
 /// `sums` and the dots of signed bytes. The standard library has no stable name for the instruction.
 #[inline]

@@ -5,19 +5,18 @@
 //! and 3, 8]`, a last step without a partner as it was.
 
 use super::neon::{Floats, Neon};
-use crate::cpu::integer::{IntegerIsa, inherit, integer_kernels, whole_dots};
-use crate::cpu::kernels::Kernels;
+use crate::cpu::integer::{IntegerIsa, inherit, kernels, whole_dots};
 use std::arch::aarch64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels = Kernels::new::<Floats>(integer_kernels!(
+kernels!(
     NeonI8mm,
-    NeonI8mm(Neon),
+    Floats,
     4,
     4,
-    "neon,dotprod,i8mm"
-));
+    is_aarch64_feature_detected("neon", "dotprod", "i8mm")
+);
 
-/// Made only in functions that enable the 8-bit matrix instructions.
+/// Proof that the machine has the dot product instructions and the 8-bit matrix instructions.
 #[derive(Clone, Copy)]
 struct NeonI8mm(Neon);
 
@@ -60,6 +59,13 @@ fn smmla(mut sums: int32x4_t, a: uint8x16_t, b: uint8x16_t) -> int32x4_t {
 type Block = [int32x4_t; 2];
 
 impl NeonI8mm {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "neon,dotprod,i8mm")]
+    fn enabled() -> Self {
+        Self(Neon::enabled())
+    }
+
     /// Two steps of four rows, as two registers of two rows each.
     #[inline(always)]
     fn rows(self, [first, second]: [uint8x16_t; 2]) -> [uint8x16_t; 2] {

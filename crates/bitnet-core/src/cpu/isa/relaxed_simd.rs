@@ -2,15 +2,20 @@
 //! as the codes have at most seven bits.
 
 use super::simd128::{Floats, Simd128, signed_base3_dots};
-use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, inherit, integer_kernels};
-use crate::cpu::kernels::Kernels;
+use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, inherit, kernels};
 use std::arch::wasm32::*;
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(integer_kernels!(RelaxedSimd, RelaxedSimd(Simd128), 2, 4));
+kernels!(RelaxedSimd, Floats, 2, 4);
 
+/// Relaxed SIMD, without which this file is not compiled.
 #[derive(Clone, Copy)]
 struct RelaxedSimd(Simd128);
+
+impl RelaxedSimd {
+    const fn enabled() -> Self {
+        Self(Simd128::enabled())
+    }
+}
 
 impl IntegerIsa for RelaxedSimd {
     inherit!(v128, v128, 16);

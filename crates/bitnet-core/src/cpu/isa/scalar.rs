@@ -1,7 +1,7 @@
 //! The reference: portable Rust, no intrinsics.
 
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
-use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::cpu::integer::{IntegerIsa, kernels};
+use crate::cpu::kernels::FloatIsa;
 use rten_simd::SimdOp;
 use rten_simd::isa::GenericIsa;
 
@@ -20,8 +20,7 @@ impl FloatIsa for Portable {
     }
 }
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Portable>(integer_kernels!(Arrays, Arrays, 2, 2));
+kernels!(Arrays, Portable, 2, 2);
 
 /// Widens an IEEE binary16.
 #[inline(always)]
@@ -41,6 +40,12 @@ pub(in crate::cpu) fn widen_f16(bits: u16) -> f32 {
 /// Arrays of bytes, which compilers turn into whatever registers the target always has.
 #[derive(Clone, Copy)]
 struct Arrays;
+
+impl Arrays {
+    const fn enabled() -> Self {
+        Self
+    }
+}
 
 impl IntegerIsa for Arrays {
     type Bytes = [u8; 16];

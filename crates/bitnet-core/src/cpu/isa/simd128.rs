@@ -3,14 +3,13 @@
 //! Each product is added in an i16 of its own: at most 3·128, so 85 dots fit a lane.
 
 use super::scalar::Portable;
-use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, integer_kernels};
-use crate::cpu::kernels::{FloatIsa, Kernels};
+use crate::cpu::integer::{BASE3_PLANES, IntegerIsa, kernels};
+use crate::cpu::kernels::FloatIsa;
 use rten_simd::SimdOp;
 use rten_simd::isa::Wasm32Isa;
 use std::arch::wasm32::*;
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Floats>(integer_kernels!(Simd128, Simd128, 2, 4));
+kernels!(Simd128, Floats, 2, 4);
 
 /// Float kernels on 128-bit registers.
 pub(super) struct Floats;
@@ -25,8 +24,15 @@ impl FloatIsa for Floats {
     }
 }
 
+/// SIMD128, without which this file is not compiled.
 #[derive(Clone, Copy)]
-pub(super) struct Simd128;
+pub(super) struct Simd128(());
+
+impl Simd128 {
+    pub(super) const fn enabled() -> Self {
+        Self(())
+    }
+}
 
 impl IntegerIsa for Simd128 {
     type Bytes = v128;

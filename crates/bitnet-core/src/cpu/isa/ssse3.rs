@@ -3,16 +3,29 @@
 //! `pmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
 use super::scalar::Portable;
-use crate::cpu::integer::{IntegerIsa, integer_kernels};
-use crate::cpu::kernels::Kernels;
+use crate::cpu::integer::{IntegerIsa, kernels};
 use std::arch::x86_64::*;
 
-pub(in crate::cpu) static KERNELS: Kernels =
-    Kernels::new::<Portable>(integer_kernels!(Ssse3, Ssse3, 2, 4, "ssse3,sse4.1"));
+kernels!(
+    Ssse3,
+    Portable,
+    2,
+    4,
+    is_x86_feature_detected("ssse3", "sse4.1")
+);
 
-/// Made only in functions that enable SSSE3 and SSE4.1.
+/// Proof that the machine has SSSE3 and SSE4.1.
 #[derive(Clone, Copy)]
-struct Ssse3;
+struct Ssse3(());
+
+impl Ssse3 {
+    /// Where they are enabled, the machine has them.
+    #[inline]
+    #[target_feature(enable = "ssse3,sse4.1")]
+    fn enabled() -> Self {
+        Self(())
+    }
+}
 
 impl IntegerIsa for Ssse3 {
     type Bytes = __m128i;
@@ -82,7 +95,7 @@ impl IntegerIsa for Ssse3 {
 
     #[inline(always)]
     fn dot(self, open: __m128i, codes: __m128i, q: __m128i) -> __m128i {
-        // SAFETY: a value of this type is made only where SSSE3 is enabled.
+        // SAFETY: SSSE3 is there by the type.
         unsafe { _mm_add_epi16(open, _mm_maddubs_epi16(codes, q)) }
     }
 
@@ -94,7 +107,7 @@ impl IntegerIsa for Ssse3 {
 
     #[inline(always)]
     fn sum_lanes(self, [a, b, c, d]: [__m128i; 4]) -> __m128i {
-        // SAFETY: a value of this type is made only where SSSE3 is enabled.
+        // SAFETY: SSSE3 is there by the type.
         unsafe { _mm_hadd_epi32(_mm_hadd_epi32(a, b), _mm_hadd_epi32(c, d)) }
     }
 
@@ -108,7 +121,7 @@ impl IntegerIsa for Ssse3 {
     #[inline(always)]
     fn add_scaled(self, totals: &mut [f32], sums: __m128i, q_sum: i32, scales: &[f32]) {
         let (totals, scales) = (&mut totals[..4], &scales[..4]);
-        // SAFETY: there are four totals and scales, and SSE2 by the type; loads and stores are unaligned.
+        // SAFETY: there are four totals and scales, and SSE2 is part of x86-64; loads and stores are unaligned.
         unsafe {
             let sums = _mm_cvtepi32_ps(_mm_sub_epi32(sums, _mm_set1_epi32(q_sum)));
             let scaled = _mm_mul_ps(sums, _mm_loadu_ps(scales.as_ptr()));

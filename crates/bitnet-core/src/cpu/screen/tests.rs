@@ -43,13 +43,14 @@ fn bits(answers: &[Vec<Candidate>]) -> Vec<Vec<(u32, u32)>> {
 fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
     let mut computed = 0;
     for backend in backends() {
-        let head = |mode| backend.head_table(matrix(format, table), mode).unwrap();
+        let head = |mode| backend.table(matrix(format, table), mode).unwrap();
         let (full, screened) = (head(HeadMode::Full), head(HeadMode::Screened));
         let x = rows(&backend, x, table[0].len());
-        let expected = backend.candidates(&x, &full, top).unwrap();
-        let found = backend.candidates(&x, &screened, top).unwrap();
+        let tops = vec![*top; x.tokens];
+        let expected = backend.candidates(&x, &full, &tops).unwrap();
+        let found = backend.candidates(&x, &screened, &tops).unwrap();
         assert_eq!(bits(&found), bits(&expected), "{}", backend.describe());
-        computed = screened.head_stats().unwrap().logits;
+        computed = screened.shadow.unwrap().logits.into_inner();
     }
     computed
 }
@@ -58,7 +59,7 @@ fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
 fn check_spans(format: Format, table: &[Vec<f32>], x: &[f32]) {
     let backend = CpuBackend::new(Some(1), None).unwrap();
     let screened = backend
-        .head_table(matrix(format, table), HeadMode::Screened)
+        .table(matrix(format, table), HeadMode::Screened)
         .unwrap();
     let shadow = screened.shadow.as_ref().unwrap();
     let Some(rounded) = Rounded::new(x).filter(|x| x.fits(shadow)) else {
@@ -207,15 +208,15 @@ fn numbers_that_are_none_go_to_the_full_head() {
         let mut x = vec![1.0; 40];
         x[17] = bad;
         let backend = CpuBackend::new(Some(1), None).unwrap();
-        let head = backend.head_table(matrix(Format::F32, &table), HeadMode::Screened);
+        let head = backend.table(matrix(Format::F32, &table), HeadMode::Screened);
         let x = rows(&backend, &x, 40);
         let found = backend.candidates(
             &x,
             &head.unwrap(),
-            &Top {
+            &[Top {
                 count: 1,
                 also: &[],
-            },
+            }],
         );
         let found = found.unwrap();
         assert_eq!((found[0].len(), found[0][0].id), (1, 0));
@@ -229,11 +230,7 @@ fn numbers_that_are_none_go_to_the_full_head() {
         Bytes::from(vec![255; 4]),
     );
     let backend = CpuBackend::new(Some(1), None).unwrap();
-    assert!(
-        backend
-            .head_table(bad.unwrap(), HeadMode::Screened)
-            .is_err()
-    );
+    assert!(backend.table(bad.unwrap(), HeadMode::Screened).is_err());
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! The numbers of an architecture, between GGUF metadata and config.json.
 
-use bitnet_core::Gate;
+use bitnet_core::{Gate, RopePairs};
 use serde_json::{Map, Value as Json, json};
 
 use super::rope;
 use super::weights::{RowOrder, Tensor};
+use crate::file::gguf::GgufArchitecture;
 use crate::file::gguf::GgufWriter;
 use crate::file::names::to_gguf;
 use crate::file::synth::TernaryType;
@@ -15,8 +16,8 @@ use crate::{Error, Result};
 /// An architecture and what the two kinds of file call it.
 pub(super) struct Numbers {
     architecture: Architecture,
-    /// `general.architecture`.
-    gguf: String,
+    /// The architecture in GGUF.
+    gguf: &'static GgufArchitecture,
     /// The class in config.json.
     class: String,
     /// What the model calls itself.
@@ -41,14 +42,16 @@ impl Numbers {
                 advice: "convert it to another GGUF type".to_owned(),
             });
         }
-        let class = match architecture.name.as_str() {
-            "llama" => "LlamaForCausalLM",
-            "qwen3" => "Qwen3ForCausalLM",
-            _ => "BitNetForCausalLM",
+        let name = &architecture.name;
+        let Some(gguf) = GgufArchitecture::named(name) else {
+            return Err(no_class(file.name(), name));
+        };
+        let Some(class) = gguf.classes.first() else {
+            return Err(no_class(file.name(), name));
         };
         Ok(Self {
-            gguf: architecture.name.clone(),
-            class: class.to_owned(),
+            gguf,
+            class: (*class).to_owned(),
             title: file.text("general.name").unwrap_or_default(),
             rope: rope::to_config(file.name(), &architecture.rope_scaling)?,
             architecture,
@@ -61,23 +64,17 @@ impl Numbers {
     /// If they are incomplete or wrong, or GGUF has no name for the architecture.
     pub(super) fn from_checkpoint(file: &SafeTensorsModel) -> Result<Self> {
         let architecture = Architecture::from_config(file)?;
-        let relu2 = architecture.gate == Gate::Relu2;
-        let gguf = match architecture.name.as_str() {
-            "BitNetForCausalLM" | "BitnetForCausalLM" if relu2 => "bitnet-b1.58",
-            "BitNetForCausalLM" | "BitnetForCausalLM" => "bitnet",
-            "LlamaForCausalLM" if !relu2 => "llama",
-            "Qwen3ForCausalLM" if !relu2 => "qwen3",
-            class => {
-                return Err(Error::Unsupported {
-                    file: file.name().to_owned(),
-                    what: format!("converting {class} with squared ReLU"),
-                    advice: "only BitNetForCausalLM can have it".to_owned(),
-                });
-            }
+        let class = architecture.name.as_str();
+        let Some(gguf) = GgufArchitecture::of_class(class, architecture.gate) else {
+            return Err(Error::Unsupported {
+                file: file.name().to_owned(),
+                what: format!("converting {class} with squared ReLU"),
+                advice: "only BitNetForCausalLM can have it".to_owned(),
+            });
         };
         let title = file.config()["_name_or_path"].as_str().unwrap_or_default();
         Ok(Self {
-            gguf: gguf.to_owned(),
+            gguf,
             class: architecture.name.clone(),
             title: title.to_owned(),
             rope: None,
@@ -87,17 +84,17 @@ impl Numbers {
 
     /// The order that the rows of queries and keys get on their way from a checkpoint to GGUF.
     pub(super) fn order_to_gguf(&self) -> RowOrder {
-        match self.gguf.as_str() {
-            "llama" => RowOrder::Interleave(self.architecture.heads.dim),
-            _ => RowOrder::Same,
+        match self.gguf.pairs {
+            RopePairs::Interleaved => RowOrder::Interleave(self.architecture.heads.dim),
+            RopePairs::HalfSplit => RowOrder::Same,
         }
     }
 
     /// The order that the rows of queries and keys get on their way from GGUF to a checkpoint.
     pub(super) fn order_to_checkpoint(&self) -> RowOrder {
-        match self.gguf.as_str() {
-            "llama" => RowOrder::Separate(self.architecture.heads.dim),
-            _ => RowOrder::Same,
+        match self.gguf.pairs {
+            RopePairs::Interleaved => RowOrder::Separate(self.architecture.heads.dim),
+            RopePairs::HalfSplit => RowOrder::Same,
         }
     }
 
@@ -133,8 +130,8 @@ impl Numbers {
     ) {
         let shape = &self.architecture;
         let (heads, rope) = (shape.heads, &shape.rope);
-        let key = |name: &str| format!("{}.{name}", self.gguf);
-        writer.entry("general.architecture", self.gguf.as_str());
+        let key = |name: &str| format!("{}.{name}", self.gguf.name);
+        writer.entry("general.architecture", self.gguf.name);
         if !self.title.is_empty() {
             writer.entry("general.name", self.title.as_str());
         }
@@ -147,7 +144,7 @@ impl Numbers {
             .entry(key("rope.dimension_count"), rope.dims as u32)
             .entry(key("attention.head_count"), heads.query as u32)
             .entry(key("attention.head_count_kv"), heads.kv as u32);
-        if self.gguf == "qwen3" || heads.dim * heads.query != shape.hidden {
+        if self.gguf.name == "qwen3" || heads.dim * heads.query != shape.hidden {
             writer
                 .entry(key("attention.key_length"), heads.dim as u32)
                 .entry(key("attention.value_length"), heads.dim as u32);
@@ -155,7 +152,7 @@ impl Numbers {
         writer
             .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
             .entry(key("rope.freq_base"), rope.base);
-        rope::to_metadata(&self.gguf, &shape.rope_scaling, writer);
+        rope::to_metadata(self.gguf.name, &shape.rope_scaling, writer);
         writer.entry("general.file_type", ternary.file_type());
     }
 
@@ -164,7 +161,7 @@ impl Numbers {
     /// # Errors
     /// [`Error::Unsupported`], about `file`, for scaling that GGUF cannot state.
     pub(super) fn rope_tensor(&self, file: &str) -> Result<Option<Tensor>> {
-        rope::refuse_without_keys(file, &self.gguf, &self.architecture)?;
+        rope::refuse_without_keys(file, self.gguf.name, &self.architecture)?;
         Ok(rope::to_tensor(&self.architecture))
     }
 
@@ -180,16 +177,14 @@ impl Numbers {
     pub(super) fn to_config(&self, tensors: &[Tensor], file: &Gguf) -> Result<Json> {
         let shape = &self.architecture;
         let (heads, rope) = (shape.heads, &shape.rope);
-        let (model_type, act) = match (self.class.as_str(), shape.gate) {
-            ("LlamaForCausalLM", _) => ("llama", "silu"),
-            ("Qwen3ForCausalLM", _) => ("qwen3", "silu"),
-            (_, Gate::Relu2) => ("bitnet", "relu2"),
-            (_, Gate::Silu) => ("bitnet", "silu"),
+        let act = match shape.gate {
+            Gate::Relu2 => "relu2",
+            Gate::Silu => "silu",
         };
         let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
         let mut config = json!({
             "architectures": [self.class],
-            "model_type": model_type,
+            "model_type": self.gguf.model_type,
             "hidden_size": shape.hidden,
             "intermediate_size": shape.feed_forward,
             "num_hidden_layers": shape.layers,
@@ -253,6 +248,14 @@ pub(super) fn mark_packed(config: &mut Json, kept: &[String]) {
     };
     quantization.insert("modules_to_not_convert".into(), modules);
     config["quantization_config"] = quantization.into();
+}
+
+fn no_class(file: &str, architecture: &str) -> Error {
+    Error::Unsupported {
+        file: file.to_owned(),
+        what: format!("converting architecture {architecture:?} to safetensors"),
+        advice: "no class of config.json is known for it".to_owned(),
+    }
 }
 
 #[cfg(test)]

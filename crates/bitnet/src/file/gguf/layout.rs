@@ -1,5 +1,6 @@
 //! Where the tensors lie: their descriptions, and the checks that turn offsets into slices.
 
+use super::GgufArchitecture;
 use super::cursor::Cursor;
 use super::tensor::q2_0_sizes;
 use super::{GgmlType, Gguf, GgufTensor, LONGEST_NAME};
@@ -198,10 +199,9 @@ fn tensor_type(file: &Gguf, info: &Info<'_>, ternary_siblings: bool) -> Result<G
 
 /// Types 39 and 42 have two meanings each. They are TL2 only in a BitNet file that keeps scales in separate tensors.
 fn has_ternary_siblings(file: &Gguf, infos: &[Info<'_>]) -> bool {
-    let bitnet = matches!(
-        file.string("general.architecture"),
-        Ok(Some("bitnet" | "bitnet-25" | "bitnet-b1.58"))
-    );
+    let architecture = file.string("general.architecture").ok().flatten();
+    let known = architecture.and_then(GgufArchitecture::named);
+    let bitnet = known.is_some_and(|known| known.model_type == "bitnet");
     bitnet
         && infos
             .iter()

@@ -11,6 +11,7 @@
 //! nothing else: values and data are slices of the file's bytes. Every count, length and offset is checked against
 //! the file before it is used.
 
+mod architecture;
 mod cursor;
 mod layout;
 mod metadata;
@@ -23,10 +24,11 @@ mod writer;
 
 use std::path::Path;
 
-use super::{Bytes, map};
+use super::{Bytes, Load, map};
 use crate::{Error, Result};
 use cursor::Cursor;
 
+pub(crate) use architecture::GgufArchitecture;
 pub use tensor::{GgmlType, GgufTensor};
 pub use value::{Array, StringArray, Value, ValueType};
 pub use writer::GgufWriter;
@@ -66,16 +68,20 @@ impl Gguf {
     /// Maps and parses the file at `path`. If it is a part of a split model (`NAME-00001-of-00003.gguf`), all parts are
     /// opened, and the result has the metadata and the name of the first and the tensors of all.
     ///
+    /// The files must not be truncated while they are in use, which would end the program: see
+    /// [`map`](super::map()#truncation).
+    ///
     /// # Errors
     /// As [`Gguf::parse`], and [`Error::Io`] if a file cannot be read; [`Error::Malformed`] if a part is missing or belongs to
     /// another model.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::open_mapped(path, map::map(path)?)
+        Self::load(path, map)
     }
 
-    /// As [`open`](Self::open), where `bytes` are those of the file.
-    pub(super) fn open_mapped(path: &Path, bytes: Bytes) -> Result<Self> {
-        split::assemble(path, Self::read(path.display().to_string(), bytes)?)
+    /// As [`open`](Self::open), with the bytes of each file loaded by `load`.
+    pub(super) fn load(path: &Path, load: Load) -> Result<Self> {
+        let file = Self::read(path.display().to_string(), load(path)?)?;
+        split::assemble(path, file, load)
     }
 
     /// Parses a file's bytes; `name` is what errors call it.

@@ -12,7 +12,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use super::{Gguf, map};
+use super::{Gguf, Load};
 use crate::{Error, Result};
 
 const EXTENSION: &[u8] = b".gguf";
@@ -56,11 +56,11 @@ fn number_behind<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], u32)> {
     Some((before.strip_suffix(mark)?, number))
 }
 
-/// The model of which `file`, at `path`, is a part; `file` itself if it is whole.
+/// The model of which `file`, at `path`, is a part, the bytes of the others loaded by `load`; `file` itself if it is whole.
 ///
 /// # Errors
 /// As [`Gguf::open`].
-pub(super) fn assemble(path: &Path, file: Gguf) -> Result<Gguf> {
+pub(super) fn assemble(path: &Path, file: Gguf, load: Load) -> Result<Gguf> {
     let (number, count) = match file.part()? {
         None => return Ok(file),
         Some(part) => part,
@@ -108,26 +108,33 @@ pub(super) fn assemble(path: &Path, file: Gguf) -> Result<Gguf> {
             format_args!("no {first}{more}; download what is missing"),
         ));
     }
-    let mut whole: Option<Gguf> = None;
-    for (number, part) in (1..).zip(parts.into_iter().flatten()) {
-        let part = Gguf::read(part.display().to_string(), map::map(&part)?)?;
-        if part.part()? != Some((number, count)) {
-            return Err(Error::malformed(
+    let parts: Vec<PathBuf> = parts.into_iter().flatten().collect();
+    let (own, mut file) = (number, Some(file));
+    let mut read = |number: u32| -> Result<Gguf> {
+        let part = match file.take_if(|_| number == own) {
+            Some(file) => file,
+            None => {
+                let path = &parts[number as usize - 1];
+                Gguf::read(path.display().to_string(), load(path)?)?
+            }
+        };
+        match part.part()? {
+            found if found == Some((number, count)) => Ok(part),
+            found => Err(Error::malformed(
                 part.name(),
                 "split.no and split.count",
                 format_args!("{} and {count}, as its name says", number - 1),
-                match part.part()? {
+                match found {
                     Some((number, count)) => format!("{} and {count}", number - 1),
                     None => "no part of a split model".to_owned(),
                 },
-            ));
+            )),
         }
-        match &mut whole {
-            None => whole = Some(part),
-            Some(whole) => whole.append(part)?,
-        }
+    };
+    let mut whole = read(1)?;
+    for number in 2..=count {
+        whole.append(read(number)?)?;
     }
-    let whole = whole.unwrap_or(file);
     if let Some(expected) = whole.usize("split.tensors.count")?
         && expected != whole.tensors().len()
     {

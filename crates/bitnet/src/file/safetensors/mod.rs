@@ -13,7 +13,8 @@ use bitnet_quant::Format;
 use serde::Deserialize;
 pub use writer::SafeTensorsWriter;
 
-use super::{Bytes, directory, map};
+use super::read::regular_file;
+use super::{Bytes, Load, directory, map, read};
 use crate::{Error, Result};
 
 /// The file that lists the parts of a sharded model.
@@ -108,10 +109,18 @@ impl SafeTensorsModel {
     /// Opens a `.safetensors` file, the `.index.json` of a sharded model, or a directory with either, of which it takes the
     /// one that [`ModelFile::open`](super::ModelFile::open) says. The file `config.json` must stand beside it.
     ///
+    /// Files of weights are memory-mapped and must not be truncated while they are in use, which would end the program: see
+    /// [`map`](super::map()#truncation).
+    ///
     /// # Errors
     /// [`Error::Io`] for files that are missing or unreadable, [`Error::Malformed`] or [`Error::Tensor`] for files that
     /// break the rules of the format.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::load(path, map)
+    }
+
+    /// As [`open`](Self::open), with the bytes of each file of weights loaded by `load`.
+    pub(super) fn load(path: &Path, load: Load) -> Result<Self> {
         let file = if path.is_dir() {
             directory::find_safetensors(path)?
         } else {
@@ -127,10 +136,10 @@ impl SafeTensorsModel {
             .extension()
             .is_some_and(|extension| extension == "json")
         {
-            sharded(&directory, &file)?
+            sharded(&directory, &file, load)?
         } else {
             refuse_shard(&file)?;
-            header::parse(&file.display().to_string(), &map::map(&file)?)?
+            header::parse(&file.display().to_string(), &load(&file)?)?
         };
         Self::new(
             path.display().to_string(),
@@ -247,8 +256,8 @@ fn refuse_shard(path: &Path) -> Result<()> {
     }
 }
 
-/// The tensors that an index lists, from the files it lists them in.
-fn sharded(directory: &Path, index_path: &Path) -> Result<BTreeMap<String, RawTensor>> {
+/// The tensors that an index lists, from the files it lists them in, which `load` loads.
+fn sharded(directory: &Path, index_path: &Path, load: Load) -> Result<BTreeMap<String, RawTensor>> {
     let index_name = index_path.display().to_string();
     let index: Index = read_json(index_path, LONGEST_INDEX)?;
     let mut shards: BTreeMap<&str, BTreeMap<String, RawTensor>> = BTreeMap::new();
@@ -273,7 +282,7 @@ fn sharded(directory: &Path, index_path: &Path) -> Result<BTreeMap<String, RawTe
             ));
         }
         let path = directory.join(file);
-        let tensors = header::parse(&path.display().to_string(), &map::map(&path)?)?;
+        let tensors = header::parse(&path.display().to_string(), &load(&path)?)?;
         shards.insert(file, tensors);
     }
     let mut tensors = BTreeMap::new();
@@ -301,16 +310,16 @@ pub(super) fn is_plain_name(name: &str) -> bool {
 
 /// Parses a JSON file of at most `longest` bytes.
 pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, longest: u64) -> Result<T> {
-    let bytes = map::map(path)?;
+    let length = regular_file(path)?;
     let name = path.display().to_string();
-    if bytes.len() as u64 > longest {
+    if length > longest {
         return Err(Error::malformed(
             name,
             "the file",
             format_args!("at most {longest} bytes"),
-            bytes.len(),
+            length,
         ));
     }
-    serde_json::from_slice(&bytes)
+    serde_json::from_slice(&read(path)?)
         .map_err(|error| Error::malformed(name, "the file", "JSON", error))
 }

@@ -1,0 +1,255 @@
+//! Every kernel set gives the scalar reference's bits, for any thread count and any batching.
+
+mod batches;
+mod model;
+mod refusals;
+mod sublayers;
+
+use bitnet_core::cpu::{CpuBackend, Isa};
+use bitnet_core::device::Crossovers;
+use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
+use bitnet_quant::{Format, I2sLayout};
+use proptest::prelude::*;
+
+const TERNARY: [Format; 6] = [
+    Format::I2s(I2sLayout::A),
+    Format::I2s(I2sLayout::B),
+    Format::Tq1_0,
+    Format::Tq2_0,
+    Format::Q2_0,
+    Format::Q2_0Group128,
+];
+
+/// Ways to compute: the first one from the bytes of the files, the last one from what it prefers to read.
+fn backends() -> Vec<CpuBackend> {
+    let mut list = Vec::new();
+    for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
+        // However small the work: never shared, shared from packed rows, shared from tiles.
+        let built_in = Crossovers::built_in(isa);
+        let shared = built_in.with_every_split(0);
+        for (threads, crossovers) in [
+            (1, built_in),
+            (2, built_in),
+            (2, shared.with_direct(99)),
+            (3, shared.with_direct(0)),
+        ] {
+            let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
+            let backend = backend.with_base3(false);
+            list.push(backend.with_crossovers(crossovers));
+        }
+    }
+    list.push(
+        CpuBackend::new(Some(2), None)
+            .expect("a backend")
+            .with_base3(true),
+    );
+    list
+}
+
+/// A small generator, so that a case is its seed.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end as u64) as usize
+    }
+    fn float(&mut self) -> f32 {
+        (self.next() % 20_001) as f32 / 10_000.0 - 1.0
+    }
+    fn floats(&mut self, len: usize) -> Vec<f32> {
+        (0..len).map(|_| self.float()).collect()
+    }
+}
+
+/// A random matrix of `format` and its codes.
+fn ternary(
+    numbers: &mut Numbers,
+    format: Format,
+    rows: usize,
+    cols: usize,
+) -> (WeightMatrix, Vec<i8>) {
+    let codes: Vec<i8> = (0..rows * cols)
+        .map(|_| (numbers.next() % 3) as i8 - 1)
+        .collect();
+    let mut data = Vec::new();
+    for codes in codes.chunks(cols) {
+        let scales = numbers.floats(cols / format.block_len());
+        let mut row = vec![0; format.row_bytes(cols).expect("whole blocks")];
+        format
+            .encode_codes(codes, &scales, &mut row)
+            .expect("ternary codes");
+        data.extend_from_slice(&row);
+    }
+    let scale = if matches!(format, Format::I2s(_)) {
+        0.37
+    } else {
+        1.0
+    };
+    let matrix = WeightMatrix::new("w", format, (rows, cols, cols), scale, Bytes::from(data));
+    (matrix.expect("a matching size"), codes)
+}
+
+/// A table of `values` in rows of `cols`, which may end within a block.
+fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix {
+    let stored = cols.next_multiple_of(format.block_len());
+    let mut data = Vec::new();
+    for values in values.chunks(cols) {
+        let mut padded = values.to_vec();
+        padded.resize(stored, 0.0);
+        let mut row = vec![0; format.row_bytes(stored).expect("whole blocks")];
+        format
+            .encode_row(&padded, 1.0, &mut row)
+            .expect("finite values");
+        data.extend_from_slice(&row);
+    }
+    let shape = (values.len() / cols, cols, stored);
+    WeightMatrix::new("table", format, shape, 1.0, Bytes::from(data)).expect("a matching size")
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// The product of the rows of `x` with a matrix that is used where it lies, and with its resident form; both are the same.
+fn product(
+    backend: &CpuBackend,
+    matrix: &WeightMatrix,
+    x: &[f32],
+    activations: Activations,
+) -> Vec<f32> {
+    let tokens = x.len() / matrix.cols();
+    let mut plain = vec![0.0; tokens * matrix.rows()];
+    backend
+        .multiply(x, matrix, activations, &mut plain)
+        .expect("a product");
+    let resident = backend.resident(matrix.clone()).expect("a matrix");
+    let prepared = backend
+        .prepare_rows(x, matrix.cols(), activations)
+        .expect("rows");
+    let mut product = vec![0.0; plain.len()];
+    backend
+        .multiply_prepared(&prepared, &resident, &mut product)
+        .expect("a product");
+    let same = plain.iter().zip(&product);
+    let same = same.filter(|(a, b)| a.to_bits() == b.to_bits() || a.is_nan() && b.is_nan());
+    assert_eq!(same.count(), plain.len(), "{}", backend.describe());
+    product
+}
+
+/// Rows that end where their allocation ends, in groups that fill no register of any width: under AddressSanitizer no kernel may read on.
+#[test]
+fn rows_of_odd_groups_are_read_to_their_end_only() {
+    for format in TERNARY {
+        for blocks in [1, 2, 3, 5, 7, 9] {
+            for rows in [1, 4, 5] {
+                let cols = blocks * format.block_len();
+                let mut numbers = Numbers(7);
+                let (matrix, _) = ternary(&mut numbers, format, rows, cols);
+                let x = numbers.floats(cols);
+                let backends = backends();
+                let expected = product(&backends[0], &matrix, &x, Activations::Int8);
+                for backend in &backends[1..] {
+                    let found = product(backend, &matrix, &x, Activations::Int8);
+                    let name = backend.describe();
+                    let same = bits(&found) == bits(&expected);
+                    assert!(same, "{format}, {rows} × {cols}, {name}");
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn ternary_products_agree(
+        seed in any::<u64>(),
+        which in 0..TERNARY.len(),
+        rows in 1usize..23,
+        blocks in 1usize..6,
+        tokens in 1usize..10,
+        wide in any::<bool>(),
+    ) {
+        let format = TERNARY[which];
+        let cols = blocks * format.block_len() * if wide { 5 } else { 1 };
+        let mut numbers = Numbers(seed);
+        let (matrix, _) = ternary(&mut numbers, format, rows, cols);
+        let x = numbers.floats(tokens * cols);
+        for activations in [Activations::Int8, Activations::F32] {
+            let backends = backends();
+            let expected = bits(&product(&backends[0], &matrix, &x, activations));
+            for backend in &backends[1..] {
+                let found = bits(&product(backend, &matrix, &x, activations));
+                prop_assert_eq!(&found, &expected, "{}", backend.describe());
+            }
+            // Token by token, the same bits.
+            let single = x.chunks(cols).flat_map(|x| product(&backends[0], &matrix, x, activations));
+            prop_assert_eq!(bits(&single.collect::<Vec<f32>>()), expected);
+        }
+    }
+}
+
+#[test]
+fn a_ternary_product_is_the_documented_one() {
+    // Four rows of eight codes, padded with zero weights to a block.
+    let t = |i: usize| ((7 * i + i / 5) % 3) as i8 - 1;
+    let format = Format::I2s(I2sLayout::A);
+    let mut data = Vec::new();
+    for row in 0..4 {
+        let mut codes = [0i8; 128];
+        (0..8).for_each(|i| codes[i] = t(8 * row + i));
+        let mut bytes = [0; 32];
+        format
+            .encode_codes(&codes, &[], &mut bytes)
+            .expect("ternary codes");
+        data.extend_from_slice(&bytes);
+    }
+    let x = [0.5, -1.0, 0.25, 0.125, -0.75, 2.0, -2.0, 1.0];
+    let expected = [-2.055_118f32, -6.779_528, -5.267_716, 5.834_646];
+    for backend in backends() {
+        let matrix = WeightMatrix::new("w", format, (4, 8, 128), 1.5, Bytes::from(data.clone()));
+        let matrix = matrix.expect("a matching size");
+        let found = product(&backend, &matrix, &x, Activations::Int8);
+        for (found, expected) in found.into_iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-5, "{}", backend.describe());
+        }
+    }
+}
+
+#[test]
+fn hostile_activations_agree_too() {
+    let mut numbers = Numbers(7);
+    let (matrix, _) = ternary(&mut numbers, Format::I2s(I2sLayout::A), 5, 128);
+    for value in [
+        f32::NAN,
+        f32::INFINITY,
+        f32::NEG_INFINITY,
+        f32::MAX,
+        0.0,
+        1e-40,
+    ] {
+        // One NaN is as good as another.
+        let canonical = |value: f32| {
+            if value.is_nan() {
+                u32::MAX
+            } else {
+                value.to_bits()
+            }
+        };
+        let mut results = backends().into_iter().map(|backend| {
+            let found = product(&backend, &matrix, &[value; 128], Activations::Int8);
+            found.into_iter().map(canonical).collect::<Vec<_>>()
+        });
+        let expected = results.next().expect("the scalar reference");
+        assert_eq!(expected.len(), 5);
+        assert!(results.all(|result| result == expected), "{value}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Architectures of GGUF files: names, the classes of config.json that are the same model, and the numbers in which they
+//! differ. A further Llama-like architecture is an entry here and one in `model::config_class`.
+
+use bitnet_core::{Gate, RopePairs};
+
+/// One architecture.
+#[derive(Debug, PartialEq)]
+pub(crate) struct GgufArchitecture {
+    /// `general.architecture`.
+    pub(crate) name: &'static str,
+    /// `architectures` in config.json; the first is written when a file is converted.
+    pub(crate) classes: &'static [&'static str],
+    /// `model_type` in config.json.
+    pub(crate) model_type: &'static str,
+    /// Elements of a head that rotate together, which is also the order of the rows of queries and keys.
+    pub(crate) pairs: RopePairs,
+    /// The gate's function, where the file does not name it.
+    pub(crate) gate: Gate,
+}
+
+/// Both spellings of BitNet's class.
+const BITNET: &[&str] = &["BitNetForCausalLM", "BitnetForCausalLM"];
+
+/// All supported architectures. Of those with one class the first with the model's gate is written.
+pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
+    GgufArchitecture {
+        name: "bitnet-b1.58",
+        classes: BITNET,
+        model_type: "bitnet",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Relu2,
+    },
+    GgufArchitecture {
+        name: "bitnet-25",
+        classes: BITNET,
+        model_type: "bitnet",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Relu2,
+    },
+    GgufArchitecture {
+        name: "bitnet",
+        classes: BITNET,
+        model_type: "bitnet",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Silu,
+    },
+    GgufArchitecture {
+        name: "llama",
+        classes: &["LlamaForCausalLM"],
+        model_type: "llama",
+        pairs: RopePairs::Interleaved,
+        gate: Gate::Silu,
+    },
+    GgufArchitecture {
+        name: "qwen3",
+        classes: &["Qwen3ForCausalLM"],
+        model_type: "qwen3",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Silu,
+    },
+];
+
+impl GgufArchitecture {
+    /// The architecture of that name.
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|known| known.name == name)
+    }
+
+    /// The architecture that a model of a class with that gate has in GGUF.
+    pub(crate) fn of_class(class: &str, gate: Gate) -> Option<&'static Self> {
+        let mut known = ARCHITECTURES.iter();
+        known.find(|known| known.classes.contains(&class) && known.gate == gate)
+    }
+
+    /// The names of all, for an error.
+    pub(crate) fn names() -> String {
+        ARCHITECTURES.map(|known| known.name).join(", ")
+    }
+}
