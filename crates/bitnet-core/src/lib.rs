@@ -1,7 +1,20 @@
-//! Where numbers live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they agree on.
+//! Where weights and activations live and move: memory pool, weight matrices, backends, kernels, and the arithmetic they
+//! agree on.
 //!
-//! [`Backend`] runs a model's sublayers over batches of sequences; [`cpu::CpuBackend`] does so on every target. Tensors with
-//! shapes, views and broadcasting are in the crate `bitnet-tensor`, over the pool and the kernels of this one.
+//! [`Backend`] runs a model's sublayers over batches of sequences; [`cpu::CpuBackend`] does so on every target.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`backend`], [`sublayer`], [`batch`] | the interface, the weights that it takes, and the sequences that it runs |
+//! | [`head`], [`pending`] | candidates for the next token, and outputs that a device still works on |
+//! | [`cpu`] | the backend of every machine: products of packed weights, one file for each instruction set |
+//! | `gpu`, `mlx` | the backends for GPUs and for Apple's MLX, with the features `wgpu`, `metal` and `mlx` |
+//! | [`simd`], [`math`] | float kernels on slices, and the functions of one number that define their bits |
+//! | [`pool`] | host memory: size classes, thread caches, limits, leak guards, and counts of what was copied |
+//! | [`device`] | the devices of the machine, and the sizes from which threads pay on it |
+//!
+//! [`WeightMatrix`] is a packed matrix as it lies in a file. Tensors with shapes, views and broadcasting are no part of the
+//! runtime: the crate `bitnet-tensor` has them, over the pool and the kernels of this one.
 
 pub mod backend;
 pub mod batch;

@@ -8,7 +8,7 @@
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::device::Crossovers;
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
-use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
+use bitnet_core::{Activations, Bytes, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, mpsc};
@@ -246,7 +246,7 @@ fn several_leaders_multiply_on_one_team() {
     let ones = ones(96, 64);
     at_once(|id| {
         // Made here, so that the weights too are looked at by a team with several leaders.
-        let weights = backend.matrix(ones.clone()).unwrap();
+        let weights = backend.resident(ones.clone()).unwrap();
         for round in 0..60usize {
             let value = (id * 100 + round) as f32;
             let rows = 1 + round % 3;

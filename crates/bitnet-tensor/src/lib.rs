@@ -1,5 +1,5 @@
-//! Tensors over the memory pool and the SIMD kernels of [`bitnet_core`], for programs that compute with arrays of numbers
-//! beside a ternary model: layers of one's own, features of its outputs, experiments, comparisons with candle.
+//! Tensors over the memory pool and the SIMD kernels of [`bitnet_core`]: NumPy's shapes, views and broadcasting for layers,
+//! experiments and comparisons that are written beside a ternary model.
 //!
 //! The runtime itself does not depend on this crate: its forward pass works on rows in the pool's memory and needs neither
 //! shapes nor broadcasting.
@@ -41,7 +41,8 @@
 //!
 //! Elementwise operations, reductions, softmax and norms give the same bits on every machine and for every number of
 //! threads. Float matrix products and convolutions come from the `gemm` crate, which is faster and fuses multiply and add
-//! where the machine can; [`BitLinear`] multiplies packed ternary weights with the runtime's own kernels, exactly.
+//! where the machine can; [`BitLinear`] multiplies packed ternary weights with the runtime's own kernels, whose integer sums
+//! are exact.
 //!
 //! | module | content |
 //! |---|---|

@@ -68,8 +68,8 @@ pub(crate) fn build_host() -> Result<PathBuf> {
     Ok(target_folder()?.join("debug"))
 }
 
-/// WebAssembly twice: what a module uses is fixed when it is compiled. The tensor library, of which neither module has
-/// anything, is checked.
+/// WebAssembly twice: what a module uses is fixed when it is compiled. Neither module contains the tensor crate, so that is
+/// checked by itself.
 fn build_wasm() -> Result<Vec<Sweep>> {
     carry_out(Target::Wasm.cargo(PROFILE, &["check", "--package=bitnet-tensor"])?)?;
     let mut sweeps = Vec::new();

@@ -3,7 +3,7 @@
 //! MLX's own product reads a scale and a bias for every group of weights; where the tensor has one scale these are a fifth of
 //! all bytes, and a product of few tokens takes as long as its bytes are read.
 
-use super::thread::Here;
+use super::thread::MlxThreadToken;
 use super::weights::Affine;
 use super::{dimension, failed, is_gpu};
 use crate::Result;
@@ -38,12 +38,16 @@ thread_local! {
 }
 
 /// `x`, whole numbers of `[tokens, columns]`, times the codes; nothing if this is not for so many tokens or so few weights.
-pub(super) fn ternary_rows(here: &Here, matrix: &Affine, x: &Array) -> Result<Option<Array>> {
-    let (codes, scales) = (matrix.codes.get(here), matrix.groups.scales.get(here));
+pub(super) fn ternary_rows(
+    mlx: &MlxThreadToken,
+    matrix: &Affine,
+    x: &Array,
+) -> Result<Option<Array>> {
+    let (codes, scales) = (matrix.codes.get(mlx), matrix.groups.scales.get(mlx));
     let (&[tokens, columns], &[rows, _]) = (x.shape(), codes.shape()) else {
         return Ok(None);
     };
-    if !is_gpu(here).map_err(failed)? {
+    if !is_gpu(mlx).map_err(failed)? {
         return Ok(None);
     }
     let small = [x, codes, scales].iter().any(|a| a.size() < SMALLEST);

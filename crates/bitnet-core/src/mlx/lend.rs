@@ -3,7 +3,7 @@
 //! On a Mac, GPU and processor share memory, and MLX takes whole pages without copying them: of a mapped file those that the
 //! numbers lie in. On Linux's CPUs MLX copies what it is given, and gives the original back at once.
 
-use super::thread::Here;
+use super::thread::MlxThreadToken;
 use super::{dimension, failed};
 use crate::pool::Movement;
 use crate::{Error, Result};
@@ -23,7 +23,7 @@ const PAGE: usize = 16 << 10;
 /// [`Error::Shape`] if there are not as many bytes as the shape says, or more elements than MLX counts;
 /// [`Error::Mlx`].
 pub(super) fn lend(
-    here: &Here,
+    mlx: &MlxThreadToken,
     (bytes, in_pages): (Bytes, bool),
     dtype: Dtype,
     shape: &[usize],
@@ -69,7 +69,7 @@ pub(super) fn lend(
     let view = array.try_index(first..end).map_err(failed)?;
     let view = view.reshape(&shape).map_err(failed)?;
     view.eval().map_err(failed)?;
-    let movement = if address(here, &view) == Some(original) {
+    let movement = if address(mlx, &view) == Some(original) {
         Movement::ZeroCopy
     } else {
         Movement::Copy
@@ -102,7 +102,7 @@ fn pages_around(bytes: &Bytes, size: usize, in_pages: bool) -> Range<usize> {
 }
 
 /// Where the elements of an evaluated array begin.
-fn address(_: &Here, array: &Array) -> Option<*const u8> {
+fn address(_: &MlxThreadToken, array: &Array) -> Option<*const u8> {
     let pointer: *const u8 = match array.dtype() {
         // SAFETY: the array lives, and was evaluated.
         Dtype::Float32 => unsafe { mlx_sys::mlx_array_data_float32(array.as_ptr()) }.cast(),

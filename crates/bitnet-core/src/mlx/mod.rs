@@ -1,44 +1,57 @@
 //! The backend for Apple's MLX: GPU and memory of Apple Silicon, through `mlx-rs`.
 //!
-//! Operations are recorded as a graph and computed when their result is asked for: once for a token. Weights are the numbers
-//! of the file in MLX's own formats; activations are rounded to int8 as everywhere, and their whole numbers are multiplied by the
-//! codes in f32, which is exact: a ternary product's sums are those of the CPU, scaled in the same order. Norms, rotation
-//! and attention are MLX's, which adds, divides and takes cosines in its own way, so texts may part where two tokens are
-//! about as likely.
+//! Operations are recorded as a graph and computed when a result is read: once for a token. Weights are the numbers of
+//! the file in MLX's own formats; activations are rounded to int8 as everywhere, and these integers are multiplied by the
+//! codes in f32, which is exact: a ternary product's sums are those of the CPU, scaled in the same order. Norms, RoPE and
+//! attention are MLX's, which adds, divides and takes cosines in its own order and precision, so texts may part where two
+//! tokens are about as likely.
 //!
-//! On Linux, MLX computes on the CPU: that is for tests, and no faster than what `bitnet` has of its own.
+//! It runs one sequence at a time: a [`Batch`](crate::Batch) of several spans is refused.
+//!
+//! On Linux, MLX computes on the CPU: that is for tests, and no faster than `bitnet`'s own kernels.
 //!
 //! | what | where |
 //! |---|---|
 //! | the thread that MLX is used on | `thread` |
 //! | memory lent to MLX, weights in its formats | `lend`, `weights` |
-//! | operations | `rows`, `cache`, `attention`, `backend` |
-//! | a kernel of our own for GPUs | `kernel` |
+//! | norms, rounding to int8, gates | `activations` |
+//! | products, and a kernel of our own for GPUs | `product`, `kernel` |
+//! | RoPE and attention | `rope`, `attention` |
+//! | keys and values of a sequence | `state` |
+//! | sublayers | `mixer`, `feed_forward`, `head` |
+//! | the trait | `backend` |
 
+mod activations;
 mod attention;
 mod backend;
-mod cache;
+mod feed_forward;
+mod head;
 #[cfg(target_os = "macos")]
 mod kernel;
 mod lend;
-mod rows;
+mod mixer;
+mod product;
+mod rope;
+mod state;
 mod thread;
 mod weights;
 
-pub use attention::MlxRotations;
-pub use cache::MlxCache;
-pub use rows::{MlxActivation, MlxGain, MlxRows};
-pub use weights::{MlxMatrix, MlxTable};
+pub use activations::MlxRows;
+pub use feed_forward::MlxFeedForward;
+pub use head::{MlxEmbedding, MlxLmHead};
+pub use mixer::MlxMixer;
+pub use product::{MlxMatrix, MlxPreparedRows};
+pub use state::MlxState;
 
 use crate::{Error, HybridMemoryPool, Result};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Device};
 use std::sync::Arc;
-use thread::{Here, Thread};
+use thread::{MlxThreadToken, Thread};
 use weights::Loader;
 
-/// MLX on its default device: the GPU of a Mac, the CPU elsewhere. Clones share the thread that speaks to it, as all
-/// backends of a process do.
+/// MLX on its default device: the GPU of a Mac, the CPU elsewhere. All backends of a process share the thread that calls
+/// MLX.
 #[derive(Clone)]
 pub struct MlxBackend {
     thread: Thread,
@@ -81,30 +94,30 @@ impl MlxBackend {
         })
     }
 
-    /// Where it computes, in words.
+    /// The kind of its device: `gpu` or `cpu`.
     pub fn device(&self) -> &'static str {
         if self.on_gpu { "gpu" } else { "cpu" }
     }
 
-    /// The numbers of `rows`, row after row: computes what they need.
+    /// Computes `rows` and copies them to the host, row after row.
     ///
     /// # Errors
     /// [`Error::Mlx`].
     pub fn fetch(&self, rows: &MlxRows) -> Result<Vec<f32>> {
-        self.thread.run(|here| {
-            let array = rows.array.get(here).contiguous().map_err(failed)?;
-            numbers(here, &array)
+        self.thread.run(|mlx| {
+            let array = rows.array.get(mlx).contiguous().map_err(failed)?;
+            numbers(mlx, &array)
         })
     }
 }
 
 /// Whether MLX computes on a GPU.
-fn is_gpu(_: &Here) -> mlx_rs::error::Result<bool> {
+fn is_gpu(_: &MlxThreadToken) -> mlx_rs::error::Result<bool> {
     Ok(Device::try_default()? != Device::cpu())
 }
 
 /// The numbers of an f32 array.
-fn numbers(_: &Here, array: &Array) -> Result<Vec<f32>> {
+fn numbers(_: &MlxThreadToken, array: &Array) -> Result<Vec<f32>> {
     if array.size() == 0 {
         return Ok(Vec::new());
     }
@@ -114,7 +127,7 @@ fn numbers(_: &Here, array: &Array) -> Result<Vec<f32>> {
     Ok(numbers.to_vec())
 }
 
-/// What MLX complained of.
+/// An exception of MLX as an error.
 fn failed(error: Exception) -> Error {
     Error::Mlx {
         why: error.what().into(),

@@ -1,6 +1,6 @@
 //! Matrices and tables in MLX's formats, every weight the number that the file has.
 //!
-//! | file | here | |
+//! | file | MLX | |
 //! |---|---|---|
 //! | ternary, base 3 included | 2-bit codes 0, 1, 2 (and 3), 16 of them in a word | code·d − d for a group of 128 or 64 |
 //! | Q8_0 | 8-bit codes | code·d − 128·d for 32 |
@@ -12,9 +12,8 @@
 //! products are multiplied by the scale: with int8 activations their sums are whole numbers, exact in f32 to 2²⁴.
 
 use super::lend::lend;
-use super::thread::{Here, Tensor, Thread};
-use crate::pool::Movement;
-use crate::pool::{Alignment, Block};
+use super::thread::{MlxThreadToken, Tensor, Thread};
+use crate::pool::{Alignment, Block, Movement};
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use bytes::Bytes;
@@ -24,7 +23,8 @@ use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// A matrix of MLX's.
+/// A resident matrix.
+#[derive(Debug)]
 pub(super) struct Matrix {
     pub(super) name: String,
     pub(super) rows: usize,
@@ -32,15 +32,16 @@ pub(super) struct Matrix {
     /// Columns of a stored row; those past `cols` are zeros.
     pub(super) stored: usize,
     pub(super) ternary: bool,
-    /// What the numbers are multiplied by, the tensor's scale.
+    /// Factor on the weights: the tensor's scale.
     pub(super) scale: f32,
-    /// What products are multiplied by, besides.
+    /// Factor on products.
     pub(super) output_scale: f32,
     pub(super) weights: Weights,
     /// Bytes that a product reads.
     pub(super) bytes: usize,
 }
 
+#[derive(Debug)]
 pub(super) enum Weights {
     /// `[rows, stored]` floats.
     Dense(Tensor),
@@ -48,6 +49,7 @@ pub(super) enum Weights {
     Affine(Affine),
 }
 
+#[derive(Debug)]
 pub(super) struct Affine {
     /// `[rows, stored · bits / 32]` words.
     pub(super) codes: Tensor,
@@ -57,7 +59,8 @@ pub(super) struct Affine {
     pub(super) bits: usize,
 }
 
-/// What codes are multiplied by, and what is added, `[rows, groups]` each.
+/// The factor on the codes of each group and its bias, `[rows, groups]` each.
+#[derive(Debug)]
 pub(super) struct Groups {
     pub(super) scales: Tensor,
     pub(super) biases: Tensor,
@@ -66,36 +69,7 @@ pub(super) struct Groups {
     pub(super) ones: bool,
 }
 
-/// A projection of the MLX backend.
-pub struct MlxMatrix(pub(super) Matrix);
-
-/// A table of the MLX backend: an embedding, a head or both.
-pub struct MlxTable(pub(super) Matrix);
-
-impl std::fmt::Debug for Matrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Matrix")
-            .field("name", &self.name)
-            .field("rows", &self.rows)
-            .field("cols", &self.cols)
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for MlxMatrix {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::fmt::Debug for MlxTable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// Makes matrices MLX's.
+/// Makes matrices resident.
 pub(super) struct Loader {
     pub(super) thread: Thread,
     pub(super) pool: HybridMemoryPool,
@@ -151,7 +125,7 @@ impl Loader {
         }
     }
 
-    /// Makes a matrix MLX's, every number looked at on the way.
+    /// Makes a matrix resident and checks every number of it.
     ///
     /// # Errors
     /// If a weight is no ternary code or finite number, memory is short, or MLX refuses.
@@ -206,7 +180,7 @@ impl Loader {
         };
         let size = bytes.0.len();
         let shape = [rows, stored];
-        let lent = self.thread.run(|here| self.lent(here, bytes, dtype, shape));
+        let lent = self.thread.run(|mlx| self.lent(mlx, bytes, dtype, shape));
         let (tensor, movement) = lent?;
         if movement == Movement::Copy || weights.format() == Format::Q6K {
             weights.give_back(0..rows);
@@ -248,7 +222,7 @@ impl Loader {
         let bytes = codes.len() + 2 * rows * (stored / layout.group) * size_of::<f32>();
         let codes = self
             .thread
-            .run(|here| self.lent(here, pages(codes), Dtype::Uint32, [rows, words]));
+            .run(|mlx| self.lent(mlx, pages(codes), Dtype::Uint32, [rows, words]));
         let (codes, _) = codes?;
         weights.give_back(0..rows);
         let affine = Affine {
@@ -283,9 +257,9 @@ impl Loader {
         let ones = bytemuck::cast_slice::<u8, f32>(&scales)
             .iter()
             .all(|scale| *scale == 1.0);
-        self.thread.run(|here| {
+        self.thread.run(|mlx| {
             let [scales, biases] =
-                [scales, biases].map(|block| self.lent(here, pages(block), Dtype::Float32, shape));
+                [scales, biases].map(|block| self.lent(mlx, pages(block), Dtype::Float32, shape));
             Ok(Groups {
                 scales: scales?.0,
                 biases: biases?.0,
@@ -304,13 +278,13 @@ impl Loader {
     /// Lends memory to MLX and counts that.
     fn lent(
         &self,
-        here: &Here,
+        mlx: &MlxThreadToken,
         bytes: (Bytes, bool),
         dtype: Dtype,
         shape: [usize; 2],
     ) -> Result<(Tensor, Movement)> {
         let size = bytes.0.len();
-        let (array, movement) = lend(here, bytes, dtype, &shape)?;
+        let (array, movement) = lend(mlx, bytes, dtype, &shape)?;
         self.pool.zero_copy().record(movement, size);
         Ok((Tensor::new(array), movement))
     }

@@ -5,9 +5,12 @@
 ))]
 
 mod failures;
+mod mixers;
 #[path = "../parity/mod.rs"]
+#[expect(dead_code, reason = "MLX does not look ahead")]
 mod parity;
 mod properties;
+mod rows;
 mod saved;
 mod weights;
 

@@ -1,8 +1,13 @@
-//! Random and edge shapes of every operation, beside the CPU.
+//! Random and edge shapes of products and sublayers, beside the CPU.
 
 use super::MLX;
+use super::mixers::{attend, attention, row_width, state};
+use super::rows::run;
 use crate::parity::harness::*;
-use bitnet_core::{Activations, Backend, Gate, HeadMode, Heads, Norm, Pending, Rope, RopePairs};
+use bitnet_core::{
+    Activations, Backend, FeedForwardWeights, Gate, GatedWeights, Heads, Input, NormWeights,
+    OutputRequest, Rope, RopePairs, VocabularyWeights, WeightMatrix,
+};
 use bitnet_quant::Format;
 use proptest::prelude::*;
 
@@ -11,18 +16,17 @@ const FLOATS: f32 = 2e-5;
 /// A number at a half may round to either side, which moves a product by one step of one column.
 const ROUNDED: f32 = 0.05;
 /// Angles are products of f32, off by 6·10⁻⁸ of a position.
-const TURNED: f32 = 1e-4;
+const ROTATED: f32 = 1e-4;
 
 fn any_format() -> impl Strategy<Value = Format> {
     proptest::sample::select([TERNARY, DENSE].concat())
 }
 
-fn weights(
-    numbers: &mut Numbers,
-    format: Format,
-    rows: usize,
-    cols: usize,
-) -> bitnet_core::WeightMatrix {
+fn any_activations() -> impl Strategy<Value = Activations> {
+    proptest::sample::select(&[Activations::Int8, Activations::F32])
+}
+
+fn weights(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) -> WeightMatrix {
     if format.is_ternary() {
         ternary(numbers, format, rows, cols)
     } else {
@@ -30,35 +34,11 @@ fn weights(
     }
 }
 
-/// Norm, rounding, product, gate, product.
-struct Layer<'a> {
-    x: &'a [f32],
-    matrices: [&'a bitnet_core::WeightMatrix; 3],
-    gains: Option<[&'a [f32]; 2]>,
-    activations: Activations,
-    function: Gate,
-}
-
-impl Layer<'_> {
-    fn run<B: Look>(&self, backend: &B) -> [Vec<f32>; 2] {
-        let [gate, up, down] = self
-            .matrices
-            .map(|matrix| backend.matrix(matrix.clone()).expect("a matrix"));
-        let gains = self
-            .gains
-            .map(|gains| gains.map(|gains| backend.gain(gains.to_vec()).expect("gains")));
-        let rows = alone(backend, self.x, self.matrices[0].cols());
-        let first = gains.as_ref().map(|[gains, _]| norm(gains));
-        let a = backend.norm_quantize(&rows, first, self.activations);
-        let a = a.expect("activations");
-        let products = backend.matmul(&a, &[&gate, &gate, &up]);
-        let products = products.expect("products");
-        let [product, gate, up]: [B::Hidden; 3] = products.try_into().ok().expect("three");
-        let second = gains.as_ref().map(|[_, gains]| norm(gains));
-        let a = backend.gate_norm_quantize(gate, up, self.function, second, self.activations);
-        let a = a.expect("activations");
-        let down = backend.matmul(&a, &[&down]).expect("a product").remove(0);
-        [backend.look(product), backend.look(down)]
+fn tolerance(activations: Activations, format: Format) -> f32 {
+    if activations == Activations::Int8 && format.is_ternary() {
+        ROUNDED
+    } else {
+        FLOATS
     }
 }
 
@@ -66,34 +46,49 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
-    fn layers_are_close(
+    fn products_are_close(
         seed: u64,
         format in any_format(),
-        (tokens, cols, width, rows) in (1usize..6, 1usize..300, 1usize..160, 1usize..40),
-        normed: bool,
-        int8: bool,
-        relu: bool,
+        activations in any_activations(),
+        (tokens, cols, rows) in (1usize..6, 1usize..300, 1usize..160),
     ) {
         let mut numbers = Numbers(seed);
         let x = numbers.floats(tokens * cols);
-        let matrices = [(width, cols), (width, cols), (rows, width)]
-            .map(|(rows, cols)| weights(&mut numbers, format, rows, cols));
-        let gains = [numbers.floats(cols), numbers.floats(width)];
-        let job = Layer {
-            x: &x,
-            matrices: matrices.each_ref(),
-            gains: normed.then(|| gains.each_ref().map(|gains| &gains[..])),
-            activations: if int8 { Activations::Int8 } else { Activations::F32 },
-            function: if relu { Gate::Relu2 } else { Gate::Silu },
-        };
-        let (found, expected) = (job.run(&*MLX), job.run(&cpu()));
-        let what = format!("{format}, {tokens}×{cols}×{width}×{rows}");
-        let tolerance = if int8 && format.is_ternary() { ROUNDED } else { FLOATS };
-        assert_close(&found[0], &expected[0], tolerance, &what);
-        // What passed a gate was squared, and a norm may have made much of little.
-        if !normed {
-            assert_close(&found[1], &expected[1], 4.0 * tolerance, &format!("{what}, gated"));
-        }
+        let matrix = weights(&mut numbers, format, rows, cols);
+        let mut expected = vec![0.0; tokens * rows];
+        cpu().multiply(&x, &matrix, activations, &mut expected).expect("a product");
+        let x = MLX.prepare_rows(&x, cols, activations).expect("rows");
+        let matrix = MLX.resident(&matrix).expect("a matrix");
+        let found = MLX.multiply_prepared(&x, &matrix).expect("a product");
+        let found = MLX.fetch(&found).expect("numbers");
+        let what = format!("{format}, {tokens}×{cols}×{rows}");
+        assert_close(&found, &expected, tolerance(activations, format), &what);
+    }
+
+    #[test]
+    fn feed_forward_sublayers_are_close(
+        seed: u64,
+        format in any_format(),
+        activations in any_activations(),
+        (tokens, cols, width) in (1usize..6, 1usize..300, 1usize..160),
+        normed: bool,
+        function in proptest::sample::select(&[Gate::Relu2, Gate::Silu]),
+    ) {
+        let mut numbers = Numbers(seed);
+        let x = numbers.floats(tokens * cols);
+        let sublayer = FeedForwardWeights::Gated(GatedWeights {
+            function,
+            activations,
+            norm: normed.then(|| norm(&numbers.floats(cols))),
+            gate: weights(&mut numbers, format, width, cols),
+            up: weights(&mut numbers, format, width, cols),
+            down: projection(weights(&mut numbers, format, cols, width)),
+        });
+        let found = fed(&*MLX, &sublayer, &x, cols);
+        let expected = fed(&cpu(), &sublayer, &x, cols);
+        let what = format!("{format}, {tokens}×{cols}×{width}");
+        // The gate squares.
+        assert_close(&found, &expected, 4.0 * tolerance(activations, format), &what);
     }
 
     #[test]
@@ -117,70 +112,59 @@ proptest! {
             divisors: if divided { divisors.collect() } else { Vec::new() },
             magnitude: if scaled { 1.138_629_4 } else { 1.0 },
         };
-        let widths = [heads.query, kv, kv].map(|count| count * heads.dim);
-        let cols: usize = widths.iter().sum();
         let tokens: usize = steps.iter().sum();
-        let x = numbers.floats(tokens * cols);
-        let found = attend(&*MLX, heads, &rope, widths, &x, &steps);
-        let expected = attend(&cpu(), heads, &rope, widths, &x, &steps);
-        assert_close(&found, &expected, TURNED, &format!("{heads:?}, {rope:?}, {steps:?}"));
+        let x = numbers.floats(tokens * row_width(heads));
+        let (weights, cpu) = (attention(heads, &rope), cpu());
+        let found = attend(&*MLX, &mut state(&*MLX, heads, tokens), &weights, &x, &steps);
+        let expected = attend(&cpu, &mut state(&cpu, heads, tokens), &weights, &x, &steps);
+        assert_close(&found, &expected, ROTATED, &format!("{heads:?}, {rope:?}, {steps:?}"));
     }
 
     #[test]
     fn heads_are_close(
         seed: u64,
         format in any_format(),
-        (tokens, cols, rows) in (1usize..4, 1usize..300, 1usize..200),
+        (tokens, cols, more) in (1usize..4, 1usize..300, 0usize..200),
     ) {
         let mut numbers = Numbers(seed);
-        let weights = weights(&mut numbers, format, rows, cols);
-        let x = numbers.floats(tokens * cols);
-        let gains = numbers.floats(cols);
-        let found = head(&*MLX, &weights, &x, &gains);
-        let expected = head(&cpu(), &weights, &x, &gains);
+        let rows = tokens + more;
+        let x = numbers.floats(rows * cols);
+        let vocabulary = VocabularyWeights {
+            norm: NormWeights { eps: 1e-3, ..norm(&numbers.floats(cols)) },
+            head: Some(weights(&mut numbers, format, rows, cols)),
+            ..vocabulary(&x, cols)
+        };
+        let found = logits(&*MLX, &vocabulary, tokens);
+        let expected = logits(&cpu(), &vocabulary, tokens);
         assert_close(&found, &expected, FLOATS, &format!("{format}, {tokens}×{cols}×{rows}"));
     }
 }
 
-fn head<B: Backend>(
-    backend: &B,
-    weights: &bitnet_core::WeightMatrix,
-    x: &[f32],
-    gains: &[f32],
-) -> Vec<f32> {
-    let rows = alone(backend, x, weights.cols());
-    let gain = backend.gain(gains.to_vec()).expect("gains");
-    let table = backend.head_table(weights.clone(), HeadMode::Full);
-    let norm = Norm {
-        gain: &gain,
-        eps: 1e-3,
-    };
-    let logits = backend.head(&rows, 0, norm, &table.expect("a table"));
-    logits.and_then(Pending::now).expect("logits")
+/// The rows of `x` after a feed-forward sublayer.
+fn fed<B: Backend>(backend: &B, weights: &FeedForwardWeights, x: &[f32], cols: usize) -> Vec<f32> {
+    let sublayer = backend
+        .load_feed_forward(weights.clone())
+        .expect("a sublayer");
+    let mut state = backend.state(&[], x.len() / cols).expect("a state");
+    run(backend, &mut state, x, cols, |hidden, _| {
+        backend.feed_forward(hidden, &sublayer).expect("fed");
+    })
 }
 
-fn attend<B: Look>(
-    backend: &B,
-    heads: Heads,
-    rope: &Rope,
-    widths: [usize; 3],
-    x: &[f32],
-    steps: &[usize],
-) -> Vec<f32> {
-    let cols: usize = widths.iter().sum();
-    let mut cache = backend.cache(1, heads, x.len() / cols).expect("a cache");
-    let mut first = 0;
-    let mut found = Vec::new();
-    for &step in steps {
-        let rows = batch(backend, &x[first * cols..][..step * cols], cols, &cache);
-        let parts = columns(backend, &rows, cols, &widths);
-        let [mut q, k, v]: [B::Hidden; 3] = parts.try_into().ok().expect("three");
-        let rotations = backend.rotations(rope, first, step).expect("rotations");
-        backend
-            .rope_append(&mut q, k, v, None, &rotations, &mut cache, 0)
-            .expect("appended");
-        found.extend(backend.look(backend.attention(&q, &cache, 0).expect("attention")));
-        first += step;
-    }
-    found
+/// Logits of the first `rows` tokens, through no layer.
+fn logits<B: Backend>(backend: &B, weights: &VocabularyWeights, rows: usize) -> Vec<f32> {
+    let (embedding, head) = backend
+        .load_vocabulary(weights.clone())
+        .expect("a vocabulary");
+    let tokens: Vec<u32> = (0..rows as u32).collect();
+    let mut state = backend.state(&[], rows).expect("a state");
+    let mut batch = batch(
+        Input::Tokens(&tokens),
+        &mut state,
+        OutputRequest::Logits { rows },
+    );
+    let hidden = backend.embed(&embedding, &mut batch).expect("rows");
+    let outputs = backend.outputs(hidden, &head, &mut batch);
+    let mut outputs = outputs.and_then(|pending| pending.now()).expect("outputs");
+    outputs.pop().expect("one span").into_logits()
 }

@@ -3,7 +3,10 @@
 use super::MLX;
 use crate::parity::harness::*;
 use bitnet_core::mlx::MlxBackend;
-use bitnet_core::{Backend, Bytes, HybridMemoryPool, WeightMatrix};
+use bitnet_core::{
+    Backend, Bytes, HybridMemoryPool, Input, OutputRequest, Sublayer, VocabularyWeights,
+    WeightMatrix,
+};
 use bitnet_quant::Format;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,6 +26,15 @@ impl Drop for Counted {
     }
 }
 
+/// A table that is both embedding and head.
+fn shared_table(embedding: WeightMatrix) -> VocabularyWeights {
+    let cols = embedding.cols();
+    VocabularyWeights {
+        embedding,
+        ..vocabulary(&vec![0.0; cols], cols)
+    }
+}
+
 #[test]
 fn lent_memory_is_given_back_once() {
     for format in [Format::F32, Format::F16, Format::Bf16, Format::Q8_0] {
@@ -33,14 +45,15 @@ fn lent_memory_is_given_back_once() {
         let shape = (8, 64, 64);
         let weights =
             WeightMatrix::new("w", format, shape, 1.0, Bytes::from_owner(bytes)).expect("a matrix");
-        let resident = MLX.table(weights).expect("a table");
-        let cache = MLX.cache(1, NO_HEADS, 8).expect("a cache");
-        let rows = MLX
-            .embed(&resident, bitnet_core::Input::Tokens(&[7, 0]), &cache)
-            .expect("rows");
-        // What was asked for keeps what it needs.
-        drop(resident);
-        let found = MLX.look(rows);
+        let (embedding, head) = MLX
+            .load_vocabulary(shared_table(weights))
+            .expect("a vocabulary");
+        let mut state = MLX.state(&[], 8).expect("a state");
+        let mut batch = batch(Input::Tokens(&[7, 0]), &mut state, OutputRequest::Nothing);
+        let rows = MLX.embed(&embedding, &mut batch).expect("rows");
+        // Recorded rows keep the table that they need.
+        drop((embedding, head));
+        let found = MLX.fetch(&rows).expect("numbers");
         assert_eq!(dropped.load(Ordering::SeqCst), 1, "{format}");
         let mut expected = vec![0.0; 128];
         for (row, out) in [7, 0].into_iter().zip(expected.chunks_exact_mut(64)) {
@@ -53,21 +66,23 @@ fn lent_memory_is_given_back_once() {
 }
 
 #[test]
-fn what_was_moved_is_counted() {
+fn bytes_that_moved_are_counted() {
     let pool = HybridMemoryPool::default();
     let mlx = MlxBackend::with_pool(pool.clone()).expect("MLX");
     let before = pool.zero_copy().stats();
     let weights = table(&[0.5; 64 * 64], 64, Format::F32);
-    let resident = mlx.table(weights).expect("a table");
+    let (_, head) = mlx
+        .load_vocabulary(shared_table(weights))
+        .expect("a vocabulary");
     let copied = pool.zero_copy().stats();
     // It lies in no pages that could be shared.
     assert_eq!(copied.operations(), before.operations() + 1);
     assert_eq!(copied.copied.bytes - before.copied.bytes, 64 * 64 * 4);
-    assert_eq!(mlx.head_bytes(&resident), 64 * 64 * 4);
+    assert_eq!(head.bytes(), 64 * 64 * 4);
     // 2 bits for a weight, and two numbers for each 128 of them.
     let matrix = ternary(&mut Numbers(62), TERNARY[0], 16, 256);
-    let matrix = mlx.matrix(matrix).expect("a matrix");
-    assert_eq!(mlx.matrix_bytes(&matrix), 16 * (64 + 2 * 8));
+    let matrix = mlx.resident(&matrix).expect("a matrix");
+    assert_eq!(matrix.bytes(), 16 * (64 + 2 * 8));
     // A Mac takes the pages; Linux's CPUs copy.
     let moved = pool.zero_copy().stats();
     let bytes = if cfg!(target_os = "macos") {
@@ -75,5 +90,5 @@ fn what_was_moved_is_counted() {
     } else {
         moved.copied.bytes - copied.copied.bytes
     };
-    assert_eq!(bytes, mlx.matrix_bytes(&matrix) as u64);
+    assert_eq!(bytes, matrix.bytes() as u64);
 }

@@ -1,0 +1,114 @@
+//! The vocabulary: rows of the embedding, logits, and the likeliest tokens.
+
+use super::activations::Norm;
+use super::thread::MlxThreadToken;
+use super::weights::Matrix;
+use super::{MlxBackend, MlxRows, MlxState, dimension, failed};
+use crate::head::{HeadMode, HeadStats};
+use crate::{Error, LmHead, Output, OutputRequest, Result, Span, Sublayer, VocabularyWeights};
+use mlx_rs::ops::indexing::TryIndexOp;
+use std::sync::Arc;
+
+/// The embedding of the MLX backend.
+#[derive(Debug)]
+pub struct MlxEmbedding(pub(super) Arc<Matrix>);
+
+/// The language-model head of the MLX backend.
+#[derive(Debug)]
+pub struct MlxLmHead {
+    table: Arc<Matrix>,
+    norm: Norm,
+}
+
+impl Sublayer for MlxLmHead {
+    fn bytes(&self) -> usize {
+        self.table.bytes
+    }
+}
+
+impl LmHead for MlxLmHead {
+    fn stats(&self) -> Option<HeadStats> {
+        None
+    }
+}
+
+impl MlxBackend {
+    /// # Errors
+    /// As [`Backend::load_vocabulary`](crate::Backend::load_vocabulary).
+    pub(super) fn vocabulary_of(
+        &self,
+        weights: &VocabularyWeights,
+    ) -> Result<(MlxEmbedding, MlxLmHead)> {
+        weights.check()?;
+        let embedding = Arc::new(self.loader.load(&weights.embedding)?);
+        let table = match &weights.head {
+            Some(head) => Arc::new(self.loader.load(head)?),
+            None => Arc::clone(&embedding),
+        };
+        if weights.mode == HeadMode::Screened {
+            tracing::warn!(
+                "{}: MLX has no screened head and computes all logits",
+                table.name
+            );
+        }
+        let norm = Norm::load(self.thread, &weights.norm)?;
+        Ok((MlxEmbedding(embedding), MlxLmHead { table, norm }))
+    }
+}
+
+impl MlxLmHead {
+    /// Computes `x` and the output of its span.
+    ///
+    /// # Errors
+    /// As [`Backend::outputs`](crate::Backend::outputs).
+    pub(super) fn output(
+        &self,
+        mlx: &MlxThreadToken,
+        x: &MlxRows,
+        span: &Span<'_, MlxState>,
+    ) -> Result<Output> {
+        x.check(span.input.len(), self.table.cols)?;
+        if span.outputs.rows() == 0 {
+            x.array.get(mlx).eval().map_err(failed)?;
+        }
+        match span.outputs {
+            OutputRequest::Nothing => Ok(Output::Nothing),
+            OutputRequest::Logits { rows } => {
+                let logits = self.logits(mlx, x, rows, <[f32]>::to_vec)?;
+                Ok(Output::Logits(logits))
+            }
+            OutputRequest::Top { rows, top } => {
+                let candidates = self.logits(mlx, x, rows, |logits| {
+                    let rows = logits.chunks_exact(self.table.rows);
+                    rows.map(|logits| top.of_logits(logits)).collect()
+                })?;
+                Ok(Output::Top(candidates))
+            }
+        }
+    }
+
+    /// The logits of the last `rows` rows of `x`, read where they lie.
+    fn logits<R>(
+        &self,
+        mlx: &MlxThreadToken,
+        x: &MlxRows,
+        rows: usize,
+        read: impl FnOnce(&[f32]) -> R,
+    ) -> Result<R> {
+        if rows == 0 {
+            return Ok(read(&[]));
+        }
+        let array = x.array.get(mlx);
+        let last = match x.tokens.saturating_sub(rows) {
+            0 => array.clone(),
+            first => array.try_index(dimension(first)?..).map_err(failed)?,
+        };
+        let normed = self.norm.apply(mlx, &last)?;
+        let logits = self.table.scaled(self.table.sums(mlx, &normed)?)?;
+        let logits = logits.contiguous().map_err(failed)?;
+        let logits = logits.try_as_slice::<f32>().map_err(|error| Error::Mlx {
+            why: error.to_string(),
+        })?;
+        Ok(read(logits))
+    }
+}
