@@ -5,6 +5,7 @@
 
 mod apple;
 mod cross;
+mod fuzz;
 mod gpu;
 mod kernels;
 mod llama_cpp;

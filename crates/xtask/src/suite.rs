@@ -2,6 +2,7 @@
 
 use crate::apple;
 use crate::cross;
+use crate::fuzz;
 use crate::metal;
 use crate::mlx;
 use crate::program::finish;
@@ -40,6 +41,9 @@ pub(crate) struct Selection {
     /// Kernels and readers of files under AddressSanitizer
     #[arg(long)]
     asan: bool,
+    /// Readers of files on damaged ones, chosen by libFuzzer
+    #[arg(long)]
+    fuzz: bool,
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
@@ -70,6 +74,7 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Asan => self.asan,
+                Part::Fuzz => self.fuzz,
                 Part::Cross => self.cross,
                 Part::Metal => self.metal,
                 Part::Mlx => self.mlx,
@@ -102,6 +107,8 @@ pub(crate) enum Part {
     Race,
     /// Accesses outside of allocations.
     Asan,
+    /// Damaged files.
+    Fuzz,
     /// The same bits on every target and kernel set.
     Cross,
     /// The kernels of `shaders-metal/`.
@@ -116,7 +123,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -124,6 +131,7 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Asan,
+        Self::Fuzz,
         Self::Cross,
         Self::Metal,
         Self::Mlx,
@@ -140,6 +148,7 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Asan => "asan",
+            Self::Fuzz => "fuzz",
             Self::Cross => "cross",
             Self::Metal => "metal",
             Self::Mlx => "mlx",
@@ -157,6 +166,7 @@ impl Part {
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
             Self::Race => sanitizer::THREAD_REQUIREMENTS,
+            Self::Fuzz => fuzz::REQUIREMENTS,
             Self::Cross if cfg!(target_os = "linux") => &[
                 Requirement::Library(Target::Wasm),
                 Requirement::Node,
@@ -215,9 +225,13 @@ impl Part {
                 "--doc",
             ])],
             Self::Metal => metal::commands(),
-            Self::Race | Self::Asan | Self::Cross | Self::Mlx | Self::Apple | Self::Web => {
-                Vec::new()
-            }
+            Self::Race
+            | Self::Asan
+            | Self::Fuzz
+            | Self::Cross
+            | Self::Mlx
+            | Self::Apple
+            | Self::Web => Vec::new(),
         }
     }
 
@@ -226,6 +240,7 @@ impl Part {
         match self {
             Self::Race => Sanitizer::Thread.run(),
             Self::Asan => Sanitizer::Address.run(),
+            Self::Fuzz => fuzz::run(),
             Self::Cross => cross::run(),
             Self::Mlx => mlx::run(),
             Self::Apple => apple::run(),
