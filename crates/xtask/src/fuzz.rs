@@ -4,10 +4,9 @@
 //! libFuzzer chooses inputs by the code they reach. It is a crate like others, so what it needs of the compiler is a flag,
 //! and no program beside cargo is installed.
 
-use crate::program::target_folder;
+use crate::program::{carry_out, target_folder};
 use crate::requirement::Requirement;
 use crate::sanitizer::{ADDRESS, TARGET, command};
-use crate::suite::carry_out;
 use anyhow::{Context, Result};
 
 /// Names of the targets, and how many inputs each gets: about 20 seconds.

@@ -5,8 +5,9 @@
 //! AddressSanitizer takes the library as it is. Both are unstable in name, and the compiler in use is told to allow them: no
 //! second one is installed.
 
+use crate::program::carry_out;
 use crate::requirement::Requirement;
-use crate::suite::{cargo_with, carry_out, workspace};
+use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

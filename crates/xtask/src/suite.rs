@@ -5,15 +5,14 @@ use crate::cross;
 use crate::fuzz;
 use crate::metal;
 use crate::mlx;
-use crate::program::finish;
-use crate::requirement::{Requirement, succeeds};
+use crate::program::{carry_out, succeeds};
+use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
 use crate::target::Target;
 use crate::web;
+use crate::workspace::cargo_with;
 use anyhow::Result;
 use clap::Args;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -250,13 +249,6 @@ impl Part {
     }
 }
 
-/// Shows `command` and runs it to its end.
-pub(crate) fn carry_out(mut command: Command) -> Result<()> {
-    let words = shown(&command);
-    println!("$ {words}");
-    finish(&mut command, &words)
-}
-
 /// Runs `parts` until one fails, then says for each how it went and how long it took.
 pub(crate) fn run(parts: &[Part]) -> Result<()> {
     let mut times: Vec<(Part, Duration)> = Vec::new();
@@ -284,40 +276,4 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
         }
     }
     failure.map_or(Ok(()), Err)
-}
-
-/// The cargo that started this program.
-pub(crate) fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// A cargo command in the workspace root.
-pub(crate) fn cargo_with(arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo());
-    command.current_dir(workspace()).args(arguments);
-    command
-}
-
-/// The workspace root: where cargo finds this package now, or else where it was built.
-pub(crate) fn workspace() -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package.join("../..")
-}
-
-fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let mut words = vec![
-        program
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    ];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
-    words.join(" ")
 }
