@@ -44,6 +44,10 @@ fn target() -> fn(&mut Unstructured<'_>) {
 /// Called by libFuzzer with every input. A panic that leaves the library ends the program; one of a dependency that the
 /// library catches does not, unlike with the macro of `libfuzzer_sys`.
 #[cfg(fuzzing)]
+#[expect(
+    improper_ctypes_definitions,
+    reason = "the caller is Rust too: libfuzzer_sys declares it so"
+)]
 #[unsafe(no_mangle)]
 extern "C" fn rust_fuzzer_test_input(input: &[u8]) -> i32 {
     use std::sync::OnceLock;
