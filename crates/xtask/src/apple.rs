@@ -2,9 +2,10 @@
 //! `aarch64-apple-darwin`. Nothing is linked and nothing runs.
 
 use crate::mlx;
+use crate::program::carry_out;
 use crate::requirement::Requirement;
-use crate::suite::{cargo_with, carry_out};
 use crate::target::Target;
+use crate::workspace::cargo_with;
 use anyhow::Result;
 use std::process::Command;
 

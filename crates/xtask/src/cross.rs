@@ -8,9 +8,9 @@
 mod sweep;
 mod table;
 
-use crate::program::{file_name, target_folder};
-use crate::suite::{cargo_with, carry_out};
+use crate::program::{carry_out, file_name, target_folder};
 use crate::target::Target;
+use crate::workspace::cargo_with;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;

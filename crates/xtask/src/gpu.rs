@@ -2,7 +2,7 @@
 //! them in turns.
 
 use crate::program::{file_name, finish, measuring, target_folder};
-use crate::suite::{cargo, cargo_with, workspace};
+use crate::workspace::{cargo, cargo_with, workspace};
 use anyhow::Result;
 use clap::Args;
 use std::path::PathBuf;

@@ -4,8 +4,7 @@
 //! In `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust/peers`: `venv` holds pip, cmake and ninja, `llama.cpp-VERSION` the
 //! source and the build.
 
-use crate::program::{cache, finish};
-use crate::requirement::succeeds;
+use crate::program::{cache, finish, succeeds};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

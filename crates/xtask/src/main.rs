@@ -6,7 +6,10 @@
 mod against;
 mod apple;
 mod cross;
+mod debian;
+mod fuzz;
 mod gpu;
+mod install;
 mod kernels;
 mod llama_cpp;
 mod metal;
@@ -20,6 +23,7 @@ mod suite;
 mod target;
 mod validate;
 mod web;
+mod workspace;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -62,7 +66,7 @@ enum Chore {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
-        Chore::Setup => requirement::install(&suite::Part::ALL),
+        Chore::Setup => install(&suite::Part::ALL),
         Chore::Test(selection) => test(&selection),
         Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
@@ -84,6 +88,11 @@ fn main() -> ExitCode {
 
 fn test(selection: &suite::Selection) -> Result<()> {
     let parts = selection.parts();
-    requirement::install(&parts)?;
+    install(&parts)?;
     suite::run(&parts)
+}
+
+/// Installs what `parts` need.
+fn install(parts: &[suite::Part]) -> Result<()> {
+    install::install(parts.iter().flat_map(|part| part.requirements()).copied())
 }

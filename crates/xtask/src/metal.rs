@@ -1,7 +1,8 @@
 //! Tests of the kernels of `shaders-metal/`: by Metal on a Mac, on Linux as C++ on the processor.
 
-use crate::requirement::{Requirement, succeeds};
-use crate::suite::cargo_with;
+use crate::program::succeeds;
+use crate::requirement::Requirement;
+use crate::workspace::cargo_with;
 use std::process::Command;
 
 /// What Linux lacks.

@@ -9,8 +9,9 @@ pub(crate) use install::{
     bindings_are_made, for_apple, install_bindings, install_library, library_is_built,
 };
 
+use crate::program::carry_out;
 use crate::requirement::Requirement;
-use crate::suite::{cargo_with, carry_out};
+use crate::workspace::cargo_with;
 use anyhow::Result;
 
 /// Whether MLX's build for the CPUs of Linux runs here: there is one for x86-64.

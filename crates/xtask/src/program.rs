@@ -1,9 +1,9 @@
 //! The programs of this workspace that a chore drives: built together, found, and run.
 
-use crate::suite::{cargo_with, workspace};
+use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// Builds the `bitnet` command and the measuring programs alike, in one go, so that what they share is compiled once.
 pub(crate) fn build() -> Result<()> {
@@ -76,4 +76,38 @@ pub(crate) fn finish(command: &mut Command, name: &str) -> Result<()> {
         bail!("{name} failed ({status})");
     }
     Ok(())
+}
+
+/// Shows `command` and runs it to its end.
+pub(crate) fn carry_out(mut command: Command) -> Result<()> {
+    let words = shown(&command);
+    println!("$ {words}");
+    finish(&mut command, &words)
+}
+
+fn shown(command: &Command) -> String {
+    let program = Path::new(command.get_program());
+    let mut words = vec![
+        program
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
+    ];
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
+    words.join(" ")
+}
+
+/// Whether `command` can be run and exits with 0; its output is not shown.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }

@@ -5,15 +5,16 @@
 //! AddressSanitizer takes the library as it is. Both are unstable in name, and the compiler in use is told to allow them: no
 //! second one is installed.
 
+use crate::program::carry_out;
 use crate::requirement::Requirement;
-use crate::suite::{cargo_with, carry_out, workspace};
+use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The target of this program, where the sanitizers know it.
-const TARGET: Option<&str> = if cfg!(all(
+pub(crate) const TARGET: Option<&str> = if cfg!(all(
     target_os = "linux",
     target_env = "gnu",
     target_arch = "x86_64"
@@ -30,6 +31,15 @@ const TARGET: Option<&str> = if cfg!(all(
 } else {
     None
 };
+
+/// Flags of the compiler for ThreadSanitizer.
+const THREAD: &str = "-Zsanitizer=thread";
+
+/// Flags of the compiler for AddressSanitizer and libFuzzer, which is told what code an input reaches. The tests get the same, so
+/// that they and the fuzz targets share what they depend on.
+pub(crate) const ADDRESS: &str = "-Zsanitizer=address --cfg=fuzzing -Cpasses=sancov-module \
+    -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+    -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
 /// A sanitizer, and what runs under it.
 #[derive(Clone, Copy)]
@@ -83,21 +93,16 @@ impl Sanitizer {
             Self::Address => &[
                 &[
                     "--package=bitnet-core",
-                    "--profile=cross",
+                    "--profile=asan",
                     "--test=agreement",
                 ],
                 &[
                     "--package=bitnet",
-                    "--profile=cross",
+                    "--profile=asan",
                     "--test=hostile_files",
                     "--test=hub",
                 ],
-                &[
-                    "--package=bitnet",
-                    "--profile=cross",
-                    "--lib",
-                    "tokenizer::",
-                ],
+                &["--package=bitnet", "--profile=asan", "--lib", "tokenizer::"],
             ],
         }
     }
@@ -111,29 +116,32 @@ impl Sanitizer {
             );
             return Ok(());
         };
-        self.tests()
-            .iter()
-            .try_for_each(|tests| carry_out(self.command(tests, target)))
+        let flags = match self {
+            Self::Thread => THREAD,
+            Self::Address => ADDRESS,
+        };
+        self.tests().iter().try_for_each(|tests| {
+            let mut command = command("test", target, flags);
+            command.args(*tests);
+            carry_out(command)
+        })
     }
+}
 
-    /// The command that runs `tests`.
-    fn command(self, tests: &[&str], target: &str) -> Command {
-        let mut command = cargo_with(&["test", "--target", target]);
-        command.args(tests);
-        // For the target alone: build scripts and macros run as they are.
-        let flags = format!(
-            "CARGO_TARGET_{}_RUSTFLAGS",
-            target.to_uppercase().replace('-', "_")
-        );
-        command
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env(flags, format!("-Zsanitizer={}", self.name()));
-        // These would stand in for the target's own.
-        command
-            .env_remove("RUSTFLAGS")
-            .env_remove("CARGO_ENCODED_RUSTFLAGS");
-        command
-    }
+/// `cargo` with that subcommand, compiling for `target` with `flags`, some of which are unstable.
+pub(crate) fn command(subcommand: &str, target: &str, flags: &str) -> Command {
+    let mut command = cargo_with(&[subcommand, "--target", target]);
+    // For the target alone: build scripts and macros run as they are.
+    let variable = format!(
+        "CARGO_TARGET_{}_RUSTFLAGS",
+        target.to_uppercase().replace('-', "_")
+    );
+    command.env("RUSTC_BOOTSTRAP", "1").env(variable, flags);
+    // These would stand in for the target's own.
+    command
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
 }
 
 /// Whether the compiler in use has the sources of its standard library.

@@ -2,17 +2,17 @@
 
 use crate::apple;
 use crate::cross;
+use crate::fuzz;
 use crate::metal;
 use crate::mlx;
-use crate::program::finish;
-use crate::requirement::{Requirement, succeeds};
+use crate::program::{carry_out, succeeds};
+use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
 use crate::target::Target;
 use crate::web;
+use crate::workspace::cargo_with;
 use anyhow::Result;
 use clap::Args;
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -40,6 +40,9 @@ pub(crate) struct Selection {
     /// Kernels and readers of files under AddressSanitizer
     #[arg(long)]
     asan: bool,
+    /// Readers of files on damaged ones, chosen by libFuzzer
+    #[arg(long)]
+    fuzz: bool,
     /// The same bits everywhere: aarch64 under qemu, WebAssembly in node, every kernel set here
     #[arg(long)]
     cross: bool,
@@ -70,6 +73,7 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Asan => self.asan,
+                Part::Fuzz => self.fuzz,
                 Part::Cross => self.cross,
                 Part::Metal => self.metal,
                 Part::Mlx => self.mlx,
@@ -102,6 +106,8 @@ pub(crate) enum Part {
     Race,
     /// Accesses outside of allocations.
     Asan,
+    /// Damaged files.
+    Fuzz,
     /// The same bits on every target and kernel set.
     Cross,
     /// The kernels of `shaders-metal/`.
@@ -116,7 +122,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -124,6 +130,7 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Asan,
+        Self::Fuzz,
         Self::Cross,
         Self::Metal,
         Self::Mlx,
@@ -140,6 +147,7 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Asan => "asan",
+            Self::Fuzz => "fuzz",
             Self::Cross => "cross",
             Self::Metal => "metal",
             Self::Mlx => "mlx",
@@ -157,6 +165,7 @@ impl Part {
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
             Self::Race => sanitizer::THREAD_REQUIREMENTS,
+            Self::Fuzz => fuzz::REQUIREMENTS,
             Self::Cross if cfg!(target_os = "linux") => &[
                 Requirement::Library(Target::Wasm),
                 Requirement::Node,
@@ -215,9 +224,13 @@ impl Part {
                 "--doc",
             ])],
             Self::Metal => metal::commands(),
-            Self::Race | Self::Asan | Self::Cross | Self::Mlx | Self::Apple | Self::Web => {
-                Vec::new()
-            }
+            Self::Race
+            | Self::Asan
+            | Self::Fuzz
+            | Self::Cross
+            | Self::Mlx
+            | Self::Apple
+            | Self::Web => Vec::new(),
         }
     }
 
@@ -226,6 +239,7 @@ impl Part {
         match self {
             Self::Race => Sanitizer::Thread.run(),
             Self::Asan => Sanitizer::Address.run(),
+            Self::Fuzz => fuzz::run(),
             Self::Cross => cross::run(),
             Self::Mlx => mlx::run(),
             Self::Apple => apple::run(),
@@ -233,13 +247,6 @@ impl Part {
             _ => Ok(()),
         }
     }
-}
-
-/// Shows `command` and runs it to its end.
-pub(crate) fn carry_out(mut command: Command) -> Result<()> {
-    let words = shown(&command);
-    println!("$ {words}");
-    finish(&mut command, &words)
 }
 
 /// Runs `parts` until one fails, then says for each how it went and how long it took.
@@ -269,40 +276,4 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
         }
     }
     failure.map_or(Ok(()), Err)
-}
-
-/// The cargo that started this program.
-pub(crate) fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
-}
-
-/// A cargo command in the workspace root.
-pub(crate) fn cargo_with(arguments: &[&str]) -> Command {
-    let mut command = Command::new(cargo());
-    command.current_dir(workspace()).args(arguments);
-    command
-}
-
-/// The workspace root: where cargo finds this package now, or else where it was built.
-pub(crate) fn workspace() -> PathBuf {
-    let package = std::env::var_os("CARGO_MANIFEST_DIR")
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package.join("../..")
-}
-
-fn shown(command: &Command) -> String {
-    let program = Path::new(command.get_program());
-    let mut words = vec![
-        program
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned(),
-    ];
-    words.extend(
-        command
-            .get_args()
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
-    words.join(" ")
 }

@@ -1,8 +1,8 @@
 //! Targets that this repository builds for besides the machine's own, and the compiler that can: the one in use, or else the distribution's.
 
-use crate::program::target_folder;
-use crate::requirement::{apt_script, succeeds};
-use crate::suite::{cargo, workspace};
+use crate::debian::apt_script;
+use crate::program::{succeeds, target_folder};
+use crate::workspace::{cargo, workspace};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -10,10 +10,11 @@ mod modules;
 pub(crate) mod tools;
 
 use crate::cross;
-use crate::program::file_name;
-use crate::requirement::{self, Requirement};
-use crate::suite::{carry_out, workspace};
+use crate::install::install;
+use crate::program::{carry_out, file_name};
+use crate::requirement::Requirement;
 use crate::target::Target;
+use crate::workspace::workspace;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ fn build() -> Result<()> {
 pub(crate) fn serve(serving: &Serving) -> Result<()> {
     if !serving.no_build {
         // The last two only test.
-        requirement::install_all(REQUIREMENTS[..REQUIREMENTS.len() - 2].iter().copied())?;
+        install(REQUIREMENTS[..REQUIREMENTS.len() - 2].iter().copied())?;
         build()?;
     }
     if serving.build_only {

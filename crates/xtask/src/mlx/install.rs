@@ -2,7 +2,7 @@
 //! configurations that tell cargo of them. All in `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust/mlx`.
 
 use crate::program::{cache, finish, metadata, strings_in};
-use crate::suite::cargo;
+use crate::workspace::cargo;
 use anyhow::{Context, Result};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};

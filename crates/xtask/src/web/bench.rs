@@ -2,9 +2,9 @@
 //! one, and the demo page.
 
 use super::{build, tools, web};
-use crate::program::{self, file_name, target_folder};
-use crate::requirement;
-use crate::suite::{carry_out, workspace};
+use crate::install::install;
+use crate::program::{self, carry_out, file_name, target_folder};
+use crate::workspace::workspace;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use std::process::Command;
@@ -31,7 +31,7 @@ const FILES: [(&str, &str); 4] = [
 /// Builds what is measured, writes the files where they are missing, and runs the comparison, which writes
 /// `benches/report/web.md` and `web.svg`.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
-    requirement::install_all(super::REQUIREMENTS)?;
+    install(super::REQUIREMENTS)?;
     build()?;
     program::build()?;
     let folder = target_folder()?.join("bench-web");

@@ -1,7 +1,7 @@
 //! The four builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
 
 use super::tools;
-use crate::suite::carry_out;
+use crate::program::carry_out;
 use crate::target::Target;
 use anyhow::{Context, Result};
 use std::path::Path;

@@ -1,8 +1,8 @@
 //! Programs that the browser's side is built and tested with.
 
 use super::web;
-use crate::program::{file_name, target_folder};
-use crate::suite::{cargo, carry_out, workspace};
+use crate::program::{carry_out, file_name, target_folder};
+use crate::workspace::{cargo, workspace};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,0 +1,50 @@
+//! Whole files to begin with, made once.
+
+use bitnet::file::synth::{
+    self, CheckpointWeights, EmbeddingType, SynthArch, SynthOptions, TernaryType,
+};
+use serde_json::Value;
+
+/// A checkpoint's files.
+pub(crate) struct Checkpoint {
+    pub(crate) config: Value,
+    pub(crate) tokenizer: Value,
+    pub(crate) weights: Vec<u8>,
+}
+
+fn options() -> [SynthOptions; 3] {
+    [
+        (SynthArch::BitnetB158, TernaryType::I2S, EmbeddingType::F16),
+        (SynthArch::Llama, TernaryType::TQ1_0, EmbeddingType::Q8_0),
+        (SynthArch::Qwen3, TernaryType::TQ2_0, EmbeddingType::Q6K),
+    ]
+    .map(|(arch, ternary, embedding)| SynthOptions {
+        arch,
+        ternary,
+        embedding,
+        ..SynthOptions::default()
+    })
+}
+
+/// GGUF files of several architectures and types.
+pub(crate) fn gguf() -> Vec<Vec<u8>> {
+    let file = |options| synth::to_vec(&options).expect("a synthetic model");
+    options().map(file).into()
+}
+
+/// Checkpoints of several architectures.
+pub(crate) fn checkpoints() -> Vec<Checkpoint> {
+    let checkpoint = |options| {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path();
+        synth::write_checkpoint(&options, CheckpointWeights::Packed, path).expect("a checkpoint");
+        let read = |name: &str| std::fs::read(path.join(name)).expect("a file of the checkpoint");
+        let json = |name: &str| serde_json::from_slice(&read(name)).expect("JSON");
+        Checkpoint {
+            config: json("config.json"),
+            tokenizer: json("tokenizer.json"),
+            weights: read("model.safetensors"),
+        }
+    };
+    options().map(checkpoint).into()
+}

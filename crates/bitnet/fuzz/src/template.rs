@@ -1,0 +1,196 @@
+//! Chat templates from the words of the language.
+
+use arbitrary::{Result, Unstructured};
+use bitnet::ChatMessage;
+use bitnet::chat::{ChatTemplate, TemplateOptions};
+
+/// Of which templates are made.
+const WORDS: [&str; 150] = [
+    "{{ ",
+    " }}",
+    "{{- ",
+    " -}}",
+    "{% ",
+    " %}",
+    "{%- ",
+    " -%}",
+    "{# ",
+    " #}",
+    "{% if ",
+    "{% elif ",
+    "{% else %}",
+    "{% endif %}",
+    "{% for ",
+    " in ",
+    "{% endfor %}",
+    " recursive",
+    "{% set ",
+    " = ",
+    "{% endset %}",
+    "{% macro ",
+    "{% endmacro %}",
+    "{% call ",
+    "{% endcall %}",
+    "{% filter ",
+    "{% endfilter %}",
+    "{% with ",
+    "{% endwith %}",
+    "{% raw %}",
+    "{% endraw %}",
+    "{% generation %}",
+    "{% endgeneration %}",
+    "{% break %}",
+    "{% continue %}",
+    "{% do ",
+    "{% include 'a' %}",
+    "{% set ns = namespace(x=1) %}",
+    "{% for m in messages %}",
+    "{% for i in range(9) %}",
+    "m",
+    "i",
+    "x",
+    "ns.x",
+    "messages",
+    "messages[0]",
+    "m.role",
+    "m['content']",
+    "loop",
+    "loop.index0",
+    "loop.last",
+    "loop.previtem",
+    "loop.cycle(1, 2)",
+    "loop.changed(x)",
+    "bos_token",
+    "eos_token",
+    "tools",
+    "add_generation_prompt",
+    "strftime_now('%Y-%m-%d')",
+    "raise_exception('no')",
+    "namespace",
+    "range(",
+    "dict(",
+    "lipsum",
+    "cycler(1, 2)",
+    "joiner(', ')",
+    "caller()",
+    "self",
+    "true",
+    "false",
+    "none",
+    "0",
+    "1",
+    "-1",
+    "9223372036854775807",
+    "1e308",
+    "0.5",
+    "1000000",
+    "''",
+    "'a'",
+    "\"é\\n\"",
+    "'%s %5d'",
+    "'{0:>9}'",
+    "[",
+    "]",
+    "[1, 2, 3]",
+    "{",
+    "}",
+    "{'a': 1}",
+    "(",
+    ")",
+    ", ",
+    ": ",
+    ".",
+    "|",
+    " ~ ",
+    " + ",
+    " - ",
+    " * ",
+    " / ",
+    " // ",
+    " % ",
+    " ** ",
+    " == ",
+    " != ",
+    " < ",
+    " >= ",
+    " and ",
+    " or ",
+    " not ",
+    " is ",
+    " if ",
+    " else ",
+    "defined",
+    "string",
+    "mapping",
+    "divisibleby(3)",
+    "[::-1]",
+    "[1:]",
+    "[:2]",
+    "[0]",
+    "|tojson(indent=2)",
+    "|trim",
+    "|upper",
+    "|length",
+    "|join(', ')",
+    "|first",
+    "|last",
+    "|default('d')",
+    "|replace('a', 'b')",
+    "|list",
+    "|sort",
+    "|reverse",
+    "|unique",
+    "|map(attribute='role')",
+    "|selectattr('role', 'equalto', 'user')",
+    "|reject('none')",
+    "|groupby('role')",
+    "|batch(2)",
+    "|slice(2)",
+    "|dictsort",
+    "|items",
+    "|string",
+    "|int",
+    "|indent(4)",
+    "|wordwrap(3)",
+    ".split('a')",
+    ".strip()",
+    ".items()",
+    ".format(1)",
+];
+
+pub(crate) fn run(u: &mut Unstructured<'_>) {
+    // A script that ends early is no input.
+    let _ = try_run(u);
+}
+
+fn try_run(u: &mut Unstructured<'_>) -> Result<()> {
+    let options = TemplateOptions {
+        add_generation_prompt: u.arbitrary()?,
+        max_bytes: 1 << 16,
+        ..TemplateOptions::default()
+    };
+    let mut source = String::new();
+    while !u.is_empty() && source.len() < 1 << 16 {
+        match usize::from(u.arbitrary::<u8>()?) {
+            word if word < WORDS.len() => source.push_str(WORDS[word]),
+            // Sometimes many of the same.
+            255 => {
+                let word = WORDS[usize::from(u.arbitrary::<u8>()?) % WORDS.len()];
+                source.push_str(&word.repeat(usize::from(u.arbitrary::<u8>()?)));
+            }
+            _ => source.push(u.arbitrary()?),
+        }
+    }
+    let messages = [
+        ChatMessage::system("be brief"),
+        ChatMessage::user("Hi <|eot_id|> {{ 1 }} \u{e9}\u{1f600}"),
+        ChatMessage::assistant("a\nb"),
+        ChatMessage::user(""),
+    ];
+    let template =
+        ChatTemplate::new("fuzzed", source, "<s>", "</s>").with_time(1_741_257_296, 3600);
+    if let Ok(prompt) = template.render(&messages, &options) {
+        assert!(prompt.len() <= options.max_bytes);
+    }
+    Ok(())
+}
