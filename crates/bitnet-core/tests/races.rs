@@ -6,7 +6,7 @@
 //! lock more would order what the pool must order.
 
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::device::Crossovers;
+use bitnet_core::cpu::tuning::Crossovers;
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
 use bitnet_core::{BitLinear, BitNetTensor, Device};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -260,7 +260,7 @@ fn the_last_owner_of_a_tensor_may_write_in_place() {
 fn several_leaders_multiply_on_one_team() {
     let (pool, device) = (restless(), Device::Cpu);
     let backend = CpuBackend::new(Some(THREADS), None).unwrap();
-    let shared = Crossovers::built_in(backend.isa()).with_every_split(0);
+    let shared = Crossovers::built_in(backend.isa()).with_all_parallel_above(0);
     let backend = Arc::new(backend.with_crossovers(shared));
     let ones = BitNetTensor::from_slice(&[1f32; 96 * 64], &[96, 64], &device, &pool).unwrap();
     at_once(|id| {

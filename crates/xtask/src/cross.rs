@@ -167,4 +167,4 @@ fn test_kernels() -> Result<()> {
 }
 
 /// Modules whose tests touch no kernel.
-const ELSEWHERE: [&str; 4] = ["device", "pool", "zero_copy", "tensor"];
+const ELSEWHERE: [&str; 5] = ["device", "tuning", "pool", "zero_copy", "tensor"];

@@ -1,7 +1,7 @@
 //! Attention of a batch of tokens, shared out by heads and runs of tokens.
 
+use super::tuning::Operation;
 use super::{CpuBackend, CpuCache, Rows, columns, shape_error};
-use crate::device::Operation;
 use crate::simd::KeysValues;
 use crate::zero_copy::Movement;
 use crate::{Error, Result};
@@ -31,7 +31,7 @@ impl CpuBackend {
         // The query heads of one token that share a head of keys and values.
         let width = q.width / heads.kv;
         let work = q.values.len() * positions;
-        let (columns, tokens) = if self.crossovers.splits(Operation::Attention, work) {
+        let (columns, tokens) = if self.crossovers.is_parallel(Operation::Attention, work) {
             let parts = self.threads.count().saturating_mul(4).div_ceil(heads.kv);
             (width, q.tokens.div_ceil(parts).min(ATTENDING))
         } else {

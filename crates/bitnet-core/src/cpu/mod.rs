@@ -8,6 +8,7 @@ mod attention_weights;
 mod cache;
 mod columns;
 mod dense;
+mod f16;
 mod fork;
 mod gemm;
 mod gemv;
@@ -23,6 +24,7 @@ mod rows;
 mod screen;
 mod ternary;
 mod threads;
+pub mod tuning;
 
 pub use cache::CpuCache;
 pub use isa::{ISA_VARIABLE, Isa};
@@ -30,7 +32,6 @@ pub use rope::Rotations;
 pub use rows::{CpuActivation, Rows};
 pub use screen::CpuTable;
 
-use crate::device::{Crossovers, Operation, RoutingTable};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::{HybridMemoryPool, Tag};
 use crate::zero_copy::Movement;
@@ -41,6 +42,7 @@ use kernels::Kernels;
 use rows::{Int8Rows, RowView};
 use std::sync::OnceLock;
 use threads::Threads;
+use tuning::{Crossovers, Operation, Tuning};
 
 fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error {
     Error::Shape {
@@ -75,7 +77,7 @@ pub struct CpuBackend {
 
 impl CpuBackend {
     /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
-    /// says, else the ones that the machine's [`RoutingTable`] prefers), and a memory pool of its own.
+    /// says, else the ones that the machine's [`Tuning`](tuning::Tuning) prefers), and a memory pool of its own.
     ///
     /// # Errors
     /// If the instruction set is missing or the threads cannot be started.
@@ -121,7 +123,7 @@ impl CpuBackend {
             crossovers: if cfg!(target_arch = "wasm32") {
                 Crossovers::built_in(isa)
             } else {
-                RoutingTable::current().crossovers(isa)
+                Tuning::current().crossovers(isa)
             },
             repacks_base3: repack::REPACKS_BASE3,
             pool,
@@ -158,7 +160,7 @@ impl CpuBackend {
     /// How many of `items` make a piece, a multiple of `grain`, when `work` of `operation` is to be done on them: all,
     /// if the work is too small to be shared.
     fn chunk(&self, operation: Operation, items: usize, grain: usize, work: usize) -> usize {
-        if self.crossovers.splits(operation, work) {
+        if self.crossovers.is_parallel(operation, work) {
             self.threads.chunk(items, grain)
         } else {
             items.max(1)
@@ -212,14 +214,13 @@ impl CpuBackend {
         }
         let mut rows = Rows::new(&self.pool, x.len() / width.max(1), width)?;
         let chunk = self.chunk(Operation::Norm, rows.tokens, 1, x.len()) * width;
-        self.threads
-            .chunks(&mut rows.values, chunk, |index, piece| {
-                let x = &x[index * chunk..][..piece.len()];
-                for (row, out) in x.chunks_exact(width).zip(piece.chunks_exact_mut(width)) {
-                    (self.kernels.rms_norm_into)(row, norm.gain, norm.eps, out);
-                }
-                Ok(())
-            })?;
+        columns::chunks(&self.threads, &mut rows.values, chunk, |index, piece| {
+            let x = &x[index * chunk..][..piece.len()];
+            for (row, out) in x.chunks_exact(width).zip(piece.chunks_exact_mut(width)) {
+                (self.kernels.rms_norm_into)(row, norm.gain, norm.eps, out);
+            }
+            Ok(())
+        })?;
         Ok(rows)
     }
 
@@ -237,7 +238,7 @@ impl CpuBackend {
         }
         let (width, work) = (rows.width, rows.values.len());
         let chunk = self.chunk(Operation::Norm, rows.tokens, 1, work) * width;
-        self.threads.chunks(&mut rows.values, chunk, |_, piece| {
+        columns::chunks(&self.threads, &mut rows.values, chunk, |_, piece| {
             for row in piece.chunks_exact_mut(width) {
                 (self.kernels.rms_norm)(row, norm.gain, norm.eps);
             }
@@ -421,11 +422,15 @@ impl Backend for CpuBackend {
         }
         let (len, grain) = (product.values.len(), 1024);
         let chunk = self.chunk(Operation::Elementwise, len, grain, len);
-        self.threads
-            .chunks(&mut residual.values, chunk, |index, piece| {
+        columns::chunks(
+            &self.threads,
+            &mut residual.values,
+            chunk,
+            |index, piece| {
                 (self.kernels.add)(piece, &product.values[index * chunk..][..piece.len()]);
                 Ok(())
-            })
+            },
+        )
     }
 
     fn rope_append(
@@ -455,8 +460,11 @@ impl Backend for CpuBackend {
             }
             let (width, work) = (rows.width, rows.values.len());
             let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, work);
-            self.threads
-                .chunks(&mut rows.values, chunk * width, |index, piece| {
+            columns::chunks(
+                &self.threads,
+                &mut rows.values,
+                chunk * width,
+                |index, piece| {
                     for (i, row) in piece.chunks_exact_mut(width).enumerate() {
                         for head in row.chunks_exact_mut(heads.dim) {
                             if let Some(norm) = norm {
@@ -466,7 +474,8 @@ impl Backend for CpuBackend {
                         }
                     }
                     Ok(())
-                })?;
+                },
+            )?;
         }
         self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
         cache.append(&self.threads, layer, &k.values, &v.values)
@@ -493,12 +502,11 @@ impl Backend for CpuBackend {
         }
         let work = gate.values.len();
         let chunk = self.chunk(Operation::Elementwise, gate.tokens, 1, work) * gate.width;
-        self.threads
-            .chunks(&mut gate.values, chunk, |index, gate| {
-                let up = &up.values[index * chunk..][..gate.len()];
-                (self.kernels.gate)(gate, up, function);
-                Ok(())
-            })?;
+        columns::chunks(&self.threads, &mut gate.values, chunk, |index, gate| {
+            let up = &up.values[index * chunk..][..gate.len()];
+            (self.kernels.gate)(gate, up, function);
+            Ok(())
+        })?;
         if let Some(norm) = norm {
             self.norm(&mut gate, norm)?;
         }
