@@ -6,7 +6,7 @@
 //! lock more would order what the pool must order.
 
 use bitnet_core::cpu::CpuBackend;
-use bitnet_core::device::Crossovers;
+use bitnet_core::cpu::tuning::Crossovers;
 use bitnet_core::pool::{Alignment, Block, HybridMemoryPool, PoolOptions, Tag};
 use bitnet_core::{Activations, Bytes, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
@@ -241,7 +241,7 @@ fn ones(rows: usize, cols: usize) -> WeightMatrix {
 #[test]
 fn several_leaders_multiply_on_one_team() {
     let backend = CpuBackend::new(Some(THREADS), None).unwrap();
-    let shared = Crossovers::built_in(backend.isa()).with_every_split(0);
+    let shared = Crossovers::built_in(backend.isa()).with_all_parallel_above(0);
     let backend = backend.with_crossovers(shared);
     let ones = ones(96, 64);
     at_once(|id| {

@@ -169,4 +169,4 @@ fn test_kernels() -> Result<()> {
 }
 
 /// Modules whose tests touch no kernel.
-const ELSEWHERE: [&str; 2] = ["device", "pool"];
+const ELSEWHERE: [&str; 3] = ["device", "tuning", "pool"];

@@ -7,10 +7,9 @@ mod explain;
 use super::print_json;
 use crate::{printable, units};
 use anstyle::{AnsiColor, Style};
+use bitnet_core::cpu::tuning::{Operation, Origin, Tuning};
 use bitnet_core::cpu::{ISA_VARIABLE, Isa};
-use bitnet_core::device::{
-    self, Adapter, BackendStatus, Device, Machine, Operation, Origin, RoutingTable,
-};
+use bitnet_core::device::{self, Adapter, BackendStatus, Device, Machine};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -70,7 +69,7 @@ struct Routing {
 }
 
 impl Routing {
-    fn of(table: &RoutingTable, isa: Isa) -> Self {
+    fn of(table: &Tuning, isa: Isa) -> Self {
         let crossovers = table.crossovers(isa);
         let (source, why) = match table.origin() {
             Origin::BuiltIn { why } => ("built in", Some(why.clone())),
@@ -82,7 +81,7 @@ impl Routing {
             why,
             threads_from: Operation::ALL
                 .into_iter()
-                .map(|operation| (operation, crossovers.split_from(operation)))
+                .map(|operation| (operation, crossovers.parallel_above(operation)))
                 .collect(),
         }
     }
@@ -106,7 +105,7 @@ impl Arguments {
             }
             return Ok(());
         }
-        let table = RoutingTable::current();
+        let table = Tuning::current();
         if self.explain {
             return explain::run(table, self.json);
         }

@@ -2,8 +2,8 @@
 
 use super::clock::Part;
 use super::rows::{Int8Rows, RowView};
-use super::{Activation, CpuBackend, Rows, shape_error};
-use crate::device::Operation;
+use super::tuning::Operation;
+use super::{Activation, CpuBackend, Rows, columns, shape_error};
 use crate::pool::Movement;
 use crate::{Activations, Gate, NormWeights, Result, Tag};
 
@@ -63,12 +63,11 @@ impl CpuBackend {
         self.timed(Part::Gate, || {
             let work = gate.values.len();
             let chunk = self.chunk(Operation::Elementwise, gate.tokens, 1, work) * gate.width;
-            self.threads
-                .chunks(&mut gate.values, chunk, |index, gate| {
-                    let up = &up.values[index * chunk..][..gate.len()];
-                    (self.kernels.gate)(gate, up, function);
-                    Ok(())
-                })?;
+            columns::chunks(&self.threads, &mut gate.values, chunk, |index, gate| {
+                let up = &up.values[index * chunk..][..gate.len()];
+                (self.kernels.gate)(gate, up, function);
+                Ok(())
+            })?;
             if let Some(norm) = norm {
                 self.norm(&mut gate, norm)?;
             }
@@ -90,7 +89,7 @@ impl CpuBackend {
             return Err(shape_error(&norm.name, width, x.len()));
         }
         let chunk = self.chunk(Operation::Norm, x.len() / width, 1, x.len()) * width;
-        self.threads.chunks(out, chunk, |index, out| {
+        columns::chunks(&self.threads, out, chunk, |index, out| {
             let x = &x[index * chunk..][..out.len()];
             for (row, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
                 (self.kernels.rms_norm_into)(row, &norm.weight, norm.eps, out);
@@ -106,7 +105,7 @@ impl CpuBackend {
         }
         let (width, work) = (rows.width, rows.values.len());
         let chunk = self.chunk(Operation::Norm, rows.tokens, 1, work) * width;
-        self.threads.chunks(&mut rows.values, chunk, |_, piece| {
+        columns::chunks(&self.threads, &mut rows.values, chunk, |_, piece| {
             for row in piece.chunks_exact_mut(width) {
                 (self.kernels.rms_norm)(row, &norm.weight, norm.eps);
             }

@@ -1,8 +1,8 @@
 //! Attention of the rows of a batch, divided by heads and runs of rows.
 
+use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns, shape_error};
 use crate::batch::Run;
-use crate::device::Operation;
 use crate::pool::Movement;
 use crate::simd::KeysValues;
 use crate::{Heads, Result};
@@ -32,7 +32,7 @@ impl CpuBackend {
         let mut out = Rows::new(&self.pool, q.tokens, q.width)?;
         // The query heads of one row that share a head of keys and values.
         let width = q.width / heads.kv;
-        let (columns, rows) = if self.crossovers.splits(Operation::Attention, work) {
+        let (columns, rows) = if self.crossovers.is_parallel(Operation::Attention, work) {
             let parts = self.threads.count().saturating_mul(4).div_ceil(heads.kv);
             (width, q.tokens.div_ceil(parts).min(MAX_ROWS_PER_TASK))
         } else {

@@ -133,3 +133,16 @@ pub(super) fn tiles<T: Send>(
         Ok(())
     })
 }
+
+/// Calls `work(index, chunk)` for each `chunk`-long piece of `out`, on all threads.
+pub(super) fn chunks<T: Send>(
+    threads: &Threads,
+    out: &mut [T],
+    chunk: usize,
+    work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    let len = out.len();
+    tiles(threads, out, len, (chunk, 1), |range, _, piece| {
+        work(range.start / chunk, piece.token(0))
+    })
+}

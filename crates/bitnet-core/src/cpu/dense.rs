@@ -26,7 +26,7 @@ impl CpuBackend {
     pub(super) fn dense_job<'a>(&self, x: RowView<'a>, weights: &'a WeightMatrix) -> DenseJob<'a> {
         // Dense formats differ little in what unpacking them costs: F16 was measured for all.
         let direct = is_dense(weights.format())
-            && x.tokens <= self.crossovers.direct_up_to(Format::F16).max(1);
+            && x.tokens <= self.crossovers.gemv_max_tokens(Format::F16).max(1);
         if direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {

@@ -6,8 +6,8 @@
 //! That works only if everything between the function and an instruction is inlined. `#[inline(always)]` sees to it; a
 //! closure handed to an array's `map` is out of its reach, so registers are never touched in one.
 
+use super::f16::widen_f16;
 use super::gemm::group_sums;
-use super::isa::widen_f16;
 
 /// Base-3 digits in a byte.
 pub(super) const BASE3_PLANES: usize = 5;

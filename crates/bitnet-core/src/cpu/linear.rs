@@ -6,8 +6,8 @@ use super::columns::{Piece, Target, split_all};
 use super::dense::DenseJob;
 use super::layout::RowLayout;
 use super::ternary::{PackedActivations, TernaryJob};
+use super::tuning::Operation;
 use super::{Activation, CpuBackend, Int8Rows, RowView, Rows, shape_error};
-use crate::device::Operation;
 use crate::{Result, WeightMatrix};
 use std::ops::Range;
 
@@ -72,7 +72,7 @@ impl CpuBackend {
         let macs = rows.saturating_mul(x.values.len());
         let shared = jobs
             .iter()
-            .any(|job| self.crossovers.splits(job.operation(), macs));
+            .any(|job| self.crossovers.is_parallel(job.operation(), macs));
         let share = if shared {
             self.threads.chunk(rows, 1)
         } else {

@@ -2,8 +2,8 @@
 
 use super::attention::Attended;
 use super::clock::Part;
-use super::{CpuBackend, CpuHidden, CpuState, Rotations, Rows, shape_error};
-use crate::device::Operation;
+use super::tuning::Operation;
+use super::{CpuBackend, CpuHidden, CpuState, Rotations, Rows, columns, shape_error};
 use crate::pool::Movement;
 use crate::{
     AttentionWeights, Batch, Heads, MixerWeights, NormWeights, Projection, Result, Sublayer,
@@ -135,8 +135,11 @@ impl CpuBackend {
     ) -> Result<()> {
         let (width, work) = (rows.width, rows.values.len());
         let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, work);
-        self.threads
-            .chunks(&mut rows.values, chunk * width, |index, piece| {
+        columns::chunks(
+            &self.threads,
+            &mut rows.values,
+            chunk * width,
+            |index, piece| {
                 for (i, row) in piece.chunks_exact_mut(width).enumerate() {
                     for head in row.chunks_exact_mut(heads.dim) {
                         if let Some(norm) = norm {
@@ -146,7 +149,8 @@ impl CpuBackend {
                     }
                 }
                 Ok(())
-            })
+            },
+        )
     }
 
     /// Adds the product of `a` with `matrix` to `x`.
@@ -162,7 +166,7 @@ impl CpuBackend {
         }
         let (len, grain) = (product.values.len(), 1024);
         let chunk = self.chunk(Operation::Elementwise, len, grain, len);
-        self.threads.chunks(&mut x.values, chunk, |index, piece| {
+        columns::chunks(&self.threads, &mut x.values, chunk, |index, piece| {
             (self.kernels.add)(piece, &product.values[index * chunk..][..piece.len()]);
             Ok(())
         })

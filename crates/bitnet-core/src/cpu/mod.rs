@@ -10,6 +10,7 @@ mod backend;
 mod clock;
 mod columns;
 mod dense;
+mod f16;
 mod feed_forward;
 mod fork;
 mod gemm;
@@ -29,6 +30,7 @@ mod screen;
 mod state;
 mod ternary;
 mod threads;
+pub mod tuning;
 
 pub use backend::CpuHidden;
 pub use clock::{Clock, Part};
@@ -43,14 +45,13 @@ pub(crate) use attention::Attended;
 pub(crate) use rope::Rotations;
 pub(crate) use rows::{Activation, Rows};
 
-use crate::device::{Crossovers, Operation, RoutingTable};
-use crate::pool::HybridMemoryPool;
-use crate::pool::Movement;
+use crate::pool::{HybridMemoryPool, Movement};
 use crate::{Error, Result, WeightMatrix};
 use kernels::Kernels;
 use rows::{Int8Rows, RowView};
 use std::sync::Arc;
 use threads::Threads;
+use tuning::{Crossovers, Operation, Tuning};
 
 fn shape_error(what: impl Into<String>, expected: usize, found: usize) -> Error {
     Error::Shape {
@@ -86,7 +87,7 @@ pub struct CpuBackend {
 
 impl CpuBackend {
     /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
-    /// says, else the ones that the machine's [`RoutingTable`] prefers), and a memory pool of its own.
+    /// says, else the ones that the machine's [`Tuning`](tuning::Tuning) prefers), and a memory pool of its own.
     ///
     /// # Errors
     /// If the instruction set is missing or the threads cannot be started.
@@ -132,7 +133,7 @@ impl CpuBackend {
             crossovers: if cfg!(target_arch = "wasm32") {
                 Crossovers::built_in(isa)
             } else {
-                RoutingTable::current().crossovers(isa)
+                Tuning::current().crossovers(isa)
             },
             repacks_base3: repack::REPACKS_BASE3,
             pool,
@@ -170,7 +171,7 @@ impl CpuBackend {
     /// How many of `items` make a piece, a multiple of `grain`, when `work` of `operation` is to be done on them: all,
     /// if the work is too small to be shared.
     fn chunk(&self, operation: Operation, items: usize, grain: usize, work: usize) -> usize {
-        if self.crossovers.splits(operation, work) {
+        if self.crossovers.is_parallel(operation, work) {
             self.threads.chunk(items, grain)
         } else {
             items.max(1)

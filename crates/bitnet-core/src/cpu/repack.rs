@@ -5,7 +5,7 @@
 //! a second and 78 G 2-bit ones, with AVX2 27 and 63. So x86-64 repacks once, at load, and gives the mapped pages back. Elsewhere it was
 //! not measured (aarch64), or memory is what is short (a browser), and the file's own bytes are multiplied.
 
-use super::CpuBackend;
+use super::{CpuBackend, columns};
 use crate::pool::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
@@ -28,8 +28,11 @@ impl CpuBackend {
         let row_bytes = to.row_bytes(stored)?;
         let len = weights.rows().saturating_mul(row_bytes);
         let mut rows = self.pool.buffer_uninit::<u8>(len, Tag::Weights)?;
-        self.threads
-            .chunks(&mut rows, ROWS_AT_ONCE * row_bytes, |index, out| {
+        columns::chunks(
+            &self.threads,
+            &mut rows,
+            ROWS_AT_ONCE * row_bytes,
+            |index, out| {
                 let first = index * ROWS_AT_ONCE;
                 let range = first..first + out.len() / row_bytes;
                 weights.validate(range.clone())?;
@@ -43,7 +46,8 @@ impl CpuBackend {
                     to.encode_codes(&codes, &scales, out)?;
                 }
                 Ok(())
-            })?;
+            },
+        )?;
         // All at once: pages are larger than a few rows.
         weights.give_back(0..weights.rows());
         self.moved(Movement::Copy, rows.len());

@@ -28,8 +28,8 @@
 //! least L, so the k-th highest logit is at least L, and a row with σ + e < L is not one of the k, not even among
 //! equals. All others are computed, and the order of likelihood decides among them.
 
-use super::{CpuBackend, Rows};
-use crate::device::Operation;
+use super::tuning::Operation;
+use super::{CpuBackend, Rows, columns};
 use crate::head::{Candidate, HeadMode, HeadStats, Top};
 use crate::pool::Movement;
 use crate::pool::{Buffer, Tag};
@@ -248,8 +248,11 @@ impl CpuBackend {
         let (columns, stride) = (weights.cols(), weights.cols() + BOUNDS);
         let len = weights.rows().saturating_mul(stride);
         let mut rows = self.pool.buffer_uninit::<u8>(len, Tag::Weights)?;
-        self.threads
-            .chunks(&mut rows, ROWS_AT_ONCE * stride, |index, shadow| {
+        columns::chunks(
+            &self.threads,
+            &mut rows,
+            ROWS_AT_ONCE * stride,
+            |index, shadow| {
                 let first = index * ROWS_AT_ONCE;
                 let range = first..first + shadow.len() / stride;
                 weights.validate(range.clone())?;
@@ -266,7 +269,8 @@ impl CpuBackend {
                 }
                 weights.give_back(range);
                 Ok(())
-            })?;
+            },
+        )?;
         weights.give_back(0..weights.rows());
         self.moved(Movement::Copy, rows.len());
         let greatest = rows.chunks_exact(stride).fold(0.0f64, |most, row| {
@@ -303,18 +307,17 @@ impl CpuBackend {
         let work = rows.saturating_mul(columns).saturating_mul(tokens);
         let chunk = self.chunk(Operation::DenseMatmul, rows, ROWS, work);
         self.moved(Movement::ZeroCopy, shadow.rows.len());
-        self.threads
-            .chunks(&mut spans, chunk * tokens, |index, spans| {
-                let shadows = shadow.rows[index * chunk * stride..].chunks_exact(stride);
-                for (row, spans) in shadows.zip(spans.chunks_exact_mut(tokens)) {
-                    let (q, bounds) = row.split_at(columns);
-                    let (q, bounds) = (bytemuck::cast_slice(q), Bounds::read(bounds));
-                    for (x, span) in rounded.iter().zip(spans) {
-                        *span = bounds.span((self.kernels.wide_dot)(q, &x.p), x);
-                    }
+        columns::chunks(&self.threads, &mut spans, chunk * tokens, |index, spans| {
+            let shadows = shadow.rows[index * chunk * stride..].chunks_exact(stride);
+            for (row, spans) in shadows.zip(spans.chunks_exact_mut(tokens)) {
+                let (q, bounds) = row.split_at(columns);
+                let (q, bounds) = (bytemuck::cast_slice(q), Bounds::read(bounds));
+                for (x, span) in rounded.iter().zip(spans) {
+                    *span = bounds.span((self.kernels.wide_dot)(q, &x.p), x);
                 }
-                Ok(())
-            })?;
+            }
+            Ok(())
+        })?;
         let values = x.values.chunks_exact(x.width);
         let mut answers = Vec::with_capacity(tokens);
         for ((token, x), top) in values.enumerate().zip(tops) {
@@ -324,7 +327,7 @@ impl CpuBackend {
             shadow.logits.fetch_add(computed, Ordering::Relaxed);
             let work = found.len() * columns;
             let chunk = self.chunk(Operation::DenseMatmul, found.len(), ROWS, work);
-            self.threads.chunks(&mut found, chunk, |_, found| {
+            columns::chunks(&self.threads, &mut found, chunk, |_, found| {
                 for found in found.chunks_mut(ROWS) {
                     let last = found.len() - 1;
                     let rows = [0, 1, 2, 3].map(|i: usize| {

@@ -5,7 +5,7 @@
 //! where the scale belongs to the tensor). Few tokens are multiplied straight from the packed rows ([`gemv`]); more
 //! share the unpacking of a panel of rows ([`gemm`]).
 
-use super::columns::Piece;
+use super::columns::{self, Piece};
 use super::gemm::{self, Gemm, Products, Tiles};
 use super::gemv::{self, Gemv};
 use super::layout::RowLayout;
@@ -18,7 +18,7 @@ use std::ops::Range;
 impl CpuBackend {
     /// Whether so few rows are multiplied that each meets the packed weights itself.
     pub(super) fn is_direct(&self, a: &Int8Rows, weights: &WeightMatrix) -> bool {
-        a.scales.len() <= self.crossovers.direct_up_to(weights.format())
+        a.scales.len() <= self.crossovers.gemv_max_tokens(weights.format())
     }
 
     /// int8 rows times a ternary matrix, whose order `packed` has.
@@ -104,7 +104,7 @@ impl CpuBackend {
         }
         let tile = self.kernels.integer.tile;
         let pieces = tile * token_bytes;
-        self.threads.chunks(&mut arranged, pieces, |index, out| {
+        columns::chunks(&self.threads, &mut arranged, pieces, |index, out| {
             let mut one = self.pool.buffer_uninit(token_bytes, Tag::Scratch)?;
             for (first, size) in gemm::tiles(out.len() / token_bytes, tile) {
                 let out = &mut out[first * token_bytes..][..size * token_bytes];

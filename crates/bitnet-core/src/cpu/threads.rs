@@ -1,6 +1,5 @@
 //! Work split over threads by output rows, heads or tokens; never inside a reduction.
 
-use super::columns;
 use super::fork::Team;
 use crate::device::Processor;
 use crate::{Error, Result};
@@ -83,19 +82,6 @@ impl Threads {
         len.div_ceil(self.count * 4)
             .next_multiple_of(grain)
             .max(grain)
-    }
-
-    /// Calls `work(index, chunk)` for each `chunk`-long piece of `out`.
-    pub(crate) fn chunks<T: Send>(
-        &self,
-        out: &mut [T],
-        chunk: usize,
-        work: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
-    ) -> Result<()> {
-        let len = out.len();
-        columns::tiles(self, out, len, (chunk, 1), |range, _, piece| {
-            work(range.start / chunk, piece.token(0))
-        })
     }
 
     /// Calls `work(index, piece)` for each of `pieces`: parts of several buffers that belong together.

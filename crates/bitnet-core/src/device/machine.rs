@@ -342,16 +342,6 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_arch = "x86_64")]
-    fn features_agree_with_the_kernels() {
-        let has = |name| features().iter().any(|f| f.name == name && f.available);
-        assert_eq!(
-            crate::cpu::Isa::Avx2.is_available(),
-            has("avx2") && has("f16c")
-        );
-    }
-
-    #[test]
     #[cfg(target_os = "linux")]
     fn cache_sizes_are_read_with_their_unit() {
         assert_eq!(sysfs_size("32K"), Some(32 << 10));

@@ -4,26 +4,14 @@
 //! with and which of them the machine has.
 
 mod adapter;
-mod calibration;
-mod crossover;
-mod crossovers;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod file;
-mod machine;
-#[cfg(not(target_arch = "wasm32"))]
-mod measure;
+mod grouped;
+pub(crate) mod machine;
 mod placement;
-mod routing;
 
 pub use adapter::{Adapter, AdapterChoice, AdapterKind, adapters};
-pub use calibration::{Calibration, Identity, KernelTimes};
-pub use crossover::{Curve, Cut, Point};
-pub use crossovers::Crossovers;
+pub use grouped::grouped;
 pub use machine::{Caches, Feature, Machine, Memory, Processor};
-#[cfg(not(target_arch = "wasm32"))]
-pub use measure::{calibrate, foreign_load};
 pub use placement::Placement;
-pub use routing::{Operation, Origin, Reasons, Request, Route, RoutingTable, grouped};
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

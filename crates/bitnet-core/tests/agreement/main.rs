@@ -5,8 +5,8 @@ mod model;
 mod refusals;
 mod sublayers;
 
+use bitnet_core::cpu::tuning::Crossovers;
 use bitnet_core::cpu::{CpuBackend, Isa};
-use bitnet_core::device::Crossovers;
 use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
@@ -26,12 +26,12 @@ fn backends() -> Vec<CpuBackend> {
     for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
         // However small the work: never shared, shared from packed rows, shared from tiles.
         let built_in = Crossovers::built_in(isa);
-        let shared = built_in.with_every_split(0);
+        let shared = built_in.with_all_parallel_above(0);
         for (threads, crossovers) in [
             (1, built_in),
             (2, built_in),
-            (2, shared.with_direct(99)),
-            (3, shared.with_direct(0)),
+            (2, shared.with_gemv_max_tokens(99)),
+            (3, shared.with_gemv_max_tokens(0)),
         ] {
             let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
             let backend = backend.with_base3(false);

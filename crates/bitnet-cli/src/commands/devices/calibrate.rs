@@ -4,23 +4,24 @@ use crate::commands::print_json;
 use crate::progress::Steps;
 use crate::{printable, units};
 use anstyle::Style;
-use bitnet_core::device::{self, Calibration, Curve, KernelTimes, RoutingTable, file, grouped};
+use bitnet_core::cpu::tuning::{self, Calibration, Curve, KernelTimes, Tuning, file};
+use bitnet_core::device::grouped;
 use std::io::Write;
 
 /// Measures and stores; gives the table that follows.
-pub(super) fn run(json: bool) -> anyhow::Result<RoutingTable> {
+pub(super) fn run(json: bool) -> anyhow::Result<Tuning> {
     let path = file::default_path().ok_or_else(|| {
         anyhow::anyhow!("this system names no cache folder to keep a calibration in")
     })?;
-    if let Some(load) = device::foreign_load() {
+    if let Some(load) = tuning::foreign_load() {
         tracing::warn!(
             "the machine is busy ({load:.1} tasks for {} threads): what is measured now may not hold when it is idle",
-            device::Identity::here().threads
+            tuning::Identity::here().threads
         );
     }
     let calibration = {
         let mut steps = Steps::new("measuring");
-        device::calibrate(|done, all| steps.set(done as u64, all as u64))
+        tuning::calibrate(|done, all| steps.set(done as u64, all as u64))
             .map_err(bitnet::Error::from)?
     };
     file::store(&path, &calibration).map_err(bitnet::Error::from)?;
@@ -35,7 +36,7 @@ pub(super) fn run(json: bool) -> anyhow::Result<RoutingTable> {
             printable::line(&path.to_string_lossy())
         )?;
     }
-    Ok(RoutingTable::measured(calibration, Some(path)))
+    Ok(Tuning::measured(calibration, Some(path)))
 }
 
 fn print(calibration: &Calibration) -> anyhow::Result<()> {
@@ -80,8 +81,8 @@ fn print_direct(out: &mut impl Write, times: &KernelTimes) -> anyhow::Result<()>
 
 /// `  norm            from   65,536 elements       ▁▂▄▅▆▆  0.21× at 2,048, 1.73× at 1,048,576`.
 fn line(name: &str, curve: &Curve, unit: &str) -> String {
-    let from = match curve.cut() {
-        Some(cut) if cut.reached => format!("from {:>9} {unit}", grouped(cut.from)),
+    let from = match curve.threshold() {
+        Some(found) if found.measured => format!("from {:>9} {unit}", grouped(found.from)),
         _ => format!("at no size ({unit})"),
     };
     let bars: String = curve

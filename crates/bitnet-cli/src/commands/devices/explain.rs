@@ -6,7 +6,8 @@ use crate::printable;
 use anstyle::Style;
 use bitnet::I2sLayout;
 use bitnet_core::cpu::Isa;
-use bitnet_core::device::{Operation, Placement, Request, Route, RoutingTable, adapters};
+use bitnet_core::cpu::tuning::{Choice, Operation, Request, Tuning};
+use bitnet_core::device::{Placement, adapters};
 use bitnet_quant::Format;
 use serde::Serialize;
 use std::io::Write;
@@ -60,10 +61,10 @@ struct Explained {
     shape: [usize; 3],
     work: usize,
     unit: &'static str,
-    route: Route,
+    route: Choice,
 }
 
-pub(super) fn run(table: &RoutingTable, json: bool) -> anyhow::Result<()> {
+pub(super) fn run(table: &Tuning, json: bool) -> anyhow::Result<()> {
     let isa = match std::env::var(bitnet_core::cpu::ISA_VARIABLE) {
         Ok(name) if !name.is_empty() => Isa::from_environment().map_err(bitnet::Error::from)?,
         _ => table.kernels(),
@@ -83,7 +84,7 @@ pub(super) fn run(table: &RoutingTable, json: bool) -> anyhow::Result<()> {
             shape: [tokens, rows, cols],
             work: request.work(),
             unit: operation.unit(),
-            route: table.route(isa, threads, &request),
+            route: table.explain(isa, threads, &request),
         }
     };
     let routes = Operation::ALL.into_iter().flat_map(|operation| {

@@ -22,10 +22,8 @@ mod simd128;
 #[cfg(target_arch = "x86_64")]
 mod ssse3;
 
-pub(super) use scalar::widen_f16;
-
 use super::kernels::Kernels;
-use crate::device::RoutingTable;
+use super::tuning::Tuning;
 use crate::{Error, Result};
 
 /// The environment variable that forces an instruction set.
@@ -174,14 +172,14 @@ impl Isa {
     }
 
     /// The set named by `BITNET_ISA`, or the one that the machine's
-    /// [`RoutingTable`] prefers if the variable is not set.
+    /// [`Tuning`] prefers if the variable is not set.
     ///
     /// # Errors
     /// If the variable names no kernel set, or one this machine cannot run.
     pub fn from_environment() -> Result<Self> {
         match std::env::var(ISA_VARIABLE) {
             Ok(name) if !name.is_empty() => name.parse(),
-            _ => Ok(RoutingTable::current().kernels()),
+            _ => Ok(Tuning::current().kernels()),
         }
     }
 }
@@ -218,5 +216,16 @@ impl std::str::FromStr for Isa {
                 why: format!("this CPU has {}", names(true)),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn kernels_agree_with_the_features_that_are_reported() {
+        let features = crate::device::machine::features();
+        let has = |name| features.iter().any(|f| f.name == name && f.available);
+        assert_eq!(super::Isa::Avx2.is_available(), has("avx2") && has("f16c"));
     }
 }

@@ -1,9 +1,9 @@
-//! The routing table: what it decides, what it says about it, and which calibration files it believes.
+//! Tuning: what it decides, what it says about it, and which calibration files it believes.
 
 use bitnet_core::cpu::Isa;
-use bitnet_core::device::{
-    Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Origin, Point, Request,
-    Route, RoutingTable, file,
+use bitnet_core::cpu::tuning::{
+    Calibration, Choice, Crossovers, Curve, Identity, KernelTimes, Operation, Origin, Point,
+    Request, Tuning, file,
 };
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
@@ -58,7 +58,7 @@ fn a_calibration_survives_its_file() {
     let path = folder.path().join("of/the user/cache.json");
     assert_eq!(file::load(&path, &Identity::here()).expect("no file"), None);
     assert!(matches!(
-        RoutingTable::from_file(&path).origin(),
+        Tuning::from_file(&path).origin(),
         Origin::BuiltIn { .. }
     ));
     for _ in 0..2 {
@@ -66,15 +66,18 @@ fn a_calibration_survives_its_file() {
         let loaded = file::load(&path, &Identity::here()).expect("read");
         assert_eq!(loaded, Some(calibration()));
     }
-    let table = RoutingTable::from_file(&path);
+    let table = Tuning::from_file(&path);
     assert_eq!(table.path(), Some(&*path));
     let crossovers = table.crossovers(Isa::Scalar);
-    assert_eq!(crossovers.split_from(Operation::TernaryMatmul), 2000);
-    assert_eq!(crossovers.direct_up_to(I2_S), 3);
+    assert_eq!(crossovers.parallel_above(Operation::TernaryMatmul), 2000);
+    assert_eq!(crossovers.gemv_max_tokens(I2_S), 3);
     // What was not measured is built in.
     let built_in = Crossovers::built_in(Isa::Scalar);
     let norm = Operation::Norm;
-    assert_eq!(crossovers.split_from(norm), built_in.split_from(norm));
+    assert_eq!(
+        crossovers.parallel_above(norm),
+        built_in.parallel_above(norm)
+    );
     assert_eq!(table.crossovers(Isa::Avx2), Crossovers::built_in(Isa::Avx2));
     let names = fs::read_dir(path.parent().expect("a folder")).expect("listed");
     assert_eq!(names.count(), 1, "nothing but the file is left");
@@ -148,7 +151,7 @@ fn hostile_files_are_passed_over() {
             .expect_err(what)
             .to_string();
         assert!(error.contains("calibration.json"), "{what}: {error}");
-        let table = RoutingTable::from_file(&path);
+        let table = Tuning::from_file(&path);
         let Origin::BuiltIn { why } = table.origin() else {
             panic!("{what} was believed");
         };
@@ -198,10 +201,10 @@ fn every_identity_has_a_file_of_its_own() {
 
 #[test]
 fn a_reason_names_the_numbers_it_rests_on() {
-    let table = RoutingTable::measured(calibration(), None);
-    let small = table.route(Isa::Scalar, 8, &ternary(1, 10, 100));
-    let large = table.route(Isa::Scalar, 8, &ternary(2, 10, 100));
-    let many = table.route(Isa::Scalar, 8, &ternary(4, 100, 100));
+    let table = Tuning::measured(calibration(), None);
+    let small = table.explain(Isa::Scalar, 8, &ternary(1, 10, 100));
+    let large = table.explain(Isa::Scalar, 8, &ternary(2, 10, 100));
+    let many = table.explain(Isa::Scalar, 8, &ternary(4, 100, 100));
     assert_eq!((small.threads, small.kernel), (1, "direct"));
     assert_eq!((large.threads, large.kernel), (8, "direct"));
     assert_eq!((many.threads, many.kernel), (8, "tiled"));
@@ -222,13 +225,13 @@ fn a_reason_names_the_numbers_it_rests_on() {
     says(&many.because.kernel, &["4 tokens > 3", "0.1 µs"]);
     says(&many.because.device, &["cpu", "not built"]);
     // Alone, or not measured, the reason says that.
-    let alone = table.route(Isa::Scalar, 1, &ternary(9, 1000, 1000));
+    let alone = table.explain(Isa::Scalar, 1, &ternary(9, 1000, 1000));
     assert_eq!(alone.threads, 1);
     says(&alone.because.threads, &["no more"]);
-    let built_in = RoutingTable::built_in("a test");
-    let route = built_in.route(Isa::Scalar, 8, &ternary(1, 1000, 1000));
-    says(&route.because.threads, &["1,000,000", "built in"]);
-    says(&route.because.kernel, &["1 token ", "built in"]);
+    let built_in = Tuning::built_in("a test");
+    let choice = built_in.explain(Isa::Scalar, 8, &ternary(1, 1000, 1000));
+    says(&choice.because.threads, &["1,000,000", "built in"]);
+    says(&choice.because.kernel, &["1 token ", "built in"]);
 }
 
 #[test]
@@ -249,10 +252,10 @@ fn the_faster_kernels_are_preferred() {
             calibration.kernel_sets.push(times(isa, 100.0));
         }
         calibration.validate(&Identity::here()).expect("sound");
-        let table = RoutingTable::measured(calibration, None);
+        let table = Tuning::measured(calibration, None);
         assert_eq!(table.kernels(), expected);
         if Isa::best() != Isa::Scalar {
-            let route = table.route(Isa::best(), 1, &ternary(1, 8, 8));
+            let route = table.explain(Isa::best(), 1, &ternary(1, 8, 8));
             let ratio = format!("{:.1}×", scalar_ns / 100.0);
             let because = route.because.kernels;
             assert!(
@@ -261,13 +264,13 @@ fn the_faster_kernels_are_preferred() {
             );
         }
     }
-    assert_eq!(RoutingTable::built_in("a test").kernels(), Isa::best());
+    assert_eq!(Tuning::built_in("a test").kernels(), Isa::best());
 }
 
 proptest! {
     /// More work never gets fewer threads, and more tokens never go back to packed rows.
     #[test]
-    fn routes_are_monotone(
+    fn choices_are_monotone(
         sizes in prop::collection::vec(1usize..2000, 3),
         more in prop::collection::vec(1usize..2000, 3),
         which in 0..Operation::ALL.len(),
@@ -283,16 +286,16 @@ proptest! {
         }
         set.direct.insert(I2_S.to_string(), curve(&points));
         calibration.validate(&Identity::here()).unwrap();
-        let table = if measured { RoutingTable::measured(calibration, None) } else { RoutingTable::built_in("a test") };
+        let table = if measured { Tuning::measured(calibration, None) } else { Tuning::built_in("a test") };
         let operation = Operation::ALL[which];
         let format = match operation {
             Operation::TernaryMatmul => Some(I2_S),
             Operation::DenseMatmul => Some(Format::F16),
             _ => None,
         };
-        let route = |sizes: [usize; 3]| -> Route {
+        let route = |sizes: [usize; 3]| -> Choice {
             let request = Request { operation, format, tokens: sizes[0], rows: sizes[1], cols: sizes[2] };
-            table.route(Isa::Scalar, threads, &request)
+            table.explain(Isa::Scalar, threads, &request)
         };
         let small = route([sizes[0], sizes[1], sizes[2]]);
         let large = route([sizes[0] + more[0], sizes[1] + more[1], sizes[2] + more[2]]);
@@ -313,8 +316,8 @@ proptest! {
         }
         for content in [bytes, text] {
             fs::write(&path, content).unwrap();
-            let table = RoutingTable::from_file(&path);
-            table.route(Isa::Scalar, 4, &ternary(usize::MAX, usize::MAX, 2));
+            let table = Tuning::from_file(&path);
+            table.explain(Isa::Scalar, 4, &ternary(usize::MAX, usize::MAX, 2));
         }
     }
 }

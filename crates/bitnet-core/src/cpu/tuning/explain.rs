@@ -1,66 +1,10 @@
-//! Which backend, kernels and threads an operation of a given size gets, and why.
-//!
-//! A [`RoutingTable`] is either built in or derived from a [`Calibration`]. The CPU backend copies the few numbers it
-//! compares with ([`Crossovers`]) when it starts; [`RoutingTable::route`] answers from the same numbers, with reasons.
+//! Why an operation of a given size gets its kernels and threads.
 
-use super::{Calibration, Crossovers, Curve, Device};
+use super::{Crossovers, Curve, Operation, Tuning};
 use crate::cpu::Isa;
+use crate::device::{Device, grouped};
 use bitnet_quant::Format;
-use serde::{Deserialize, Serialize};
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-
-/// What is routed. The order is that of the numbers in [`Crossovers`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Operation {
-    /// int8 rows by a ternary matrix.
-    TernaryMatmul,
-    /// f32 rows by a matrix that is decoded to f32: the head, and layers that are not ternary.
-    DenseMatmul,
-    /// Causal attention over the KV cache.
-    Attention,
-    /// RMSNorm of rows.
-    Norm,
-    /// The gate's function times the up projection, and other work of a few operations for each element.
-    Elementwise,
-}
-
-impl Operation {
-    /// Every operation.
-    pub const ALL: [Self; 5] = [
-        Self::TernaryMatmul,
-        Self::DenseMatmul,
-        Self::Attention,
-        Self::Norm,
-        Self::Elementwise,
-    ];
-
-    /// Its name in files and reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::TernaryMatmul => "ternary_matmul",
-            Self::DenseMatmul => "dense_matmul",
-            Self::Attention => "attention",
-            Self::Norm => "norm",
-            Self::Elementwise => "elementwise",
-        }
-    }
-
-    /// What its work is counted in.
-    pub const fn unit(self) -> &'static str {
-        match self {
-            Self::TernaryMatmul | Self::DenseMatmul | Self::Attention => "multiply-adds",
-            Self::Norm | Self::Elementwise => "elements",
-        }
-    }
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(self.name())
-    }
-}
+use serde::Serialize;
 
 /// An operation of a size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,9 +30,9 @@ impl Request {
     }
 }
 
-/// How an operation is run.
+/// How an operation is computed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Route {
+pub struct Choice {
     /// Where.
     pub device: Device,
     /// With which kernel set.
@@ -101,7 +45,7 @@ pub struct Route {
     pub because: Reasons,
 }
 
-/// Why a route is what it is, a sentence for each choice.
+/// Why, a sentence for each part of a [`Choice`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reasons {
     /// Why this device.
@@ -114,125 +58,17 @@ pub struct Reasons {
     pub kernel: String,
 }
 
-/// Where a table's numbers come from.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Origin {
-    /// Built into the program. `why` says why nothing measured is used.
-    BuiltIn {
-        /// The reason, in words.
-        why: String,
-    },
-    /// Measured on this machine.
-    Measured {
-        /// The file it was read from, or written to.
-        path: Option<PathBuf>,
-        /// The measurement.
-        calibration: Calibration,
-    },
-}
-
-/// Which route every operation takes.
-#[derive(Debug, Clone, PartialEq)]
-pub struct RoutingTable {
-    origin: Origin,
-}
-
-impl RoutingTable {
-    /// The table of a machine that was not measured.
-    pub fn built_in(why: impl Into<String>) -> Self {
-        let why = why.into();
-        Self {
-            origin: Origin::BuiltIn { why },
-        }
-    }
-
-    /// The table that follows from a measurement that was [validated](Calibration::validate).
-    pub fn measured(calibration: Calibration, path: Option<PathBuf>) -> Self {
-        Self {
-            origin: Origin::Measured { path, calibration },
-        }
-    }
-
-    /// The table of this process: from the calibration file of this machine if there is a sound one, else built in.
-    /// The file is read on the first call. A file that cannot be used is warned of and passed over.
-    pub fn current() -> &'static Self {
-        static CURRENT: OnceLock<RoutingTable> = OnceLock::new();
-        CURRENT.get_or_init(Self::load)
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    fn load() -> Self {
-        match super::file::default_path() {
-            Some(path) => Self::from_file(&path),
-            None => Self::built_in("this system names no cache folder"),
-        }
-    }
-
-    #[cfg(target_arch = "wasm32")]
-    fn load() -> Self {
-        Self::built_in("there is no file system")
-    }
-
-    /// The table of the calibration file at `path`; built in, with a warning, if the file cannot be used, and without
-    /// one if there is none.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn from_file(path: &Path) -> Self {
-        match super::file::load(path, &super::Identity::here()) {
-            Ok(Some(calibration)) => Self::measured(calibration, Some(path.to_owned())),
-            Ok(None) => Self::built_in(format!("there is no file {}", path.display())),
-            Err(error) => {
-                tracing::warn!(
-                    "{error}; built-in crossover points are used (bitnet devices --calibrate measures anew)"
-                );
-                Self::built_in(error.to_string())
-            }
-        }
-    }
-
-    /// Where its numbers come from.
-    pub fn origin(&self) -> &Origin {
-        &self.origin
-    }
-
-    /// The file its numbers come from.
-    pub fn path(&self) -> Option<&Path> {
-        match &self.origin {
-            Origin::Measured { path, .. } => path.as_deref(),
-            Origin::BuiltIn { .. } => None,
-        }
-    }
-
-    fn calibration(&self) -> Option<&Calibration> {
-        match &self.origin {
-            Origin::Measured { calibration, .. } => Some(calibration),
-            Origin::BuiltIn { .. } => None,
-        }
-    }
-
-    /// The kernel set to use when none is asked for.
-    pub fn kernels(&self) -> Isa {
-        self.calibration()
-            .map_or_else(Isa::best, Calibration::preferred)
-    }
-
-    /// Where a kernel set changes its ways.
-    pub fn crossovers(&self, isa: Isa) -> Crossovers {
-        match self.calibration() {
-            Some(calibration) => calibration.crossovers(isa),
-            None => Crossovers::built_in(isa),
-        }
-    }
-
+impl Tuning {
     /// How a backend with `isa` and `threads` threads runs `request`, and why.
-    pub fn route(&self, isa: Isa, threads: usize, request: &Request) -> Route {
+    pub fn explain(&self, isa: Isa, threads: usize, request: &Request) -> Choice {
         let crossovers = self.crossovers(isa);
         let (operation, work) = (request.operation, request.work());
-        let splits = threads > 1 && crossovers.splits(operation, work);
+        let parallel = threads > 1 && crossovers.is_parallel(operation, work);
         let (kernel, kernel_reason) = self.kernel(isa, &crossovers, request);
-        Route {
+        Choice {
             device: Device::Cpu,
             kernels: isa.name(),
-            threads: if splits { threads } else { 1 },
+            threads: if parallel { threads } else { 1 },
             kernel,
             because: Reasons {
                 device: device_reason(),
@@ -278,8 +114,8 @@ impl RoutingTable {
             return "1 thread: the backend has no more".into();
         }
         let (operation, work) = (request.operation, request.work());
-        let (from, unit) = (crossovers.split_from(operation), operation.unit());
-        let (count, relation) = if crossovers.splits(operation, work) {
+        let (from, unit) = (crossovers.parallel_above(operation), operation.unit());
+        let (count, relation) = if crossovers.is_parallel(operation, work) {
             (threads, "≥")
         } else {
             (1, "<")
@@ -291,7 +127,7 @@ impl RoutingTable {
             (Some(curve), Some(calibration)) => {
                 let all = format!("on {}", calibration.identity.threads);
                 let mut text = evidence(curve, work as u64, unit, "on 1 thread", &all);
-                if curve.cut().is_some_and(|cut| !cut.reached) {
+                if curve.threshold().is_some_and(|found| !found.measured) {
                     text.push_str("; more threads paid at no size, so the built-in number stays");
                 }
                 text
@@ -315,7 +151,7 @@ impl RoutingTable {
         let Some(format) = request.format else {
             return ("rows", format!("one kernel for {operation}"));
         };
-        let most = crossovers.direct_up_to(format);
+        let most = crossovers.gemv_max_tokens(format);
         if most == 0 && !format.is_ternary() && format != Format::F16 {
             return (
                 "decoded",
@@ -335,7 +171,7 @@ impl RoutingTable {
         let evidence = match curve {
             Some(curve) => {
                 let mut text = evidence(curve, tokens as u64, "tokens", "packed", "unpacked");
-                if curve.cut().is_some_and(|cut| !cut.reached) {
+                if curve.threshold().is_some_and(|found| !found.measured) {
                     text.push_str("; unpacking paid at no size, so it is tried beyond the largest");
                 }
                 text
@@ -386,17 +222,4 @@ fn evidence(curve: &Curve, size: u64, unit: &str, small: &str, large: &str) -> S
 
 fn microseconds(ns: f64) -> String {
     format!("{:.1} µs", ns / 1e3)
-}
-
-/// A number with its thousands apart, as reports write it: `1,234,567`.
-pub fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }

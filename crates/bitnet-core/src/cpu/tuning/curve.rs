@@ -1,8 +1,8 @@
 //! Where one way of doing the same work overtakes another.
 //!
 //! A [`Curve`] holds the times of two ways at growing sizes: one meant for small work (on the caller's thread; straight
-//! from the packed row) and one for large (on all threads; from an unpacked tile). A [`Cut`] is the size from which the
-//! second is used. Both ways give the same bits, so a bad cut costs time and nothing else.
+//! from the packed row) and one for large (on all threads; from an unpacked tile). A [`Threshold`] is the size from which
+//! the second is used. Both ways give the same bits, so a bad threshold costs time and nothing else.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -29,12 +29,12 @@ pub struct Curve {
 
 /// The size from which the way for large sizes is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Cut {
+pub struct Threshold {
     /// That size.
     pub from: u64,
-    /// Whether it was measured to pay from there on, by a twentieth of the time at the least. If not, `from` is twice the
-    /// largest measured size.
-    pub reached: bool,
+    /// Whether the second way was measured to pay from there on, by a twentieth of the time at the least. If not, `from` is
+    /// twice the largest measured size.
+    pub measured: bool,
 }
 
 impl Curve {
@@ -43,7 +43,7 @@ impl Curve {
     /// A time no single product takes: ten minutes.
     const LONGEST_NS: f64 = 6e11;
     /// The share of the time that the way for large sizes may take, in the geometric mean over the sizes it is used for.
-    const WORTH: f64 = 0.95;
+    const MIN_GAIN: f64 = 0.95;
     /// Sizes stay below this, so that twice a size is a number.
     const LARGEST: u64 = 1 << 48;
 
@@ -80,10 +80,10 @@ impl Curve {
         Ok(())
     }
 
-    /// The cut that loses least: the one with the smallest product, over all measured sizes, of chosen time by best time.
+    /// The threshold that loses least: the one with the smallest product, over all measured sizes, of chosen time by best time.
     /// One disturbed measurement therefore moves it little, and on a machine too busy to tell the ways apart there is none
     /// within the curve. `None` for a curve without points.
-    pub fn cut(&self) -> Option<Cut> {
+    pub fn threshold(&self) -> Option<Threshold> {
         let last = self.points.last()?;
         // Cost of "large from point k on", relative to "always small", in logarithms.
         let mut cost: f64 = self.points.iter().map(Point::cost).sum();
@@ -97,13 +97,13 @@ impl Curve {
         let (cost, k) = best;
         let beyond = (self.points.len() - k) as f64;
         Some(match self.points.get(k) {
-            Some(point) if cost < beyond * Self::WORTH.ln() => Cut {
+            Some(point) if cost < beyond * Self::MIN_GAIN.ln() => Threshold {
                 from: point.size,
-                reached: true,
+                measured: true,
             },
-            _ => Cut {
+            _ => Threshold {
                 from: last.size.saturating_mul(2),
-                reached: false,
+                measured: false,
             },
         })
     }
@@ -142,13 +142,13 @@ mod tests {
     }
 
     #[test]
-    fn the_cut_is_where_the_ways_cross() {
+    fn the_threshold_is_where_the_ways_cross() {
         let crossing = curve(&[(1, 1.0, 9.0), (2, 4.0, 9.0), (4, 9.0, 8.0), (8, 20.0, 10.0)]);
-        let expected = Cut {
+        let expected = Threshold {
             from: 4,
-            reached: true,
+            measured: true,
         };
-        assert_eq!(crossing.cut(), Some(expected));
+        assert_eq!(crossing.threshold(), Some(expected));
         // A single disturbed point on either side does not move it.
         let disturbed = curve(&[
             (1, 1.0, 9.0),
@@ -157,18 +157,18 @@ mod tests {
             (8, 11.0, 12.0),
             (16, 90.0, 40.0),
         ]);
-        assert_eq!(disturbed.cut().unwrap().from, 2);
+        assert_eq!(disturbed.threshold().unwrap().from, 2);
         let always = curve(&[(3, 2.0, 1.0), (5, 2.0, 1.0)]);
-        assert_eq!(always.cut().unwrap().from, 3);
+        assert_eq!(always.threshold().unwrap().from, 3);
         let never = curve(&[(3, 1.0, 2.0), (5, 1.0, 2.0)]);
-        let expected = Cut {
+        let expected = Threshold {
             from: 10,
-            reached: false,
+            measured: false,
         };
-        assert_eq!(never.cut(), Some(expected));
+        assert_eq!(never.threshold(), Some(expected));
         let indifferent = curve(&[(3, 1.0, 1.01), (5, 1.0, 0.98)]);
-        assert_eq!(indifferent.cut(), Some(expected));
-        assert_eq!(Curve::default().cut(), None);
+        assert_eq!(indifferent.threshold(), Some(expected));
+        assert_eq!(Curve::default().threshold(), None);
     }
 
     #[test]
@@ -198,20 +198,20 @@ mod tests {
     }
 
     proptest! {
-        /// No other cut loses much less, and a valid curve always has one within twice its range.
+        /// No other threshold loses much less, and a valid curve always has one within twice its range.
         #[test]
-        fn no_cut_is_better(times in prop::collection::vec((0.1f64..1e6, 0.1f64..1e6), 1..20)) {
+        fn no_threshold_is_better(times in prop::collection::vec((0.1f64..1e6, 0.1f64..1e6), 1..20)) {
             let points: Vec<_> = times.iter().enumerate().map(|(i, t)| (1 << i, t.0, t.1)).collect();
             let curve = curve(&points);
             curve.validate("curve").unwrap();
             let cost = |from: u64| -> f64 {
                 curve.points.iter().map(|p| if p.size >= from { p.large_ns } else { p.small_ns }.ln()).sum()
             };
-            let cut = curve.cut().unwrap();
-            prop_assert!(cut.from >= 1 && cut.from <= 1 << points.len());
-            let slack = if cut.reached { 0.0 } else { points.len() as f64 * 0.052 };
+            let threshold = curve.threshold().unwrap();
+            prop_assert!(threshold.from >= 1 && threshold.from <= 1 << points.len());
+            let slack = if threshold.measured { 0.0 } else { points.len() as f64 * 0.052 };
             for other in 0..=points.len() {
-                prop_assert!(cost(cut.from) <= cost(1 << other) + slack + 1e-6);
+                prop_assert!(cost(threshold.from) <= cost(1 << other) + slack + 1e-6);
             }
         }
     }

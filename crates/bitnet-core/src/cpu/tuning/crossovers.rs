@@ -1,6 +1,6 @@
 //! What the CPU backend asks at every operation: a few numbers to compare with.
 
-use super::{Cut, KernelTimes, Operation};
+use super::{KernelTimes, Operation, Threshold};
 use crate::cpu::Isa;
 use bitnet_quant::Format;
 
@@ -19,15 +19,15 @@ pub(super) const DIRECT_FORMATS: [Format; 7] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossovers {
     /// Work from which all threads share an operation, in the order of [`Operation::ALL`].
-    split_from: [u64; Operation::ALL.len()],
+    parallel_above: [u64; Operation::ALL.len()],
     /// Tokens up to which rows are multiplied as they lie, in the order of [`DIRECT_FORMATS`].
-    direct_up_to: [usize; DIRECT_FORMATS.len()],
+    gemv_max_tokens: [usize; DIRECT_FORMATS.len()],
 }
 
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        let (split_from, direct_up_to) = match isa {
+        let (parallel_above, gemv_max_tokens) = match isa {
             Isa::Scalar => (
                 [65_536, 32_768, 16_384, 262_144, 65_536],
                 [4, 4, 4, 4, 4, 4, 1],
@@ -38,8 +38,8 @@ impl Crossovers {
             ),
         };
         Self {
-            split_from,
-            direct_up_to,
+            parallel_above,
+            gemv_max_tokens,
         }
     }
 
@@ -48,13 +48,15 @@ impl Crossovers {
     pub fn measured(isa: Isa, times: &KernelTimes) -> Self {
         let mut crossovers = Self::built_in(isa);
         for (operation, curve) in &times.split {
-            if let Some(cut) = curve.cut().filter(|cut| cut.reached) {
-                crossovers = crossovers.with_split(*operation, cut.from);
+            if let Some(found) = curve.threshold().filter(|found| found.measured) {
+                crossovers = crossovers.with_parallel_above(*operation, found.from);
             }
         }
-        for (place, format) in crossovers.direct_up_to.iter_mut().zip(DIRECT_FORMATS) {
-            let cut = times.direct_curve(format).and_then(|curve| curve.cut());
-            if let Some(Cut { from, .. }) = cut {
+        for (place, format) in crossovers.gemv_max_tokens.iter_mut().zip(DIRECT_FORMATS) {
+            let found = times
+                .direct_curve(format)
+                .and_then(|curve| curve.threshold());
+            if let Some(Threshold { from, .. }) = found {
                 *place = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
             }
         }
@@ -63,41 +65,41 @@ impl Crossovers {
 
     /// The same with another work from which threads share `operation`: 0 for always, `u64::MAX` for never.
     #[must_use]
-    pub const fn with_split(mut self, operation: Operation, from: u64) -> Self {
-        self.split_from[operation as usize] = from;
+    pub const fn with_parallel_above(mut self, operation: Operation, from: u64) -> Self {
+        self.parallel_above[operation as usize] = from;
         self
     }
 
-    /// [`with_split`](Self::with_split) for every operation.
+    /// [`with_parallel_above`](Self::with_parallel_above) for every operation.
     #[must_use]
-    pub const fn with_every_split(mut self, from: u64) -> Self {
-        self.split_from = [from; Operation::ALL.len()];
+    pub const fn with_all_parallel_above(mut self, from: u64) -> Self {
+        self.parallel_above = [from; Operation::ALL.len()];
         self
     }
 
     /// The same with another number of tokens up to which packed rows of any format are multiplied as they lie.
     #[must_use]
-    pub const fn with_direct(mut self, tokens: usize) -> Self {
-        self.direct_up_to = [tokens; DIRECT_FORMATS.len()];
+    pub const fn with_gemv_max_tokens(mut self, tokens: usize) -> Self {
+        self.gemv_max_tokens = [tokens; DIRECT_FORMATS.len()];
         self
     }
 
     /// The work (see [`Operation::unit`]) from which all threads share `operation`.
-    pub const fn split_from(&self, operation: Operation) -> u64 {
-        self.split_from[operation as usize]
+    pub const fn parallel_above(&self, operation: Operation) -> u64 {
+        self.parallel_above[operation as usize]
     }
 
     /// Up to how many tokens rows of `format` are multiplied as they lie; 0 for formats that are always unpacked.
-    pub fn direct_up_to(&self, format: Format) -> usize {
+    pub fn gemv_max_tokens(&self, format: Format) -> usize {
         DIRECT_FORMATS
             .iter()
             .position(|direct| *direct == format)
-            .map_or(0, |index| self.direct_up_to[index])
+            .map_or(0, |index| self.gemv_max_tokens[index])
     }
 
     /// Whether `work` of `operation` is worth all threads.
     #[inline]
-    pub(crate) const fn splits(&self, operation: Operation, work: usize) -> bool {
-        work as u64 >= self.split_from(operation)
+    pub(crate) const fn is_parallel(&self, operation: Operation, work: usize) -> bool {
+        work as u64 >= self.parallel_above(operation)
     }
 }

@@ -7,6 +7,7 @@ use super::crossovers::DIRECT_FORMATS;
 use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
 use crate::batch::Run;
 use crate::cpu::{Attended, CpuBackend, Isa, Rows};
+use crate::device::machine;
 use crate::{
     Activations, Backend, Gate, Heads, MixerState, NormWeights, Result, Snapshots, WeightMatrix,
 };
@@ -23,14 +24,14 @@ const HEADS: Heads = Heads {
     kv: 8,
     dim: 64,
 };
-/// Turns of each way at each size, unless they take too long.
-const TURNS: usize = 7;
-/// A turn repeats the operation until it takes about so long.
-const TURN: Duration = Duration::from_micros(30);
+/// Samples of each way at each size, unless they take too long.
+const SAMPLES: usize = 7;
+/// A sample repeats the operation until it takes about so long.
+const SAMPLE: Duration = Duration::from_micros(30);
 /// The sizes end where one operation on one thread takes longer.
-const LONG: Duration = Duration::from_micros(1500);
-/// Turns end, if there were three, when a size has taken so long, or when all sizes together took [`BUDGET`].
-const PATIENCE: Duration = Duration::from_millis(12);
+const STOP_ABOVE: Duration = Duration::from_micros(1500);
+/// Samples end, if there were three, when a size has taken so long, or when all sizes together took [`BUDGET`].
+const MAX_PER_SIZE: Duration = Duration::from_millis(12);
 /// What measuring should take.
 const BUDGET: Duration = Duration::from_secs(2);
 
@@ -92,7 +93,7 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
 /// where the system does not tell.
 pub fn foreign_load() -> Option<f64> {
     let load = sysinfo::System::load_average().one;
-    (load > 0.75 * super::machine::threads() as f64).then_some(load)
+    (load > 0.75 * machine::threads() as f64).then_some(load)
 }
 
 struct Bench {
@@ -121,7 +122,7 @@ impl Bench {
     /// The operation on one thread and on all, at growing work.
     fn split(&mut self, operation: Operation) -> Result<Curve> {
         let built_in = Crossovers::built_in(self.isa);
-        let ways = [u64::MAX, 0].map(|from| built_in.with_every_split(from));
+        let ways = [u64::MAX, 0].map(|from| built_in.with_all_parallel_above(from));
         let mut points = Vec::new();
         for step in 0..10 {
             let (unit, count) = match operation {
@@ -143,7 +144,7 @@ impl Bench {
             };
             let size = unit * count;
             points.push(point(size, small, large));
-            if small > LONG {
+            if small > STOP_ABOVE {
                 break;
             }
         }
@@ -152,8 +153,11 @@ impl Bench {
 
     /// Packed rows and tiles on one thread, at growing numbers of tokens.
     fn direct(&mut self, format: Format) -> Result<Curve> {
-        let alone = Crossovers::built_in(self.isa).with_every_split(u64::MAX);
-        let ways = [alone.with_direct(usize::MAX), alone.with_direct(0)];
+        let alone = Crossovers::built_in(self.isa).with_all_parallel_above(u64::MAX);
+        let ways = [
+            alone.with_gemv_max_tokens(usize::MAX),
+            alone.with_gemv_max_tokens(0),
+        ];
         let activations = if format.is_ternary() {
             Activations::Int8
         } else {
@@ -163,7 +167,7 @@ impl Bench {
         for tokens in TOKENS {
             let [small, large] = self.product(ways, format, activations, TOKENS_ROWS, tokens)?;
             points.push(point(tokens, small, large));
-            if small > LONG {
+            if small > STOP_ABOVE {
                 break;
             }
         }
@@ -260,16 +264,16 @@ impl Bench {
         for (way, repeat) in repeat.iter_mut().enumerate() {
             run(&mut self.backend, way, 1)?;
             let once = run(&mut self.backend, way, 2)?.as_nanos().max(1);
-            *repeat = (TURN.as_nanos() / once).clamp(1, 100) as u32;
+            *repeat = (SAMPLE.as_nanos() / once).clamp(1, 100) as u32;
         }
         let mut turns = [Vec::new(), Vec::new()];
-        for turn in 0..TURNS {
+        for turn in 0..SAMPLES {
             for way in 0..2 {
                 // The first of a pair may find a colder cache: take turns at that, too.
                 let way = (way + turn) % 2;
                 turns[way].push(run(&mut self.backend, way, repeat[way])?);
             }
-            let hurry = begin.elapsed() > PATIENCE || self.begin.elapsed() > BUDGET;
+            let hurry = begin.elapsed() > MAX_PER_SIZE || self.begin.elapsed() > BUDGET;
             if turn >= 2 && hurry {
                 break;
             }

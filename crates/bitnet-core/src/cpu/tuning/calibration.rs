@@ -1,7 +1,8 @@
 //! What was measured on a machine, and on which: the content of a calibration file.
 
-use super::{Crossovers, Curve, Operation, machine};
+use super::{Crossovers, Curve, Operation};
 use crate::cpu::Isa;
+use crate::device::machine;
 use crate::{Error, Result};
 use bitnet_quant::Format;
 use serde::{Deserialize, Serialize};
