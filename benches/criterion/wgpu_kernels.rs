@@ -7,8 +7,8 @@ use bitnet_core::gpu::{
     GpuEmbedding, GpuFeedForward, GpuHidden, GpuLmHead, GpuMixer, GpuOptions, GpuState, WgpuBackend,
 };
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, Batch, Bytes, FeedForwardWeights, Gate, GatedWeights,
-    HeadMode, Heads, Input, MixerState, MixerWeights, NormWeights, OutputRequest, Pending,
+    Activations, AttentionHeads, AttentionWeights, Backend, Batch, Bytes, FeedForwardWeights, Gate,
+    GatedWeights, Input, LmHeadMode, MixerState, MixerWeights, NormWeights, OutputRequest, Pending,
     Projection, Rope, RopePairs, SequenceState, Span, Top, VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
@@ -22,14 +22,14 @@ use std::time::{Duration, Instant};
 struct Shape {
     hidden: usize,
     feed_forward: usize,
-    heads: Heads,
+    heads: AttentionHeads,
     vocabulary: usize,
 }
 
 const WHOLE: Shape = Shape {
     hidden: 2560,
     feed_forward: 6912,
-    heads: Heads {
+    heads: AttentionHeads {
         query: 20,
         kv: 5,
         dim: 128,
@@ -41,7 +41,7 @@ const WHOLE: Shape = Shape {
 const FEW: Shape = Shape {
     hidden: 256,
     feed_forward: 512,
-    heads: Heads {
+    heads: AttentionHeads {
         query: 4,
         kv: 2,
         dim: 64,
@@ -245,7 +245,7 @@ fn vocabulary(backend: &WgpuBackend, embedding: WeightMatrix) -> (GpuEmbedding, 
         norm: norm(embedding.cols()),
         embedding,
         head: None,
-        mode: HeadMode::Full,
+        mode: LmHeadMode::Full,
     };
     backend.load_vocabulary(weights).expect("a vocabulary")
 }

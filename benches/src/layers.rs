@@ -10,7 +10,7 @@ use crate::{inputs, matmul};
 use anyhow::{Context, Result};
 use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::{
-    Backend, Batch, Bytes, HeadMode, Input, NormWeights, OutputRequest, SequenceState, Span, Top,
+    Backend, Batch, Bytes, Input, LmHeadMode, NormWeights, OutputRequest, SequenceState, Span, Top,
     VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
@@ -50,12 +50,12 @@ const TERNARY: [Format; 5] = [
 ];
 
 /// Formats of a head, and how it is read.
-const HEADS: [(Format, HeadMode); 5] = [
-    (Format::F16, HeadMode::Full),
-    (Format::F16, HeadMode::Screened),
-    (Format::Q8_0, HeadMode::Full),
-    (Format::Q6K, HeadMode::Full),
-    (Format::Q4_0, HeadMode::Full),
+const HEADS: [(Format, LmHeadMode); 5] = [
+    (Format::F16, LmHeadMode::Full),
+    (Format::F16, LmHeadMode::Screened),
+    (Format::Q8_0, LmHeadMode::Full),
+    (Format::Q6K, LmHeadMode::Full),
+    (Format::Q4_0, LmHeadMode::Full),
 ];
 
 /// How much is multiplied.
@@ -141,7 +141,7 @@ impl Stage {
                     rows: HEAD_ROWS,
                     cols: WIDTH,
                     what: match mode {
-                        HeadMode::Screened => "screened",
+                        LmHeadMode::Screened => "screened",
                         _ => "full",
                     },
                     with: With::Head(mode),
@@ -157,7 +157,7 @@ enum With {
     /// So many rows of int8.
     Tokens(usize),
     /// One row of floats, as a head.
-    Head(HeadMode),
+    Head(LmHeadMode),
 }
 
 /// One kernel on one shape.
@@ -204,7 +204,7 @@ impl Kernel {
             },
             With::Head(mode) => Work {
                 bytes: match mode {
-                    HeadMode::Screened => elements,
+                    LmHeadMode::Screened => elements,
                     _ => packed,
                 },
                 // They are not of int8.
@@ -311,7 +311,7 @@ pub fn label(isa: Isa, threads: usize) -> String {
 
 /// The likeliest token by a head that is read as `mode` says: a row of the table, norm, logits of all rows or of those that
 /// matter, choice.
-fn head(backend: CpuBackend, mode: HeadMode, matrices: &[WeightMatrix]) -> Result<Timed> {
+fn head(backend: CpuBackend, mode: LmHeadMode, matrices: &[WeightMatrix]) -> Result<Timed> {
     let embedding = matrices.first().cloned().context("no matrix")?;
     let norm = NormWeights {
         name: "norm".into(),

@@ -3,7 +3,7 @@
 use crate::FILES;
 use anyhow::{Context, Result};
 use bitnet::file::ModelFile;
-use bitnet::{HeadMode, Model, ModelOptions, Session, Want};
+use bitnet::{LmHeadMode, LogitsFor, Model, ModelOptions, Session};
 use bitnet_benchmarks::process;
 use bitnet_benchmarks::report::{Report, Table};
 use bitnet_core::gpu::{Floors, GpuOptions, KernelTime, Times, WgpuBackend};
@@ -65,14 +65,14 @@ pub(crate) fn measure(
     }
     let prompt: Vec<u32> = (0..PROMPT as u32).collect();
     session.reset();
-    session.forward(&prompt, Want::Nothing)?;
+    session.forward(&prompt, LogitsFor::Nothing)?;
     session.reset();
     times(&backend)?;
-    session.forward(&prompt, Want::Nothing)?;
+    session.forward(&prompt, LogitsFor::Nothing)?;
     let prompt = times(&backend)?;
     drop((session, model));
     let options = ModelOptions {
-        head: HeadMode::Full,
+        head: LmHeadMode::Full,
         ..ModelOptions::default()
     };
     let model = Model::from_file_on(&file, backend.clone(), &options, |_, _| ())?;

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result};
 use bitnet::file::ModelFile;
-use bitnet::{Model, ModelOptions, Session, Want};
+use bitnet::{LogitsFor, Model, ModelOptions, Session};
 use bitnet_benchmarks::comparison::median;
 use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::report::{Chart, Report, Table};
@@ -227,9 +227,9 @@ fn once(session: &mut Session, clock: &Clock, tokens: usize, batch: usize) -> Re
     for piece in ids.chunks(batch) {
         let done = session.tokens().len() + piece.len() == tokens;
         let want = if batch == 1 || done {
-            Want::Last
+            LogitsFor::Last
         } else {
-            Want::Nothing
+            LogitsFor::Nothing
         };
         session.forward(piece, want)?;
     }

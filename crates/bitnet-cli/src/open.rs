@@ -7,7 +7,7 @@ use crate::progress::{Downloads, Steps};
 use bitnet::chat::TemplateChoice;
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
-use bitnet::{Activations, AdapterChoice, Device, HeadMode, I2sLayout, Model, ModelOptions};
+use bitnet::{Activations, AdapterChoice, Device, I2sLayout, LmHeadMode, Model, ModelOptions};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -82,11 +82,11 @@ enum HeadChoice {
 }
 
 impl HeadArgument {
-    pub(crate) fn mode(&self) -> HeadMode {
+    pub(crate) fn mode(&self) -> LmHeadMode {
         match self.mode {
-            HeadChoice::Full => HeadMode::Full,
-            HeadChoice::Screened => HeadMode::Screened,
-            HeadChoice::Auto => HeadMode::Auto,
+            HeadChoice::Full => LmHeadMode::Full,
+            HeadChoice::Screened => LmHeadMode::Screened,
+            HeadChoice::Auto => LmHeadMode::Auto,
         }
     }
 }
@@ -161,7 +161,7 @@ impl ModelArguments {
     }
 
     /// Opens the model, downloading it first if need be.
-    pub(crate) fn open(&self, threads: Option<usize>, head: HeadMode) -> anyhow::Result<Opened> {
+    pub(crate) fn open(&self, threads: Option<usize>, head: LmHeadMode) -> anyhow::Result<Opened> {
         self.open_for_chat(threads, head, None)
     }
 
@@ -169,7 +169,7 @@ impl ModelArguments {
     pub(crate) fn open_for_chat(
         &self,
         threads: Option<usize>,
-        head: HeadMode,
+        head: LmHeadMode,
         chat_template: Option<TemplateChoice>,
     ) -> anyhow::Result<Opened> {
         let now = chrono::Local::now();

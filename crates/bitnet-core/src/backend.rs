@@ -12,7 +12,7 @@
 //! method has a default, so that a backend which wraps another cannot forget one.
 
 use crate::batch::{Batch, Output, SequenceState};
-use crate::head::HeadStats;
+use crate::head::LmHeadStats;
 use crate::sublayer::{FeedForwardWeights, MixerState, MixerWeights, VocabularyWeights};
 use crate::{HybridMemoryPool, Pending, Result};
 
@@ -25,7 +25,7 @@ pub trait Sublayer: Send + Sync {
 /// A resident language-model head.
 pub trait LmHead: Sublayer {
     /// Savings of the prefilter so far; `None` for a head without one, or on a backend that does not count them.
-    fn stats(&self) -> Option<HeadStats>;
+    fn stats(&self) -> Option<LmHeadStats>;
 }
 
 /// A machine that can run a model.

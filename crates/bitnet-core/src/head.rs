@@ -2,7 +2,7 @@
 
 /// How a head finds the likeliest tokens. The tokens and their logits are the same in every way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum HeadMode {
+pub enum LmHeadMode {
     /// Logits of the whole vocabulary, every time.
     Full,
     /// Estimates of all logits from a small copy of the head, then the logits that could be among the highest.
@@ -12,7 +12,7 @@ pub enum HeadMode {
     Auto,
 }
 
-impl HeadMode {
+impl LmHeadMode {
     /// Every mode.
     pub const ALL: [Self; 3] = [Self::Full, Self::Screened, Self::Auto];
 
@@ -99,7 +99,7 @@ impl Top<'_> {
 
 /// What screening saved.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HeadStats {
+pub struct LmHeadStats {
     /// Positions whose likeliest tokens were asked for.
     pub positions: u64,
     /// Logits computed for them.
@@ -108,7 +108,7 @@ pub struct HeadStats {
     pub rows: u64,
 }
 
-impl HeadStats {
+impl LmHeadStats {
     /// Logits computed for a position, on average; 0 before any.
     pub fn logits_per_position(&self) -> f64 {
         self.logits as f64 / self.positions.max(1) as f64

@@ -46,12 +46,12 @@ pub use batch::{Batch, Input, Output, OutputRequest, SequenceState, Span};
 pub use bytes::Bytes;
 pub use device::Device;
 pub use error::{Error, Result};
-pub use head::{Candidate, HeadMode, HeadStats, Top};
+pub use head::{Candidate, LmHeadMode, LmHeadStats, Top};
 pub use matrix::WeightMatrix;
 pub use pending::Pending;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
 pub use rope::{Rope, RopePairs};
 pub use sublayer::{
-    Activations, AttentionWeights, FeedForwardWeights, Gate, GatedWeights, Heads, MixerState,
-    MixerWeights, NormWeights, Projection, VocabularyWeights,
+    Activations, AttentionHeads, AttentionWeights, FeedForwardWeights, Gate, GatedWeights,
+    MixerState, MixerWeights, NormWeights, Projection, VocabularyWeights,
 };

@@ -4,7 +4,7 @@
 //! handed to a backend whole: its widths are checked once, here, and the backend decides how its parts are fused.
 //! Each sublayer adds its result to the rows that it is given.
 
-use crate::head::HeadMode;
+use crate::head::LmHeadMode;
 use crate::{Error, Result, Rope, WeightMatrix};
 
 /// Treatment of activations before a ternary matrix multiplies them.
@@ -28,7 +28,7 @@ pub enum Gate {
 
 /// Widths of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heads {
+pub struct AttentionHeads {
     /// Query heads.
     pub query: usize,
     /// Key and value heads; divides `query`.
@@ -37,7 +37,7 @@ pub struct Heads {
     pub dim: usize,
 }
 
-impl Heads {
+impl AttentionHeads {
     /// Columns of the queries of one token.
     pub const fn query_width(self) -> usize {
         self.query.saturating_mul(self.dim)
@@ -134,7 +134,7 @@ impl Projection {
 #[derive(Debug, Clone)]
 pub struct AttentionWeights {
     /// Widths.
-    pub heads: Heads,
+    pub heads: AttentionHeads,
     /// Rotation of queries and keys.
     pub rope: Rope,
     /// Rounding of the rows that its matrices multiply.
@@ -218,7 +218,7 @@ impl MixerWeights {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MixerState {
     /// A key and a value of each kv head for every position.
-    KeysValues(Heads),
+    KeysValues(AttentionHeads),
 }
 
 /// A dense gated feed-forward sublayer: norm → gate, up → function(gate) · up → down.
@@ -277,7 +277,7 @@ pub struct VocabularyWeights {
     /// `[vocabulary, hidden]`, where it is not the embedding.
     pub head: Option<WeightMatrix>,
     /// The way to the likeliest tokens.
-    pub mode: HeadMode,
+    pub mode: LmHeadMode,
 }
 
 impl VocabularyWeights {

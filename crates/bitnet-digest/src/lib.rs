@@ -8,7 +8,7 @@
 #[cfg(target_family = "wasm")]
 pub mod wasm;
 
-use bitnet::{Isa, Model, ModelOptions, Result, Want};
+use bitnet::{Isa, LogitsFor, Model, ModelOptions, Result};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
@@ -112,7 +112,7 @@ fn digest(model: &Model, tokens: &[u32], batch: usize) -> Result<String> {
     let mut session = model.session()?;
     let mut digest = Sha256::new();
     for piece in tokens.chunks(batch) {
-        for value in session.forward(piece, Want::All)? {
+        for value in session.forward(piece, LogitsFor::All)? {
             digest.update(value.to_le_bytes());
         }
     }

@@ -14,7 +14,7 @@ use crate::report::{Info, Outcome, json};
 use bitnet::chat::TemplateOptions;
 use bitnet::file::{Gguf, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
-use bitnet::{ChatMessage, GenerateOptions, Generation, Model, ModelOptions, Session, Want};
+use bitnet::{ChatMessage, GenerateOptions, Generation, LogitsFor, Model, ModelOptions, Session};
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::pending::now;
@@ -245,7 +245,7 @@ impl Engine {
         let mut session = self.model.session().map_err(thrown)?;
         let mut hash = Sha256::new();
         for piece in tokens.chunks(batch.max(1)) {
-            for value in session.forward(piece, Want::All).map_err(thrown)? {
+            for value in session.forward(piece, LogitsFor::All).map_err(thrown)? {
                 hash.update(value.to_le_bytes());
             }
         }
@@ -340,10 +340,10 @@ impl Engine {
 
 /// Runs a part of a prompt. Returns when that is done, so that whoever waits can tell how long it takes.
 async fn run(session: &mut Session, tokens: &[u32]) -> bitnet::Result<()> {
-    if session.runs_ahead() {
+    if session.supports_lookahead() {
         session.forward_top_async(tokens, 1).await?;
     } else {
-        session.forward(tokens, Want::Nothing)?;
+        session.forward(tokens, LogitsFor::Nothing)?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::failure::{Failure, Result, thrown};
 use crate::report::json;
 use bitnet::I2sLayout;
-use bitnet::Want;
+use bitnet::LogitsFor;
 use bitnet::file::GgufTensor;
 use bitnet::tokenizer::TokenKind;
 use bitnet_core::pending::now;
@@ -179,9 +179,11 @@ impl Engine {
         };
         let at = at.saturating_sub(back);
         session.truncate(at);
-        let logits = session.forward_async(&tokens[at..=at], Want::Last).await;
+        let logits = session
+            .forward_async(&tokens[at..=at], LogitsFor::Last)
+            .await;
         // The rest is as before.
-        let rest = session.forward(&tokens[at + 1..], Want::Nothing);
+        let rest = session.forward(&tokens[at + 1..], LogitsFor::Nothing);
         self.give_session(session);
         let logits = logits?;
         rest?;

@@ -168,7 +168,7 @@ pub struct Generation<'s> {
     /// Tokens that were chosen and are not part of the text yet.
     ahead: VecDeque<u32>,
     /// Whether tokens run before they are known.
-    runs_ahead: bool,
+    supports_lookahead: bool,
     /// Answers that were begun and are not here yet, in their order.
     in_flight: VecDeque<Pending<Output>>,
     /// When the first of them was begun, and the draft that it is about.
@@ -196,13 +196,13 @@ impl<'s> Generation<'s> {
         }
         let drafts = match options.speculation {
             // Where tokens run ahead, each is cheaper than a draft that may be wrong.
-            Speculation::Auto => sampling.is_greedy() && !session.runs_ahead(),
+            Speculation::Auto => sampling.is_greedy() && !session.supports_lookahead(),
             Speculation::Off => false,
             Speculation::Ngram => true,
         };
         Ok(Self {
             // The device takes the likeliest, and knows of no penalty.
-            runs_ahead: session.runs_ahead()
+            supports_lookahead: session.supports_lookahead()
                 && !drafts
                 && sampling.is_greedy()
                 && !sampling.has_penalty(),
@@ -408,7 +408,7 @@ impl<'s> Generation<'s> {
 
     /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
     async fn next_token(&mut self) -> Result<u32> {
-        if self.runs_ahead {
+        if self.supports_lookahead {
             self.fill_flight()?;
         } else if self.in_flight.is_empty() {
             self.begin_next()?;

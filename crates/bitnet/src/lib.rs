@@ -38,12 +38,14 @@ pub use bitnet_core::cpu::Isa;
 pub use bitnet_core::device::AdapterChoice;
 pub use bitnet_core::pool::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
-pub use bitnet_core::{Activations, Candidate, Device, HeadMode, HeadStats};
+pub use bitnet_core::{Activations, Candidate, Device, LmHeadMode, LmHeadStats};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use error::{Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
-pub use model::{Architecture, Fingerprint, Model, ModelOptions, RopeScaling, ScalingKind, Want};
+pub use model::{
+    Architecture, Fingerprint, LogitsFor, Model, ModelOptions, RopeScaling, ScalingKind,
+};
 pub use perplexity::{Perplexity, perplexity};
 pub use sampler::SamplingOptions;
 pub use session::Session;

@@ -1,6 +1,6 @@
 //! How well a model predicts a text.
 
-use crate::model::{Model, Want};
+use crate::model::{LogitsFor, Model};
 use crate::sampler::log_softmax_at;
 use crate::session::BATCH;
 use crate::tokenizer::EncodeOptions;
@@ -52,7 +52,7 @@ pub fn perplexity(
         session.reset();
         for start in (0..piece.len()).step_by(BATCH) {
             let batch = &piece[start..(start + BATCH).min(piece.len())];
-            let logits = session.forward(batch, Want::All)?;
+            let logits = session.forward(batch, LogitsFor::All)?;
             let rows = logits.chunks_exact(model.vocabulary());
             for (logits, &next) in rows.zip(&piece[start + 1..]) {
                 let loss = -log_softmax_at(logits, next);

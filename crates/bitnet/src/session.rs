@@ -2,7 +2,7 @@
 
 use crate::chat::{ChatMessage, TemplateOptions};
 use crate::generate::{GenerateOptions, Generation};
-use crate::model::{DynSequence, Model, Want};
+use crate::model::{DynSequence, LogitsFor, Model};
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
 use bitnet_core::pending::now;
@@ -67,7 +67,7 @@ impl Session {
     }
 
     /// Whether greedy text is generated several tokens ahead of what is known of it: on a GPU, which need not wait for the host.
-    pub fn runs_ahead(&self) -> bool {
+    pub fn supports_lookahead(&self) -> bool {
         self.state.supports_lookahead()
     }
 
@@ -149,7 +149,7 @@ impl Session {
     ///
     /// # Errors
     /// If a token is not in the vocabulary or they do not fit the context; the session is then as before.
-    pub fn forward(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+    pub fn forward(&mut self, tokens: &[u32], want: LogitsFor) -> Result<Vec<f32>> {
         now(self.forward_async(tokens, want))
     }
 
@@ -157,14 +157,14 @@ impl Session {
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
-    pub async fn forward_async(&mut self, tokens: &[u32], want: Want) -> Result<Vec<f32>> {
+    pub async fn forward_async(&mut self, tokens: &[u32], want: LogitsFor) -> Result<Vec<f32>> {
         let outputs = want.of(tokens.len());
         self.run(tokens, outputs).await.map(Output::into_logits)
     }
 
     /// Appends `tokens`, runs them, and returns the likeliest `count` tokens to follow, in the order of likelihood
     /// (equals in the order of their ids), with the logits that [`forward`](Self::forward) gives them. Where the head is
-    /// screened ([`HeadMode`](crate::HeadMode)) this reads less memory.
+    /// screened ([`LmHeadMode`](crate::LmHeadMode)) this reads less memory.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -324,11 +324,11 @@ impl Session {
         let mut batch = self.tokens[self.tokens.len() - pending..].to_vec();
         batch.extend_from_slice(draft);
         let input = Input::Tokens(&batch);
-        self.state.forward(input, Want::All.of(batch.len()))
+        self.state.forward(input, LogitsFor::All.of(batch.len()))
     }
 
     /// Begins to run the token that will be found likeliest by the forward pass before, and asks for the one that is likeliest
-    /// after it. Not for backends that cannot [run ahead](Self::runs_ahead).
+    /// after it. Not for backends that cannot [look ahead](Self::supports_lookahead).
     pub(crate) fn enqueue_next(&mut self) -> Result<Pending<Output>> {
         self.ahead = true;
         let top = Top {

@@ -5,7 +5,7 @@
 
 use bitnet::file::{Bytes, SafeTensorsModel};
 use bitnet::{Architecture, ModelOptions};
-use bitnet_core::{Gate, Heads};
+use bitnet_core::{AttentionHeads, Gate};
 use serde_json::{Value as Json, json};
 
 fn file(config: Json) -> SafeTensorsModel {
@@ -35,7 +35,7 @@ fn an_empty_configuration_is_that_of_its_class() {
         ];
         assert_eq!(found_numbers, numbers, "{class}");
         let (query, kv, dim) = heads;
-        assert_eq!(found.heads, Heads { query, kv, dim }, "{class}");
+        assert_eq!(found.heads, AttentionHeads { query, kv, dim }, "{class}");
         assert_eq!(
             (found.eps, found.gate, found.rope.base),
             (eps, gate, base),

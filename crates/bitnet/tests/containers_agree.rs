@@ -6,7 +6,7 @@ use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::safetensors::{Dtype, SafeTensorsModel, SafeTensorsWriter};
 use bitnet::file::synth::{self, CheckpointWeights, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Gguf, GgufWriter};
-use bitnet::{Activations, Model, ModelOptions, Want};
+use bitnet::{Activations, LogitsFor, Model, ModelOptions};
 use bitnet_core::Tag;
 use bitnet_quant::{Format, I2sLayout, hf_packed};
 
@@ -20,7 +20,7 @@ fn logits(path: &Path, activations: Activations) -> bitnet::Result<Vec<f32>> {
         ..ModelOptions::default()
     };
     let model = Model::open_with(path, &options, |_, _| ())?;
-    model.session()?.forward(&TOKENS, Want::All)
+    model.session()?.forward(&TOKENS, LogitsFor::All)
 }
 
 /// Without rounded activations, different sums stay within 1e-4 of the largest logit.
@@ -281,12 +281,12 @@ fn the_demo_model_survives_the_journey() -> Outcome {
     let text = "Once upon a time, a fox named Mia hid 42 red apples.\n\nIt's raining!";
     let first = Model::open(&gguf)?;
     let ids = first.tokenizer().encode(text, Default::default())?;
-    let expected = first.session()?.forward(&ids, Want::All)?;
+    let expected = first.session()?.forward(&ids, LogitsFor::All)?;
     for path in [checkpoint, back] {
         let model = Model::open(&path)?;
         assert_eq!(model.tokenizer().encode(text, Default::default())?, ids);
         assert_eq!(model.tokenizer().stops(), first.tokenizer().stops());
-        let found = model.session()?.forward(&ids, Want::All)?;
+        let found = model.session()?.forward(&ids, LogitsFor::All)?;
         assert!(bits(&found) == bits(&expected), "{}", path.display());
     }
     Ok(())

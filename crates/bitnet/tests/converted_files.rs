@@ -8,7 +8,7 @@ use bitnet::file::gguf::GgufWriter;
 use bitnet::file::safetensors::SafeTensorsWriter;
 use bitnet::file::synth::{self, SynthArch, SynthOptions};
 use bitnet::file::{Dtype, Gguf, ModelFile, SafeTensorsModel, Value};
-use bitnet::{Cancel, ChatMessage, Error, I2sLayout, Model, Want};
+use bitnet::{Cancel, ChatMessage, Error, I2sLayout, LogitsFor, Model};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
 
@@ -59,7 +59,7 @@ fn names(directory: &Path) -> Vec<String> {
 fn logits(path: &Path) -> bitnet::Result<Vec<u32>> {
     let logits = Model::open(path)?
         .session()?
-        .forward(&[1, 7, 300], Want::All)?;
+        .forward(&[1, 7, 300], LogitsFor::All)?;
     Ok(logits.into_iter().map(f32::to_bits).collect())
 }
 

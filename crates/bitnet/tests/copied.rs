@@ -7,14 +7,14 @@ use std::path::Path;
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::synth::{self, SynthOptions};
 use bitnet::file::{Gguf, GgufWriter, ModelFile};
-use bitnet::{I2sLayout, Model, ModelOptions, Want};
+use bitnet::{I2sLayout, LogitsFor, Model, ModelOptions};
 
 type Outcome = Result<(), Box<dyn Error>>;
 
 const TOKENS: [u32; 4] = [496, 40, 300, 7];
 
 fn bits(model: &Model) -> bitnet::Result<Vec<u32>> {
-    let logits = model.session()?.forward(&TOKENS, Want::All)?;
+    let logits = model.session()?.forward(&TOKENS, LogitsFor::All)?;
     Ok(logits.into_iter().map(f32::to_bits).collect())
 }
 

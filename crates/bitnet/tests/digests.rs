@@ -6,7 +6,7 @@
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, ModelFile};
-use bitnet::{Activations, Isa, Model, ModelOptions, Want};
+use bitnet::{Activations, Isa, LogitsFor, Model, ModelOptions};
 use sha2::{Digest, Sha256};
 
 /// Lines of `name digest`.
@@ -22,9 +22,9 @@ fn digest(model: &Model) -> String {
             digest.update(logit.to_le_bytes());
         }
     };
-    update(session.forward(&tokens[..33], Want::All).unwrap());
+    update(session.forward(&tokens[..33], LogitsFor::All).unwrap());
     for token in &tokens[33..] {
-        update(session.forward(&[*token], Want::Last).unwrap());
+        update(session.forward(&[*token], LogitsFor::Last).unwrap());
     }
     let bytes = digest.finalize();
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -2,7 +2,7 @@
 //! itself on every instruction set, thread count and batching.
 #![cfg(feature = "demo")]
 
-use bitnet::{Activations, Isa, Model, ModelOptions, Want};
+use bitnet::{Activations, Isa, LogitsFor, Model, ModelOptions};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ fn model(activations: Activations) -> Model {
 
 fn logits(model: &Model, tokens: &[u32]) -> Vec<f32> {
     let mut session = model.session().expect("a session");
-    session.forward(tokens, Want::All).expect("logits")
+    session.forward(tokens, LogitsFor::All).expect("logits")
 }
 
 /// ln p of every token.
@@ -158,7 +158,7 @@ fn the_same_bits_for_every_isa_thread_count_and_batching() {
             let model = Model::demo_with(&options).expect("the demo model");
             let mut session = model.session().expect("a session");
             let pieces = tokens.chunks(batch);
-            let logits = pieces.flat_map(|t| session.forward(t, Want::All).expect("logits"));
+            let logits = pieces.flat_map(|t| session.forward(t, LogitsFor::All).expect("logits"));
             logits.map(f32::to_bits).collect()
         };
         let expected = run(Isa::best(), 1, tokens.len());

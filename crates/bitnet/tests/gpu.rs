@@ -7,8 +7,8 @@ use beside::{PROMPT, demo_file, distance, greedy, held_out, likeliest, on_cpu, w
 use bitnet::file::ModelFile;
 use bitnet::file::synth::{self, Shape, SynthOptions};
 use bitnet::{
-    Activations, AdapterChoice, Device, Error, GenerateOptions, Model, ModelOptions, StopReason,
-    Want,
+    Activations, AdapterChoice, Device, Error, GenerateOptions, LogitsFor, Model, ModelOptions,
+    StopReason,
 };
 use bitnet_core::gpu::{GpuOptions, WgpuBackend};
 
@@ -90,8 +90,12 @@ fn tables_beyond_the_binding_limit_are_split() {
         let tokens: Vec<u32> = (0..8).map(|i| (vocabulary - 1) * i / 7).collect();
         let run = |model: &Model| {
             let mut session = model.session().expect("a session");
-            let logits = session.forward(&tokens[..5], Want::All).expect("logits");
-            let last = session.forward(&tokens[5..6], Want::Last).expect("logits");
+            let logits = session
+                .forward(&tokens[..5], LogitsFor::All)
+                .expect("logits");
+            let last = session
+                .forward(&tokens[5..6], LogitsFor::Last)
+                .expect("logits");
             let top = session.forward_top(&tokens[6..], 5).expect("candidates");
             (logits, last, top)
         };
@@ -110,7 +114,7 @@ fn tables_beyond_the_binding_limit_are_split() {
 fn greedy_text_in_flight_is_that_of_one_token_at_a_time() {
     let model = on_gpu(&demo_file(), &any_adapter(), Activations::Int8);
     let mut session = model.session().expect("a session");
-    assert!(session.runs_ahead());
+    assert!(session.supports_lookahead());
     let text = write(&mut session, PROMPT, &greedy(60));
     let tokens = session.tokens().to_vec();
     let prompt = tokens.len() - 60;
@@ -120,7 +124,12 @@ fn greedy_text_in_flight_is_that_of_one_token_at_a_time() {
         assert_eq!(next, *expected, "{position} of {text:?}");
         next = single.forward_top(&[next], 1).expect("a token")[0].id;
     }
-    assert!(single.forward(&[], Want::Last).expect("nothing").is_empty());
+    assert!(
+        single
+            .forward(&[], LogitsFor::Last)
+            .expect("nothing")
+            .is_empty()
+    );
     assert!(single.forward_top(&[], 2).expect("nothing").is_empty());
     // What ran beyond the text is forgotten.
     let options = GenerateOptions {
@@ -139,8 +148,8 @@ fn greedy_text_in_flight_is_that_of_one_token_at_a_time() {
     );
     let tokens = session.tokens().to_vec();
     let mut fresh = model.session().expect("a session");
-    let expected = fresh.forward(&[&tokens[..], &[5]].concat(), Want::Last);
-    let found = session.forward(&[5], Want::Last).expect("logits");
+    let expected = fresh.forward(&[&tokens[..], &[5]].concat(), LogitsFor::Last);
+    let found = session.forward(&[5], LogitsFor::Last).expect("logits");
     let expected = expected.expect("logits");
     let range = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     let differences = expected.iter().zip(&found).map(|(a, b)| (a - b).abs());
@@ -200,7 +209,7 @@ fn a_lost_device_is_an_error_and_the_text_goes_on_elsewhere() {
         "what was in flight may have arrived"
     );
     let tokens = session.tokens().to_vec();
-    assert!(session.forward(&[5], Want::Last).is_err());
+    assert!(session.forward(&[5], LogitsFor::Last).is_err());
 
     let mut rebuilt = healthy.session().expect("a session");
     let options = greedy(left);

@@ -8,7 +8,7 @@ use std::cell::Cell;
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
-use bitnet::{Model, ModelOptions, Want};
+use bitnet::{LogitsFor, Model, ModelOptions};
 use bitnet_quant::I2sLayout;
 
 /// Counts what the current thread allocates.
@@ -245,7 +245,7 @@ fn damaged_models() {
         if model.context() <= 4096
             && let Ok(mut session) = model.session()
         {
-            let _ = session.forward(&[1, 2, 3], Want::Last);
+            let _ = session.forward(&[1, 2, 3], LogitsFor::Last);
         }
         true
     });

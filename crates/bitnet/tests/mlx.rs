@@ -8,7 +8,9 @@
 mod beside;
 
 use beside::{PROMPT, demo_file, distance, greedy, held_out, likeliest, on_cpu, write};
-use bitnet::{Activations, Device, Error, GenerateOptions, Model, ModelOptions, StopReason, Want};
+use bitnet::{
+    Activations, Device, Error, GenerateOptions, LogitsFor, Model, ModelOptions, StopReason,
+};
 
 fn on_mlx(activations: Activations) -> Model {
     let options = ModelOptions {
@@ -61,7 +63,7 @@ fn two_sessions_run_at_once() {
 fn text_that_was_stopped_goes_on() {
     let model = on_mlx(Activations::Int8);
     let mut session = model.session().expect("a session");
-    assert!(!session.runs_ahead());
+    assert!(!session.supports_lookahead());
     let options = GenerateOptions {
         stop: vec![".".into()],
         ..greedy(60)
@@ -78,12 +80,12 @@ fn text_that_was_stopped_goes_on() {
     );
     let tokens = session.tokens().to_vec();
     let mut fresh = model.session().expect("a session");
-    let expected = fresh.forward(&[&tokens[..], &[5]].concat(), Want::Last);
-    let found = session.forward(&[5], Want::Last).expect("logits");
+    let expected = fresh.forward(&[&tokens[..], &[5]].concat(), LogitsFor::Last);
+    let found = session.forward(&[5], LogitsFor::Last).expect("logits");
     assert_eq!(likeliest(&expected.expect("logits")), likeliest(&found));
     // What does not fit or is no token leaves the session as it was.
     let error = session
-        .forward(&[1_000_000], Want::Last)
+        .forward(&[1_000_000], LogitsFor::Last)
         .expect_err("no token");
     assert!(matches!(error, Error::Argument { .. }), "{error}");
     assert_eq!(
@@ -115,7 +117,7 @@ fn heads_attend_as_on_the_processor() {
     let tokens = held_out(&cpu, 40);
     let [expected, found] = [&cpu, &mlx].map(|model| {
         let mut session = model.session().expect("a session");
-        session.forward(&tokens, Want::Nothing).expect("run");
+        session.forward(&tokens, LogitsFor::Nothing).expect("run");
         session.attention(1).expect("weights")
     });
     assert_eq!(found.len(), expected.len());

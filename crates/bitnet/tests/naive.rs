@@ -2,7 +2,7 @@
 
 use bitnet::file::synth::{self, SynthArch, SynthOptions};
 use bitnet::file::{Bytes, Gguf};
-use bitnet::{Activations, Model, ModelOptions, Want};
+use bitnet::{Activations, LogitsFor, Model, ModelOptions};
 use bitnet_quant::I2sLayout;
 
 /// A model as plain f64 matrices, looked up by GGUF name.
@@ -185,7 +185,7 @@ fn agrees(arch: SynthArch) {
     };
     let model = Model::from_bytes("tiny.gguf", bytes, &options).expect("a model");
     let mut session = model.session().expect("a session");
-    let found = session.forward(&tokens, Want::All).expect("logits");
+    let found = session.forward(&tokens, LogitsFor::All).expect("logits");
     assert_eq!(found.len(), expected.len());
     let largest = expected.iter().copied().fold(f64::MIN, f64::max);
     let range = largest - expected.iter().copied().fold(f64::MAX, f64::min);

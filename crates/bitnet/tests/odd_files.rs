@@ -3,14 +3,14 @@
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::file::{Bytes, Dtype, Gguf, GgufWriter, SafeTensorsModel, Value};
-use bitnet::{Model, Want};
+use bitnet::{LogitsFor, Model};
 use serde_json::{Value as Json, json};
 use std::path::Path;
 
 type Outcome<T = ()> = Result<T, Box<dyn std::error::Error>>;
 
 fn logits(model: &Model) -> bitnet::Result<Vec<f32>> {
-    model.session()?.forward(&[1, 2, 3], Want::Last)
+    model.session()?.forward(&[1, 2, 3], LogitsFor::Last)
 }
 
 fn edit_config(directory: &Path, edit: impl FnOnce(&mut Json)) -> Outcome {

@@ -2,7 +2,7 @@
 #![cfg(feature = "demo")]
 
 use bitnet::file::synth::{self, SynthOptions};
-use bitnet::{Activations, Error, GenerateOptions, Isa, Model, ModelOptions, Session, Want};
+use bitnet::{Activations, Error, GenerateOptions, Isa, LogitsFor, Model, ModelOptions, Session};
 
 /// Where the tokens begin in a file of the demo model: magic, seven numbers, fingerprint, length of the name, "demo model".
 const TOKENS: usize = 8 + 7 * 4 + 32 + 4 + "demo model".len();
@@ -56,7 +56,7 @@ fn goes_on_with_the_same_bits_on_any_cpu() {
         (Some(Isa::Scalar), Some(1)),
         (None, Some(3)),
     ];
-    let logits = session.forward(&[7, 8], Want::All).unwrap();
+    let logits = session.forward(&[7, 8], LogitsFor::All).unwrap();
     for (isa, threads) in others {
         let model = demo(ModelOptions {
             isa,
@@ -65,7 +65,7 @@ fn goes_on_with_the_same_bits_on_any_cpu() {
         });
         let mut restored = Session::restore(&model, "memory", &file[..]).unwrap();
         assert_eq!(restored.tokens().len() + 2, session.tokens().len());
-        assert_eq!(restored.forward(&[7, 8], Want::All).unwrap(), logits);
+        assert_eq!(restored.forward(&[7, 8], LogitsFor::All).unwrap(), logits);
         assert_eq!(restored.tokens(), session.tokens());
     }
 }
@@ -106,7 +106,7 @@ fn a_session_without_tokens_can_be_saved_too() {
     let file = saved(&model.session().unwrap());
     let mut restored = Session::restore(&model, "memory", &file[..]).unwrap();
     assert!(restored.tokens().is_empty());
-    assert!(restored.forward(&[1], Want::Last).is_ok());
+    assert!(restored.forward(&[1], LogitsFor::Last).is_ok());
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn foreign_and_damaged_files_are_refused_with_a_sentence() {
 fn no_single_byte_can_be_another() {
     let model = demo(ModelOptions::default());
     let mut session = model.session().unwrap();
-    session.forward(&[1, 2, 3], Want::Nothing).unwrap();
+    session.forward(&[1, 2, 3], LogitsFor::Nothing).unwrap();
     let file = saved(&session);
     let places = (0..TOKENS + 12).chain((TOKENS + 12..file.len()).step_by(211));
     for at in places {

@@ -4,8 +4,8 @@
 use bitnet::chat::TemplateOptions;
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
-    Cancel, ChatMessage, Error, GenerateOptions, HeadMode, Model, ModelOptions, SamplingOptions,
-    StopReason, Tag, Want, perplexity,
+    Cancel, ChatMessage, Error, GenerateOptions, LmHeadMode, LogitsFor, Model, ModelOptions,
+    SamplingOptions, StopReason, Tag, perplexity,
 };
 
 fn model() -> Model {
@@ -216,22 +216,24 @@ fn forward_is_the_same_in_one_batch_or_after_a_rollback() {
     let model = model();
     let tokens: Vec<u32> = (10..40).collect();
     let mut session = model.session().expect("a session");
-    let all = session.forward(&tokens, Want::All).expect("logits");
+    let all = session.forward(&tokens, LogitsFor::All).expect("logits");
     let last = &all[all.len() - model.vocabulary()..];
     session.truncate(12);
     assert_eq!(
-        session.forward(&tokens[12..], Want::Last).expect("logits"),
+        session
+            .forward(&tokens[12..], LogitsFor::Last)
+            .expect("logits"),
         last
     );
     assert!(
         session
-            .forward(&tokens[..1], Want::Nothing)
+            .forward(&tokens[..1], LogitsFor::Nothing)
             .expect("no logits")
             .is_empty()
     );
     let before = session.tokens().len();
     assert!(
-        session.forward(&[u32::MAX], Want::Last).is_err(),
+        session.forward(&[u32::MAX], LogitsFor::Last).is_err(),
         "a token past the vocabulary"
     );
     assert_eq!(session.tokens().len(), before);
@@ -244,7 +246,7 @@ fn looking_at_attention_changes_nothing() {
     let tokens: Vec<u32> = (5..105).collect();
     let mut session = model.session().unwrap();
     assert!(session.attention(0).unwrap().is_empty());
-    session.forward(&tokens, Want::Nothing).unwrap();
+    session.forward(&tokens, LogitsFor::Nothing).unwrap();
     for layer in 0..model.architecture().layers {
         let weights = session.attention(layer).unwrap();
         assert_eq!(weights.len(), heads * tokens.len());
@@ -257,8 +259,8 @@ fn looking_at_attention_changes_nothing() {
     assert!(session.attention(model.architecture().layers).is_err());
     assert_eq!(session.tokens(), tokens);
     let mut other = model.session().unwrap();
-    other.forward(&tokens, Want::Nothing).unwrap();
-    let logits = |session: &mut bitnet::Session| session.forward(&[7], Want::Last).unwrap();
+    other.forward(&tokens, LogitsFor::Nothing).unwrap();
+    let logits = |session: &mut bitnet::Session| session.forward(&[7], LogitsFor::Last).unwrap();
     assert_eq!(logits(&mut session), logits(&mut other));
 }
 
@@ -272,7 +274,7 @@ fn a_closed_session_has_returned_every_byte() {
     assert_eq!(held(), (0, 0));
     let mut first = model.session().expect("a session");
     first
-        .forward(&(10..310).collect::<Vec<_>>(), Want::Last)
+        .forward(&(10..310).collect::<Vec<_>>(), LogitsFor::Last)
         .expect("logits");
     let with_first = held();
     assert_eq!(with_first.0, first.cache_bytes());
@@ -329,7 +331,9 @@ fn a_session_holds_the_keys_and_values_that_are_foretold() {
     };
     let model = Model::demo_with(&options).expect("the demo model");
     let mut session = model.session().expect("a session");
-    session.forward(&[5; 64], Want::Nothing).expect("64 tokens");
+    session
+        .forward(&[5; 64], LogitsFor::Nothing)
+        .expect("64 tokens");
     let foretold = 64 * model.architecture().kv_bytes_per_position();
     assert_eq!(session.cache_bytes() as u64, foretold);
 }
@@ -419,7 +423,7 @@ fn a_screened_head_changes_no_text() {
         };
         Model::demo_with(&options).expect("the demo model")
     };
-    let (full, screened) = (open(HeadMode::Full), open(HeadMode::Screened));
+    let (full, screened) = (open(LmHeadMode::Full), open(LmHeadMode::Screened));
     assert!(full.head_stats().is_none());
     let choices = [
         SamplingOptions::greedy(),
@@ -455,7 +459,9 @@ fn a_screened_head_changes_no_text() {
     assert!(stats.positions > 100 && stats.logits < stats.positions * stats.rows / 4);
     // The likeliest tokens are those of all logits.
     let mut session = full.session().expect("a session");
-    let logits = session.forward(&[1, 2, 3], Want::Last).expect("logits");
+    let logits = session
+        .forward(&[1, 2, 3], LogitsFor::Last)
+        .expect("logits");
     let mut session = screened.session().expect("a session");
     let top = session.forward_top(&[1, 2, 3], 20).expect("tokens");
     let mut ids: Vec<u32> = (0..logits.len() as u32).collect();
@@ -514,7 +520,7 @@ fn a_refused_call_leaves_the_session_as_it_was() {
         refuse(&mut session, error);
         let error = session.chat(&[ChatMessage::user(&long)], &greedy(1)).err();
         refuse(&mut session, error);
-        let error = session.forward(&[3, vocabulary], Want::Last).err();
+        let error = session.forward(&[3, vocabulary], LogitsFor::Last).err();
         refuse(&mut session, error);
         let error = session.forward_top(&[3; 65], 1).err();
         refuse(&mut session, error);
@@ -522,10 +528,12 @@ fn a_refused_call_leaves_the_session_as_it_was() {
         refuse(&mut session, error);
         // What was held is as good as it was.
         fresh.reset();
-        fresh.forward(&before, Want::Nothing).expect("the same");
+        fresh
+            .forward(&before, LogitsFor::Nothing)
+            .expect("the same");
         assert_eq!(
-            session.forward(&[7], Want::Last).expect("logits"),
-            fresh.forward(&[7], Want::Last).expect("logits")
+            session.forward(&[7], LogitsFor::Last).expect("logits"),
+            fresh.forward(&[7], LogitsFor::Last).expect("logits")
         );
     }
 }
@@ -575,10 +583,12 @@ fn a_generation_that_is_cancelled_before_its_first_token_leaves_no_prompt() {
     assert!(generation.next().is_none());
     assert_eq!(session.tokens(), before);
     let mut fresh = model.session().expect("a session");
-    fresh.forward(&before, Want::Nothing).expect("the same");
+    fresh
+        .forward(&before, LogitsFor::Nothing)
+        .expect("the same");
     assert_eq!(
-        session.forward(&[7], Want::Last).expect("logits"),
-        fresh.forward(&[7], Want::Last).expect("logits")
+        session.forward(&[7], LogitsFor::Last).expect("logits"),
+        fresh.forward(&[7], LogitsFor::Last).expect("logits")
     );
 }
 
@@ -590,7 +600,9 @@ fn a_text_goes_on_from_its_last_token_whether_that_has_run_or_not() {
         text(&mut session.generate_tokens(&[], &greedy(8)).expect("a start"))
     };
     let mut session = model.session().expect("a session");
-    session.forward(&tokens, Want::Nothing).expect("tokens");
+    session
+        .forward(&tokens, LogitsFor::Nothing)
+        .expect("tokens");
     let expected = go_on(&mut session);
     session.truncate(tokens.len());
     session.attention(0).expect("weights");

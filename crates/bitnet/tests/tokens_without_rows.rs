@@ -4,7 +4,7 @@
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::synth::{self, SynthOptions};
 use bitnet::tokenizer::EncodeOptions;
-use bitnet::{Model, Want};
+use bitnet::{LogitsFor, Model};
 use serde_json::json;
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -38,9 +38,12 @@ fn they_are_refused_in_a_prompt_and_left_out_of_gguf() -> Outcome {
     };
     let mut session = model.session()?;
     let good = model.tokenizer().encode("the tea", options)?;
-    assert_eq!(session.forward(&good, Want::Last)?.len(), rows);
+    assert_eq!(session.forward(&good, LogitsFor::Last)?.len(), rows);
     let bad = model.tokenizer().encode("the tea<|extra|>", options)?;
-    let message = session.forward(&bad, Want::Last).unwrap_err().to_string();
+    let message = session
+        .forward(&bad, LogitsFor::Last)
+        .unwrap_err()
+        .to_string();
     assert!(
         message.contains("<|extra|>") && message.contains(&rows.to_string()),
         "{message}"

@@ -8,7 +8,7 @@ use super::print_json;
 use crate::failure::Usage;
 use crate::open::{HeadArgument, ModelArguments, THREADS};
 use crate::{context, number, printable, units};
-use bitnet::{GenerateOptions, Model, SamplingOptions, Session, Speculation, Want};
+use bitnet::{GenerateOptions, LogitsFor, Model, SamplingOptions, Session, Speculation};
 use serde::Serialize;
 use std::io::Write;
 use std::time::Instant;
@@ -249,7 +249,7 @@ fn read(session: &mut Session, ids: &[u32]) -> anyhow::Result<()> {
     let mut pieces = ids.chunks(BATCH).peekable();
     while let Some(piece) = pieces.next() {
         if pieces.peek().is_some() {
-            session.forward(piece, Want::Nothing)?;
+            session.forward(piece, LogitsFor::Nothing)?;
         } else {
             session.forward_top(piece, 1)?;
         }
@@ -259,7 +259,7 @@ fn read(session: &mut Session, ids: &[u32]) -> anyhow::Result<()> {
 
 /// As many forward passes as there are `ids`, each for the likeliest token.
 fn decode(session: &mut Session, ids: &[u32]) -> anyhow::Result<()> {
-    if !session.runs_ahead() {
+    if !session.supports_lookahead() {
         for id in ids {
             session.forward_top(&[*id], 1)?;
         }

@@ -3,8 +3,8 @@
 use crate::context;
 use crate::open::{ModelArguments, ThreadsArgument};
 use crate::{number, stdin};
-use bitnet::HeadMode;
-use bitnet::Want;
+use bitnet::LmHeadMode;
+use bitnet::LogitsFor;
 use bitnet::tokenizer::EncodeOptions;
 use sha2::{Digest, Sha256};
 use std::io::{BufWriter, Write, stdout};
@@ -59,7 +59,10 @@ impl Arguments {
             Some(text) if text == "-" => Some(stdin::read("the text")?),
             text => text,
         };
-        let model = self.model.open(self.threads.threads, HeadMode::Full)?.model;
+        let model = self
+            .model
+            .open(self.threads.threads, LmHeadMode::Full)?
+            .model;
         let tokenizer = model.tokenizer();
         let tokens = match &text {
             Some(text) => tokenizer.encode(
@@ -81,7 +84,7 @@ impl Arguments {
         // Positions are written as they come: all of them together would fill the memory.
         for piece in tokens.chunks(self.batch) {
             let logits = session
-                .forward(piece, Want::All)
+                .forward(piece, LogitsFor::All)
                 .map_err(|error| context::explain(error, &model, 0, None))?;
             for row in logits.chunks_exact(model.vocabulary()) {
                 if self.digest {

@@ -57,7 +57,7 @@ impl Arguments {
         };
         let model = self
             .model
-            .open(self.threads.threads, bitnet::HeadMode::Full)?
+            .open(self.threads.threads, bitnet::LmHeadMode::Full)?
             .model;
         let window = self.window.unwrap_or(model.context().min(512));
         let begin = Instant::now();

@@ -5,7 +5,7 @@ use super::{CpuBackend, Rows, columns, shape_error};
 use crate::batch::Run;
 use crate::pool::Movement;
 use crate::simd::KeysValues;
-use crate::{Heads, Result};
+use crate::{AttentionHeads, Result};
 
 /// The most rows of a head that one task attends for: later rows see more positions, so that tasks differ.
 const MAX_ROWS_PER_TASK: usize = 64;
@@ -18,7 +18,12 @@ pub(crate) struct Attended<'a> {
 
 impl CpuBackend {
     /// Causal attention of each row of `q` to the positions of its sequence up to its own.
-    pub(crate) fn attend(&self, q: &Rows, heads: Heads, spans: &[Attended<'_>]) -> Result<Rows> {
+    pub(crate) fn attend(
+        &self,
+        q: &Rows,
+        heads: AttentionHeads,
+        spans: &[Attended<'_>],
+    ) -> Result<Rows> {
         if q.width != heads.query_width() {
             return Err(shape_error("queries", heads.query_width(), q.width));
         }

@@ -6,10 +6,10 @@ use super::Rows;
 use super::attention::Attended;
 use crate::math::exp;
 use crate::simd::{KeysValues, POSITIONS};
-use crate::{Error, Heads, Result};
+use crate::{AttentionHeads, Error, Result};
 
 /// The weights of the last row of `q`, `[query heads, positions]`: softmax(q·k / √dim).
-pub(super) fn of_last(q: &Rows, heads: Heads, spans: &[Attended<'_>]) -> Result<Vec<f32>> {
+pub(super) fn of_last(q: &Rows, heads: AttentionHeads, spans: &[Attended<'_>]) -> Result<Vec<f32>> {
     let width = heads.query_width();
     let last = q.values.chunks_exact(width).next_back();
     let (Some(last), Some(Attended { keys_values, run })) = (last, spans.last()) else {

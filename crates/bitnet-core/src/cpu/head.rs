@@ -2,7 +2,7 @@
 
 use super::screen::{Rounded, Shadow};
 use super::{CpuBackend, CpuState, Rows, shape_error};
-use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::Movement;
 use crate::pool::Tag;
 use crate::{
@@ -30,7 +30,7 @@ impl Sublayer for CpuLmHead {
 }
 
 impl LmHead for CpuLmHead {
-    fn stats(&self) -> Option<HeadStats> {
+    fn stats(&self) -> Option<LmHeadStats> {
         let shadow = self.table.shadow.as_ref()?;
         Some(shadow.stats(&self.table.weights))
     }
@@ -69,7 +69,7 @@ impl CpuBackend {
         } = weights;
         let (embedding, table) = match head {
             Some(head) => (
-                Arc::new(self.table(embedding, HeadMode::Full)?),
+                Arc::new(self.table(embedding, LmHeadMode::Full)?),
                 Arc::new(self.table(head, mode)?),
             ),
             None => {
@@ -81,7 +81,7 @@ impl CpuBackend {
     }
 
     /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one.
-    pub(super) fn table(&self, weights: WeightMatrix, mode: HeadMode) -> Result<Table> {
+    pub(super) fn table(&self, weights: WeightMatrix, mode: LmHeadMode) -> Result<Table> {
         let shadow = self.shadow_of(&weights, mode)?;
         Ok(Table { weights, shadow })
     }

@@ -6,8 +6,8 @@ use super::tuning::Operation;
 use super::{CpuBackend, CpuHidden, CpuState, Rotations, Rows, columns, shape_error};
 use crate::pool::Movement;
 use crate::{
-    AttentionWeights, Batch, Heads, MixerWeights, NormWeights, Projection, Result, Sublayer,
-    WeightMatrix,
+    AttentionHeads, AttentionWeights, Batch, MixerWeights, NormWeights, Projection, Result,
+    Sublayer, WeightMatrix,
 };
 
 /// A mixer of the CPU: its weights, checked, in the formats in which they are multiplied.
@@ -130,7 +130,7 @@ impl CpuBackend {
         &self,
         rows: &mut Rows,
         norm: Option<&NormWeights>,
-        heads: Heads,
+        heads: AttentionHeads,
         rotations: &Rotations,
     ) -> Result<()> {
         let (width, work) = (rows.width, rows.values.len());

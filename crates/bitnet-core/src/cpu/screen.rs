@@ -30,7 +30,7 @@
 
 use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns};
-use crate::head::{Candidate, HeadMode, HeadStats, Top};
+use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::Movement;
 use crate::pool::{Buffer, Tag};
 use crate::simd::{MOST, ROWS, SMALLEST, Steps};
@@ -72,8 +72,8 @@ impl Shadow {
     }
 
     /// Savings so far, of a table that is screened by this.
-    pub(super) fn stats(&self, table: &WeightMatrix) -> HeadStats {
-        HeadStats {
+    pub(super) fn stats(&self, table: &WeightMatrix) -> LmHeadStats {
+        LmHeadStats {
             positions: self.positions.load(Ordering::Relaxed),
             logits: self.logits.load(Ordering::Relaxed),
             rows: table.rows() as u64,
@@ -220,7 +220,7 @@ impl CpuBackend {
     pub(super) fn shadow_of(
         &self,
         weights: &WeightMatrix,
-        mode: HeadMode,
+        mode: LmHeadMode,
     ) -> Result<Option<Shadow>> {
         // Floats have more bytes than their shadow. Q6_K has fewer, but decoding it takes one core twice the time that
         // reading a shadow does. A browser has no map whose pages could be given back for the shadow's.
@@ -229,14 +229,14 @@ impl CpuBackend {
             Format::F32 | Format::F16 | Format::Bf16 | Format::Q6K
         ) && cfg!(not(target_arch = "wasm32"));
         let wanted = match mode {
-            HeadMode::Full => false,
-            HeadMode::Screened => true,
-            HeadMode::Auto => slower && weights.data().len() >= WORTH_SCREENING,
+            LmHeadMode::Full => false,
+            LmHeadMode::Screened => true,
+            LmHeadMode::Auto => slower && weights.data().len() >= WORTH_SCREENING,
         };
         // A factor on every logit could round two of them to one, in another order than before.
         let possible = weights.output_scale() == 1.0 && weights.cols() <= MOST_COLUMNS;
         if !wanted || !possible {
-            if mode == HeadMode::Screened {
+            if mode == LmHeadMode::Screened {
                 tracing::warn!(
                     "{}: cannot be screened, so all of it is read",
                     weights.name()

@@ -8,7 +8,7 @@ use super::shape_error;
 use super::threads::Threads;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::simd::{KeysValues, POSITIONS};
-use crate::{Error, Heads, MixerState, Result, SequenceState};
+use crate::{AttentionHeads, Error, MixerState, Result, SequenceState};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ pub struct CpuState {
 /// Keys and values of one layer.
 #[derive(Debug, Clone, Copy)]
 struct Layer {
-    heads: Heads,
+    heads: AttentionHeads,
     /// Where they begin in a block.
     first: usize,
 }
@@ -59,7 +59,7 @@ struct Part<'a> {
 
 impl Part<'_> {
     /// Writes the part's rows of `keys` and `values`, each `[position][head][dim]`.
-    fn write(self, heads: Heads, keys: &[f32], values: &[f32]) {
+    fn write(self, heads: AttentionHeads, keys: &[f32], values: &[f32]) {
         let (dim, stride) = (heads.dim, heads.kv * heads.dim);
         let first = self.rows.start * stride + self.head * dim;
         let (block_keys, block_values) = self.block.split_at_mut(dim * POSITIONS);
@@ -253,7 +253,7 @@ impl CpuState {
     }
 
     /// Widths of `layer`.
-    pub(super) fn heads(&self, layer: usize) -> Result<Heads> {
+    pub(super) fn heads(&self, layer: usize) -> Result<AttentionHeads> {
         let found = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
         Ok(found.heads)
     }
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn rows_come_out_as_they_went_in() {
-        let heads = Heads {
+        let heads = AttentionHeads {
             query: 4,
             kv: 2,
             dim: 3,
@@ -308,7 +308,7 @@ mod tests {
         }
     }
 
-    fn rows_come_out(threads: &Threads, heads: Heads) {
+    fn rows_come_out(threads: &Threads, heads: AttentionHeads) {
         let layers = [MixerState::KeysValues(heads); 2];
         let mut state = CpuState::new(&HybridMemoryPool::default(), &layers, 1000).unwrap();
         let stride = heads.kv * heads.dim;

@@ -13,8 +13,8 @@ use super::state::GpuState;
 use super::weights::Matrix;
 use super::{GpuBackend, GpuHidden};
 use crate::{
-    Activations, AttentionWeights, Error, Heads, MixerWeights, Result, Rope, SequenceState,
-    Sublayer,
+    Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, Result, Rope,
+    SequenceState, Sublayer,
 };
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ const FEW: usize = 8;
 
 /// A mixer on the GPU.
 pub struct GpuMixer {
-    heads: Heads,
+    heads: AttentionHeads,
     place: HeadsPlace,
     rope: Rope,
     activations: Activations,

@@ -9,7 +9,7 @@ use super::scratch::Bound;
 use super::screen::{Screened, Shadow};
 use super::weights::Matrix;
 use super::{GpuBackend, GpuHidden, GpuState};
-use crate::head::HeadStats;
+use crate::head::LmHeadStats;
 use crate::pending::Waiting;
 use crate::{
     Activations, Candidate, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
@@ -57,7 +57,7 @@ impl Sublayer for GpuLmHead {
 }
 
 impl LmHead for GpuLmHead {
-    fn stats(&self) -> Option<HeadStats> {
+    fn stats(&self) -> Option<LmHeadStats> {
         // The device does not count the rows that its screen leaves.
         None
     }

@@ -12,7 +12,7 @@ use super::rows::{Activation, ForScreen};
 use super::scratch::Bound;
 use super::scratch::Scratch;
 use super::weights::{Matrix, Shard};
-use crate::{Error, HeadMode, Result, Tag, WeightMatrix};
+use crate::{Error, LmHeadMode, Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use std::sync::Arc;
 
@@ -50,14 +50,14 @@ impl Shadow {
         gpu: &Arc<Gpu>,
         weights: &WeightMatrix,
         table: &Matrix,
-        mode: HeadMode,
+        mode: LmHeadMode,
     ) -> Result<Option<Self>> {
         let floats = matches!(weights.format(), Format::F32 | Format::F16 | Format::Bf16);
         let wanted = match mode {
-            HeadMode::Full => false,
-            HeadMode::Screened => true,
+            LmHeadMode::Full => false,
+            LmHeadMode::Screened => true,
             // A browser's memory is scarce, and a CPU that plays a GPU has none faster than the other.
-            HeadMode::Auto => {
+            LmHeadMode::Auto => {
                 floats
                     && weights.data().len() >= WORTH_SCREENING
                     && gpu.summary.is_hardware()
@@ -173,8 +173,8 @@ impl Shadow {
 }
 
 /// Says that a table has no shadow, to one who asked for it.
-fn cannot(weights: &WeightMatrix, mode: HeadMode, why: &str) -> Option<Shadow> {
-    if mode == HeadMode::Screened {
+fn cannot(weights: &WeightMatrix, mode: LmHeadMode, why: &str) -> Option<Shadow> {
+    if mode == LmHeadMode::Screened {
         tracing::warn!(
             "{}: cannot be screened, since {why}: all of it is read",
             weights.name()

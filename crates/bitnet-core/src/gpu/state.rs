@@ -8,7 +8,7 @@ use super::kernel::HeadsPlace;
 use super::memory::GpuBuffer;
 use super::recording::Recording;
 use super::scratch::Scratch;
-use crate::{Error, Heads, MixerState, Result, SequenceState, Tag};
+use crate::{AttentionHeads, Error, MixerState, Result, SequenceState, Tag};
 use std::sync::Arc;
 
 /// Positions that the first buffers of a layer have room for.
@@ -16,7 +16,7 @@ const FIRST_ROOM: usize = 256;
 
 /// The state of one sequence on the GPU.
 pub struct GpuState {
-    pub(super) heads: Heads,
+    pub(super) heads: AttentionHeads,
     pub(super) place: HeadsPlace,
     capacity: usize,
     layers: Vec<Option<Arc<GpuBuffer>>>,
@@ -67,7 +67,7 @@ impl GpuState {
         capacity: usize,
         scratch: Arc<Scratch>,
     ) -> Result<Self> {
-        let mut heads = Heads {
+        let mut heads = AttentionHeads {
             query: 1,
             kv: 1,
             dim: 1,
@@ -242,7 +242,7 @@ impl GpuState {
 }
 
 /// Heads as kernels are specialised by.
-pub(super) fn heads_place(gpu: &Gpu, heads: Heads) -> HeadsPlace {
+pub(super) fn heads_place(gpu: &Gpu, heads: AttentionHeads) -> HeadsPlace {
     HeadsPlace {
         query: heads.query as u32,
         kv: heads.kv as u32,

@@ -4,7 +4,7 @@
 
 use super::thread::MlxThreadToken;
 use super::{MlxRows, dimension, failed, numbers};
-use crate::{Heads, Result};
+use crate::{AttentionHeads, Result};
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask};
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, ops};
@@ -46,7 +46,7 @@ pub(super) fn attend(
     mlx: &MlxThreadToken,
     queries: &MlxRows,
     [keys, values]: [Array; 2],
-    heads: Heads,
+    heads: AttentionHeads,
 ) -> Result<MlxRows> {
     let MlxRows { tokens, width, .. } = *queries;
     let queries = heads_of(mlx, queries, heads.query, heads.dim)?;
@@ -62,7 +62,7 @@ pub(super) fn weights_of_last(
     mlx: &MlxThreadToken,
     queries: &MlxRows,
     keys: &Array,
-    heads: Heads,
+    heads: AttentionHeads,
 ) -> Result<Vec<f32>> {
     let last = dimension(queries.tokens)? - 1;
     let queries = heads_of(mlx, queries, heads.query, heads.dim)?;

@@ -4,7 +4,7 @@ use super::activations::Norm;
 use super::thread::MlxThreadToken;
 use super::weights::Matrix;
 use super::{MlxBackend, MlxRows, MlxState, dimension, failed};
-use crate::head::{HeadMode, HeadStats};
+use crate::head::{LmHeadMode, LmHeadStats};
 use crate::{Error, LmHead, Output, OutputRequest, Result, Span, Sublayer, VocabularyWeights};
 use mlx_rs::ops::indexing::TryIndexOp;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ impl Sublayer for MlxLmHead {
 }
 
 impl LmHead for MlxLmHead {
-    fn stats(&self) -> Option<HeadStats> {
+    fn stats(&self) -> Option<LmHeadStats> {
         None
     }
 }
@@ -45,7 +45,7 @@ impl MlxBackend {
             Some(head) => Arc::new(self.loader.load(head)?),
             None => Arc::clone(&embedding),
         };
-        if weights.mode == HeadMode::Screened {
+        if weights.mode == LmHeadMode::Screened {
             tracing::warn!(
                 "{}: MLX has no screened head and computes all logits",
                 table.name

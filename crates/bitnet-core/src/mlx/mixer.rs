@@ -8,8 +8,8 @@ use super::weights::Matrix;
 use super::{MlxBackend, MlxRows, MlxState};
 use crate::pool::Movement;
 use crate::{
-    Activations, AttentionWeights, Error, Heads, MixerWeights, NormWeights, Projection, Result,
-    SequenceState, Span, Sublayer,
+    Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, NormWeights, Projection,
+    Result, SequenceState, Span, Sublayer,
 };
 
 /// A mixer of the MLX backend.
@@ -32,7 +32,7 @@ impl Sublayer for MlxMixer {
 /// Softmax attention, its parts resident.
 #[derive(Debug)]
 pub(super) struct Attention {
-    heads: Heads,
+    heads: AttentionHeads,
     rotation: Rotation,
     activations: Activations,
     norm: Option<Norm>,

@@ -7,7 +7,7 @@
 use super::thread::{MlxThreadToken, Tensor};
 use super::{dimension, failed, width_error};
 use crate::pool::Movement;
-use crate::{Error, Heads, HybridMemoryPool, MixerState, Result, SequenceState};
+use crate::{AttentionHeads, Error, HybridMemoryPool, MixerState, Result, SequenceState};
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros};
@@ -27,7 +27,7 @@ pub struct MlxState {
 
 #[derive(Debug)]
 struct Layer {
-    heads: Heads,
+    heads: AttentionHeads,
     /// `None` until the first batch.
     arrays: Option<KeysValues>,
 }
@@ -43,7 +43,7 @@ struct KeysValues {
 impl Layer {
     /// The shape of the keys, or of the values, of some positions.
     fn shape(&self, positions: usize) -> Result<[i32; 4]> {
-        let Heads { kv, dim, .. } = self.heads;
+        let AttentionHeads { kv, dim, .. } = self.heads;
         Ok([1, dimension(kv)?, dimension(positions)?, dimension(dim)?])
     }
 
@@ -167,7 +167,7 @@ impl MlxState {
     }
 
     /// The widths of `layer`.
-    pub(super) fn heads(&self, layer: usize) -> Result<Heads> {
+    pub(super) fn heads(&self, layer: usize) -> Result<AttentionHeads> {
         Ok(self.layer(layer)?.heads)
     }
 

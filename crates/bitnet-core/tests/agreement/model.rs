@@ -3,16 +3,16 @@
 use super::{Numbers, TERNARY, table, ternary};
 use bitnet_core::cpu::{CpuBackend, CpuEmbedding, CpuFeedForward, CpuLmHead, CpuMixer, CpuState};
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate, GatedWeights,
-    HeadMode, Heads, Input, MixerState, MixerWeights, NormWeights, Output, OutputRequest, Pending,
-    Projection, Result, Rope, RopePairs, Span, VocabularyWeights,
+    Activations, AttentionHeads, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate,
+    GatedWeights, Input, LmHeadMode, MixerState, MixerWeights, NormWeights, Output, OutputRequest,
+    Pending, Projection, Result, Rope, RopePairs, Span, VocabularyWeights,
 };
 use bitnet_quant::Format;
 
 pub(crate) const VOCABULARY: usize = 90;
 const HIDDEN: usize = 256;
 const WIDTH: usize = 256;
-const HEADS: Heads = Heads {
+const HEADS: AttentionHeads = AttentionHeads {
     query: 4,
     kv: 2,
     dim: 64,
@@ -35,7 +35,7 @@ impl Weights {
                 embedding: table(&embedding, HIDDEN, Format::F16),
                 norm: norm(&mut numbers, HIDDEN),
                 head: None,
-                mode: [HeadMode::Full, HeadMode::Screened][numbers.below(2)],
+                mode: [LmHeadMode::Full, LmHeadMode::Screened][numbers.below(2)],
             },
             layers,
         }

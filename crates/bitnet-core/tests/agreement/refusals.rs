@@ -3,7 +3,7 @@
 use super::{Numbers, table, ternary};
 use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::{
-    Activations, Backend, Batch, Bytes, FeedForwardWeights, Gate, GatedWeights, HeadMode, Input,
+    Activations, Backend, Batch, Bytes, FeedForwardWeights, Gate, GatedWeights, Input, LmHeadMode,
     NormWeights, OutputRequest, Projection, Span, VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
@@ -21,7 +21,7 @@ fn vocabulary(embedding: WeightMatrix, weight: Vec<f32>) -> VocabularyWeights {
         embedding,
         norm: norm(weight),
         head: None,
-        mode: HeadMode::Full,
+        mode: LmHeadMode::Full,
     }
 }
 

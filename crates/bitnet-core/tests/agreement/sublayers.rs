@@ -3,9 +3,9 @@
 use super::{Numbers, TERNARY, backends, bits, table, ternary};
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate, GatedWeights,
-    HeadMode, Heads, Input, MixerWeights, NormWeights, OutputRequest, Pending, Projection, Rope,
-    RopePairs, Span, VocabularyWeights, WeightMatrix,
+    Activations, AttentionHeads, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate,
+    GatedWeights, Input, LmHeadMode, MixerWeights, NormWeights, OutputRequest, Pending, Projection,
+    Rope, RopePairs, Span, VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn vocabulary(x: WeightMatrix, head: Option<WeightMatrix>) -> VocabularyWeights 
         norm: norm(vec![0.7; x.cols()], 1e-5),
         embedding: x,
         head,
-        mode: HeadMode::Full,
+        mode: LmHeadMode::Full,
     }
 }
 
@@ -179,7 +179,7 @@ proptest! {
         seed in any::<u64>(), groups in 1usize..4, kv in 1usize..3, half in 1usize..40, tokens in 1usize..20,
         interleaved in any::<bool>(), norms in any::<bool>(), scaled in any::<bool>(),
     ) {
-        let heads = Heads { query: groups * kv, kv, dim: 2 * half };
+        let heads = AttentionHeads { query: groups * kv, kv, dim: 2 * half };
         let pairs = if interleaved { RopePairs::Interleaved } else { RopePairs::HalfSplit };
         let magnitude = if scaled { 1.138_629_4 } else { 1.0 };
         let mut numbers = Numbers(seed);

@@ -4,13 +4,13 @@ use super::MLX;
 use super::mixers::{attend, attention, row_width, state, whole_rope};
 use crate::parity::harness::*;
 use bitnet_core::{
-    Activations, Backend, Batch, Bytes, Error, FeedForwardWeights, Gate, GatedWeights, Heads,
-    Input, OutputRequest, SequenceState, Span, VocabularyWeights, WeightMatrix,
+    Activations, AttentionHeads, Backend, Batch, Bytes, Error, FeedForwardWeights, Gate,
+    GatedWeights, Input, OutputRequest, SequenceState, Span, VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
 use mlx_rs::Array;
 
-const HEADS: Heads = Heads {
+const HEADS: AttentionHeads = AttentionHeads {
     query: 2,
     kv: 1,
     dim: 4,
@@ -60,7 +60,7 @@ fn refused_shape(error: &Error, of: &str) {
 
 #[test]
 fn shapes_that_do_not_fit_are_refused() {
-    let uneven = Heads {
+    let uneven = AttentionHeads {
         query: 3,
         kv: 2,
         dim: 4,
@@ -126,7 +126,7 @@ fn states_that_do_not_fit_are_refused() {
     let (embedding, _) = MLX
         .load_vocabulary(vocabulary(&x, cols))
         .expect("a vocabulary");
-    let other = Heads { query: 1, ..HEADS };
+    let other = AttentionHeads { query: 1, ..HEADS };
     let mut other = state(&*MLX, other, 8);
     let mut span = batch(Input::Tokens(&[0]), &mut other, OutputRequest::Nothing);
     let mut rows = MLX.embed(&embedding, &mut span).expect("rows");

@@ -3,16 +3,17 @@
 use super::rows::run;
 use crate::parity::harness::*;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, Heads, MixerState, MixerWeights, Rope, RopePairs,
+    Activations, AttentionHeads, AttentionWeights, Backend, MixerState, MixerWeights, Rope,
+    RopePairs,
 };
 
 /// Columns of a row of queries, keys and values.
-pub(crate) fn row_width(heads: Heads) -> usize {
+pub(crate) fn row_width(heads: AttentionHeads) -> usize {
     heads.query_width() + 2 * heads.kv_width()
 }
 
 /// Rows of `[queries, keys, values]`, to whose queries their attention is added.
-pub(crate) fn attention(heads: Heads, rope: &Rope) -> MixerWeights {
+pub(crate) fn attention(heads: AttentionHeads, rope: &Rope) -> MixerWeights {
     let (cols, query, kv) = (row_width(heads), heads.query_width(), heads.kv_width());
     MixerWeights::Attention(AttentionWeights {
         heads,
@@ -28,7 +29,7 @@ pub(crate) fn attention(heads: Heads, rope: &Rope) -> MixerWeights {
 }
 
 /// Every column of a head rotates.
-pub(crate) fn whole_rope(heads: Heads, base: f32) -> Rope {
+pub(crate) fn whole_rope(heads: AttentionHeads, base: f32) -> Rope {
     Rope {
         pairs: RopePairs::HalfSplit,
         dims: heads.dim,
@@ -61,7 +62,7 @@ pub(crate) fn attend<B: Backend>(
 }
 
 /// The state of one layer.
-pub(crate) fn state<B: Backend>(backend: &B, heads: Heads, capacity: usize) -> B::State {
+pub(crate) fn state<B: Backend>(backend: &B, heads: AttentionHeads, capacity: usize) -> B::State {
     backend
         .state(&[MixerState::KeysValues(heads)], capacity)
         .expect("a state")

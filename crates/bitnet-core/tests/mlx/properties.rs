@@ -5,8 +5,8 @@ use super::mixers::{attend, attention, row_width, state};
 use super::rows::run;
 use crate::parity::harness::*;
 use bitnet_core::{
-    Activations, Backend, FeedForwardWeights, Gate, GatedWeights, Heads, Input, NormWeights,
-    OutputRequest, Rope, RopePairs, VocabularyWeights, WeightMatrix,
+    Activations, AttentionHeads, Backend, FeedForwardWeights, Gate, GatedWeights, Input,
+    NormWeights, OutputRequest, Rope, RopePairs, VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::Format;
 use proptest::prelude::*;
@@ -101,7 +101,7 @@ proptest! {
         divided: bool,
         scaled: bool,
     ) {
-        let heads = Heads { query: kv * shared, kv, dim: 2 * half };
+        let heads = AttentionHeads { query: kv * shared, kv, dim: 2 * half };
         let dims = 2 * (half - cut % (half + 1));
         let mut numbers = Numbers(seed);
         let divisors = (0..dims / 2).map(|_| 1.0 + numbers.below(8) as f32);

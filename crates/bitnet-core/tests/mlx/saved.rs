@@ -3,9 +3,9 @@
 use super::MLX;
 use super::mixers::{attend, attention, row_width, state, whole_rope};
 use crate::parity::harness::*;
-use bitnet_core::{Backend, Heads, MixerState, MixerWeights, SequenceState};
+use bitnet_core::{AttentionHeads, Backend, MixerState, MixerWeights, SequenceState};
 
-const HEADS: Heads = Heads {
+const HEADS: AttentionHeads = AttentionHeads {
     query: 4,
     kv: 2,
     dim: 6,
@@ -87,7 +87,7 @@ fn rows_come_out_as_they_went_in_and_as_the_cpu_has_them() {
 #[test]
 fn far_positions_keep_their_angle() {
     const FAR: usize = 4000;
-    let heads = Heads {
+    let heads = AttentionHeads {
         query: 4,
         kv: 2,
         dim: 64,
@@ -105,7 +105,7 @@ fn far_positions_keep_their_angle() {
 /// What attention adds to a row after some positions.
 fn attended_after<B: Backend>(
     backend: &B,
-    heads: Heads,
+    heads: AttentionHeads,
     weights: &MixerWeights,
     [keys, values]: &[Vec<f32>; 2],
     x: &[f32],

@@ -2,8 +2,8 @@
 
 use super::harness::*;
 use bitnet_core::{
-    Activations, AttentionWeights, Batch, Heads, Input, MixerState, MixerWeights, OutputRequest,
-    Projection, Rope, RopePairs, Span, WeightMatrix,
+    Activations, AttentionHeads, AttentionWeights, Batch, Input, MixerState, MixerWeights,
+    OutputRequest, Projection, Rope, RopePairs, Span, WeightMatrix,
 };
 
 /// Columns of x that queries, keys and values are made of.
@@ -24,7 +24,7 @@ fn plain_rope(dims: usize, base: f32) -> Rope {
 /// Attention whose result goes to the columns behind [`INPUTS`]: through `output`, or as it is.
 fn weights(
     numbers: &mut Numbers,
-    heads: Heads,
+    heads: AttentionHeads,
     rope: Rope,
     output: Option<WeightMatrix>,
 ) -> AttentionWeights {
@@ -107,12 +107,12 @@ fn attended<B: Rows>(
 pub(crate) fn shapes<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(21);
     for case in 0..8 {
-        let heads = Heads {
+        let heads = AttentionHeads {
             kv: 1 + numbers.below(3),
             query: 0,
             dim: 2 * (1 + numbers.below(40)),
         };
-        let heads = Heads {
+        let heads = AttentionHeads {
             query: heads.kv * (1 + numbers.below(3)),
             ..heads
         };
@@ -159,7 +159,7 @@ pub(crate) fn shapes<B: Rows>(others: &[Other<'_, B>]) {
 pub(crate) fn wide_heads<B: Rows>(other: &Other<'_, B>) {
     let mut numbers = Numbers(22);
     for (dim, steps) in [(128, &[290, 8, 1, 1][..]), (256, &[70, 2, 1, 1])] {
-        let heads = Heads {
+        let heads = AttentionHeads {
             query: 4,
             kv: 1,
             dim,
@@ -178,7 +178,7 @@ pub(crate) fn ternary_outputs<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(24);
     // Whole vectors of four, and not.
     for dim in [32, 26] {
-        let heads = Heads {
+        let heads = AttentionHeads {
             query: 4,
             kv: 2,
             dim,
@@ -205,7 +205,7 @@ pub(crate) fn ternary_outputs<B: Rows>(others: &[Other<'_, B>]) {
 }
 
 /// For tests of states.
-pub(crate) const FEW_HEADS: MixerState = MixerState::KeysValues(Heads {
+pub(crate) const FEW_HEADS: MixerState = MixerState::KeysValues(AttentionHeads {
     query: 2,
     kv: 2,
     dim: 64,
@@ -226,7 +226,7 @@ pub(crate) fn full_state<B: Rows>(backend: &B) {
 
 /// The weights of the last of some tokens.
 pub(crate) fn attention_weights<B: Rows>(others: &[Other<'_, B>]) {
-    let heads = Heads {
+    let heads = AttentionHeads {
         query: 4,
         kv: 2,
         dim: 22,
@@ -264,7 +264,7 @@ fn inspected<B: Rows>(backend: &B, weights: &AttentionWeights, x: &[f32]) -> Vec
 /// Parts of a mixer that do not fit each other, and a layer that a state does not have.
 pub(crate) fn refusals<B: Rows>(backend: &B) {
     let mut numbers = Numbers(25);
-    let heads = Heads {
+    let heads = AttentionHeads {
         query: 2,
         kv: 1,
         dim: 8,
@@ -282,7 +282,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         ),
         (
             AttentionWeights {
-                heads: Heads { kv: 3, ..heads },
+                heads: AttentionHeads { kv: 3, ..heads },
                 ..fine.clone()
             },
             "kv heads",

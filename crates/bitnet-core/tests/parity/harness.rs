@@ -2,8 +2,9 @@
 
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::{
-    Backend, Batch, Bytes, FeedForwardWeights, GatedWeights, HeadMode, Heads, Input, MixerState,
-    NormWeights, OutputRequest, Projection, SequenceState, Span, VocabularyWeights, WeightMatrix,
+    AttentionHeads, Backend, Batch, Bytes, FeedForwardWeights, GatedWeights, Input, LmHeadMode,
+    MixerState, NormWeights, OutputRequest, Projection, SequenceState, Span, VocabularyWeights,
+    WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
 
@@ -149,7 +150,7 @@ pub(crate) fn table(values: &[f32], cols: usize, format: Format) -> WeightMatrix
 }
 
 /// State of a layer that nothing runs through.
-pub(crate) const NO_LAYERS: [MixerState; 1] = [MixerState::KeysValues(Heads {
+pub(crate) const NO_LAYERS: [MixerState; 1] = [MixerState::KeysValues(AttentionHeads {
     query: 1,
     kv: 1,
     dim: 2,
@@ -178,7 +179,7 @@ pub(crate) fn vocabulary(x: &[f32], cols: usize) -> VocabularyWeights {
         embedding: table(x, cols, Format::F32),
         norm: norm(&vec![1.0; cols]),
         head: None,
-        mode: HeadMode::Full,
+        mode: LmHeadMode::Full,
     }
 }
 

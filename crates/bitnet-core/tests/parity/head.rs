@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use bitnet_core::{
-    Backend, Candidate, HeadMode, Input, Output, OutputRequest, Pending, SequenceState, Top,
+    Backend, Candidate, Input, LmHeadMode, Output, OutputRequest, Pending, SequenceState, Top,
     VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::Format;
@@ -10,7 +10,7 @@ use bitnet_quant::Format;
 /// The output of a sequence of tokens, of which each is a row of x.
 fn output<B: Backend>(
     backend: &B,
-    mode: HeadMode,
+    mode: LmHeadMode,
     weights: &WeightMatrix,
     x: &[f32],
     outputs: OutputRequest<'_>,
@@ -41,7 +41,7 @@ fn output<B: Backend>(
 fn logits<B: Backend>(backend: &B, weights: &WeightMatrix, x: &[f32], first: usize) -> Vec<f32> {
     let rows = x.len() / weights.cols() - first;
     let request = OutputRequest::Logits { rows };
-    output(backend, HeadMode::Full, weights, x, request).into_logits()
+    output(backend, LmHeadMode::Full, weights, x, request).into_logits()
 }
 
 pub(crate) fn logits_are_close<B: Rows>(others: &[Other<'_, B>]) {
@@ -72,7 +72,15 @@ pub(crate) fn nothing_requested<B: Rows>(others: &[Other<'_, B>]) {
         also: &[],
     };
     for other in others {
-        let run = |request| output(other.backend, HeadMode::Full, &weights, &[1.0; 8], request);
+        let run = |request| {
+            output(
+                other.backend,
+                LmHeadMode::Full,
+                &weights,
+                &[1.0; 8],
+                request,
+            )
+        };
         assert_eq!(run(OutputRequest::Nothing), Output::Nothing);
         let none = OutputRequest::Logits { rows: 0 };
         assert_eq!(run(none), Output::Logits(Vec::new()));
@@ -86,7 +94,7 @@ pub(crate) fn nothing_requested<B: Rows>(others: &[Other<'_, B>]) {
 /// The likeliest tokens after the rows of x.
 fn top<B: Backend>(
     backend: &B,
-    mode: HeadMode,
+    mode: LmHeadMode,
     weights: &WeightMatrix,
     x: &[f32],
     top: &Top<'_>,
@@ -110,11 +118,11 @@ fn assert_top<B: Rows>(
             .chunks(weights.rows())
             .map(|logits| wanted.of_logits(logits))
             .collect();
-        let found: Vec<_> = HeadMode::ALL
+        let found: Vec<_> = LmHeadMode::ALL
             .into_iter()
             .flat_map(|mode| top(gpu, mode, weights, x, wanted))
             .collect();
-        assert_eq!(found.len(), HeadMode::ALL.len() * expected.len());
+        assert_eq!(found.len(), LmHeadMode::ALL.len() * expected.len());
         for (found, expected) in found.iter().zip(expected.iter().cycle()) {
             let what = format!(
                 "{name}, {} of {} {}, {}",

@@ -2,13 +2,13 @@
 
 use super::harness::*;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, Batch, Candidate, FeedForwardWeights, Gate,
-    GatedWeights, HeadMode, Heads, Input, MixerState, MixerWeights, Output, OutputRequest, Pending,
-    Projection, Result, Rope, RopePairs, Top, VocabularyWeights,
+    Activations, AttentionHeads, AttentionWeights, Backend, Batch, Candidate, FeedForwardWeights,
+    Gate, GatedWeights, Input, LmHeadMode, MixerState, MixerWeights, Output, OutputRequest,
+    Pending, Projection, Result, Rope, RopePairs, Top, VocabularyWeights,
 };
 use bitnet_quant::Format;
 
-const HEADS: Heads = Heads {
+const HEADS: AttentionHeads = AttentionHeads {
     query: 4,
     kv: 2,
     dim: 16,
@@ -39,7 +39,7 @@ impl<'a, B: Backend> Model<'a, B> {
             embedding: table(&embedding, HIDDEN, Format::F16),
             norm: one.clone(),
             head: None,
-            mode: HeadMode::Full,
+            mode: LmHeadMode::Full,
         };
         let layers = (0..LAYERS).map(|layer| {
             let mut matrix = |rows, cols| {

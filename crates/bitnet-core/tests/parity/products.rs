@@ -5,7 +5,7 @@
 
 use super::harness::*;
 use bitnet_core::{
-    Activations, AttentionWeights, FeedForwardWeights, Gate, GatedWeights, Heads, Input,
+    Activations, AttentionHeads, AttentionWeights, FeedForwardWeights, Gate, GatedWeights, Input,
     MixerWeights, OutputRequest, Rope, RopePairs, WeightMatrix,
 };
 use bitnet_quant::Format;
@@ -121,7 +121,7 @@ pub(crate) fn integers<B: Rows>(others: &[Other<'_, B>]) {
 fn values<B: Rows>(
     backend: &B,
     [query, key, value]: &[WeightMatrix; 3],
-    heads: Heads,
+    heads: AttentionHeads,
     x: &[f32],
 ) -> Vec<f32> {
     let (hidden, width) = (query.cols(), heads.query_width());
@@ -161,7 +161,7 @@ fn values<B: Rows>(
 pub(crate) fn three_together<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(8);
     for case in 0..12 {
-        let heads = Heads {
+        let heads = AttentionHeads {
             query: 4,
             kv: [1, 2, 4][case % 3],
             dim: 2 * (1 + numbers.below(16)),

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
 use bitnet::file::{Bytes, Gguf, ModelFile};
-use bitnet::{Device, I2sLayout, Model, ModelOptions, Want};
+use bitnet::{Device, I2sLayout, LogitsFor, Model, ModelOptions};
 
 use crate::edit::{self, Field};
 use crate::seeds;
@@ -144,7 +144,7 @@ fn run_model(file: &ModelFile) {
         return;
     };
     if let Ok(mut session) = model.session() {
-        let _ = session.forward(&[1, 2, 3], Want::Last);
+        let _ = session.forward(&[1, 2, 3], LogitsFor::Last);
     }
     if let Some(template) = model.chat_template() {
         let _ = template.compile();

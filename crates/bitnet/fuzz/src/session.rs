@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
-use bitnet::{Device, Model, ModelOptions, Session, Want};
+use bitnet::{Device, LogitsFor, Model, ModelOptions, Session};
 use sha2::{Digest, Sha256};
 
 use crate::edit::{self, Field};
@@ -44,7 +44,9 @@ fn seed() -> Seed {
     let file = seeds::gguf().swap_remove(0);
     let model = Model::from_bytes("tiny", file, &options).expect("a synthetic model");
     let mut session = model.session().expect("a session");
-    session.forward(&[1, 2, 3], Want::Last).expect("logits");
+    session
+        .forward(&[1, 2, 3], LogitsFor::Last)
+        .expect("logits");
     let mut file = Vec::new();
     session.save("memory", &mut file).expect("a saved session");
     Seed { model, file }
@@ -72,6 +74,6 @@ fn try_run(u: &mut Unstructured<'_>) -> Result<()> {
     };
     let mut again = Vec::new();
     session.save("memory", &mut again).expect("a saved session");
-    let _ = session.forward(&[4], Want::Last);
+    let _ = session.forward(&[4], LogitsFor::Last);
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
 use crate::file::gguf::GgufArchitecture;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
-use bitnet_core::{Gate, Heads, Rope, RopePairs};
+use bitnet_core::{AttentionHeads, Gate, Rope, RopePairs};
 use serde_json::Value as Json;
 
 /// More layers than any model has; larger counts are refused before anything is allocated for them.
@@ -27,7 +27,7 @@ pub struct Architecture {
     /// Positions the model was trained for.
     pub context: usize,
     /// Attention heads.
-    pub heads: Heads,
+    pub heads: AttentionHeads,
     /// Rotary embedding, scaled.
     pub rope: Rope,
     /// How the file says that positions are scaled.
@@ -357,7 +357,7 @@ impl Raw {
             hidden: self.hidden,
             feed_forward: self.feed_forward,
             context: self.context,
-            heads: Heads {
+            heads: AttentionHeads {
                 query: self.query_heads,
                 kv: self.kv_heads,
                 dim,

@@ -13,7 +13,7 @@ mod weights;
 pub use architecture::Architecture;
 pub use scaling::{RopeScaling, ScalingKind};
 pub(crate) use transformer::DynSequence;
-pub use transformer::Want;
+pub use transformer::LogitsFor;
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile};
@@ -24,7 +24,7 @@ use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::pool::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device, HeadMode, HeadStats, Input};
+use bitnet_core::{Activations, Backend, Device, Input, LmHeadMode, LmHeadStats};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -47,7 +47,7 @@ pub struct ModelOptions {
     pub activations: Activations,
     /// How the likeliest tokens are found where no others are needed: greedy and top-k sampling. Tokens and logits do not
     /// depend on it.
-    pub head: HeadMode,
+    pub head: LmHeadMode,
     /// Whether [`Model::open_with`] copies the files into memory instead of mapping them. A mapping needs no memory of its own and
     /// its pages come from disk as they are touched, but a program ends (by `SIGBUS` on Unix) if another process truncates
     /// the file while the model is in use; a copy does not depend on the file any more.
@@ -350,7 +350,7 @@ impl Model {
             .collect();
         let mut state = Arc::clone(&self.0.run).start(PROBE)?;
         let logits = state
-            .forward(Input::Tokens(&tokens), Want::Last.of(tokens.len()))?
+            .forward(Input::Tokens(&tokens), LogitsFor::Last.of(tokens.len()))?
             .now()?
             .into_logits();
         let mut hash = Sha256::new();
@@ -394,7 +394,7 @@ impl Model {
     }
 
     /// What screening the head saved in all its sessions; `None` if it is not screened.
-    pub fn head_stats(&self) -> Option<HeadStats> {
+    pub fn head_stats(&self) -> Option<LmHeadStats> {
         self.0.run.head_stats()
     }
 

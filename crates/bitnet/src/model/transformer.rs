@@ -3,8 +3,8 @@
 use super::architecture::Architecture;
 use crate::{Error, Result};
 use bitnet_core::{
-    Backend, Batch, HeadStats, HybridMemoryPool, Input, LmHead, MixerState, Output, OutputRequest,
-    Pending, SequenceState, Span, Top,
+    Backend, Batch, HybridMemoryPool, Input, LmHead, LmHeadStats, MixerState, Output,
+    OutputRequest, Pending, SequenceState, Span, Top,
 };
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ pub(crate) struct Transformer<B: Backend> {
 
 /// Positions of a batch whose logits are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Want {
+pub enum LogitsFor {
     /// None: the batch only fills the cache.
     Nothing,
     /// The last position.
@@ -36,7 +36,7 @@ pub enum Want {
     All,
 }
 
-impl Want {
+impl LogitsFor {
     /// The request for a span of `tokens`.
     pub(crate) const fn of(self, tokens: usize) -> OutputRequest<'static> {
         match self {
@@ -146,7 +146,7 @@ pub(crate) trait DynModel: Send + Sync {
     /// The backend's memory.
     fn pool(&self) -> &HybridMemoryPool;
     /// Savings of the head's prefilter, if it has one.
-    fn head_stats(&self) -> Option<HeadStats>;
+    fn head_stats(&self) -> Option<LmHeadStats>;
 }
 
 /// One sequence and its state.
@@ -198,7 +198,7 @@ impl<B: Backend> DynModel for Transformer<B> {
         self.backend.pool()
     }
 
-    fn head_stats(&self) -> Option<HeadStats> {
+    fn head_stats(&self) -> Option<LmHeadStats> {
         self.head.stats()
     }
 }

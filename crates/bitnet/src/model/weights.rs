@@ -8,9 +8,8 @@ use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
 use bitnet_core::pool::Movement;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, FeedForwardWeights, GatedWeights, HeadMode,
-    HybridMemoryPool, MixerWeights, NormWeights, Projection, Sublayer, VocabularyWeights,
-    WeightMatrix,
+    Activations, AttentionWeights, Backend, FeedForwardWeights, GatedWeights, HybridMemoryPool,
+    LmHeadMode, MixerWeights, NormWeights, Projection, Sublayer, VocabularyWeights, WeightMatrix,
 };
 
 /// A file that holds the tensors of one model.
@@ -51,7 +50,7 @@ pub(crate) fn load<B: Backend>(
     source: &mut dyn Source,
     mut architecture: Architecture,
     backend: B,
-    (activations, head_mode): (Activations, HeadMode),
+    (activations, head_mode): (Activations, LmHeadMode),
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Transformer<B>, Summary)> {
     let mut summary = Summary::default();

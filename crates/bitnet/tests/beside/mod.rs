@@ -3,8 +3,8 @@
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{
-    Activations, Device, GenerateOptions, Model, ModelOptions, SamplingOptions, Session,
-    Speculation, Want,
+    Activations, Device, GenerateOptions, LogitsFor, Model, ModelOptions, SamplingOptions, Session,
+    Speculation,
 };
 
 static HELD_OUT: &str = include_str!("../../../bitnet-demo/data/heldout.txt");
@@ -108,7 +108,7 @@ pub(crate) fn distance(
         right.reset();
         for piece in window.chunks(batch) {
             let [expected, found] = [&mut left, &mut right]
-                .map(|session| session.forward(piece, Want::All).expect("logits"));
+                .map(|session| session.forward(piece, LogitsFor::All).expect("logits"));
             distance.add(&expected, &found, cpu.vocabulary());
         }
     }

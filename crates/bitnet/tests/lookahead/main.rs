@@ -6,8 +6,8 @@ mod backend;
 use backend::{Lookahead, Watch};
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::{
-    Cancel, ChatMessage, GenerateOptions, Model, ModelOptions, SamplingOptions, Session,
-    Speculation, StopReason, Want,
+    Cancel, ChatMessage, GenerateOptions, LogitsFor, Model, ModelOptions, SamplingOptions, Session,
+    Speculation, StopReason,
 };
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
@@ -112,7 +112,7 @@ fn the_text_and_what_follows_it_are_those_of_one_token_at_a_time() {
                 .by_ref()
                 .map(|piece| piece.expect("one"))
                 .collect();
-            let logits = session.forward(&[5, 6], Want::Last).expect("logits");
+            let logits = session.forward(&[5, 6], LogitsFor::Last).expect("logits");
             (first, tokens, second, third, logits)
         };
         let before = watch.looked_ahead();
@@ -205,12 +205,14 @@ fn late_outputs_are_awaited_and_futures_may_be_dropped() {
         }
         assert_eq!(pieces, expected.0);
     }
-    let logits = wait(session.forward_async(&[3], Want::Last)).expect("logits");
+    let logits = wait(session.forward_async(&[3], LogitsFor::Last)).expect("logits");
     let top = wait(session.forward_top_async(&[4], 3)).expect("candidates");
     assert!(logits.len() == model.vocabulary() && top.len() == 3);
     // Those who cannot wait are told what to do, and the session goes on.
     let before = session.tokens().to_vec();
-    let error = session.forward(&[3], Want::Last).expect_err("too early");
+    let error = session
+        .forward(&[3], LogitsFor::Last)
+        .expect_err("too early");
     assert!(error.to_string().contains("asynchronous"), "{error}");
     let mut generation = session.generate(" So", &greedy(3)).expect("a start");
     assert!(generation.next().expect("an outcome").is_err());
@@ -218,7 +220,7 @@ fn late_outputs_are_awaited_and_futures_may_be_dropped() {
     watch.set_late(0);
     session.truncate(before.len());
     assert!(session.tokens() == before);
-    assert!(session.forward(&[3], Want::Last).is_ok());
+    assert!(session.forward(&[3], LogitsFor::Last).is_ok());
 }
 
 #[test]
@@ -265,13 +267,15 @@ fn after_any_failure_a_session_is_as_before() {
     let late: Vec<u32> = (40..340).collect();
     let held = |model: &Model| {
         let mut session = model.session().expect("a session");
-        session.forward(&early, Want::Nothing).expect("its tokens");
+        session
+            .forward(&early, LogitsFor::Nothing)
+            .expect("its tokens");
         session
     };
     type Call<'a> = &'a dyn Fn(&mut Session) -> bool;
     let calls: [(&str, Call); 7] = [
         ("forward", &|session| {
-            session.forward(&late, Want::Last).is_ok()
+            session.forward(&late, LogitsFor::Last).is_ok()
         }),
         ("forward_top", &|session| {
             session.forward_top(&late, 3).is_ok()
@@ -304,7 +308,9 @@ fn after_any_failure_a_session_is_as_before() {
             generation.next().expect("an outcome").is_ok()
         }),
     ];
-    let expected = held(&plain).forward(&[7, 8], Want::All).expect("logits");
+    let expected = held(&plain)
+        .forward(&[7, 8], LogitsFor::All)
+        .expect("logits");
     for (name, call) in calls {
         for refused in [true, false] {
             let mut failures = 0;
@@ -323,7 +329,7 @@ fn after_any_failure_a_session_is_as_before() {
                 }
                 failures += 1;
                 assert_eq!(session.tokens(), early, "{name}");
-                let logits = session.forward(&[7, 8], Want::All).expect("logits");
+                let logits = session.forward(&[7, 8], LogitsFor::All).expect("logits");
                 assert_eq!(logits, expected, "{name}, {nth}");
             }
             // Attention has no output that comes late.

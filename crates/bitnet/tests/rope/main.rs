@@ -9,7 +9,7 @@ mod config;
 
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::{Bytes, Gguf, GgufWriter, SafeTensorsModel};
-use bitnet::{Activations, Architecture, Device, Model, ModelOptions, Session, Want};
+use bitnet::{Activations, Architecture, Device, LogitsFor, Model, ModelOptions, Session};
 use serde_json::{Value as Json, json};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -181,7 +181,7 @@ fn distance(model: &Model) -> bitnet::Result<f64> {
     let golden = expected(include_str!("tiny-yarn.json"));
     let tokens: Vec<u32> = serde_json::from_value(golden["tokens"].clone()).expect("tokens");
     let rows: Vec<usize> = serde_json::from_value(golden["rows"].clone()).expect("rows");
-    let found = model.session()?.forward(&tokens, Want::All)?;
+    let found = model.session()?.forward(&tokens, LogitsFor::All)?;
     let mut worst = 0f64;
     for (row, logits) in rows
         .iter()
@@ -284,7 +284,7 @@ fn changed(factor: f32, divisors: Option<&[f32]>) -> bitnet::Result<Model> {
 fn a_session_is_not_restored_by_a_model_that_is_scaled_otherwise() -> Outcome {
     let model = changed(4.0, None)?;
     let mut session = model.session()?;
-    session.forward(&[41, 102], Want::Last)?;
+    session.forward(&[41, 102], LogitsFor::Last)?;
     let mut saved = Vec::new();
     session.save("saved", &mut saved)?;
     Session::restore(&changed(4.0, None)?, "saved", &saved[..])?;
@@ -365,7 +365,7 @@ fn llama_3_goes_there_and_back() -> Outcome {
             let model = Model::open_with(path, &self::options(Activations::F32), |_, _| ())?;
             model
                 .session()?
-                .forward(&[1, 2, 3, 4, 5, 6, 7, 8], Want::Last)
+                .forward(&[1, 2, 3, 4, 5, 6, 7, 8], LogitsFor::Last)
         };
         let expected = logits(&from)?;
         assert!(logits(&back)? == expected);

@@ -44,7 +44,7 @@ fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
     let mut computed = 0;
     for backend in backends() {
         let head = |mode| backend.table(matrix(format, table), mode).unwrap();
-        let (full, screened) = (head(HeadMode::Full), head(HeadMode::Screened));
+        let (full, screened) = (head(LmHeadMode::Full), head(LmHeadMode::Screened));
         let x = rows(&backend, x, table[0].len());
         let tops = vec![*top; x.tokens];
         let expected = backend.candidates(&x, &full, &tops).unwrap();
@@ -59,7 +59,7 @@ fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
 fn check_spans(format: Format, table: &[Vec<f32>], x: &[f32]) {
     let backend = CpuBackend::new(Some(1), None).unwrap();
     let screened = backend
-        .table(matrix(format, table), HeadMode::Screened)
+        .table(matrix(format, table), LmHeadMode::Screened)
         .unwrap();
     let shadow = screened.shadow.as_ref().unwrap();
     let Some(rounded) = Rounded::new(x).filter(|x| x.fits(shadow)) else {
@@ -208,7 +208,7 @@ fn numbers_that_are_none_go_to_the_full_head() {
         let mut x = vec![1.0; 40];
         x[17] = bad;
         let backend = CpuBackend::new(Some(1), None).unwrap();
-        let head = backend.table(matrix(Format::F32, &table), HeadMode::Screened);
+        let head = backend.table(matrix(Format::F32, &table), LmHeadMode::Screened);
         let x = rows(&backend, &x, 40);
         let found = backend.candidates(
             &x,
@@ -230,7 +230,7 @@ fn numbers_that_are_none_go_to_the_full_head() {
         Bytes::from(vec![255; 4]),
     );
     let backend = CpuBackend::new(Some(1), None).unwrap();
-    assert!(backend.table(bad.unwrap(), HeadMode::Screened).is_err());
+    assert!(backend.table(bad.unwrap(), LmHeadMode::Screened).is_err());
 }
 
 #[test]

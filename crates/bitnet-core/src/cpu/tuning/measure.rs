@@ -9,7 +9,8 @@ use crate::batch::Run;
 use crate::cpu::{Attended, CpuBackend, Isa, Rows};
 use crate::device::machine;
 use crate::{
-    Activations, Backend, Gate, Heads, MixerState, NormWeights, Result, Snapshots, WeightMatrix,
+    Activations, AttentionHeads, Backend, Gate, MixerState, NormWeights, Result, Snapshots,
+    WeightMatrix,
 };
 use bitnet_quant::Format;
 use std::collections::BTreeMap;
@@ -19,7 +20,7 @@ use std::time::{Duration, Instant};
 /// Columns of the matrices and width of the rows.
 const WIDTH: usize = 1024;
 /// Query heads and their width in the attention that is measured.
-const HEADS: Heads = Heads {
+const HEADS: AttentionHeads = AttentionHeads {
     query: 8,
     kv: 8,
     dim: 64,
