@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 
 /// Names of the targets, and how many inputs each gets: about 20 seconds.
 const TARGETS: [(&str, u32); 5] = [
-    ("gguf", 1000),
+    ("gguf", 500),
     ("safetensors", 2000),
-    ("tokenizer", 1000),
+    ("tokenizer", 300),
     ("template", 5000),
     ("session", 5000),
 ];

@@ -87,7 +87,7 @@ pub struct CpuBackend {
 
 impl CpuBackend {
     /// A backend on `threads` threads (all cores if `None`) with the kernels of `isa` (`None`: as `BITNET_ISA`
-    /// says, else the ones that the machine's [`Tuning`](tuning::Tuning) prefers), and a memory pool of its own.
+    /// says, else the ones that the machine's [`Tuning`] prefers), and a memory pool of its own.
     ///
     /// # Errors
     /// If the instruction set is missing or the threads cannot be started.
