@@ -1,5 +1,5 @@
 //! What the parts of the test suite need beyond a Rust compiler. Each part lists its own, so that running one part never
-//! installs what only another needs; [`install`](crate::install) says how.
+//! installs what only another needs; [`install`](mod@crate::install) says how.
 
 use crate::target::{self, Target};
 
