@@ -200,6 +200,15 @@ impl CpuState {
                 found: format!("{last} positions"),
             });
         }
+        let own = |block: &mut Arc<Buffer<f32>>| Arc::get_mut(block).is_some();
+        let blocks = first / POSITIONS..last.div_ceil(POSITIONS);
+        if !self.blocks[blocks].iter_mut().all(own) {
+            return Err(Error::Shape {
+                what: "KV cache".into(),
+                expected: "room made before positions are written".into(),
+                found: "a block that a fork shares".into(),
+            });
+        }
         let touched = self.blocks.iter_mut().enumerate();
         let touched = touched
             .skip(first / POSITIONS)
