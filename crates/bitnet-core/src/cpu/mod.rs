@@ -41,7 +41,6 @@ pub use mixer::CpuMixer;
 pub use product::PreparedRows;
 pub use state::CpuState;
 
-pub(crate) use attention::Attended;
 pub(crate) use rope::Rotations;
 pub(crate) use rows::{Activation, Rows};
 

@@ -6,7 +6,8 @@
 use super::crossovers::DIRECT_FORMATS;
 use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
 use crate::batch::Run;
-use crate::cpu::{Attended, CpuBackend, Isa, Rows};
+use crate::cpu::attention::Attended;
+use crate::cpu::{CpuBackend, Isa, Rows};
 use crate::device::machine;
 use crate::{
     Activations, AttentionHeads, Backend, Gate, MixerState, NormWeights, Result, Snapshots,
