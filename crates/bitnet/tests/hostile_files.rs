@@ -3,13 +3,16 @@
 //! `BITNET_MUTATIONS` sets how many damaged copies are tried (300 unless set), `BITNET_MUTATION_SEED` where the random
 //! numbers begin.
 
+#[path = "../fuzz/src/look.rs"]
+mod look;
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
 use bitnet::{LogitsFor, Model, ModelOptions};
-use bitnet_quant::I2sLayout;
+use look::look_at;
 
 /// Counts what the current thread allocates.
 struct Counting;
@@ -149,32 +152,6 @@ fn seed() -> u64 {
 /// Memory that a file may cost beyond its own size.
 const ALLOWANCE: isize = 64 << 20;
 
-/// Everything a loader asks of a file.
-fn use_gguf(file: &Gguf) {
-    for (key, value) in file.metadata() {
-        let _ = value.to_string();
-        let _ = (
-            file.string(key),
-            file.usize(key),
-            file.f32(key),
-            file.bool(key),
-        );
-        let _ = (file.f32s(key), file.i32s(key));
-        if let Ok(Some(strings)) = file.strings(key) {
-            assert_eq!(strings.iter().count(), strings.len());
-        }
-    }
-    for tensor in file.tensors() {
-        let data = tensor.row_data();
-        assert!(data.len() <= tensor.data.len());
-        let _ = tensor.i2s_scale(file.name());
-        if let Ok(format) = tensor.format(I2sLayout::A, file.name()) {
-            let row = format.row_bytes(tensor.cols()).expect("whole blocks");
-            assert_eq!(row * tensor.rows(), data.len());
-        }
-    }
-}
-
 /// Tries damaged copies of every file and counts those that still load.
 fn survive(files: &[(Vec<u8>, usize)], mut load: impl FnMut(Bytes) -> bool) -> u64 {
     let mut random = Random(seed());
@@ -221,7 +198,7 @@ fn damaged_gguf_files() {
     let files = gguf_files();
     let loaded = survive(&files, |bytes| match ModelFile::parse("damaged", bytes) {
         Ok(ModelFile::Gguf(file)) => {
-            use_gguf(&file);
+            look_at(&file);
             true
         }
         Ok(ModelFile::SafeTensors(_)) => unreachable!("safetensors need a config"),

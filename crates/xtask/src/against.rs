@@ -1,5 +1,5 @@
 //! `cargo xtask bench-against PROGRAM`: this tree's `bitnet` command beside an earlier build of it, on the same synthetic
-//! models, in turns. Prints the digests of both and the ratio of their medians: above 1 this tree is faster.
+//! models, in turns. Refuses programs whose logits differ, and prints the ratio of their medians: above 1 this tree is faster.
 
 use crate::program::{build, file_name, target_folder};
 use anyhow::{Context, Result, bail, ensure};

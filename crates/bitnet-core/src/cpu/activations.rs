@@ -30,7 +30,7 @@ impl CpuBackend {
         })
     }
 
-    /// [`prepare`](Self::prepare) of rows that nobody else reads: without a norm they are not copied.
+    /// [`prepare`](Self::prepare) of rows that are given up: they are normed in place, and not copied.
     pub(super) fn prepare_owned(
         &self,
         mut rows: Rows,

@@ -3,8 +3,7 @@
 use super::screen::{Rounded, Shadow};
 use super::{CpuBackend, CpuState, Rows, shape_error};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
-use crate::pool::Movement;
-use crate::pool::Tag;
+use crate::pool::{Movement, Tag};
 use crate::{
     Batch, Error, Input, LmHead, NormWeights, Output, OutputRequest, Result, Sublayer,
     VocabularyWeights, WeightMatrix,

@@ -49,7 +49,7 @@ impl Rotations {
         &self.table
     }
 
-    /// What turns a head of row `index`: places of two elements, cos and sin.
+    /// The rotations of a head of row `index`: places of two elements, cos and sin.
     fn turns(&self, index: usize) -> impl Iterator<Item = (usize, usize, f32, f32)> {
         let turns = &self.table[index * self.half..][..self.half];
         turns.iter().enumerate().map(|(i, &[cos, sin])| {

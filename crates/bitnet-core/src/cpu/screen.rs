@@ -31,8 +31,7 @@
 use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
-use crate::pool::Movement;
-use crate::pool::{Buffer, Tag};
+use crate::pool::{Buffer, Movement, Tag};
 use crate::simd::{MOST, ROWS, SMALLEST, Steps};
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;

@@ -55,7 +55,7 @@ impl<'a> Bound<'a> {
         }
     }
 
-    /// What tells it from others.
+    /// The key under which bind groups are kept.
     pub(super) fn key(&self) -> [u64; 3] {
         [self.buffer.id(), self.at as u64, self.bytes as u64]
     }

@@ -3,10 +3,11 @@
 use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
-use bitnet::file::{Bytes, Gguf, ModelFile};
-use bitnet::{Device, I2sLayout, LogitsFor, Model, ModelOptions};
+use bitnet::file::{Bytes, ModelFile};
+use bitnet::{Device, LogitsFor, Model, ModelOptions};
 
 use crate::edit::{self, Field};
+use crate::look::look_at;
 use crate::seeds;
 
 /// A whole file and the places of its numbers.
@@ -104,32 +105,6 @@ fn try_run(u: &mut Unstructured<'_>) -> Result<()> {
         run_model(&ModelFile::Gguf(file));
     }
     Ok(())
-}
-
-/// Everything a loader asks of a file.
-fn look_at(file: &Gguf) {
-    for (key, value) in file.metadata() {
-        let _ = value.to_string();
-        let _ = (
-            file.string(key),
-            file.usize(key),
-            file.f32(key),
-            file.bool(key),
-        );
-        let _ = (file.f32s(key), file.i32s(key));
-        if let Ok(Some(strings)) = file.strings(key) {
-            assert_eq!(strings.iter().count(), strings.len());
-        }
-    }
-    for tensor in file.tensors() {
-        let data = tensor.row_data();
-        assert!(data.len() <= tensor.data.len());
-        let _ = tensor.i2s_scale(file.name());
-        if let Ok(format) = tensor.format(I2sLayout::A, file.name()) {
-            let row = format.row_bytes(tensor.cols()).expect("whole blocks");
-            assert_eq!(row * tensor.rows(), data.len());
-        }
-    }
 }
 
 /// Loads the file as a model, if it is one, and runs a few tokens.

@@ -13,6 +13,7 @@
 
 mod edit;
 mod gguf;
+mod look;
 mod safetensors;
 mod seeds;
 mod session;

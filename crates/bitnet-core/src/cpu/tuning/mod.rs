@@ -50,7 +50,7 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    /// That of a machine that was not measured.
+    /// The tuning of a machine that was not measured.
     pub fn built_in(why: impl Into<String>) -> Self {
         let why = why.into();
         Self {
@@ -58,14 +58,14 @@ impl Tuning {
         }
     }
 
-    /// What follows from a measurement that was [validated](Calibration::validate).
+    /// The tuning that follows from a measurement, which was [validated](Calibration::validate).
     pub fn measured(calibration: Calibration, path: Option<PathBuf>) -> Self {
         Self {
             origin: Origin::Measured { path, calibration },
         }
     }
 
-    /// That of this process: from the calibration file of this machine if there is a sound one, else built in.
+    /// The tuning of this process: from the calibration file of this machine if there is a sound one, else built in.
     /// The file is read on the first call. A file that cannot be used is warned of and passed over.
     pub fn current() -> &'static Self {
         static CURRENT: OnceLock<Tuning> = OnceLock::new();
@@ -85,8 +85,8 @@ impl Tuning {
         Self::built_in("there is no file system")
     }
 
-    /// That of the calibration file at `path`; built in, with a warning, if the file cannot be used, and without
-    /// one if there is none.
+    /// The tuning of the calibration file at `path`; the built-in one, with a warning, if the file cannot be used, and
+    /// without a warning if there is none.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_file(path: &Path) -> Self {
         match file::load(path, &Identity::here()) {

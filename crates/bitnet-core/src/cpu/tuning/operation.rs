@@ -1,4 +1,4 @@
-//! What the CPU backend computes, as far as it has a choice how.
+//! Operations that the CPU backend can compute in more than one way.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ impl Operation {
         }
     }
 
-    /// What its work is counted in.
+    /// The unit of its work.
     pub const fn unit(self) -> &'static str {
         match self {
             Self::TernaryMatmul | Self::DenseMatmul | Self::Attention => "multiply-adds",
