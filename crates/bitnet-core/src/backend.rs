@@ -120,6 +120,10 @@ pub trait Backend: Sized + Send + Sync + 'static {
         batch: &mut Batch<'_, Self::State>,
     ) -> Result<Pending<Vec<Output>>>;
 
+    /// The most spans of a batch.
+    fn max_spans(&self) -> usize;
+    /// Whether [forks](Self::fork) share the memory of the positions that they have in common, so that they cost nothing.
+    fn shares_forks(&self) -> bool;
     /// Whether [`Input::LastArgmax`](crate::Input::LastArgmax) works, so that the next token can run before this one is
     /// known.
     fn supports_lookahead(&self) -> bool;

@@ -21,6 +21,8 @@ pub trait SequenceState: Send {
     fn truncate(&mut self, len: usize);
     /// Bytes that it occupies now.
     fn bytes(&self) -> usize;
+    /// Bytes that it would occupy with `positions`, at least; what it shares with forks counts for each.
+    fn bytes_for(&self, positions: usize) -> usize;
 }
 
 /// New tokens of a span.

@@ -18,27 +18,15 @@ use bitnet::{ChatMessage, GenerateOptions, Generation, LogitsFor, Model, ModelOp
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::pending::now;
-use self_cell::{MutBorrow, self_cell};
 use sha2::{Digest, Sha256};
-use std::future::poll_fn;
-use std::pin::pin;
 use wasm_bindgen::prelude::wasm_bindgen;
-
-self_cell! {
-    /// A generation and the session that it runs in.
-    struct Writing {
-        owner: MutBorrow<Session>,
-        #[not_covariant]
-        dependent: Generation,
-    }
-}
 
 /// What the session is doing.
 enum Phase {
     Idle(Session),
     /// Reading a prompt: these tokens of it have yet to run.
     Reading(Session, Vec<u32>, GenerateOptions),
-    Writing(Writing),
+    Writing(Box<Generation>),
     /// Only while one phase becomes another.
     Between,
 }
@@ -48,7 +36,7 @@ impl Phase {
     fn into_session(self) -> Option<Session> {
         match self {
             Self::Idle(session) | Self::Reading(session, ..) => Some(session),
-            Self::Writing(writing) => Some(writing.into_owner().into_inner()),
+            Self::Writing(generation) => Some(generation.into_session()),
             Self::Between => None,
         }
     }
@@ -194,9 +182,7 @@ impl Engine {
     /// Whether a generation has ended by itself, and what it took, as JSON; nothing if none was begun.
     pub fn outcome(&self) -> Option<String> {
         match &self.phase {
-            Phase::Writing(writing) => {
-                Some(writing.with_dependent(|_, generation| json(&Outcome::of(generation))))
-            }
+            Phase::Writing(generation) => Some(json(&Outcome::of(generation))),
             _ => None,
         }
     }
@@ -215,9 +201,7 @@ impl Engine {
     pub fn tokens(&self) -> Vec<u32> {
         match &self.phase {
             Phase::Idle(session) | Phase::Reading(session, ..) => session.tokens().to_vec(),
-            Phase::Writing(writing) => {
-                writing.with_dependent(|_, generation| generation.session().tokens().to_vec())
-            }
+            Phase::Writing(generation) => generation.session().tokens().to_vec(),
             Phase::Between => Vec::new(),
         }
     }
@@ -227,9 +211,7 @@ impl Engine {
     pub fn cache_bytes(&self) -> f64 {
         let bytes = match &self.phase {
             Phase::Idle(session) | Phase::Reading(session, ..) => session.cache_bytes(),
-            Phase::Writing(writing) => {
-                writing.with_dependent(|_, generation| generation.session().cache_bytes())
-            }
+            Phase::Writing(generation) => generation.session().cache_bytes(),
             Phase::Between => 0,
         };
         bytes as f64
@@ -298,28 +280,20 @@ impl Engine {
                 }
             };
         }
-        let begun = Writing::try_new_or_recover(MutBorrow::new(session), |session| {
-            session.borrow_mut().generate_tokens(&rest, &options)
-        });
-        let mut writing = match begun {
-            Ok(writing) => writing,
+        let mut generation = match session.into_generation(rest, &options, None) {
+            Ok(generation) => generation,
             Err((session, error)) => {
-                self.phase = Phase::Idle(session.into_inner());
+                self.phase = Phase::Idle(session);
                 return Err(error.into());
             }
         };
-        let outcome = poll_fn(|cx| {
-            writing.with_dependent_mut(|_, generation| {
-                pin!(generation.prefill_async(|_, _| ())).poll(cx)
-            })
-        });
-        match outcome.await {
+        match generation.prefill_async(|_, _| ()).await {
             Ok(()) => {
-                self.phase = Phase::Writing(writing);
+                self.phase = Phase::Writing(Box::new(generation));
                 Ok(0)
             }
             Err(error) => {
-                self.phase = Phase::Idle(writing.into_owner().into_inner());
+                self.phase = Phase::Idle(generation.into_session());
                 Err(error.into())
             }
         }
@@ -327,14 +301,11 @@ impl Engine {
 
     /// See `step`.
     pub(crate) async fn write(&mut self) -> std::result::Result<Option<String>, Failure> {
-        let Phase::Writing(writing) = &mut self.phase else {
+        let Phase::Writing(generation) = &mut self.phase else {
             return Ok(None);
         };
         // A generation goes on in another future where the last one was left.
-        let piece = poll_fn(|cx| {
-            writing.with_dependent_mut(|_, generation| pin!(generation.next_piece()).poll(cx))
-        });
-        Ok(piece.await.transpose()?)
+        Ok(generation.next_piece().await.transpose()?)
     }
 }
 

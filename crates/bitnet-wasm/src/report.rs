@@ -71,7 +71,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(crate) fn of(generation: &Generation<'_>) -> Self {
+    pub(crate) fn of(generation: &Generation) -> Self {
         let timings = generation.timings();
         Self {
             reason: generation.stop_reason().map(StopReason::name),

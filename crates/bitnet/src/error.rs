@@ -96,6 +96,15 @@ pub enum Error {
     /// A packed format was refused.
     #[error(transparent)]
     Quant(#[from] bitnet_quant::QuantError),
+    /// More requests wait for an engine than it lets wait.
+    #[error("{waiting} requests wait, and no more may: try again later")]
+    Overloaded {
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// An engine has stopped, or takes no more requests.
+    #[error("the engine has stopped: start another one")]
+    Stopped,
     /// The caller cancelled.
     #[error("cancelled")]
     Cancelled,

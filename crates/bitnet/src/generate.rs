@@ -1,13 +1,14 @@
 //! Text from a session, piece by piece.
 
-use crate::sampler::{Sampler, SamplingOptions};
+use crate::decoder::{Chosen, Decoder, Extras, Piece};
+use crate::hook::LogitsHook;
+use crate::sampler::SamplingOptions;
 use crate::session::{Before, Session};
-use crate::speculate::{Drafter, Speculation};
-use crate::stop::StopStrings;
-use crate::tokenizer::Detokenizer;
+use crate::speculate::Speculation;
 use crate::{Error, Result};
 use bitnet_core::pending::now;
-use bitnet_core::{Output, OutputRequest, Pending};
+use bitnet_core::{Output, Pending};
+use std::borrow::BorrowMut;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,6 +57,8 @@ pub struct GenerateOptions {
     pub chat_template_kwargs: serde_json::Map<String, serde_json::Value>,
     /// Stops the generation from outside.
     pub cancel: Cancel,
+    /// When the generation ends, whatever it has by then.
+    pub deadline: Option<Instant>,
 }
 
 impl Default for GenerateOptions {
@@ -68,6 +71,7 @@ impl Default for GenerateOptions {
             speculation: Speculation::default(),
             chat_template_kwargs: serde_json::Map::new(),
             cancel: Cancel::default(),
+            deadline: None,
         }
     }
 }
@@ -85,10 +89,12 @@ pub enum StopReason {
     ContextFull,
     /// [`Cancel::cancel`] was called.
     Cancelled,
+    /// [`GenerateOptions::deadline`] passed.
+    Deadline,
 }
 
 impl StopReason {
-    /// The name that programs read: `end`, `stop`, `length`, `context` or `cancelled`.
+    /// The name that programs read: `end`, `stop`, `length`, `context`, `cancelled` or `deadline`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::EndToken(_) => "end",
@@ -96,6 +102,7 @@ impl StopReason {
             Self::MaxTokens => "length",
             Self::ContextFull => "context",
             Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
         }
     }
 }
@@ -143,30 +150,23 @@ const IN_FLIGHT: usize = 3;
 
 /// An iterator over the pieces of a generated text. Each piece is whole characters; pieces may be of several tokens.
 ///
+/// `S` is the session that it runs in: borrowed ([`Session::generate`]), or owned ([`Session::into_generation`]), so that it can be
+/// moved into a task.
+///
 /// An error ends it, after the text of all tokens that were generated before. If there were none, the [`Session`] is then as if
 /// the generation had not begun; otherwise it holds the prompt and these tokens. The same goes for a cancelled generation.
 ///
 /// On a GPU in a browser the answers must be awaited: by [`next_piece`](Self::next_piece).
-pub struct Generation<'s> {
-    session: &'s mut Session,
-    sampler: Sampler,
-    detokenizer: Detokenizer,
-    stop: StopStrings,
-    options: GenerateOptions,
-    timings: Timings,
-    reason: Option<StopReason>,
+pub struct Generation<S: BorrowMut<Session> = Session> {
+    session: S,
+    decoder: Decoder,
     failed: bool,
     /// The error that it ended by, until it is given out.
     failure: Option<Error>,
-    ready: VecDeque<String>,
     /// The session as it was, until the first token is chosen.
     before: Option<Before>,
     /// What follows the prompt, until the first token is chosen.
     prompt_answer: Option<Output>,
-    first_token: Option<Instant>,
-    drafter: Drafter,
-    /// Tokens that were chosen and are not part of the text yet.
-    ahead: VecDeque<u32>,
     /// Whether tokens run before they are known.
     supports_lookahead: bool,
     /// Answers that were begun and are not here yet, in their order.
@@ -177,53 +177,41 @@ pub struct Generation<'s> {
     confirmed: usize,
 }
 
-impl<'s> Generation<'s> {
-    /// What follows `tokens` behind the first `shared` of the session.
+impl<S: BorrowMut<Session>> Generation<S> {
+    /// What follows `tokens` behind the first `shared` of the session; after an error the session is given back.
     pub(crate) fn new(
-        session: &'s mut Session,
+        mut session: S,
         shared: usize,
         tokens: &[u32],
         options: &GenerateOptions,
-    ) -> Result<Self> {
-        let sampling = options.sampling;
-        let sampler = Sampler::new(sampling)?;
-        let stop = StopStrings::new(&options.stop)?;
+        hook: Option<Box<dyn LogitsHook>>,
+    ) -> Result<Self, (S, Error)> {
+        let inner: &mut Session = session.borrow_mut();
+        let lookahead = inner.supports_lookahead();
+        let total = shared + tokens.len();
+        let extras = Extras {
+            logprobs: None,
+            hook,
+        };
+        let decoder = Decoder::new(inner.model(), total, options, extras, lookahead);
         // The last thing that can be refused: before it the session does not change.
-        let before = session.replace(shared, tokens)?;
-        let mut detokenizer = session.model().tokenizer().detokenizer();
-        if session.tokens().len() > 1 {
-            detokenizer = detokenizer.continuing();
-        }
-        let drafts = match options.speculation {
-            // Where tokens run ahead, each is cheaper than a draft that may be wrong.
-            Speculation::Auto => sampling.is_greedy() && !session.supports_lookahead(),
-            Speculation::Off => false,
-            Speculation::Ngram => true,
+        let begun = decoder.and_then(|decoder| Ok((decoder, inner.replace(shared, tokens)?)));
+        let (decoder, before) = match begun {
+            Ok(begun) => begun,
+            Err(error) => return Err((session, error)),
         };
         Ok(Self {
-            // The device takes the likeliest, and knows of no penalty.
-            supports_lookahead: session.supports_lookahead()
-                && !drafts
-                && sampling.is_greedy()
-                && !sampling.has_penalty(),
+            confirmed: inner.tokens().len() - inner.pending(),
+            // The device takes the likeliest, and knows of nothing else.
+            supports_lookahead: lookahead && !decoder.drafts() && decoder.is_plain_argmax(),
+            session,
+            decoder,
             in_flight: VecDeque::new(),
             begun: None,
-            confirmed: session.tokens().len() - session.pending(),
-            sampler,
-            stop,
-            detokenizer,
-            session,
-            options: options.clone(),
-            timings: Timings::default(),
-            reason: None,
             failed: false,
             failure: None,
-            ready: VecDeque::new(),
             before: Some(before),
             prompt_answer: None,
-            first_token: None,
-            drafter: Drafter::new(drafts),
-            ahead: VecDeque::new(),
         })
     }
 
@@ -253,20 +241,22 @@ impl<'s> Generation<'s> {
     }
 
     async fn run_prompt(&mut self, mut progress: impl FnMut(usize, usize)) -> Result<()> {
-        if self.prompt_answer.is_some() || self.first_token.is_some() || self.ended() {
+        if self.prompt_answer.is_some() || self.decoder.has_begun() || self.ended() {
             return Ok(());
         }
         if self.in_flight.is_empty() {
-            self.timings.prompt_tokens = self.session.pending();
-            let cancel = self.options.cancel.clone();
+            self.decoder.timings_mut().prompt_tokens = self.session().pending();
+            let options = self.decoder.options();
+            let (cancel, deadline) = (options.cancel.clone(), options.deadline);
             let begun = self.begin(&mut |done, total| {
                 progress(done, total);
-                !cancel.is_cancelled()
+                !cancel.is_cancelled() && deadline.is_none_or(|at| Instant::now() < at)
             });
             match begun {
                 Err(Error::Cancelled) => {
-                    self.timings.prompt_tokens = 0;
-                    self.end(StopReason::Cancelled);
+                    self.decoder.timings_mut().prompt_tokens = 0;
+                    self.decoder.check_limits();
+                    self.wind_up();
                     return Ok(());
                 }
                 begun => begun?,
@@ -274,7 +264,7 @@ impl<'s> Generation<'s> {
         }
         let (answer, time, _) = self.first_in_flight().await?;
         self.prompt_answer = Some(answer);
-        self.timings.prompt_time = time;
+        self.decoder.timings_mut().prompt_time = time;
         Ok(())
     }
 
@@ -282,8 +272,8 @@ impl<'s> Generation<'s> {
     /// before it is done: another one goes on from there.
     pub async fn next_piece(&mut self) -> Option<Result<String>> {
         loop {
-            if let Some(piece) = self.ready.pop_front() {
-                return Some(Ok(piece));
+            if let Some(text) = self.next_text() {
+                return Some(Ok(text));
             }
             if let Some(error) = self.failure.take() {
                 return Some(Err(error));
@@ -298,34 +288,51 @@ impl<'s> Generation<'s> {
         }
     }
 
+    /// The text of the next piece that has any.
+    fn next_text(&mut self) -> Option<String> {
+        loop {
+            let Piece { text, .. } = self.decoder.next_ready()?;
+            if !text.is_empty() {
+                return Some(text);
+            }
+        }
+    }
+
     /// What it took so far.
     pub fn timings(&self) -> Timings {
-        self.timings
+        self.decoder.timings()
     }
 
     /// Why it ended; `None` while it runs, or after an error.
     pub fn stop_reason(&self) -> Option<StopReason> {
-        self.reason
+        self.decoder.reason()
     }
 
     /// The session it belongs to.
     pub fn session(&self) -> &Session {
+        self.session.borrow()
+    }
+
+    /// The session, with the prompt and the text so far.
+    pub fn into_session(self) -> S {
         self.session
+    }
+
+    fn session_mut(&mut self) -> &mut Session {
+        self.session.borrow_mut()
     }
 
     /// Whether no more tokens come.
     fn ended(&self) -> bool {
-        self.reason.is_some() || self.failed
+        self.decoder.reason().is_some() || self.failed
     }
 
     /// Begins to run the tokens that have yet to run; asks for as much as the sampler needs.
     fn begin(&mut self, progress: &mut dyn FnMut(usize, usize) -> bool) -> Result<()> {
-        let outputs = match self.sampler.top(self.session.tokens()) {
-            Some(top) => OutputRequest::Top { rows: 1, top },
-            None => OutputRequest::Logits { rows: 1 },
-        };
+        let session: &mut Session = self.session.borrow_mut();
+        let outputs = self.decoder.request(session.tokens())?;
         let start = Instant::now();
-        let pending = self.session.begin_pending(progress, outputs)?;
+        let pending = session.begin_pending(progress, outputs)?;
         self.in_flight.push_back(pending);
         self.begun = Some((start, Vec::new()));
         Ok(())
@@ -340,137 +347,93 @@ impl<'s> Generation<'s> {
         };
         self.in_flight.pop_front();
         let answer = answer?;
-        self.confirmed = self.session.tokens().len();
+        self.confirmed = self.session().tokens().len();
         Ok(match self.begun.take() {
             Some((start, draft)) => (answer, start.elapsed(), draft),
             None => (answer, Duration::ZERO, Vec::new()),
         })
     }
 
-    /// One more token, its text into `ready`.
+    /// One more token, its text into what is ready.
     async fn step(&mut self) -> Result<()> {
-        if self.options.cancel.is_cancelled() {
-            self.end(StopReason::Cancelled);
+        if self.decoder.check_limits() {
+            self.wind_up();
             return Ok(());
         }
-        if self.timings.generated_tokens >= self.options.max_tokens {
-            self.end(StopReason::MaxTokens);
-            return Ok(());
-        }
-        if self.first_token.is_none() {
+        if !self.decoder.has_begun() {
             self.run_prompt(|_, _| ()).await?;
-            if self.reason.is_some() {
+            if self.ended() {
                 return Ok(());
             }
         }
-        let token = match self.prompt_answer.take() {
-            Some(answer) => self.choose(&answer)?,
-            None if self.session.is_full() => {
-                self.end(StopReason::ContextFull);
+        let session: &Session = self.session.borrow();
+        let chosen = match self.prompt_answer.take() {
+            Some(answer) => self.decoder.choose(&answer, session.tokens())?,
+            None if session.is_full() => {
+                self.decoder.end(StopReason::ContextFull);
+                self.wind_up();
                 return Ok(());
             }
-            None => match self.ahead.pop_front() {
-                Some(token) => token,
+            None => match self.decoder.next_ahead() {
+                Some(chosen) => chosen,
                 None => self.next_token().await?,
             },
         };
         self.before = None;
-        self.timings.generated_tokens += 1;
-        let first = *self.first_token.get_or_insert_with(Instant::now);
-        self.timings.decode_time = first.elapsed();
-        if self.options.stop_at_end && self.session.model().tokenizer().stops().contains(&token) {
-            self.end(StopReason::EndToken(token));
-            return Ok(());
+        let (id, full) = (chosen.id, self.session().is_full());
+        if self.decoder.take(chosen, full) {
+            self.session_mut().push_generated(id);
         }
-        if self.session.is_full() {
-            self.end(StopReason::ContextFull);
-            return Ok(());
+        if self.ended() {
+            self.wind_up();
         }
-        self.session.push_generated(token);
-        let text = self.detokenizer.push(token);
-        self.emit(&text);
         Ok(())
     }
 
-    /// The token that the sampler takes.
-    fn choose(&mut self, output: &Output) -> Result<u32> {
-        let recent = self.session.tokens();
-        match output {
-            Output::Logits(logits) => self.sampler.sample(logits, recent),
-            Output::Top(rows) => {
-                let candidates = rows.last().map_or(&[][..], Vec::as_slice);
-                self.sampler.sample_top(candidates, recent)
-            }
-            // Nothing was requested: as where nothing could follow.
-            Output::Nothing => self.sampler.sample(&[], recent),
-        }
-    }
-
-    /// Runs the last token, and a draft of what may follow it; what was right of that goes into `ahead`.
-    async fn next_token(&mut self) -> Result<u32> {
+    /// Runs the last token, and a draft of what may follow it.
+    async fn next_token(&mut self) -> Result<Chosen> {
         if self.supports_lookahead {
             self.fill_flight()?;
         } else if self.in_flight.is_empty() {
             self.begin_next()?;
         }
         let (answer, time, draft) = self.first_in_flight().await?;
+        let session: &mut Session = self.session.borrow_mut();
         if !draft.is_empty() {
-            return self.accept(&draft, &answer.into_logits(), time);
+            let logits = answer.into_logits();
+            let tokens = session.tokens();
+            let first = self.decoder.accept(&draft, &logits, tokens, time)?;
+            session.commit_draft(self.decoder.ahead());
+            return Ok(first);
         }
-        let token = self.choose(&answer)?;
-        self.drafter.took(time);
-        Ok(token)
+        let chosen = self.decoder.choose(&answer, session.tokens())?;
+        self.decoder.took(time);
+        Ok(chosen)
     }
 
     /// Begins to run the last token, and a draft if there is one.
     fn begin_next(&mut self) -> Result<()> {
-        let tokens = self.session.tokens();
-        let room = self.session.model().context() - tokens.len();
-        let wanted = self.options.max_tokens - self.timings.generated_tokens;
-        // The token after the draft comes for nothing.
-        let draft = self.drafter.draft(tokens, room.min(wanted) - 1);
+        let session: &Session = self.session.borrow();
+        let room = session.model().context() - session.tokens().len();
+        let draft = self.decoder.draft(session.tokens(), room);
         if draft.is_empty() {
             return self.begin(&mut |_, _| true);
         }
         let start = Instant::now();
-        self.in_flight.push_back(self.session.begin_draft(&draft)?);
+        let pending = self.session_mut().begin_draft(&draft)?;
+        self.in_flight.push_back(pending);
         self.begun = Some((start, draft));
         Ok(())
     }
 
     /// Begins to run tokens that are not known yet, as many as can become part of the text.
     fn fill_flight(&mut self) -> Result<()> {
-        let wanted = self.options.max_tokens - self.timings.generated_tokens;
-        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session.has_room_ahead() {
-            self.in_flight.push_back(self.session.enqueue_next()?);
+        let wanted = self.decoder.wanted();
+        while self.in_flight.len() < wanted.min(IN_FLIGHT) && self.session().has_room_ahead() {
+            let pending = self.session_mut().enqueue_next()?;
+            self.in_flight.push_back(pending);
         }
         Ok(())
-    }
-
-    /// Samples what follows the last token and each token of `draft`, until a sample differs from it; `logits` has rows for
-    /// all of these.
-    fn accept(&mut self, draft: &[u32], logits: &[f32], time: Duration) -> Result<u32> {
-        let vocabulary = self.session.model().vocabulary().max(1);
-        let rows = logits.len() / vocabulary;
-        let mut rows = logits
-            .chunks_exact(vocabulary)
-            .skip(rows.saturating_sub(draft.len() + 1));
-        let mut tokens = self.session.tokens().to_vec();
-        let first = self.sampler.sample(rows.next().unwrap_or(&[]), &tokens)?;
-        let mut last = first;
-        for (draft, logits) in draft.iter().zip(rows) {
-            if last != *draft {
-                break;
-            }
-            tokens.push(last);
-            last = self.sampler.sample(logits, &tokens)?;
-            self.ahead.push_back(last);
-        }
-        self.session.commit_draft(self.ahead.len());
-        self.timings.drafted_tokens += draft.len();
-        self.timings.accepted_tokens += self.ahead.len();
-        self.drafter.brought(1 + self.ahead.len(), time);
-        Ok(first)
     }
 
     /// Ends by an error, of which the session shows nothing.
@@ -479,52 +442,31 @@ impl<'s> Generation<'s> {
             return;
         }
         self.in_flight.clear();
-        self.release();
-        self.reason = None;
-        match self.before.take() {
-            Some(before) => self.session.put_back(before),
+        self.decoder.fail();
+        let confirmed = self.confirmed;
+        let before = self.before.take();
+        let session = self.session_mut();
+        match before {
+            Some(before) => session.put_back(before),
             // The last token runs when the next one is wanted, as after every token.
-            None => self
-                .session
-                .roll_back(self.confirmed.min(self.session.tokens().len() - 1)),
+            None => session.roll_back(confirmed.min(session.tokens().len() - 1)),
         }
     }
 
-    fn emit(&mut self, text: &str) {
-        let text = self.stop.push(text);
-        if !text.is_empty() {
-            self.ready.push_back(text);
-        }
-        if self.stop.stopped() {
-            self.in_flight.clear();
-            self.reason = Some(StopReason::StopString);
-        }
-    }
-
-    /// Ends with what is still held back.
-    fn end(&mut self, reason: StopReason) {
+    /// After the end: nothing more is waited for, and a prompt to which nothing was added goes if it was cut short.
+    fn wind_up(&mut self) {
         self.in_flight.clear();
-        self.release();
-        self.reason.get_or_insert(reason);
-        if let Some(before) = self.before.take_if(|_| reason == StopReason::Cancelled) {
-            self.session.put_back(before);
-        }
-    }
-
-    /// Gives out the text that is held back.
-    fn release(&mut self) {
-        let rest = self.detokenizer.finish();
-        self.emit(&rest);
-        if self.reason.is_none() {
-            let held = self.stop.finish();
-            if !held.is_empty() {
-                self.ready.push_back(held);
-            }
+        let cut_short = matches!(
+            self.decoder.reason(),
+            Some(StopReason::Cancelled | StopReason::Deadline)
+        );
+        if let Some(before) = self.before.take_if(|_| cut_short) {
+            self.session_mut().put_back(before);
         }
     }
 }
 
-impl Iterator for Generation<'_> {
+impl<S: BorrowMut<Session>> Iterator for Generation<S> {
     type Item = Result<String>;
 
     fn next(&mut self) -> Option<Result<String>> {
@@ -533,7 +475,7 @@ impl Iterator for Generation<'_> {
             Err(error) => {
                 self.fail();
                 self.failure = Some(error);
-                let held = self.ready.pop_front().map(Ok);
+                let held = self.next_text().map(Ok);
                 held.or_else(|| self.failure.take().map(Err))
             }
         }

@@ -20,13 +20,18 @@
 //! batches.
 
 pub mod chat;
+mod decoder;
+pub mod engine;
 mod error;
 pub mod file;
 mod generate;
+pub mod hook;
 #[cfg(all(feature = "hub", not(target_arch = "wasm32")))]
 pub mod hub;
+mod logprobs;
 mod model;
 mod perplexity;
+mod prompt;
 pub mod sampler;
 mod saved;
 mod session;
@@ -41,12 +46,17 @@ pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
 pub use bitnet_core::{Activations, Candidate, Device, LmHeadMode, LmHeadStats};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
+pub use decoder::Piece;
+pub use engine::{Engine, EngineOptions, Request};
 pub use error::{Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
+pub use hook::{HookScope, LogitBias, LogitsHook};
+pub use logprobs::TokenLogprobs;
 pub use model::{
     Architecture, Fingerprint, LogitsFor, Model, ModelOptions, RopeScaling, ScalingKind,
 };
 pub use perplexity::{Perplexity, perplexity};
+pub use prompt::Prompt;
 pub use sampler::SamplingOptions;
 pub use session::Session;
 pub use speculate::Speculation;

@@ -3,10 +3,10 @@
 //! The same seed gives the same tokens on every machine: the exponential is our own, sums run in one order,
 //! equal logits are told apart by id, and the random numbers come from a generator written here.
 
+use crate::hook::{HookScope, LogitsHook};
+use crate::{Error, Result};
 use bitnet_core::math::exp;
 use bitnet_core::{Candidate, Top};
-
-use crate::{Error, Result};
 
 /// How to choose. The steps come in the order of the fields, as in llama.cpp: the penalty, then the three
 /// filters on the model's own distribution, then the temperature.
@@ -111,6 +111,8 @@ pub struct Sampler {
     candidates: Vec<Candidate>,
     /// The tokens that the penalty looks at, in growing order.
     penalized: Vec<u32>,
+    /// These and the tokens that a hook looks at, in growing order.
+    also: Vec<u32>,
 }
 
 impl Sampler {
@@ -125,6 +127,7 @@ impl Sampler {
             random: Random::new(options.seed),
             candidates: Vec::new(),
             penalized: Vec::new(),
+            also: Vec::new(),
         })
     }
 
@@ -137,6 +140,11 @@ impl Sampler {
     /// `recent` is that of [`sample`](Self::sample). The penalty changes the logits of few tokens: beside those, the
     /// likeliest are the same before and after it.
     pub fn top(&mut self, recent: &[u32]) -> Option<Top<'_>> {
+        self.top_beside(recent, HookScope::Nothing)
+    }
+
+    /// [`top`](Self::top) where a hook may change the logits of `scope` first.
+    pub fn top_beside(&mut self, recent: &[u32], scope: HookScope<'_>) -> Option<Top<'_>> {
         let count = match self.options {
             SamplingOptions {
                 temperature: 0.0, ..
@@ -144,23 +152,48 @@ impl Sampler {
             SamplingOptions { top_k: 0, .. } => return None,
             SamplingOptions { top_k, .. } => top_k,
         };
+        let scope = match scope {
+            HookScope::Nothing => &[],
+            HookScope::Tokens(tokens) => tokens,
+            HookScope::Vocabulary => return None,
+        };
         self.find_penalized(recent);
+        self.also.clone_from(&self.penalized);
+        if !scope.is_empty() {
+            self.also.extend_from_slice(scope);
+            self.also.sort_unstable();
+            self.also.dedup();
+        }
         Some(Top {
             count,
-            also: &self.penalized,
+            also: &self.also,
         })
     }
 
     /// The id of the next token. `logits` holds one number for each token of the vocabulary, `recent` the
-    /// tokens so far (the last is the newest).
+    /// tokens so far (the last is the newest). A logit of −∞ rules its token out.
     ///
     /// # Errors
-    /// If there are no logits, or one of them is not finite.
+    /// If there are no logits, one of them is NaN or +∞, or all of them are −∞.
     pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32> {
+        self.sample_hooked(logits, recent, None)
+    }
+
+    /// [`sample`](Self::sample) after `hook` changed the logits.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample), and those of the hook.
+    pub fn sample_hooked(
+        &mut self,
+        logits: &[f32],
+        recent: &[u32],
+        hook: Option<&mut (dyn LogitsHook + 'static)>,
+    ) -> Result<u32> {
         let candidates = logits.iter().zip(0..);
         self.choose(
             candidates.map(|(&logit, id)| Candidate { id, logit }),
             recent,
+            hook,
         )
     }
 
@@ -170,9 +203,23 @@ impl Sampler {
     /// # Errors
     /// As [`sample`](Self::sample).
     pub fn sample_top(&mut self, candidates: &[Candidate], recent: &[u32]) -> Result<u32> {
+        self.sample_top_hooked(candidates, recent, None)
+    }
+
+    /// [`sample_top`](Self::sample_top) from the tokens of [`top_beside`](Self::top_beside), after `hook` changed their
+    /// logits.
+    ///
+    /// # Errors
+    /// As [`sample_hooked`](Self::sample_hooked).
+    pub fn sample_top_hooked(
+        &mut self,
+        candidates: &[Candidate],
+        recent: &[u32],
+        hook: Option<&mut (dyn LogitsHook + 'static)>,
+    ) -> Result<u32> {
         let mut candidates = candidates.to_vec();
         candidates.sort_unstable_by_key(|candidate| candidate.id);
-        self.choose(candidates.into_iter(), recent)
+        self.choose(candidates.into_iter(), recent, hook)
     }
 
     /// One of `candidates`, which come in the order of their ids.
@@ -180,10 +227,17 @@ impl Sampler {
         &mut self,
         candidates: impl Iterator<Item = Candidate>,
         recent: &[u32],
+        hook: Option<&mut (dyn LogitsHook + 'static)>,
     ) -> Result<u32> {
         self.candidates.clear();
         self.candidates.extend(candidates);
-        check_finite(&self.candidates)?;
+        check(&self.candidates)?;
+        if let Some(hook) = hook {
+            hook.apply(recent, &mut self.candidates)?;
+            check(&self.candidates)?;
+        }
+        self.candidates
+            .retain(|candidate| candidate.logit > f32::NEG_INFINITY);
         self.penalize(recent);
         let highest = most_likely(&self.candidates);
         if self.options.temperature == 0.0 {
@@ -311,16 +365,22 @@ fn most_likely(candidates: &[Candidate]) -> Candidate {
     best
 }
 
-fn check_finite(candidates: &[Candidate]) -> Result<()> {
-    let bad = candidates.iter().find(|c| !c.logit.is_finite());
+/// Refuses candidates from which nothing can be drawn.
+fn check(candidates: &[Candidate]) -> Result<()> {
+    let bad = candidates
+        .iter()
+        .find(|c| c.logit.is_nan() || c.logit == f32::INFINITY);
     let found = match bad {
         Some(Candidate { id, logit }) => format!("{logit} for token {id}"),
         None if candidates.is_empty() => "none".into(),
+        None if candidates.iter().all(|c| c.logit == f32::NEG_INFINITY) => {
+            "−∞ for all tokens, so that none can follow".into()
+        }
         None => return Ok(()),
     };
     Err(Error::Argument {
         what: "logits",
-        expected: "finite numbers".into(),
+        expected: "numbers, or −∞ for tokens that are ruled out".into(),
         found,
     })
 }

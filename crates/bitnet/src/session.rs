@@ -1,20 +1,16 @@
 //! One conversation with a model: the tokens so far and their keys and values.
 
-use crate::chat::{ChatMessage, TemplateOptions};
+use crate::chat::ChatMessage;
 use crate::generate::{GenerateOptions, Generation};
+use crate::hook::LogitsHook;
 use crate::model::{DynSequence, LogitsFor, Model};
-use crate::tokenizer::EncodeOptions;
+use crate::prompt::{Prompt, check_not_empty};
 use crate::{Error, Result};
 use bitnet_core::pending::now;
 use bitnet_core::{Candidate, Input, Output, OutputRequest, Pending, Top};
 
 /// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
 pub(crate) const BATCH: usize = 256;
-
-/// Bytes of text that `context` tokens can hold: tokens of 64 bytes are rare, and all of them never are so long.
-fn longest_prompt(context: usize) -> usize {
-    context.saturating_mul(64).clamp(64 << 10, 16 << 20)
-}
 
 /// A context of its own over a shared [`Model`].
 ///
@@ -83,21 +79,37 @@ impl Session {
         self.truncate(0);
     }
 
+    /// Another session that begins with the same tokens. On a CPU both share the memory of the keys and values that they have in
+    /// common.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub fn fork(&self) -> Result<Self> {
+        // What ran ahead is not part of the tokens.
+        let len = if self.ahead {
+            self.state.len().min(self.tokens.len().saturating_sub(1))
+        } else {
+            self.state.len()
+        };
+        Ok(Self {
+            model: self.model.clone(),
+            state: self.state.fork(len)?,
+            tokens: self.tokens.clone(),
+            ahead: false,
+        })
+    }
+
     /// Appends `prompt` to the context and generates what follows. At the start of a session the prompt gets the
     /// model's beginning-of-text token. Special tokens in the text are plain text.
     ///
     /// # Errors
     /// If an option is out of range or the prompt does not fit the context; the session is then as before.
-    pub fn generate(&mut self, prompt: &str, options: &GenerateOptions) -> Result<Generation<'_>> {
-        let tokenizer = self.model.tokenizer();
-        let add_bos = self.tokens.is_empty() && tokenizer.add_bos();
-        let tokens = tokenizer.encode(
-            prompt,
-            EncodeOptions {
-                add_bos,
-                parse_special: false,
-            },
-        )?;
+    pub fn generate(
+        &mut self,
+        prompt: &str,
+        options: &GenerateOptions,
+    ) -> Result<Generation<&mut Self>> {
+        let tokens = self.model.text_tokens(prompt, self.tokens.is_empty())?;
         self.generate_tokens(&tokens, options)
     }
 
@@ -109,9 +121,9 @@ impl Session {
         &mut self,
         tokens: &[u32],
         options: &GenerateOptions,
-    ) -> Result<Generation<'_>> {
+    ) -> Result<Generation<&mut Self>> {
         let used = self.tokens.len();
-        Generation::new(self, used, tokens, options)
+        Generation::new(self, used, tokens, options, None).map_err(|(_, error)| error)
     }
 
     /// Answers the last of `messages`. What the session already holds of the conversation is not run again; what it holds beside
@@ -124,25 +136,49 @@ impl Session {
         &mut self,
         messages: &[ChatMessage],
         options: &GenerateOptions,
-    ) -> Result<Generation<'_>> {
-        let Some(template) = self.model.chat_template() else {
-            return Err(Error::Template(format!("{} has none", self.model.name())));
+    ) -> Result<Generation<&mut Self>> {
+        let tokens = self.model.chat_tokens(messages, options)?;
+        let shared = self.shared(&tokens);
+        Generation::new(self, shared, &tokens[shared..], options, None).map_err(|(_, error)| error)
+    }
+
+    /// A generation that owns the session, so that it can be moved into a task or another thread
+    /// ([`Generation::into_session`] gives the session back), with a hook on its logits if one is given. The prompt is taken as by
+    /// [`generate`](Self::generate), [`generate_tokens`](Self::generate_tokens) and [`chat`](Self::chat).
+    ///
+    /// # Errors
+    /// As these; beside the error comes the session, as it was before.
+    pub fn into_generation(
+        self,
+        prompt: impl Into<Prompt>,
+        options: &GenerateOptions,
+        hook: Option<Box<dyn LogitsHook>>,
+    ) -> Result<Generation, (Self, Error)> {
+        let used = self.tokens.len();
+        let tokens = match prompt.into() {
+            Prompt::Text(text) => self
+                .model
+                .text_tokens(&text, used == 0)
+                .map(|tokens| (used, tokens)),
+            Prompt::Tokens(tokens) => Ok((used, tokens)),
+            Prompt::Chat(messages) => self
+                .model
+                .chat_tokens(&messages, options)
+                .map(|tokens| (self.shared(&tokens), tokens))
+                .map(|(shared, mut tokens)| (shared, tokens.split_off(shared))),
         };
-        let rendering = TemplateOptions {
-            kwargs: options.chat_template_kwargs.clone(),
-            max_bytes: longest_prompt(self.model.context()),
-            cancel: options.cancel.clone(),
-            ..TemplateOptions::default()
-        };
-        let tokens = template.render_tokens(messages, self.model.tokenizer(), &rendering)?;
-        let shared = tokens
-            .iter()
-            .zip(&self.tokens)
-            .take_while(|(a, b)| a == b)
-            .count();
-        // At least the last token runs again: its logits are what the answer starts from.
-        let shared = shared.min(tokens.len().saturating_sub(1));
-        Generation::new(self, shared, &tokens[shared..], options)
+        match tokens {
+            Ok((shared, tokens)) => Generation::new(self, shared, &tokens, options, hook),
+            Err(error) => Err((self, error)),
+        }
+    }
+
+    /// How many of `tokens`, at their beginning, the session holds. At least the last of them runs again: its logits are what an
+    /// answer starts from.
+    fn shared(&self, tokens: &[u32]) -> usize {
+        let pairs = tokens.iter().zip(&self.tokens);
+        let shared = pairs.take_while(|(a, b)| a == b).count();
+        shared.min(tokens.len().saturating_sub(1))
     }
 
     /// Appends `tokens`, runs them, and returns the logits of the wanted positions: `[positions, vocabulary]`.
@@ -274,13 +310,7 @@ impl Session {
     /// If `tokens` cannot stand there, or there would be no token at all; the session is then as before.
     pub(crate) fn replace(&mut self, shared: usize, tokens: &[u32]) -> Result<Before> {
         self.check(shared, tokens)?;
-        if shared + tokens.len() == 0 {
-            return Err(Error::Argument {
-                what: "prompt",
-                expected: "at least one token".into(),
-                found: "none".into(),
-            });
-        }
+        check_not_empty(shared + tokens.len())?;
         self.discard_lookahead();
         let rest = self.tokens.split_off(shared);
         let ran = self.state.len().min(shared);

@@ -52,6 +52,11 @@ impl Drafter {
         }
     }
 
+    /// Whether it makes any.
+    pub(crate) fn enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// What may follow `tokens`: at most `most` tokens, none if nothing repeats or drafts do not pay.
     pub(crate) fn draft(&mut self, tokens: &[u32], most: usize) -> Vec<u32> {
         // Without knowing what a token costs there is no telling whether a draft pays.

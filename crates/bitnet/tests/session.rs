@@ -21,7 +21,7 @@ fn greedy(max_tokens: usize) -> GenerateOptions {
 }
 
 /// All text of a generation and why it ended.
-fn text(generation: &mut bitnet::Generation<'_>) -> (String, StopReason) {
+fn text(generation: &mut bitnet::Generation<&mut bitnet::Session>) -> (String, StopReason) {
     let text = generation
         .by_ref()
         .map(|piece| piece.expect("a piece"))

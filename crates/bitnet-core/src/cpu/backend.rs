@@ -127,6 +127,14 @@ impl Backend for CpuBackend {
         Ok(Pending::ready(outputs))
     }
 
+    fn max_spans(&self) -> usize {
+        usize::MAX
+    }
+
+    fn shares_forks(&self) -> bool {
+        true
+    }
+
     fn supports_lookahead(&self) -> bool {
         false
     }

@@ -95,6 +95,13 @@ impl SequenceState for CpuState {
             .map(|block| size_of_val(&block[..]))
             .sum()
     }
+
+    fn bytes_for(&self, positions: usize) -> usize {
+        let floats = positions
+            .div_ceil(POSITIONS)
+            .saturating_mul(self.block_floats);
+        floats.saturating_mul(size_of::<f32>())
+    }
 }
 
 impl CpuState {

@@ -162,6 +162,14 @@ impl Backend for GpuBackend {
         Ok(output.map(|output| vec![output]))
     }
 
+    fn max_spans(&self) -> usize {
+        1
+    }
+
+    fn shares_forks(&self) -> bool {
+        false
+    }
+
     fn supports_lookahead(&self) -> bool {
         true
     }

@@ -54,6 +54,11 @@ impl SequenceState for GpuState {
         let buffers = self.layers.iter().flatten();
         buffers.map(|buffer| buffer.bytes()).sum()
     }
+
+    fn bytes_for(&self, positions: usize) -> usize {
+        let positions = positions.saturating_mul(2 * self.position_bytes());
+        positions.saturating_mul(self.layers.len())
+    }
 }
 
 impl GpuState {

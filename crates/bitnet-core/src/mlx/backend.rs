@@ -107,6 +107,14 @@ impl Backend for MlxBackend {
         Ok(Pending::ready(vec![output]))
     }
 
+    fn max_spans(&self) -> usize {
+        1
+    }
+
+    fn shares_forks(&self) -> bool {
+        false
+    }
+
     fn supports_lookahead(&self) -> bool {
         false
     }

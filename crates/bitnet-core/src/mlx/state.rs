@@ -110,6 +110,12 @@ impl SequenceState for MlxState {
         let floats = |layer: &Layer| 2 * layer.room() * layer.heads.kv_width();
         self.layers.iter().map(floats).sum::<usize>() * size_of::<f32>()
     }
+
+    fn bytes_for(&self, positions: usize) -> usize {
+        let widths = self.layers.iter().map(|layer| layer.heads.kv_width());
+        let floats = positions.saturating_mul(2 * widths.sum::<usize>());
+        floats.saturating_mul(size_of::<f32>())
+    }
 }
 
 impl MlxState {

@@ -12,8 +12,8 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use scaling::{RopeScaling, ScalingKind};
-pub(crate) use transformer::DynSequence;
 pub use transformer::LogitsFor;
+pub(crate) use transformer::{DynModel, DynSequence, Part};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile};
@@ -29,7 +29,7 @@ use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use transformer::{DynModel, Transformer};
+use transformer::Transformer;
 use weights::{Source, Summary};
 
 /// How to open a model.
@@ -281,8 +281,18 @@ impl Model {
     /// # Errors
     /// If memory is short.
     pub fn session(&self) -> Result<Session> {
-        let state = Arc::clone(&self.0.run).start(self.0.capacity)?;
+        let state = self.start(self.0.capacity)?;
         Ok(Session::new(self.clone(), state))
+    }
+
+    /// An empty sequence of up to `capacity` positions.
+    pub(crate) fn start(&self, capacity: usize) -> Result<Box<dyn DynSequence>> {
+        Arc::clone(&self.0.run).start(capacity)
+    }
+
+    /// The weights on their backend.
+    pub(crate) fn run(&self) -> &dyn DynModel {
+        &*self.0.run
     }
 
     /// The file's name.
@@ -348,7 +358,7 @@ impl Model {
         let tokens: Vec<u32> = (0..PROBE)
             .map(|i| (vocabulary * i / PROBE) as u32)
             .collect();
-        let mut state = Arc::clone(&self.0.run).start(PROBE)?;
+        let mut state = self.start(PROBE)?;
         let logits = state
             .forward(Input::Tokens(&tokens), LogitsFor::Last.of(tokens.len()))?
             .now()?

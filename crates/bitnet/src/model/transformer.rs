@@ -6,6 +6,7 @@ use bitnet_core::{
     Backend, Batch, HybridMemoryPool, Input, LmHead, LmHeadStats, MixerState, Output,
     OutputRequest, Pending, SequenceState, Span, Top,
 };
+use std::any::Any;
 use std::sync::Arc;
 
 /// The sublayers of one layer, resident on a backend.
@@ -141,6 +142,13 @@ impl<B: Backend> Transformer<B> {
 pub(crate) trait DynModel: Send + Sync {
     /// An empty sequence of up to `capacity` positions.
     fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DynSequence>>;
+    /// Runs parts of several sequences of this model together, at most [`max_spans`](Self::max_spans) of them; one output for
+    /// each. As [`DynSequence::forward`] otherwise.
+    fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>>;
+    /// The most sequences that run together.
+    fn max_spans(&self) -> usize;
+    /// Whether forks share the memory of the positions that they have in common.
+    fn shares_forks(&self) -> bool;
     /// One line about the backend.
     fn describe(&self) -> String;
     /// The backend's memory.
@@ -149,8 +157,18 @@ pub(crate) trait DynModel: Send + Sync {
     fn head_stats(&self) -> Option<LmHeadStats>;
 }
 
+/// New tokens of a sequence, for a batch of several.
+pub(crate) struct Part<'a> {
+    /// The sequence that they extend.
+    pub(crate) sequence: &'a mut dyn DynSequence,
+    /// The tokens.
+    pub(crate) input: Input<'a>,
+    /// The outputs to compute.
+    pub(crate) outputs: OutputRequest<'a>,
+}
+
 /// One sequence and its state.
-pub(crate) trait DynSequence: Send {
+pub(crate) trait DynSequence: Any + Send {
     /// Runs `input` after the positions so far, which grow at once. After an error the state is as before; where the
     /// pending output turns out to be an error, the caller rolls back.
     fn forward(&mut self, input: Input<'_>, outputs: OutputRequest<'_>) -> Result<Pending<Output>>;
@@ -165,6 +183,10 @@ pub(crate) trait DynSequence: Send {
     fn truncate(&mut self, len: usize);
     /// Bytes of the state.
     fn bytes(&self) -> usize;
+    /// Bytes of the state if it had `positions`.
+    fn bytes_for(&self, positions: usize) -> usize;
+    /// Another sequence that begins with the first `len` positions.
+    fn fork(&self, len: usize) -> Result<Box<dyn DynSequence>>;
     /// Keys and values of `layer`, `[position][kv head][dim]` each; look-ahead positions may be among them.
     fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]>;
     /// Begins with `positions` that were run elsewhere: `next` hands over keys and values, layer after layer. After an
@@ -190,6 +212,43 @@ impl<B: Backend> DynModel for Transformer<B> {
         }))
     }
 
+    fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>> {
+        let mut spans = Vec::with_capacity(parts.len());
+        for part in parts {
+            let Part {
+                sequence,
+                input,
+                outputs,
+            } = part;
+            let sequence: &mut dyn Any = sequence;
+            let sequence: Option<&mut Sequence<B>> = sequence.downcast_mut();
+            let sequence = sequence.filter(|sequence| std::ptr::eq(&*sequence.transformer, self));
+            let Some(sequence) = sequence else {
+                return Err(Error::Argument {
+                    what: "sequence",
+                    expected: "one of the model that runs it".into(),
+                    found: "one of another model".into(),
+                });
+            };
+            check_room(&sequence.state, input.len())?;
+            spans.push(Span {
+                input,
+                state: &mut sequence.state,
+                outputs,
+            });
+        }
+        let mut batch = Batch::new(spans)?;
+        Ok(self.backend.scope(|| self.forward(&mut batch))?)
+    }
+
+    fn max_spans(&self) -> usize {
+        self.backend.max_spans()
+    }
+
+    fn shares_forks(&self) -> bool {
+        self.backend.shares_forks()
+    }
+
     fn describe(&self) -> String {
         self.backend.describe()
     }
@@ -203,6 +262,19 @@ impl<B: Backend> DynModel for Transformer<B> {
     }
 }
 
+/// Refuses `wanted` positions for which `state` has no room.
+fn check_room(state: &impl SequenceState, wanted: usize) -> Result<()> {
+    let (capacity, used) = (state.capacity(), state.len());
+    if wanted > capacity.saturating_sub(used) {
+        return Err(Error::ContextFull {
+            capacity,
+            used,
+            wanted,
+        });
+    }
+    Ok(())
+}
+
 impl<B: Backend> Sequence<B> {
     /// Runs `work` on a batch of one span.
     fn run<R: Send>(
@@ -212,14 +284,7 @@ impl<B: Backend> Sequence<B> {
         work: impl FnOnce(&Transformer<B>, &mut Batch<'_, B::State>) -> Result<R, bitnet_core::Error>
         + Send,
     ) -> Result<R> {
-        let (capacity, used) = (self.state.capacity(), self.state.len());
-        if input.len() > capacity.saturating_sub(used) {
-            return Err(Error::ContextFull {
-                capacity,
-                used,
-                wanted: input.len(),
-            });
-        }
+        check_room(&self.state, input.len())?;
         let Self { transformer, state } = self;
         let mut batch = Batch::new(vec![Span {
             input,
@@ -276,6 +341,18 @@ impl<B: Backend> DynSequence for Sequence<B> {
 
     fn bytes(&self) -> usize {
         self.state.bytes()
+    }
+
+    fn bytes_for(&self, positions: usize) -> usize {
+        self.state.bytes_for(positions)
+    }
+
+    fn fork(&self, len: usize) -> Result<Box<dyn DynSequence>> {
+        let state = self.transformer.backend.fork(&self.state, len)?;
+        Ok(Box::new(Self {
+            transformer: Arc::clone(&self.transformer),
+            state,
+        }))
     }
 
     fn read_layer(&self, layer: usize) -> Result<[Vec<f32>; 2]> {

@@ -136,6 +136,10 @@ impl SequenceState for State {
     fn bytes(&self) -> usize {
         self.inner.bytes()
     }
+
+    fn bytes_for(&self, positions: usize) -> usize {
+        self.inner.bytes_for(positions)
+    }
 }
 
 /// Runs `work` on the CPU's batch of the same spans, whose tokens are all known.
@@ -259,6 +263,14 @@ impl Backend for Lookahead {
             return Ok(Pending::ready(outputs));
         }
         Ok(self.watch.delay(outputs))
+    }
+
+    fn max_spans(&self) -> usize {
+        self.inner.max_spans()
+    }
+
+    fn shares_forks(&self) -> bool {
+        self.inner.shares_forks()
     }
 
     fn supports_lookahead(&self) -> bool {

@@ -1,0 +1,181 @@
+//! A batcher on a thread of its own, for many callers.
+
+use super::batcher::Batcher;
+use super::gauges::Gauges;
+use super::options::EngineOptions;
+use super::request::Request;
+use super::sequence::Sequence;
+use super::stream::TokenStream;
+use crate::model::Model;
+use crate::{Error, Result};
+use async_channel::Receiver;
+use std::sync::mpsc::{Sender, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Runs the requests of many callers together, on a thread of its own. Clones share it; when the last is dropped, the thread ends
+/// after the texts that were requested.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    model: Model,
+    max_waiting: usize,
+    commands: Sender<Command>,
+    gauges: Arc<Mutex<Gauges>>,
+    /// Closed when the thread has ended.
+    done: Receiver<()>,
+}
+
+enum Command {
+    Submit(Box<Sequence>),
+    Drain,
+    Abort,
+}
+
+impl Engine {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// As [`Batcher::new`]; if there are no threads, as in a browser: a [`Batcher`] runs there.
+    pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
+        let max_waiting = options.max_waiting;
+        let batcher = Batcher::new(model, options)?;
+        let (commands, receiver) = channel();
+        let (ending, done) = async_channel::bounded(1);
+        let gauges = Arc::new(Mutex::new(batcher.gauges()));
+        let shared = Arc::clone(&gauges);
+        std::thread::Builder::new()
+            .name("bitnet-engine".into())
+            .spawn(move || {
+                Loop {
+                    batcher,
+                    commands: receiver,
+                    gauges: shared,
+                    draining: false,
+                }
+                .run();
+                drop(ending);
+            })
+            .map_err(|source| Error::io("the engine's thread", source))?;
+        Ok(Self {
+            model: model.clone(),
+            max_waiting,
+            commands,
+            gauges,
+            done,
+        })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Requests a text. Writes the prompt in tokens on the calling thread, and returns before any of it has run.
+    ///
+    /// # Errors
+    /// If the prompt cannot be written in tokens, is empty or does not fit the context, or an option is out of range;
+    /// [`Error::Overloaded`] if too many requests wait; [`Error::Stopped`] if the engine has stopped. What is found out later
+    /// is told by the stream.
+    pub fn submit(&self, request: Request) -> Result<TokenStream> {
+        let waiting = self.gauges().waiting;
+        if waiting >= self.max_waiting {
+            return Err(Error::Overloaded { waiting });
+        }
+        let (sequence, stream) = Sequence::new(&self.model, request)?;
+        self.send(Command::Submit(Box::new(sequence)))?;
+        Ok(stream)
+    }
+
+    /// What it is doing, and has done so far.
+    pub fn gauges(&self) -> Gauges {
+        *self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends all texts. The engine goes on.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it has stopped.
+    pub fn abort(&self) -> Result<()> {
+        self.send(Command::Abort)
+    }
+
+    /// Takes no more requests, finishes those that there are, and stops. Blocks until then.
+    pub fn drain(&self) {
+        pollster::block_on(self.drain_async());
+    }
+
+    /// [`drain`](Self::drain) for tasks.
+    pub async fn drain_async(&self) {
+        // A stopped engine has drained.
+        let _ = self.send(Command::Drain);
+        let _ = self.done.recv().await;
+    }
+
+    fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).map_err(|_| Error::Stopped)
+    }
+}
+
+/// What the thread does.
+struct Loop {
+    batcher: Batcher,
+    commands: std::sync::mpsc::Receiver<Command>,
+    gauges: Arc<Mutex<Gauges>>,
+    draining: bool,
+}
+
+impl Loop {
+    fn run(mut self) {
+        loop {
+            if !self.take_commands() {
+                return;
+            }
+            self.batcher.step();
+            self.tell_gauges();
+        }
+    }
+
+    /// Takes the commands that are there; waits for one if there is nothing else to do. Returns whether there is work.
+    fn take_commands(&mut self) -> bool {
+        loop {
+            if self.batcher.is_idle() {
+                if self.draining {
+                    return false;
+                }
+                match self.commands.recv() {
+                    Ok(command) => self.take(command),
+                    // Nobody can request anything any more.
+                    Err(_) => return false,
+                }
+            }
+            match self.commands.try_recv() {
+                Ok(command) => self.take(command),
+                Err(TryRecvError::Empty) if self.batcher.is_idle() => {}
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => {
+                    self.draining = true;
+                    if !self.batcher.is_idle() {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Submit(mut sequence) if self.draining => sequence.fail(Error::Stopped),
+            Command::Submit(mut sequence) => match self.batcher.check(&sequence) {
+                Ok(()) => self.batcher.enqueue(*sequence),
+                Err(error) => sequence.fail(error),
+            },
+            Command::Drain => self.draining = true,
+            Command::Abort => self.batcher.abort(),
+        }
+        self.tell_gauges();
+    }
+
+    fn tell_gauges(&self) {
+        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
+        *gauges = self.batcher.gauges();
+    }
+}

@@ -1,0 +1,104 @@
+//! What a text follows: words, tokens, or a conversation.
+
+use crate::chat::{ChatMessage, TemplateOptions};
+use crate::generate::GenerateOptions;
+use crate::model::Model;
+use crate::tokenizer::EncodeOptions;
+use crate::{Error, Result};
+
+/// What a generated text follows.
+#[derive(Debug, Clone)]
+pub enum Prompt {
+    /// Plain text: special tokens in it are text. At the start of a context the model's beginning-of-text token comes first.
+    Text(String),
+    /// Tokens, as they are.
+    Tokens(Vec<u32>),
+    /// A conversation whose last message is answered, written by the model's chat template.
+    Chat(Vec<ChatMessage>),
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Vec<u32>> for Prompt {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self::Tokens(tokens)
+    }
+}
+
+impl From<Vec<ChatMessage>> for Prompt {
+    fn from(messages: Vec<ChatMessage>) -> Self {
+        Self::Chat(messages)
+    }
+}
+
+/// Bytes of text that `context` tokens can hold: tokens of 64 bytes are rare, and all of them never are so long.
+fn longest_prompt(context: usize) -> usize {
+    context.saturating_mul(64).clamp(64 << 10, 16 << 20)
+}
+
+impl Model {
+    /// The tokens of `text`, behind the beginning-of-text token if it is `first` and the model wants one.
+    pub(crate) fn text_tokens(&self, text: &str, first: bool) -> Result<Vec<u32>> {
+        let tokenizer = self.tokenizer();
+        let add_bos = first && tokenizer.add_bos();
+        tokenizer.encode(
+            text,
+            EncodeOptions {
+                add_bos,
+                parse_special: false,
+            },
+        )
+    }
+
+    /// The tokens of a conversation, up to where the answer begins.
+    pub(crate) fn chat_tokens(
+        &self,
+        messages: &[ChatMessage],
+        options: &GenerateOptions,
+    ) -> Result<Vec<u32>> {
+        let Some(template) = self.chat_template() else {
+            return Err(Error::Template(format!("{} has none", self.name())));
+        };
+        let rendering = TemplateOptions {
+            kwargs: options.chat_template_kwargs.clone(),
+            max_bytes: longest_prompt(self.context()),
+            cancel: options.cancel.clone(),
+            ..TemplateOptions::default()
+        };
+        template.render_tokens(messages, self.tokenizer(), &rendering)
+    }
+
+    /// The tokens of a prompt at the start of a context.
+    ///
+    /// # Errors
+    /// If the tokenizer refuses the text, or the chat template the messages; if there is none.
+    pub fn prompt_tokens(&self, prompt: &Prompt, options: &GenerateOptions) -> Result<Vec<u32>> {
+        match prompt {
+            Prompt::Text(text) => self.text_tokens(text, true),
+            Prompt::Tokens(tokens) => Ok(tokens.clone()),
+            Prompt::Chat(messages) => self.chat_tokens(messages, options),
+        }
+    }
+}
+
+/// Refuses a context without a token: nothing can follow it.
+pub(crate) fn check_not_empty(tokens: usize) -> Result<()> {
+    if tokens > 0 {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        what: "prompt",
+        expected: "at least one token".into(),
+        found: "none".into(),
+    })
+}
