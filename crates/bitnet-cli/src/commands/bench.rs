@@ -1,20 +1,27 @@
 //! `bitnet bench`: prefill and decode speed, load time and memory, in the manner of llama-bench.
 //!
 //! A test is a number of tokens run from an empty context, prefill in batches (`pp512`) or decode one by one (`tg64`, or
-//! behind a context `tg64@d2048`), once for warming up (unless told otherwise) and then as often as asked. Reported are mean
+//! behind a context `tg64@d2048`; of several texts together, `tg64x8@p32`, each behind a prompt of 32), once for warming up (unless told otherwise) and then as often as asked. Reported are mean
 //! and standard deviation of the tokens per second.
+
+mod parallel;
 
 use super::print_json;
 use crate::failure::Usage;
 use crate::open::{HeadArgument, ModelArguments, THREADS};
 use crate::{context, number, printable, units};
 use bitnet::{GenerateOptions, LogitsFor, Model, SamplingOptions, Session, Speculation};
+use parallel::{Parallel, Waiting};
 use serde::Serialize;
 use std::io::Write;
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 /// Tokens that prefill runs at once, as generating does.
 const BATCH: usize = 256;
+
+/// Numbers of texts at once that are accepted.
+const TEXTS: RangeInclusive<usize> = 1..=4096;
 
 /// Arguments of `bitnet bench`.
 #[derive(clap::Args)]
@@ -26,6 +33,8 @@ Examples:
   bitnet bench -m model.gguf -p 128,512 --json     two prefill tests, as JSON
   bitnet bench -m model.gguf --device wgpu -p 128,512 -n 64 -d 0,2048
                                                    on a GPU, decode also behind a long context
+  bitnet bench -m model.gguf -p 0 -n 32 --parallel 1,4,8,16,32
+                                                   many texts at once
   bitnet bench -m model.gguf -p 8 -n 0 -r 1 --no-warmup
                                                    from opening the file to the first token")]
 pub(crate) struct Arguments {
@@ -59,6 +68,14 @@ pub(crate) struct Arguments {
     )]
     depth: Vec<usize>,
 
+    /// Numbers of texts that are written at once, separated by commas: a test of `-n` tokens for each
+    #[arg(long, value_name = "TEXTS", value_delimiter = ',', value_parser = number::within(TEXTS))]
+    parallel: Vec<usize>,
+
+    /// Tokens of each text's prompt in these tests
+    #[arg(long, value_name = "TOKENS", default_value_t = 32, value_parser = number::at_least(1))]
+    parallel_prompt: usize,
+
     /// Numbers of threads to measure, separated by commas; without it, one thread for each core
     #[arg(short, long, value_name = "THREADS", value_delimiter = ',', value_parser = number::within(THREADS))]
     threads: Vec<usize>,
@@ -72,7 +89,8 @@ pub(crate) struct Arguments {
     no_warmup: bool,
 
     /// Print JSON: model, architecture, parameters, weight_bytes, bytes_per_token, peak_rss_bytes, and results, each with
-    /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples
+    /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples, and for several texts at once
+    /// parallel, with texts, per_text, first_token_p50, first_token_p95
     #[arg(long)]
     json: bool,
 }
@@ -101,6 +119,9 @@ struct TestResult {
     tokens_per_second: f64,
     deviation: f64,
     samples: Vec<f64>,
+    /// For several texts at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parallel: Option<Waiting>,
 }
 
 impl Arguments {
@@ -122,11 +143,15 @@ impl Arguments {
             let model = &opened.model;
             let mut measure = |test: Test| -> anyhow::Result<u64> {
                 let runs = (self.repetitions, !self.no_warmup);
-                let (samples, cache) = test.time(model, runs).map_err(|error| match error
-                    .downcast::<bitnet::Error>(
-                ) {
-                    Ok(error) => context::explain(error, model, 0, None),
-                    Err(error) => error,
+                let Outcome {
+                    samples,
+                    cache,
+                    parallel,
+                } = test.time(model, runs).map_err(|error| {
+                    match error.downcast::<bitnet::Error>() {
+                        Ok(error) => context::explain(error, model, 0, None),
+                        Err(error) => error,
+                    }
                 })?;
                 let (mean, deviation) = mean_and_deviation(&samples);
                 let result = TestResult {
@@ -138,6 +163,7 @@ impl Arguments {
                     tokens_per_second: mean,
                     deviation,
                     samples,
+                    parallel,
                 };
                 report
                     .get_or_insert_with(|| Report {
@@ -165,6 +191,13 @@ impl Arguments {
                 let cache = measure(Test::Decode { tokens, depth })?;
                 caches.push(if depth == 0 { cache / 2 } else { cache });
             }
+            for &texts in &self.parallel {
+                measure(Test::Parallel(Parallel {
+                    texts,
+                    prompt: self.parallel_prompt,
+                    tokens: self.tokens,
+                }))?;
+            }
             if let (Some(report), Some(cache)) = (&mut report, caches.first()) {
                 report.bytes_per_token = model.decode_bytes() + cache;
             }
@@ -188,6 +221,17 @@ enum Test {
     Prefill(usize),
     /// So many tokens one by one, behind a context of `depth`.
     Decode { tokens: usize, depth: usize },
+    /// Several texts at once.
+    Parallel(Parallel),
+}
+
+/// What a test gave.
+struct Outcome {
+    /// Tokens per second of each repetition.
+    samples: Vec<f64>,
+    /// Bytes of keys and values at the end of one.
+    cache: u64,
+    parallel: Option<Waiting>,
 }
 
 impl Test {
@@ -196,27 +240,32 @@ impl Test {
             Self::Prefill(tokens) => format!("pp{tokens}"),
             Self::Decode { tokens, depth: 0 } => format!("tg{tokens}"),
             Self::Decode { tokens, depth } => format!("tg{tokens}@d{depth}"),
+            Self::Parallel(parallel) => parallel.name(),
         }
     }
 
     fn tokens(self) -> usize {
         match self {
             Self::Prefill(tokens) | Self::Decode { tokens, .. } => tokens,
+            Self::Parallel(parallel) => parallel.texts * parallel.tokens,
         }
     }
 
-    /// Tokens per second of each repetition, and the bytes of keys and values at the end of one. Before the repetitions a
-    /// run that does not count, if `warm_up`.
-    fn time(
-        self,
-        model: &Model,
-        (repetitions, warm_up): (usize, bool),
-    ) -> anyhow::Result<(Vec<f64>, u64)> {
-        let mut session = model.session()?;
+    /// Runs the test as often as asked. Before the repetitions a run that does not count, if `warm_up`.
+    fn time(self, model: &Model, (repetitions, warm_up): (usize, bool)) -> anyhow::Result<Outcome> {
         let depth = match self {
             Self::Prefill(_) => 0,
             Self::Decode { depth, .. } => depth,
+            Self::Parallel(parallel) => {
+                let (samples, waiting) = parallel.time(model, (repetitions, warm_up))?;
+                return Ok(Outcome {
+                    samples,
+                    cache: 0,
+                    parallel: Some(waiting),
+                });
+            }
         };
+        let mut session = model.session()?;
         let ids = walk(model, depth + self.tokens());
         let (before, ids) = ids.split_at(depth);
         read(&mut session, before)?;
@@ -225,14 +274,18 @@ impl Test {
             session.truncate(depth);
             let begin = Instant::now();
             match self {
-                Self::Prefill(_) => read(&mut session, ids)?,
                 Self::Decode { .. } => decode(&mut session, ids)?,
+                _ => read(&mut session, ids)?,
             }
             if run > 0 || !warm_up {
                 samples.push(ids.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9));
             }
         }
-        Ok((samples, session.cache_bytes() as u64))
+        Ok(Outcome {
+            samples,
+            cache: session.cache_bytes() as u64,
+            parallel: None,
+        })
     }
 }
 
@@ -325,10 +378,22 @@ fn print(report: &Report) -> anyhow::Result<()> {
         )?;
     }
     writeln!(out)?;
+    for result in &report.results {
+        if let Some(waiting) = &result.parallel {
+            writeln!(
+                out,
+                "{}: {:.2} tokens/s for each, first token after {} in the middle, {} for one in twenty",
+                result.test,
+                waiting.per_text,
+                units::seconds(waiting.first_token_p50),
+                units::seconds(waiting.first_token_p95),
+            )?;
+        }
+    }
     let decode = report
         .results
         .iter()
-        .filter(|result| result.test.starts_with("tg"));
+        .filter(|result| result.test.starts_with("tg") && result.parallel.is_none());
     if let Some(fastest) = decode
         .map(|result| result.tokens_per_second)
         .reduce(f64::max)
