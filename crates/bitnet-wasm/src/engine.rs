@@ -282,7 +282,8 @@ impl Engine {
         }
         let mut generation = match session.into_generation(rest, &options, None) {
             Ok(generation) => generation,
-            Err((session, error)) => {
+            Err(refused) => {
+                let (session, error) = *refused;
                 self.phase = Phase::Idle(session);
                 return Err(error.into());
             }

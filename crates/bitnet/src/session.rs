@@ -153,7 +153,7 @@ impl Session {
         prompt: impl Into<Prompt>,
         options: &GenerateOptions,
         hook: Option<Box<dyn LogitsHook>>,
-    ) -> Result<Generation, (Self, Error)> {
+    ) -> Result<Generation, Box<(Self, Error)>> {
         let used = self.tokens.len();
         let tokens = match prompt.into() {
             Prompt::Text(text) => self
@@ -168,8 +168,10 @@ impl Session {
                 .map(|(shared, mut tokens)| (shared, tokens.split_off(shared))),
         };
         match tokens {
-            Ok((shared, tokens)) => Generation::new(self, shared, &tokens, options, hook),
-            Err(error) => Err((self, error)),
+            Ok((shared, tokens)) => {
+                Generation::new(self, shared, &tokens, options, hook).map_err(Box::new)
+            }
+            Err(error) => Err(Box::new((self, error))),
         }
     }
 

@@ -65,7 +65,7 @@ fn alone(model: &Model, prompt: &Prompt, options: &GenerateOptions) -> Text {
     let hook = Some(Box::new(bits.clone()) as Box<dyn LogitsHook>);
     let mut generation = session
         .into_generation(prompt.clone(), options, hook)
-        .map_err(|(_, error)| error)
+        .map_err(|refused| refused.1)
         .expect("a start");
     let text = generation.by_ref().map(|piece| piece.expect("a piece"));
     let text = text.collect();
