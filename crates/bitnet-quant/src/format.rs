@@ -42,39 +42,84 @@ pub enum Format {
     Q2_0Group128,
 }
 
+/// What the numbers of a format are. Code that treats all ternary formats alike matches on this instead of the format, so that
+/// another ternary format leaves it as it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// Those of [`Format::F32`].
+    F32,
+    /// Those of [`Format::F16`].
+    F16,
+    /// Those of [`Format::Bf16`].
+    Bf16,
+    /// Those of [`Format::Q4_0`].
+    Q4_0,
+    /// Those of [`Format::Q8_0`].
+    Q8_0,
+    /// Those of [`Format::Q6K`].
+    Q6K,
+    /// −1, 0 or +1 times a scale (a 2-bit code 3 counts as +2).
+    Ternary(ScaleOwner),
+}
+
+/// What shares a scale of ternary elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ScaleOwner {
+    /// A block, which keeps it.
+    Block,
+    /// The whole tensor: the scale is kept outside the rows.
+    Tensor,
+}
+
+/// What is to be known of each format: its name, the elements and the bytes of a block, and what its numbers are.
+macro_rules! formats {
+    ($($variant:ident $(($layout:path))? = $name:literal, $elements:literal, $bytes:literal, $encoding:expr;)*) => {
+        impl Format {
+            /// Every format.
+            pub const ALL: &'static [Self] = &[$(Self::$variant $(($layout))?),*];
+
+            /// The name that people know it by.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant $(($layout))? => $name,)* }
+            }
+
+            /// Elements that share one block; a row length is a multiple of it.
+            pub const fn block_len(self) -> usize {
+                match self { $(Self::$variant $(($layout))? => $elements,)* }
+            }
+
+            /// Bytes of one block.
+            pub const fn block_bytes(self) -> usize {
+                match self { $(Self::$variant $(($layout))? => $bytes,)* }
+            }
+
+            /// What its numbers are.
+            pub const fn encoding(self) -> Encoding {
+                match self { $(Self::$variant $(($layout))? => $encoding,)* }
+            }
+        }
+    };
+}
+
+formats! {
+    F32 = "F32", 1, 4, Encoding::F32;
+    F16 = "F16", 1, 2, Encoding::F16;
+    Bf16 = "BF16", 1, 2, Encoding::Bf16;
+    Q4_0 = "Q4_0", 32, 18, Encoding::Q4_0;
+    Q8_0 = "Q8_0", 32, 34, Encoding::Q8_0;
+    Q6K = "Q6_K", 256, 210, Encoding::Q6K;
+    Tq1_0 = "TQ1_0", 256, 54, Encoding::Ternary(ScaleOwner::Block);
+    Tq2_0 = "TQ2_0", 256, 66, Encoding::Ternary(ScaleOwner::Block);
+    I2s(I2sLayout::A) = "I2_S", 128, 32, Encoding::Ternary(ScaleOwner::Tensor);
+    I2s(I2sLayout::B) = "I2_S (layout B)", 64, 16, Encoding::Ternary(ScaleOwner::Tensor);
+    Q2_0 = "Q2_0", 64, 18, Encoding::Ternary(ScaleOwner::Block);
+    Q2_0Group128 = "Q2_0 (group 128)", 128, 34, Encoding::Ternary(ScaleOwner::Block);
+}
+
 impl Format {
-    /// Elements that share one block; a row length is a multiple of it.
-    pub const fn block_len(self) -> usize {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q4_0 | Self::Q8_0 => 32,
-            Self::Q6K | Self::Tq1_0 | Self::Tq2_0 => 256,
-            Self::I2s(I2sLayout::A) | Self::Q2_0Group128 => 128,
-            Self::I2s(I2sLayout::B) | Self::Q2_0 => 64,
-        }
-    }
-
-    /// Bytes of one block.
-    pub const fn block_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-            Self::Q4_0 | Self::Q2_0 => 18,
-            Self::Q8_0 | Self::Q2_0Group128 => 34,
-            Self::Q6K => 210,
-            Self::Tq1_0 => 54,
-            Self::Tq2_0 => 66,
-            Self::I2s(I2sLayout::A) => 32,
-            Self::I2s(I2sLayout::B) => 16,
-        }
-    }
-
     /// Whether every element is −1, 0 or +1 times a scale (a 2-bit code 3 counts as +2).
     pub const fn is_ternary(self) -> bool {
-        match self {
-            Self::Tq1_0 | Self::Tq2_0 | Self::I2s(_) | Self::Q2_0 | Self::Q2_0Group128 => true,
-            Self::F32 | Self::F16 | Self::Bf16 | Self::Q4_0 | Self::Q8_0 | Self::Q6K => false,
-        }
+        matches!(self.encoding(), Encoding::Ternary(_))
     }
 
     /// Bytes of a row of `cols` elements.
@@ -97,19 +142,6 @@ impl Format {
 
 impl std::fmt::Display for Format {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::F32 => "F32",
-            Self::F16 => "F16",
-            Self::Bf16 => "BF16",
-            Self::Q4_0 => "Q4_0",
-            Self::Q8_0 => "Q8_0",
-            Self::Q6K => "Q6_K",
-            Self::Tq1_0 => "TQ1_0",
-            Self::Tq2_0 => "TQ2_0",
-            Self::I2s(I2sLayout::A) => "I2_S",
-            Self::I2s(I2sLayout::B) => "I2_S (layout B)",
-            Self::Q2_0 => "Q2_0",
-            Self::Q2_0Group128 => "Q2_0 (group 128)",
-        })
+        f.pad(self.name())
     }
 }

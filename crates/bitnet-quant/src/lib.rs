@@ -58,7 +58,7 @@ mod tq2_0;
 
 pub use activation::quantize_absmax_i8;
 pub use error::QuantError;
-pub use format::{Format, I2sLayout};
+pub use format::{Encoding, Format, I2sLayout, ScaleOwner};
 pub use hf_packed::WeightScale;
 pub use integer::{Bits, Granularity, IntQuantized, IntQuantizer, Symmetry};
 pub use metrics::ErrorMetrics;

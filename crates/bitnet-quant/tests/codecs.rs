@@ -11,19 +11,15 @@ use proptest::sample::select;
 const I2_S: Format = Format::I2s(I2sLayout::A);
 const I2_S_B: Format = Format::I2s(I2sLayout::B);
 
-const TERNARY: [Format; 6] = [
-    I2_S,
-    I2_S_B,
-    Format::Tq1_0,
-    Format::Tq2_0,
-    Format::Q2_0,
-    Format::Q2_0Group128,
-];
 const FLOAT: [Format; 3] = [Format::F32, Format::F16, Format::Bf16];
 const SCALED: [Format; 3] = [Format::Q4_0, Format::Q8_0, Format::Q6K];
 
 fn all() -> impl Iterator<Item = Format> {
-    TERNARY.into_iter().chain(FLOAT).chain(SCALED)
+    Format::ALL.iter().copied()
+}
+
+fn ternary() -> impl Iterator<Item = Format> {
+    all().filter(|format| format.is_ternary())
 }
 
 fn decode(format: Format, row: &[u8], scale: f32, cols: usize) -> Vec<f32> {
@@ -46,7 +42,7 @@ fn scale_at(format: Format) -> usize {
 }
 
 fn ternary_rows() -> impl Strategy<Value = (Format, Vec<i8>, Vec<f32>)> {
-    (select(&TERNARY), 0usize..4).prop_flat_map(|(format, blocks)| {
+    (select(ternary().collect::<Vec<_>>()), 0usize..4).prop_flat_map(|(format, blocks)| {
         (
             Just(format),
             vec(-1i8..=1, blocks * format.block_len()),
@@ -93,7 +89,7 @@ proptest! {
     }
 
     #[test]
-    fn any_2_bit_codes_decode(format in select(&TERNARY), seed in vec(any::<u8>(), 1..66)) {
+    fn any_2_bit_codes_decode(format in select(ternary().collect::<Vec<_>>()), seed in vec(any::<u8>(), 1..66)) {
         let row: Vec<u8> = seed.iter().copied().cycle().take(format.block_bytes()).collect();
         let mut codes = vec![9; format.block_len()];
         match format.decode_codes(&row, &mut codes) {
@@ -166,7 +162,7 @@ proptest! {
         let mut values: Vec<f32> = values.iter().map(|v| (f64::from(*v) * 2f64.powi(power)) as f32).collect();
         values[255] += spoil;
         let finite = values.iter().all(|v| v.is_finite());
-        for format in TERNARY.into_iter().chain(SCALED) {
+        for format in ternary().chain(SCALED) {
             match encode(format, &values, 1.0) {
                 Ok(row) => {
                     prop_assert!(finite);
@@ -190,7 +186,7 @@ fn empty_rows_are_rows() {
         format.encode_row(&[], 1.0, &mut []).unwrap();
         format.validate_row(&[]).unwrap();
     }
-    for format in TERNARY {
+    for format in ternary() {
         format.decode_codes(&[], &mut []).unwrap();
         format.encode_codes(&[], &[], &mut []).unwrap();
     }
@@ -357,7 +353,7 @@ fn i2_s_takes_only_ternary_values() {
 
 #[test]
 fn codes_and_scales_that_do_not_fit_are_refused() {
-    for format in TERNARY {
+    for format in ternary() {
         let len = format.block_len();
         let mut out = vec![0; format.block_bytes()];
         for code in [-2, 2, i8::MIN, i8::MAX] {

@@ -2,6 +2,7 @@
 
 use crate::debian::apt_install;
 use crate::metal;
+use crate::miri;
 use crate::mlx;
 use crate::program::succeeds;
 use crate::requirement::Requirement;
@@ -43,7 +44,8 @@ impl Requirement {
             Self::Component { subcommand, .. } => {
                 succeeds(Command::new(cargo()).args([subcommand, "--version"]))
             }
-            Self::LibrarySource => sanitizer::has_library_source(),
+            Self::LibrarySource => sanitizer::has_library_source(sanitizer::rustc()),
+            Self::Miri => miri::is_installed(),
             Self::Library(target) => target.is_installed(),
             Self::Aarch64Linker => target::linker_is_installed(),
             Self::Qemu => target::qemu_is_installed(),
@@ -80,6 +82,10 @@ impl Requirement {
                 &["chromium"],
                 "Chromium, or its path in the variable CHROMIUM",
             ),
+            Self::Miri => {
+                miri::install();
+                Ok(())
+            }
             Self::Library(target) => target.install(),
             Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
             Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),

@@ -13,6 +13,7 @@ mod install;
 mod kernels;
 mod llama_cpp;
 mod metal;
+mod miri;
 mod mlx;
 mod peers;
 mod profile;

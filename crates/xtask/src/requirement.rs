@@ -15,6 +15,8 @@ pub(crate) enum Requirement {
     },
     /// The sources of the standard library, of the compiler in use.
     LibrarySource,
+    /// Miri, which nightly compilers have.
+    Miri,
     /// The standard library of another target.
     Library(Target),
     /// A C compiler and C library for aarch64, by which programs are linked.
@@ -66,6 +68,7 @@ impl Requirement {
         match self {
             Self::Component { name, .. } => name,
             Self::LibrarySource => "rust-src",
+            Self::Miri => "miri",
             Self::Library(target) => target.triple(),
             Self::Aarch64Linker => target::LINKER,
             Self::Qemu => "qemu-aarch64",

@@ -9,7 +9,6 @@ use crate::program::carry_out;
 use crate::requirement::Requirement;
 use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -148,9 +147,15 @@ pub(crate) fn command(subcommand: &str, target: &str, flags: &str) -> Command {
     command
 }
 
-/// Whether the compiler in use has the sources of its standard library.
-pub(crate) fn has_library_source() -> bool {
-    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+/// The compiler in use.
+pub(crate) fn rustc() -> Command {
+    let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.current_dir(workspace());
+    rustc
+}
+
+/// Whether a compiler has the sources of its standard library.
+pub(crate) fn has_library_source(rustc: Command) -> bool {
     sysroot(rustc).is_ok_and(|folder| {
         folder
             .join("lib/rustlib/src/rust/library/Cargo.lock")
@@ -158,9 +163,8 @@ pub(crate) fn has_library_source() -> bool {
     })
 }
 
-fn sysroot(rustc: OsString) -> Result<PathBuf> {
-    let found = Command::new(rustc)
-        .current_dir(workspace())
+fn sysroot(mut rustc: Command) -> Result<PathBuf> {
+    let found = rustc
         .args(["--print", "sysroot"])
         .output()
         .context("cannot run rustc")?;

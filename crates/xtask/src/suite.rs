@@ -4,6 +4,7 @@ use crate::apple;
 use crate::cross;
 use crate::fuzz;
 use crate::metal;
+use crate::miri;
 use crate::mlx;
 use crate::program::{carry_out, succeeds};
 use crate::requirement::Requirement;
@@ -40,6 +41,9 @@ pub(crate) struct Selection {
     /// Kernels and readers of files under AddressSanitizer
     #[arg(long)]
     asan: bool,
+    /// The packed formats and the memory pool, interpreted by Miri
+    #[arg(long)]
+    miri: bool,
     /// Readers of files on damaged ones, chosen by libFuzzer
     #[arg(long)]
     fuzz: bool,
@@ -73,6 +77,7 @@ impl Selection {
                 Part::Doctest => self.doctest,
                 Part::Race => self.race,
                 Part::Asan => self.asan,
+                Part::Miri => self.miri,
                 Part::Fuzz => self.fuzz,
                 Part::Cross => self.cross,
                 Part::Metal => self.metal,
@@ -106,6 +111,8 @@ pub(crate) enum Part {
     Race,
     /// Accesses outside of allocations.
     Asan,
+    /// What no processor reports, found by an interpreter.
+    Miri,
     /// Damaged files.
     Fuzz,
     /// The same bits on every target and kernel set.
@@ -122,7 +129,7 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
@@ -130,6 +137,7 @@ impl Part {
         Self::Doctest,
         Self::Race,
         Self::Asan,
+        Self::Miri,
         Self::Fuzz,
         Self::Cross,
         Self::Metal,
@@ -147,6 +155,7 @@ impl Part {
             Self::Doctest => "doctest",
             Self::Race => "race",
             Self::Asan => "asan",
+            Self::Miri => "miri",
             Self::Fuzz => "fuzz",
             Self::Cross => "cross",
             Self::Metal => "metal",
@@ -165,6 +174,7 @@ impl Part {
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
             Self::Race => sanitizer::THREAD_REQUIREMENTS,
+            Self::Miri => miri::requirements(),
             Self::Fuzz => fuzz::REQUIREMENTS,
             Self::Cross if cfg!(target_os = "linux") => &[
                 Requirement::Library(Target::Wasm),
@@ -226,6 +236,7 @@ impl Part {
             Self::Metal => metal::commands(),
             Self::Race
             | Self::Asan
+            | Self::Miri
             | Self::Fuzz
             | Self::Cross
             | Self::Mlx
@@ -239,6 +250,7 @@ impl Part {
         match self {
             Self::Race => Sanitizer::Thread.run(),
             Self::Asan => Sanitizer::Address.run(),
+            Self::Miri => miri::run(),
             Self::Fuzz => fuzz::run(),
             Self::Cross => cross::run(),
             Self::Mlx => mlx::run(),

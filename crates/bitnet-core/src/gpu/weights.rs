@@ -13,7 +13,7 @@ use super::rows::NormParams;
 use crate::pool::Buffer;
 use crate::pool::Movement;
 use crate::{Error, HybridMemoryPool, NormWeights, Result, Tag, WeightMatrix};
-use bitnet_quant::Format;
+use bitnet_quant::{Encoding, Format, ScaleOwner};
 use rayon::prelude::*;
 use std::sync::Arc;
 
@@ -97,21 +97,17 @@ impl Layout {
         };
         let words = |kind, words: usize| plain(kind, words, 4 * words);
         let scales = (stored / 32).div_ceil(2);
-        match format {
-            Format::F32 => plain(TableKind::F32, stored.div_ceil(4), stored.div_ceil(4) * 16),
-            Format::F16 => plain(TableKind::F16, stored.div_ceil(8), stored.div_ceil(8) * 16),
-            Format::Bf16 => plain(TableKind::Bf16, stored.div_ceil(8), stored.div_ceil(8) * 16),
-            Format::Q8_0 => words(TableKind::Q8_0, stored / 4 + scales),
-            Format::Q4_0 => words(TableKind::Q4_0, stored / 8 + scales),
-            Format::Q6K => words(TableKind::Q6K, stored / 256 * 53),
-            Format::I2s(_)
-            | Format::Tq1_0
-            | Format::Tq2_0
-            | Format::Q2_0
-            | Format::Q2_0Group128 => {
-                let group = match format {
-                    Format::I2s(_) => 0,
-                    _ => format.block_len() as u32,
+        match format.encoding() {
+            Encoding::F32 => plain(TableKind::F32, stored.div_ceil(4), stored.div_ceil(4) * 16),
+            Encoding::F16 => plain(TableKind::F16, stored.div_ceil(8), stored.div_ceil(8) * 16),
+            Encoding::Bf16 => plain(TableKind::Bf16, stored.div_ceil(8), stored.div_ceil(8) * 16),
+            Encoding::Q8_0 => words(TableKind::Q8_0, stored / 4 + scales),
+            Encoding::Q4_0 => words(TableKind::Q4_0, stored / 8 + scales),
+            Encoding::Q6K => words(TableKind::Q6K, stored / 256 * 53),
+            Encoding::Ternary(owner) => {
+                let group = match owner {
+                    ScaleOwner::Tensor => 0,
+                    ScaleOwner::Block => format.block_len() as u32,
                 };
                 let row = TernaryRow {
                     words: (stored.next_multiple_of(64) / 16) as u32,
@@ -266,17 +262,20 @@ impl Gpu {
 
 /// One packed row in the layout of the kernels. `out` is zeros, or a row that was arranged before.
 fn arrange(weights: &WeightMatrix, packed: &[u8], out: &mut [u8], scales: &mut [u8]) -> Result<()> {
-    match weights.format() {
-        Format::F32 | Format::F16 | Format::Bf16 => out[..packed.len()].copy_from_slice(packed),
-        Format::Q8_0 => scales_behind::<34>(packed, out),
-        Format::Q4_0 => scales_behind::<18>(packed, out),
-        Format::Q6K => {
+    let format = weights.format();
+    match format.encoding() {
+        Encoding::F32 | Encoding::F16 | Encoding::Bf16 => {
+            out[..packed.len()].copy_from_slice(packed);
+        }
+        Encoding::Q8_0 => scales_behind::<34>(packed, out),
+        Encoding::Q4_0 => scales_behind::<18>(packed, out),
+        Encoding::Q6K => {
             let blocks = packed.as_chunks::<210>().0;
             for (block, out) in blocks.iter().zip(out.as_chunks_mut::<212>().0) {
                 out[..210].copy_from_slice(block);
             }
         }
-        format => {
+        Encoding::Ternary(_) => {
             let stored = weights.stored_cols();
             let mut codes = vec![0i8; stored.next_multiple_of(64)];
             format.decode_codes(packed, &mut codes[..stored])?;

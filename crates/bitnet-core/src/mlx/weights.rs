@@ -15,7 +15,7 @@ use super::lend::lend;
 use super::thread::{MlxThreadToken, Tensor, Thread};
 use crate::pool::{Alignment, Block, Movement};
 use crate::{Error, HybridMemoryPool, Result, Tag, WeightMatrix};
-use bitnet_quant::Format;
+use bitnet_quant::{Encoding, Format, ScaleOwner};
 use bytes::Bytes;
 use half::f16;
 use mlx_rs::Dtype;
@@ -77,6 +77,9 @@ pub(super) struct Loader {
     ones: Mutex<HashMap<[usize; 2], Arc<Groups>>>,
 }
 
+/// Columns of the longest group that MLX has.
+const LONGEST: usize = 128;
+
 /// How the rows of an affine matrix lie.
 #[derive(Clone, Copy)]
 struct Layout {
@@ -88,24 +91,16 @@ struct Layout {
 
 impl Layout {
     fn of(format: Format, stored: usize) -> Option<Self> {
-        let (bits, group, zero) = match format {
-            Format::F32 | Format::F16 | Format::Bf16 | Format::Q6K => return None,
-            Format::Q8_0 => (8, 32, 128),
-            Format::Q4_0 => (4, 32, 8),
-            Format::I2s(_)
-            | Format::Tq1_0
-            | Format::Tq2_0
-            | Format::Q2_0
-            | Format::Q2_0Group128 => {
-                // No longer than what shares a scale.
-                let longest = if format == Format::Q2_0 { 64 } else { 128 };
-                let group = if stored.is_multiple_of(longest) {
-                    longest
-                } else {
-                    64
-                };
-                (2, group, 1)
+        let (bits, group, zero) = match format.encoding() {
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q6K => return None,
+            Encoding::Q8_0 => (8, 32, 128),
+            Encoding::Q4_0 => (4, 32, 8),
+            // No longer than what shares a scale.
+            Encoding::Ternary(ScaleOwner::Block) => (2, format.block_len().min(LONGEST), 1),
+            Encoding::Ternary(ScaleOwner::Tensor) if stored.is_multiple_of(LONGEST) => {
+                (2, LONGEST, 1)
             }
+            Encoding::Ternary(ScaleOwner::Tensor) => (2, 64, 1),
         };
         Some(Self { bits, group, zero })
     }
@@ -113,7 +108,7 @@ impl Layout {
 
 /// Whether the scale belongs to the tensor.
 fn has_one_scale(format: Format) -> bool {
-    matches!(format, Format::I2s(_))
+    format.encoding() == Encoding::Ternary(ScaleOwner::Tensor)
 }
 
 impl Loader {
@@ -300,8 +295,8 @@ const CHECKED: usize = 64;
 
 /// The codes of a packed row, one for each column.
 fn unpack(format: Format, packed: &[u8], layout: Layout, out: &mut [u32]) -> Result<()> {
-    match format {
-        Format::Q8_0 => {
+    match format.encoding() {
+        Encoding::Q8_0 => {
             let blocks = packed.as_chunks::<34>().0.iter();
             for (block, out) in blocks.zip(out.as_chunks_mut::<32>().0) {
                 let codes = block[2..].iter().map(|code| code.cast_signed());
@@ -310,7 +305,7 @@ fn unpack(format: Format, packed: &[u8], layout: Layout, out: &mut [u32]) -> Res
                 }
             }
         }
-        Format::Q4_0 => {
+        Encoding::Q4_0 => {
             let blocks = packed.as_chunks::<18>().0.iter();
             for (block, out) in blocks.zip(out.as_chunks_mut::<32>().0) {
                 for (i, byte) in block[2..].iter().enumerate() {
@@ -319,9 +314,10 @@ fn unpack(format: Format, packed: &[u8], layout: Layout, out: &mut [u32]) -> Res
                 }
             }
         }
-        ternary => {
+        // Formats without codes are refused.
+        Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q6K | Encoding::Ternary(_) => {
             let mut codes = vec![0i8; out.len()];
-            ternary.decode_codes(packed, &mut codes)?;
+            format.decode_codes(packed, &mut codes)?;
             for (out, code) in out.iter_mut().zip(codes) {
                 *out = (i32::from(code) + layout.zero as i32) as u32;
             }

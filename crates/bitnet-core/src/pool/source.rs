@@ -98,8 +98,8 @@ impl BlockSource for HostMemory {
     fn reserve(&self, bytes: usize) -> Option<HostRegion> {
         let mut mapping = memmap2::MmapMut::map_anon(bytes).ok()?;
         #[cfg(target_os = "linux")]
-        if self.huge_pages && bytes >= HUGE_PAGE {
-            // Advice: a kernel without huge pages maps small ones.
+        if self.huge_pages && bytes >= HUGE_PAGE && cfg!(not(miri)) {
+            // Advice: a kernel without huge pages maps small ones, and Miri knows no `madvise`.
             let _ = mapping.advise(memmap2::Advice::HugePage);
         }
         let start = Address(NonNull::new(mapping.as_mut_ptr())?);

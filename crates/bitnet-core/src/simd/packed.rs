@@ -6,7 +6,7 @@
 
 use super::lanes::{LANES, padded};
 use crate::math::tree_sum;
-use bitnet_quant::Format;
+use bitnet_quant::{Encoding, Format};
 use rten_simd::ops::{BitOps, Extend, IntOps, NumOps};
 use rten_simd::{Isa, Simd, SimdOp, f16};
 
@@ -60,18 +60,14 @@ macro_rules! for_each_step {
 /// Calls `$function` for the dense format and its block, or gives `$other` for any other format.
 macro_rules! with_packed {
     ($format:expr, $function:ident::<$isa:ident>($($arg:expr),*), else $other:expr) => {
-        match $format {
-            Format::F32 => $function::<$isa, F32, 64>($($arg),*),
-            Format::F16 => $function::<$isa, F16, 64>($($arg),*),
-            Format::Bf16 => $function::<$isa, Bf16, 64>($($arg),*),
-            Format::Q8_0 => $function::<$isa, Q8_0, 34>($($arg),*),
-            Format::Q6K => $function::<$isa, Q6K, 210>($($arg),*),
-            Format::Q4_0 => $function::<$isa, Q4_0, 18>($($arg),*),
-            Format::Tq1_0
-            | Format::Tq2_0
-            | Format::I2s(_)
-            | Format::Q2_0
-            | Format::Q2_0Group128 => $other,
+        match $format.encoding() {
+            Encoding::F32 => $function::<$isa, F32, 64>($($arg),*),
+            Encoding::F16 => $function::<$isa, F16, 64>($($arg),*),
+            Encoding::Bf16 => $function::<$isa, Bf16, 64>($($arg),*),
+            Encoding::Q8_0 => $function::<$isa, Q8_0, 34>($($arg),*),
+            Encoding::Q6K => $function::<$isa, Q6K, 210>($($arg),*),
+            Encoding::Q4_0 => $function::<$isa, Q4_0, 18>($($arg),*),
+            Encoding::Ternary(_) => $other,
         }
     };
 }

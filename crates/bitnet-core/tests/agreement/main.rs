@@ -10,15 +10,13 @@ use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 
-const TERNARY: [Format; 6] = [
-    Format::I2s(I2sLayout::A),
-    Format::I2s(I2sLayout::B),
-    Format::Tq1_0,
-    Format::Tq2_0,
-    Format::Q2_0,
-    Format::Q2_0Group128,
-];
+/// All ternary formats.
+static TERNARY: LazyLock<Vec<Format>> = LazyLock::new(|| {
+    let all = Format::ALL.iter().copied();
+    all.filter(|format| format.is_ternary()).collect()
+});
 
 /// Ways to compute: the first one from the bytes of the files, the last one from what it prefers to read.
 fn backends() -> Vec<CpuBackend> {
@@ -146,7 +144,7 @@ fn product(
 /// Rows that end where their allocation ends, in groups that fill no register of any width: under AddressSanitizer no kernel may read on.
 #[test]
 fn rows_of_odd_groups_are_read_to_their_end_only() {
-    for format in TERNARY {
+    for &format in TERNARY.iter() {
         for blocks in [1, 2, 3, 5, 7, 9] {
             for rows in [1, 4, 5] {
                 let cols = blocks * format.block_len();

@@ -133,9 +133,7 @@ impl KernelTimes {
             curve.validate(&format!("{}: {operation}", self.kernels))?;
         }
         for (format, curve) in &self.direct {
-            let known = super::crossovers::DIRECT_FORMATS
-                .iter()
-                .any(|direct| direct.to_string() == *format);
+            let known = super::crossovers::direct_formats().any(|direct| direct.name() == format);
             if !known {
                 return Err(Error::Value {
                     what: format!("{}: direct", self.kernels),

@@ -4,42 +4,38 @@ use super::{KernelTimes, Operation, Threshold};
 use crate::cpu::Isa;
 use bitnet_quant::Format;
 
-/// Formats whose rows can be multiplied without unpacking them first.
-pub(super) const DIRECT_FORMATS: [Format; 7] = [
-    Format::I2s(bitnet_quant::I2sLayout::A),
-    Format::I2s(bitnet_quant::I2sLayout::B),
-    Format::Tq1_0,
-    Format::Tq2_0,
-    Format::Q2_0,
-    Format::Q2_0Group128,
-    Format::F16,
-];
+/// Whether rows of `format` can be multiplied without unpacking them first.
+pub(super) const fn is_direct(format: Format) -> bool {
+    format.is_ternary() || matches!(format, Format::F16)
+}
+
+/// The formats of which that is so.
+pub(super) fn direct_formats() -> impl Iterator<Item = Format> {
+    Format::ALL
+        .iter()
+        .copied()
+        .filter(|format| is_direct(*format))
+}
 
 /// Sizes at which the CPU backend changes its way of working. None of them changes a bit of any result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Crossovers {
     /// Work from which all threads share an operation, in the order of [`Operation::ALL`].
     parallel_above: [u64; Operation::ALL.len()],
-    /// Tokens up to which rows are multiplied as they lie, in the order of [`DIRECT_FORMATS`].
-    gemv_max_tokens: [usize; DIRECT_FORMATS.len()],
+    /// Tokens up to which rows are multiplied as they lie, in the order of [`Format::ALL`].
+    gemv_max_tokens: [usize; Format::ALL.len()],
 }
 
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        let (parallel_above, gemv_max_tokens) = match isa {
-            Isa::Scalar => (
-                [65_536, 32_768, 16_384, 262_144, 65_536],
-                [4, 4, 4, 4, 4, 4, 1],
-            ),
-            _ => (
-                [131_072, 65_536, 65_536, 524_288, 65_536],
-                [8, 8, 8, 8, 8, 8, 3],
-            ),
+        let (parallel_above, ternary, halves) = match isa {
+            Isa::Scalar => ([65_536, 32_768, 16_384, 262_144, 65_536], 4, 1),
+            _ => ([131_072, 65_536, 65_536, 524_288, 65_536], 8, 3),
         };
         Self {
             parallel_above,
-            gemv_max_tokens,
+            gemv_max_tokens: by_format(ternary, halves),
         }
     }
 
@@ -52,9 +48,9 @@ impl Crossovers {
                 crossovers = crossovers.with_parallel_above(*operation, found.from);
             }
         }
-        for (place, format) in crossovers.gemv_max_tokens.iter_mut().zip(DIRECT_FORMATS) {
+        for (place, format) in crossovers.gemv_max_tokens.iter_mut().zip(Format::ALL) {
             let found = times
-                .direct_curve(format)
+                .direct_curve(*format)
                 .and_then(|curve| curve.threshold());
             if let Some(Threshold { from, .. }) = found {
                 *place = usize::try_from(from.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -80,7 +76,7 @@ impl Crossovers {
     /// The same with another number of tokens up to which packed rows of any format are multiplied as they lie.
     #[must_use]
     pub const fn with_gemv_max_tokens(mut self, tokens: usize) -> Self {
-        self.gemv_max_tokens = [tokens; DIRECT_FORMATS.len()];
+        self.gemv_max_tokens = by_format(tokens, tokens);
         self
     }
 
@@ -91,9 +87,9 @@ impl Crossovers {
 
     /// Up to how many tokens rows of `format` are multiplied as they lie; 0 for formats that are always unpacked.
     pub fn gemv_max_tokens(&self, format: Format) -> usize {
-        DIRECT_FORMATS
+        Format::ALL
             .iter()
-            .position(|direct| *direct == format)
+            .position(|known| *known == format)
             .map_or(0, |index| self.gemv_max_tokens[index])
     }
 
@@ -102,4 +98,18 @@ impl Crossovers {
     pub(crate) const fn is_parallel(&self, operation: Operation, work: usize) -> bool {
         work as u64 >= self.parallel_above(operation)
     }
+}
+
+/// Tokens for each format: `ternary` or `halves` where rows can be multiplied as they lie, else 0.
+const fn by_format(ternary: usize, halves: usize) -> [usize; Format::ALL.len()] {
+    let mut tokens = [0; Format::ALL.len()];
+    let mut index = 0;
+    while index < tokens.len() {
+        let format = Format::ALL[index];
+        if is_direct(format) {
+            tokens[index] = if format.is_ternary() { ternary } else { halves };
+        }
+        index += 1;
+    }
+    tokens
 }

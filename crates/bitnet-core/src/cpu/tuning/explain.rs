@@ -1,5 +1,6 @@
 //! Why an operation of a given size gets its kernels and threads.
 
+use super::crossovers::is_direct;
 use super::{Crossovers, Curve, Operation, Tuning};
 use crate::cpu::Isa;
 use crate::device::{Device, grouped};
@@ -152,7 +153,7 @@ impl Tuning {
             return ("rows", format!("one kernel for {operation}"));
         };
         let most = crossovers.gemv_max_tokens(format);
-        if most == 0 && !format.is_ternary() && format != Format::F16 {
+        if !is_direct(format) {
             return (
                 "decoded",
                 format!("rows of {format} are always decoded to f32"),

@@ -3,7 +3,7 @@
 //! Both ways of a comparison run in turns, so that a disturbance meets both, and the medians are kept. Inputs are
 //! small, made up, and the same on every machine.
 
-use super::crossovers::DIRECT_FORMATS;
+use super::crossovers::direct_formats;
 use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
 use crate::batch::Run;
 use crate::cpu::attention::Attended;
@@ -51,7 +51,7 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
     let identity = Identity::here();
     let sets = Isa::ALL.into_iter().filter(|isa| isa.is_available());
     let sets: Vec<_> = sets.collect();
-    let steps = sets.len() * (Operation::ALL.len() + DIRECT_FORMATS.len());
+    let steps = sets.len() * (Operation::ALL.len() + direct_formats().count());
     let mut done = 0;
     let mut step = || {
         progress(done, steps);
@@ -69,7 +69,7 @@ pub fn calibrate(mut progress: impl FnMut(usize, usize)) -> Result<Calibration> 
             step();
             times.split.insert(operation, bench.split(operation)?);
         }
-        for format in DIRECT_FORMATS {
+        for format in direct_formats() {
             step();
             times
                 .direct

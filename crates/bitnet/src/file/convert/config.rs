@@ -161,7 +161,7 @@ impl Numbers {
     /// # Errors
     /// [`Error::Unsupported`], about `file`, for scaling that GGUF cannot state.
     pub(super) fn rope_tensor(&self, file: &str) -> Result<Option<Tensor>> {
-        rope::refuse_without_keys(file, self.gguf.name, &self.architecture)?;
+        rope::refuse_without_keys(file, self.gguf, &self.architecture)?;
         Ok(rope::to_tensor(&self.architecture))
     }
 

@@ -1,11 +1,12 @@
 //! Rotary scaling between GGUF, which has keys and a tensor of divisors for it, and config.json, which has a dictionary.
 
+use bitnet_core::RopePairs;
 use bitnet_quant::Format;
 use serde_json::{Value as Json, json};
 
 use super::config::decimal;
 use super::weights::{Content, RowOrder, Tensor};
-use crate::file::gguf::GgufWriter;
+use crate::file::gguf::{GgufArchitecture, GgufWriter};
 use crate::file::{Bytes, Gguf};
 use crate::model::{Architecture, RopeScaling, ScalingKind};
 use crate::{Error, Result};
@@ -70,10 +71,10 @@ pub(super) fn unsaid(architecture: &Architecture) -> Option<String> {
     ))
 }
 
-/// Refuses scaling for which a GGUF file of architecture `arch` has no keys that its readers heed.
+/// Refuses scaling for which a GGUF file of that architecture has no keys that its readers heed.
 pub(super) fn refuse_without_keys(
     file: &str,
-    arch: &str,
+    gguf: &GgufArchitecture,
     architecture: &Architecture,
 ) -> Result<()> {
     let what = match architecture.rope_scaling.kind {
@@ -91,11 +92,13 @@ pub(super) fn refuse_without_keys(
                 Some("YaRN with a beta_fast, beta_slow, truncate or original length of its own")
             }
         }
-        ScalingKind::Llama3 { .. } if arch != "llama" => {
+        ScalingKind::Llama3 { .. } if gguf.name != "llama" => {
             Some("Llama 3's rotary scaling in another architecture")
         }
-        _ if arch == "llama" && architecture.rope.dims != architecture.heads.dim => {
-            Some("a Llama that rotates only part of each head")
+        _ if gguf.pairs == RopePairs::Interleaved
+            && architecture.rope.dims != architecture.heads.dim =>
+        {
+            Some("interleaved pairs of only part of each head")
         }
         _ => None,
     };
