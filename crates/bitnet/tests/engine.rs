@@ -45,7 +45,7 @@ impl LogitsHook for Bits {
         let hash = bits.fold(seed, |hash, bits| {
             (hash ^ bits).wrapping_mul(0x0100_0000_01b3)
         });
-        self.0.lock().unwrap().push(hash);
+        self.0.lock().expect("a lock").push(hash);
         Ok(())
     }
 }
@@ -69,7 +69,7 @@ fn alone(model: &Model, prompt: &Prompt, options: &GenerateOptions) -> Text {
         .expect("a start");
     let text = generation.by_ref().map(|piece| piece.expect("a piece"));
     let text = text.collect();
-    let bits = bits.0.lock().unwrap().clone();
+    let bits = bits.0.lock().expect("a lock").clone();
     Text {
         text,
         reason: generation.stop_reason().expect("an end"),
@@ -209,7 +209,7 @@ proptest! {
         for (index, plan) in plans.iter().enumerate() {
             let expected = alone(&model, &plan.prompt(), &plan.options());
             let bits = std::mem::take(&mut notes[index]);
-            let bits = bits.0.lock().unwrap().clone();
+            let bits = bits.0.lock().expect("a lock").clone();
             match &streams[index] {
                 Some(stream) => {
                     let reason = stream.finish().expect("an end").reason;
