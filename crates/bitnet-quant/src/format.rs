@@ -42,7 +42,7 @@ pub enum Format {
     Q2_0Group128,
 }
 
-/// What the numbers of a format are. Code that treats all ternary formats alike matches on this instead of the format, so that
+/// The kind of a format's numbers. Code that treats all ternary formats alike matches on this instead of the format, so that
 /// another ternary format leaves it as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
@@ -62,7 +62,7 @@ pub enum Encoding {
     Ternary(ScaleOwner),
 }
 
-/// What shares a scale of ternary elements.
+/// Owner of a scale of ternary elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ScaleOwner {
     /// A block, which keeps it.
@@ -71,7 +71,7 @@ pub enum ScaleOwner {
     Tensor,
 }
 
-/// What is to be known of each format: its name, the elements and the bytes of a block, and what its numbers are.
+/// The table of all formats: name, elements and bytes of a block, and kind of the numbers.
 macro_rules! formats {
     ($($variant:ident $(($layout:path))? = $name:literal, $elements:literal, $bytes:literal, $encoding:expr;)*) => {
         impl Format {
@@ -93,7 +93,7 @@ macro_rules! formats {
                 match self { $(Self::$variant $(($layout))? => $bytes,)* }
             }
 
-            /// What its numbers are.
+            /// The kind of its numbers.
             pub const fn encoding(self) -> Encoding {
                 match self { $(Self::$variant $(($layout))? => $encoding,)* }
             }

@@ -19,7 +19,7 @@ use std::time::Duration;
 // The standard library has no clock for wasm32; elsewhere this is the standard one.
 use web_time::Instant;
 
-/// What one token adds to a text.
+/// The addition of one token to a text.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     /// Whole characters; empty while a character or a stop string may go on in the next token.
@@ -37,7 +37,7 @@ pub(crate) struct Chosen {
     logprobs: Option<TokenLogprobs>,
 }
 
-/// What a generation asks for beside its [`GenerateOptions`].
+/// Wishes of a generation beside its [`GenerateOptions`].
 #[derive(Default)]
 pub(crate) struct Extras {
     /// Alternatives that are reported with each token; `None` for no probabilities at all.
@@ -217,7 +217,7 @@ impl Decoder {
         Ok(Chosen { id, logprobs })
     }
 
-    /// What may follow `tokens`, of which the last has yet to run: at most `room` tokens.
+    /// A draft of the tokens after `tokens`, of which the last has yet to run: at most `room` tokens.
     pub(crate) fn draft(&mut self, tokens: &[u32], room: usize) -> Vec<u32> {
         // The token after the draft comes for nothing.
         let most = room.min(self.wanted()).saturating_sub(1);

@@ -178,7 +178,7 @@ pub struct Generation<S: BorrowMut<Session> = Session> {
 }
 
 impl<S: BorrowMut<Session>> Generation<S> {
-    /// What follows `tokens` behind the first `shared` of the session; after an error the session is given back.
+    /// The text after `tokens` behind the first `shared` of the session; after an error the session is given back.
     pub(crate) fn new(
         mut session: S,
         shared: usize,

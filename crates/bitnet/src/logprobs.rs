@@ -1,6 +1,7 @@
 //! Logarithmic probabilities of chosen tokens.
 
-use bitnet_core::Candidate;
+use crate::sampler::LogSoftmax;
+use bitnet_core::Top;
 
 /// How likely a token was by the model's own distribution, before hooks, penalties and temperature. The same bits on every
 /// machine.
@@ -15,28 +16,17 @@ pub struct TokenLogprobs {
 impl TokenLogprobs {
     /// Those of token `id` and of the `count` likeliest by `logits`.
     pub(crate) fn of(logits: &[f32], id: u32, count: usize) -> Self {
-        let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-        let total: f64 = logits
-            .iter()
-            .map(|logit| libm::exp(f64::from(*logit) - highest))
-            .sum();
-        let logprob = |logit: f32| (f64::from(logit) - highest) - libm::log(total);
-        let mut candidates: Vec<_> = logits
-            .iter()
-            .zip(0..)
-            .map(|(&logit, id)| Candidate { id, logit })
-            .collect();
-        if (1..candidates.len()).contains(&count) {
-            candidates.select_nth_unstable_by(count - 1, Candidate::by_likelihood);
-        }
-        candidates.truncate(count);
-        candidates.sort_unstable_by(Candidate::by_likelihood);
+        let softmax = LogSoftmax::of(logits);
+        let top = match count {
+            0 => Vec::new(),
+            count => Top { count, also: &[] }.of_logits(logits),
+        };
         let own = logits.get(id as usize);
         Self {
-            logprob: own.map_or(f64::NEG_INFINITY, |&logit| logprob(logit)),
-            top: candidates
+            logprob: own.map_or(f64::NEG_INFINITY, |&logit| softmax.at(logit)),
+            top: top
                 .iter()
-                .map(|candidate| (candidate.id, logprob(candidate.logit)))
+                .map(|candidate| (candidate.id, softmax.at(candidate.logit)))
                 .collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! What a text follows: words, tokens, or a conversation.
+//! Beginnings of texts: words, tokens, or a conversation.
 
 use crate::chat::{ChatMessage, TemplateOptions};
 use crate::generate::GenerateOptions;
@@ -6,7 +6,7 @@ use crate::model::Model;
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
 
-/// What a generated text follows.
+/// The beginning that a generated text continues or answers.
 #[derive(Debug, Clone)]
 pub enum Prompt {
     /// Plain text: special tokens in it are text. At the start of a context the model's beginning-of-text token comes first.

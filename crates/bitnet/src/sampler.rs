@@ -388,15 +388,35 @@ fn check(candidates: &[Candidate]) -> Result<()> {
 /// The natural logarithm of the probability of token `id`; −∞ if there is no such token. The same bits on
 /// every machine.
 pub fn log_softmax_at(logits: &[f32], id: u32) -> f64 {
-    let Some(logit) = logits.get(id as usize) else {
+    let Some(&logit) = logits.get(id as usize) else {
         return f64::NEG_INFINITY;
     };
-    let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    let total: f64 = logits
-        .iter()
-        .map(|other| libm::exp(f64::from(*other) - highest))
-        .sum();
-    (f64::from(*logit) - highest) - libm::log(total)
+    LogSoftmax::of(logits).at(logit)
+}
+
+/// The sums over all logits that logarithmic probabilities have in common.
+pub(crate) struct LogSoftmax {
+    highest: f64,
+    log_total: f64,
+}
+
+impl LogSoftmax {
+    pub(crate) fn of(logits: &[f32]) -> Self {
+        let highest = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+        let total: f64 = logits
+            .iter()
+            .map(|logit| libm::exp(f64::from(*logit) - highest))
+            .sum();
+        Self {
+            highest,
+            log_total: libm::log(total),
+        }
+    }
+
+    /// The natural logarithm of the probability of a token with this logit.
+    pub(crate) fn at(&self, logit: f32) -> f64 {
+        (f64::from(logit) - self.highest) - self.log_total
+    }
 }
 
 /// Blackman and Vigna's xoshiro256**, its state filled by SplitMix64.

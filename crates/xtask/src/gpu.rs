@@ -29,7 +29,7 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     let mut build = cargo_with(&["build", "--release", "--features=measure,wgpu"]);
     build.args(["--package=bitnet-cli", "--package=bitnet-benchmarks"]);
     finish(&mut build, "cargo build")?;
-    let mut gpu = measuring("gpu")?;
+    let mut gpu = measuring("gpu", false)?;
     match oxbitnet() {
         Ok(program) => {
             gpu.arg("--oxbitnet").arg(program);

@@ -7,17 +7,14 @@ use clap::Args;
 /// What is handed on to the measuring program.
 #[derive(Args)]
 pub(crate) struct Measurement {
-    /// Fewer rounds: a look, not a result
+    /// Fewer rounds: a look, not a result; its report goes to the target folder
     #[arg(long)]
     quick: bool,
 }
 
-/// Measures every kernel and writes `benches/report`.
+/// Measures every kernel and writes `benches/report`, unless quick.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     build()?;
-    let mut roofline = measuring("roofline")?;
-    if measurement.quick {
-        roofline.arg("--quick");
-    }
+    let mut roofline = measuring("roofline", measurement.quick)?;
     finish(&mut roofline, "roofline")
 }

@@ -14,7 +14,7 @@ use std::process::Command;
 /// The toolchain that has Miri.
 const TOOLCHAIN: &str = "nightly";
 
-/// What it needs of that toolchain.
+/// The components that it needs of that toolchain.
 const COMPONENTS: [&str; 2] = ["miri", "rust-src"];
 
 /// Arguments of `cargo miri test`, one list for each run.
@@ -62,7 +62,7 @@ pub(crate) fn run() -> Result<()> {
     })
 }
 
-/// What must be installed: nothing where there is no rustup, which alone has Miri.
+/// The requirements of the part: none where there is no rustup, which alone has Miri.
 pub(crate) fn requirements() -> &'static [Requirement] {
     if succeeds(Command::new("rustup").arg("--version")) {
         &[Requirement::Miri]

@@ -12,7 +12,7 @@ pub(crate) struct Measurement {
     #[arg(long)]
     rounds: Option<usize>,
 
-    /// One turn and shorter tests: a look, not a result
+    /// One turn and shorter tests: a look, not a result; its report goes to the target folder
     #[arg(long)]
     quick: bool,
 
@@ -21,10 +21,10 @@ pub(crate) struct Measurement {
     only: Option<String>,
 }
 
-/// Measures ours beside the peers and writes `benches/report`. A peer that cannot be built is named there with the reason.
+/// Measures ours beside the peers and writes `benches/report`, unless quick. A peer that cannot be built is named there with the reason.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     build()?;
-    let mut peers = measuring("peers")?;
+    let mut peers = measuring("peers", measurement.quick)?;
     let wants_llama = measurement
         .only
         .as_deref()
@@ -44,9 +44,6 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     }
     if let Some(rounds) = measurement.rounds {
         peers.arg("--rounds").arg(rounds.to_string());
-    }
-    if measurement.quick {
-        peers.arg("--quick");
     }
     if let Some(only) = &measurement.only {
         peers.arg("--only").arg(only);

@@ -12,20 +12,17 @@ pub(crate) struct Measurement {
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
 
-    /// Fewer tokens: a look, not a result
+    /// Fewer tokens: a look, not a result; its report goes to the target folder
     #[arg(long)]
     quick: bool,
 }
 
-/// Profiles decode and prefill and writes `benches/report`.
+/// Profiles decode and prefill and writes `benches/report`, unless quick.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     build()?;
-    let mut profile = measuring("profile")?;
+    let mut profile = measuring("profile", measurement.quick)?;
     if let Some(model) = &measurement.model {
         profile.arg("--model").arg(model);
-    }
-    if measurement.quick {
-        profile.arg("--quick");
     }
     finish(&mut profile, "profile")
 }

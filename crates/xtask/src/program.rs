@@ -12,10 +12,17 @@ pub(crate) fn build() -> Result<()> {
     finish(&mut build, "cargo build")
 }
 
-/// A measuring program, told where to write its report: in the release folder beside the one that this program is in.
-pub(crate) fn measuring(name: &str) -> Result<Command> {
-    let mut command = Command::new(target_folder()?.join("release").join(file_name(name)));
-    command.arg("--report").arg(report());
+/// A measuring program, told where to write its report: in the release folder beside the one that this program is in. A `quick`
+/// look leaves the results in `benches/report` alone: its report goes to the target folder.
+pub(crate) fn measuring(name: &str, quick: bool) -> Result<Command> {
+    let target = target_folder()?;
+    let mut command = Command::new(target.join("release").join(file_name(name)));
+    command.arg("--report");
+    if quick {
+        command.arg(target.join("report")).arg("--quick");
+    } else {
+        command.arg(workspace().join("benches/report"));
+    }
     Ok(command)
 }
 
@@ -61,10 +68,6 @@ pub(crate) fn strings_in<'a>(metadata: &'a str, key: &str) -> impl Iterator<Item
 /// How the file of a program is called on this system.
 pub(crate) fn file_name(program: &str) -> String {
     format!("{program}{}", std::env::consts::EXE_SUFFIX)
-}
-
-fn report() -> PathBuf {
-    workspace().join("benches/report")
 }
 
 /// Runs `command`, which errors call `name`, to its end.

@@ -111,7 +111,7 @@ pub(crate) enum Part {
     Race,
     /// Accesses outside of allocations.
     Asan,
-    /// What no processor reports, found by an interpreter.
+    /// Faults that no processor reports, found by an interpreter.
     Miri,
     /// Damaged files.
     Fuzz,

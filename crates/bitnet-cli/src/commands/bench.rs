@@ -133,6 +133,9 @@ impl Arguments {
                 Usage("-p and -n are both 0: there is nothing to measure".to_owned()).into(),
             );
         }
+        if !self.parallel.is_empty() && self.tokens == 0 {
+            return Err(Usage("--parallel measures -n tokens of each text: -n is 0".into()).into());
+        }
         let threads: Vec<Option<usize>> = match &self.threads[..] {
             [] => vec![None],
             list => list.iter().copied().map(Some).collect(),
@@ -225,7 +228,7 @@ enum Test {
     Parallel(Parallel),
 }
 
-/// What a test gave.
+/// Results of a test.
 struct Outcome {
     /// Tokens per second of each repetition.
     samples: Vec<f64>,

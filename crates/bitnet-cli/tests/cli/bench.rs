@@ -1,6 +1,6 @@
 //! `bitnet bench`.
 
-use super::{json, stdout, tiny};
+use super::{failure, json, stdout, tiny};
 
 #[test]
 fn bench_reports_every_test() {
@@ -41,4 +41,31 @@ fn bench_reports_every_test() {
         "{table}"
     );
     assert!(!table.contains("| pp0 |"), "{table}");
+}
+
+#[test]
+fn bench_measures_many_texts_at_once() {
+    let arguments = |options: &'static str| {
+        let options = options.split(' ');
+        ["bench", "-m", tiny()]
+            .into_iter()
+            .chain(options)
+            .collect::<Vec<_>>()
+    };
+    let report = json(&arguments(
+        "-p 0 -n 2 --parallel 1,3 --parallel-prompt 5 -t 1 -r 1 --json",
+    ));
+    let results = report["results"].as_array().unwrap();
+    let tests: Vec<_> = results.iter().map(|result| &result["test"]).collect();
+    assert_eq!(tests, ["tg2", "tg2x1@p5", "tg2x3@p5"]);
+    assert!(results[0].get("parallel").is_none());
+    let waiting = &results[2]["parallel"];
+    assert_eq!(waiting["texts"], 3);
+    let seconds = |name: &str| waiting[name].as_f64().unwrap();
+    assert!(seconds("first_token_p50") > 0.0);
+    assert!(seconds("first_token_p95") >= seconds("first_token_p50"));
+    let table = stdout(&arguments("-p 0 -n 2 --parallel 2 -t 1 -r 1"));
+    assert!(table.contains("tokens/s for each"), "{table}");
+    let error = failure(&arguments("-n 0 --parallel 2 -t 1"), 2);
+    assert!(error.contains("--parallel"), "{error}");
 }

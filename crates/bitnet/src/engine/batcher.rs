@@ -39,7 +39,7 @@ impl Batcher {
     /// A batcher without requests.
     ///
     /// # Errors
-    /// If an option is 0, or the memory for keys and values is too small for one block of them.
+    /// If an option is 0, or the memory for keys and values is too small for two blocks of them.
     pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
         options.validate()?;
         let block_bytes = model.start(model.context())?.bytes_for(BLOCK).max(1);
@@ -165,7 +165,7 @@ impl Batcher {
         self.update_gauges();
     }
 
-    /// What it is doing, and has done so far.
+    /// Counts of the texts that run and wait, of bytes, and of the work so far.
     pub fn gauges(&self) -> Gauges {
         self.gauges
     }
@@ -336,17 +336,21 @@ impl Batcher {
                 sequence.input = sequence.tokens[positions..positions + share].to_vec();
             }
         }
+        // Blocks of the inputs so far, and the one at hand.
+        let mut wanted = 0;
         let mut planned = 0;
         while planned < self.running.len() {
-            let wanted = wanted_blocks(&self.running[planned]);
-            while wanted > self.free_blocks() && self.index.evict() {}
+            let own = wanted_blocks(&self.running[planned]);
+            wanted += own;
+            self.evict_for(wanted);
             while wanted > self.free_blocks() && planned + 1 < self.running.len() {
                 self.preempt();
-                while wanted > self.free_blocks() && self.index.evict() {}
+                self.evict_for(wanted);
             }
             if wanted > self.free_blocks() {
                 // It is the last that runs, and others before it have taken the room: it waits for a step.
                 self.running[planned].input.clear();
+                wanted -= own;
             }
             planned += 1;
         }
@@ -354,6 +358,11 @@ impl Batcher {
         runs.filter(|(_, sequence)| !sequence.input.is_empty())
             .map(|(place, _)| place)
             .collect()
+    }
+
+    /// Lets blocks go that no text uses, until there is room for `wanted` or there are none.
+    fn evict_for(&mut self, wanted: usize) {
+        while wanted > self.free_blocks() && self.index.evict() {}
     }
 
     /// Takes its room from the running text that comes last; it runs again later.

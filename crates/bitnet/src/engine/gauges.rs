@@ -1,6 +1,6 @@
-//! What an engine is doing, for people and monitors.
+//! Counts of an engine's work, for people and monitors.
 
-/// What an engine is doing now, and has done so far.
+/// Counts of the texts that run and wait in an engine, of bytes, and of its work so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
     /// Texts that run.

@@ -85,7 +85,7 @@ impl Engine {
         Ok(stream)
     }
 
-    /// What it is doing, and has done so far.
+    /// Counts of the texts that run and wait, of bytes, and of the work so far, as of the last step.
     pub fn gauges(&self) -> Gauges {
         *self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -115,7 +115,7 @@ impl Engine {
     }
 }
 
-/// What the thread does.
+/// The thread's work: commands, and steps while there are texts.
 struct Loop {
     batcher: Batcher,
     commands: std::sync::mpsc::Receiver<Command>,

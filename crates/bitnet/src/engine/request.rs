@@ -1,4 +1,4 @@
-//! What a caller asks of an engine.
+//! A caller's request to an engine.
 
 use crate::generate::GenerateOptions;
 use crate::hook::LogitsHook;
@@ -6,7 +6,7 @@ use crate::prompt::Prompt;
 
 /// A text to generate.
 pub struct Request {
-    /// What it follows.
+    /// The words, tokens or conversation before it.
     pub prompt: Prompt,
     /// How it is generated.
     pub options: GenerateOptions,

@@ -14,7 +14,7 @@ use std::time::Duration;
 pub struct Finish {
     /// Why.
     pub reason: StopReason,
-    /// What it took.
+    /// Tokens and times.
     pub timings: Timings,
     /// Tokens of the whole prompt.
     pub prompt_tokens: usize,
@@ -24,7 +24,7 @@ pub struct Finish {
     pub queued: Duration,
 }
 
-/// What an engine says of a text.
+/// News of a text.
 #[derive(Debug)]
 pub(super) enum Event {
     /// The next token, or text that was held back.

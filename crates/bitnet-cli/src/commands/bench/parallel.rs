@@ -10,13 +10,13 @@ use std::time::Instant;
 #[derive(Clone, Copy)]
 pub(super) struct Parallel {
     pub(super) texts: usize,
-    /// Tokens of each prompt; no two begin alike.
+    /// Tokens of each prompt.
     pub(super) prompt: usize,
     /// Tokens that each gets while all are being written.
     pub(super) tokens: usize,
 }
 
-/// What was measured beside tokens per second.
+/// Measurements beside tokens per second.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Waiting {
     texts: usize,
