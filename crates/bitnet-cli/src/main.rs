@@ -18,7 +18,9 @@ mod units;
 
 use bitnet::hub::KNOWN_MODELS;
 use clap::{Parser, Subcommand};
-use commands::{bench, chat, convert, devices, inspect, logits, perplexity, run, synth, tokenize};
+use commands::{
+    batch, bench, chat, convert, devices, inspect, logits, perplexity, run, synth, tokenize,
+};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +30,7 @@ Examples:
   bitnet run \"Once upon a time\" -n 200        continue a text
   bitnet run -m 2b4t \"The capital of France is\"
   bitnet chat -m 2b4t                         talk to a model; it is downloaded once
+  bitnet batch prompts.jsonl texts.jsonl      many prompts at once
   bitnet inspect model.gguf                   what is in a file
   bitnet bench -m model.gguf -t 1,2,4         tokens per second
 
@@ -72,6 +75,8 @@ enum Command {
     Chat(chat::Arguments),
     /// Say what is in a model file and what it needs to run
     Inspect(inspect::Arguments),
+    /// Run many prompts from a file together, and write their texts to another
+    Batch(batch::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
     /// Measure how well a model predicts a text
@@ -111,6 +116,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => arguments.run(),
         Command::Chat(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
+        Command::Batch(arguments) => arguments.run(),
         Command::Tokenize(arguments) => arguments.run(),
         Command::Perplexity(arguments) => arguments.run(),
         Command::Logits(arguments) => arguments.run(),

@@ -1,5 +1,6 @@
 //! The commands, one file each. `Arguments` is what clap reads, `Arguments::run` does the work.
 
+pub(crate) mod batch;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod convert;

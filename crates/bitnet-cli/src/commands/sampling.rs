@@ -1,4 +1,4 @@
-//! The arguments that say how each token is chosen, shared by `run` and `chat`.
+//! The arguments that say how each token is chosen, shared by `run`, `chat` and `batch`.
 
 use bitnet::{SamplingOptions, Speculation};
 use std::hash::{BuildHasher, RandomState};
@@ -26,7 +26,7 @@ pub(super) struct SamplingArguments {
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     repeat_penalty: f32,
 
-    /// Where the random numbers begin: the same seed gives the same text; without it, another each time
+    /// Where the random numbers begin: the same seed gives the same text; without it, another each time (for batch 0)
     #[arg(long)]
     seed: Option<u64>,
 
@@ -63,9 +63,12 @@ impl SamplingArguments {
     /// If one is outside its range: before a model is opened, or downloaded.
     pub(super) fn options(&self) -> bitnet::Result<(SamplingOptions, u64)> {
         // A fresh hasher's keys are random; 32 bits are easy to type again.
-        let seed = self
-            .seed
-            .unwrap_or_else(|| RandomState::new().hash_one(0) & u64::from(u32::MAX));
+        self.options_from(RandomState::new().hash_one(0) & u64::from(u32::MAX))
+    }
+
+    /// [`options`](Self::options), with `seed` if none was given.
+    pub(super) fn options_from(&self, seed: u64) -> bitnet::Result<(SamplingOptions, u64)> {
+        let seed = self.seed.unwrap_or(seed);
         let options = SamplingOptions {
             temperature: self.temp,
             top_k: self.top_k,

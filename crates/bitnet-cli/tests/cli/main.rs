@@ -1,6 +1,7 @@
 //! The command as a user meets it: what it prints, on which stream, and with which exit code. A file for each command.
 #![allow(clippy::unwrap_used)]
 
+mod batch;
 mod bench;
 mod chat;
 mod convert;
