@@ -12,10 +12,13 @@ mod softmax;
 mod tile;
 
 use super::keys_values::{HeadBlock, KeysValues, POSITIONS, with_stored};
+use crate::KvType;
+use half::f16;
 use load::Load;
 use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, SimdOp};
 use softmax::Running;
+use std::ops::Range;
 
 /// From so many queries on a block is widened to f32 before they read it: it costs as much as two tiles that widen it in
 /// their registers.
@@ -45,7 +48,7 @@ impl Attend<'_> {
 
 /// Numbers of a block that is widened, if it is.
 fn widened_floats(queries: usize, keys_values: &KeysValues<'_>) -> usize {
-    if queries >= WIDENED_FROM && keys_values.kv != crate::KvType::F32 {
+    if queries >= WIDENED_FROM && keys_values.kv != KvType::F32 {
         2 * keys_values.dim * POSITIONS
     } else {
         0
@@ -57,7 +60,7 @@ impl SimdOp for Attend<'_> {
 
     #[inline(always)]
     fn eval<I: Isa>(self, isa: I) {
-        with_stored!(self.keys_values.kv, T => attend::<I, T>(isa, self));
+        attend(isa, self);
     }
 }
 
@@ -95,34 +98,41 @@ fn has_many_registers<I: Isa>(isa: I) -> bool {
     isa.f32().len() == 16 || cfg!(target_arch = "aarch64")
 }
 
-/// Calls `$function::<I, T, QUERIES, REGISTERS>` with `$from` for tiles of the queries of `$range`.
+/// Calls `$function::<I, T, QUERIES, REGISTERS>` for tiles of the queries of `$range`, of which `$from` is a tile's first,
+/// and after each tile `$then` for its queries, `$tile`.
 macro_rules! for_each_tile {
-    ($isa:ident, $range:expr, $function:ident::<$i:ident, $t:ident>($from:ident => $($arg:expr),*)) => {{
-        let std::ops::Range { start: mut $from, end } = $range;
+    (
+        $isa:ident, $range:expr, $function:ident::<$i:ident, $t:ident>($from:ident => $($arg:expr),*),
+        $tile:ident => $then:expr
+    ) => {{
+        let Range { start: mut $from, end } = $range;
         while $from < end {
             let left = end - $from;
-            if has_many_registers($isa) {
-                $from += match left {
+            let count = if has_many_registers($isa) {
+                match left {
                     6.. => { $function::<$i, $t, 6, 4>($($arg),*); 6 }
                     4.. => { $function::<$i, $t, 4, 4>($($arg),*); 4 }
                     3 => { $function::<$i, $t, 3, 4>($($arg),*); 3 }
                     2 => { $function::<$i, $t, 2, 4>($($arg),*); 2 }
                     _ => { $function::<$i, $t, 1, 4>($($arg),*); 1 }
-                };
+                }
             } else {
-                $from += match left {
+                match left {
                     4.. => { $function::<$i, $t, 4, 2>($($arg),*); 4 }
                     3 => { $function::<$i, $t, 3, 2>($($arg),*); 3 }
                     2 => { $function::<$i, $t, 2, 2>($($arg),*); 2 }
                     _ => { $function::<$i, $t, 1, 2>($($arg),*); 1 }
-                };
-            }
+                }
+            };
+            let $tile = $from..$from + count;
+            $then;
+            $from += count;
         }
     }};
 }
 
 #[inline(always)]
-fn attend<I: Isa, T: Load>(isa: I, op: Attend<'_>) {
+fn attend<I: Isa>(isa: I, op: Attend<'_>) {
     let Attend {
         queries,
         group,
@@ -149,24 +159,35 @@ fn attend<I: Isa, T: Load>(isa: I, op: Attend<'_>) {
     };
     let blocks = (positions + (count - 1) / group).div_ceil(POSITIONS);
     for block in 0..blocks {
-        let head = keys_values.block::<T>(block);
-        let next = if block + 1 < blocks {
-            keys_values.block::<T>(block + 1).keys
-        } else {
-            &[]
+        let rest = block..blocks;
+        // One place for f32, so that its kernels are compiled once.
+        let (head, ahead) = match keys_values.kv {
+            KvType::F16 if widened == 0 => {
+                let (head, ahead) = head_and_ahead::<f16>(&keys_values, rest);
+                one_block(isa, &mut all, block, &head, ahead);
+                continue;
+            }
+            KvType::Int8 if widened == 0 => {
+                let (head, ahead) = head_and_ahead::<i8>(&keys_values, rest);
+                one_block(isa, &mut all, block, &head, ahead);
+                continue;
+            }
+            KvType::F32 => head_and_ahead::<f32>(&keys_values, rest),
+            kv => {
+                let most = all.count(count - 1, block);
+                with_stored!(kv, T => {
+                    let (head, [_, next]) = head_and_ahead::<T>(&keys_values, rest);
+                    load::widen(isa, &head, most, next, (&mut *wide_keys, &mut *wide_values));
+                });
+                let head = HeadBlock {
+                    keys: &*wide_keys,
+                    values: &*wide_values,
+                    scales: [&[]; 2],
+                };
+                (head, [&[][..]; 2])
+            }
         };
-        if widened > 0 {
-            let most = all.count(count - 1, block);
-            load::widen(isa, &head, most, next, (&mut *wide_keys, &mut *wide_values));
-            let head = HeadBlock {
-                keys: &*wide_keys,
-                values: &*wide_values,
-                scales: [&[]; 2],
-            };
-            one_block::<I, f32>(isa, &mut all, block, &head, &[], &[]);
-        } else {
-            one_block::<I, T>(isa, &mut all, block, &head, head.values, next);
-        }
+        one_block(isa, &mut all, block, &head, ahead);
     }
     for query in 0..count {
         let inverse = 1.0 / Running::read(all.running, query).sum;
@@ -180,21 +201,37 @@ fn attend<I: Isa, T: Load>(isa: I, op: Attend<'_>) {
     }
 }
 
-/// Attends to the positions of a block. `values` and `next` are what will be read after the keys and after the values.
+/// The first block of `blocks`, and what will be read after its keys and after its values.
+#[inline(always)]
+fn head_and_ahead<'a, T: Load>(
+    keys_values: &KeysValues<'a>,
+    blocks: Range<usize>,
+) -> (HeadBlock<'a, T>, [&'a [T]; 2]) {
+    let head = keys_values.block::<T>(blocks.start);
+    let next = if blocks.len() > 1 {
+        keys_values.block::<T>(blocks.start + 1).keys
+    } else {
+        &[]
+    };
+    (head, [head.values, next])
+}
+
+/// Attends to the positions of a block. What is ahead will be read after the keys and after the values.
 #[inline(always)]
 fn one_block<I: Isa, T: Load>(
     isa: I,
     all: &mut Queries<'_>,
     block: usize,
     head: &HeadBlock<'_, T>,
-    values: &[T],
-    next: &[T],
+    [values, next]: [&[T]; 2],
 ) {
     // Tokens whose positions end before the block.
     let ended = (block * POSITIONS + 1).saturating_sub(all.positions) * all.group;
     let at_work = ended..all.len();
     let mut ahead = values;
-    for_each_tile!(isa, at_work.clone(), scores::<I, T>(from => isa, all, from, head, &mut ahead));
+    for_each_tile!(
+        isa, at_work.clone(), scores::<I, T>(from => isa, all, from, head, &mut ahead), _tile => ()
+    );
     let scale = 1.0 / (all.dim as f32).sqrt();
     for query in at_work.clone() {
         let count = all.count(query, block);
@@ -207,7 +244,10 @@ fn one_block<I: Isa, T: Load>(
         );
     }
     ahead = next;
-    for_each_tile!(isa, at_work, add_values::<I, T>(from => isa, all, from, block, head, &mut ahead));
+    for_each_tile!(
+        isa, at_work, add_values::<I, T>(from => isa, all, block, from, head, &mut ahead),
+        tile => add_rest(isa, all, block, tile, head)
+    );
 }
 
 /// Scores of a tile. The first tile fetches what is `ahead`.
@@ -224,28 +264,58 @@ fn scores<I: Isa, T: Load, const Q: usize, const R: usize>(
     tile::scores::<I, T, Q, R>(isa, queries, head, std::mem::take(ahead), scores);
 }
 
-/// Adds the values of a tile: of the positions that all its queries attend to together, of the others for each query.
+/// Columns of a head that tiles add up; the others are few.
+#[inline(always)]
+fn tiled_columns<I: Isa>(isa: I, dim: usize) -> usize {
+    let registers = if has_many_registers(isa) { 4 } else { 2 };
+    dim - dim % (registers * isa.f32().len())
+}
+
+/// Adds the values of a tile, of the positions that all its queries attend to. The first tile fetches what is `ahead`.
 #[inline(always)]
 fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
     isa: I,
     all: &mut Queries<'_>,
-    from: usize,
     block: usize,
+    from: usize,
     head: &HeadBlock<'_, T>,
     ahead: &mut &[T],
 ) {
-    let common = all.count(from, block);
+    let positions = 0..all.count(from, block);
     let weights = &all.weights[from * POSITIONS..][..Q * POSITIONS];
     let out = &mut all.out[from * all.dim..][..Q * all.dim];
-    let ahead = std::mem::take(ahead);
-    tile::add_values::<I, T, Q, R>(isa, weights, head, 0..common, ahead, out);
-    if all.count(from + Q - 1, block) == common {
+    let mut ahead = std::mem::take(ahead);
+    for column in (0..tiled_columns(isa, all.dim)).step_by(R * isa.f32().len()) {
+        tile::add_values::<I, T, Q, R>(isa, weights, head, positions.clone(), ahead, column, out);
+        ahead = &[];
+    }
+}
+
+/// Adds what [`add_values`] leaves, query by query: positions that the first of a tile does not attend to, and the last
+/// columns.
+#[inline(always)]
+fn add_rest<I: Isa, T: Load>(
+    isa: I,
+    all: &mut Queries<'_>,
+    block: usize,
+    tile: Range<usize>,
+    head: &HeadBlock<'_, T>,
+) {
+    let width = isa.f32().len();
+    let tiled = tiled_columns(isa, all.dim);
+    let pairs = all.dim - all.dim % (2 * width);
+    let common = all.count(tile.start, block);
+    if tiled == all.dim && all.count(tile.end - 1, block) == common {
         return;
     }
-    for query in from..from + Q {
-        let positions = common..all.count(query, block);
+    for query in tile {
+        let count = all.count(query, block);
         let weights = &all.weights[query * POSITIONS..][..POSITIONS];
         let out = &mut all.out[query * all.dim..][..all.dim];
-        tile::add_values::<I, T, 1, R>(isa, weights, head, positions, &[], out);
+        for column in (0..pairs).step_by(2 * width) {
+            let from = if column < tiled { common } else { 0 };
+            tile::add_values::<I, T, 1, 2>(isa, weights, head, from..count, &[], column, out);
+        }
+        tile::add_last_columns(weights, head, count, pairs, out);
     }
 }

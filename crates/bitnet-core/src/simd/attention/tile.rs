@@ -50,49 +50,10 @@ pub(super) fn scores<I: Isa, T: Load, const Q: usize, const R: usize>(
     }
 }
 
-/// Adds the values of some positions of a block to `out`, `[Q, dim]`, each by its weight, `[Q, POSITIONS]`. Fetches `ahead`
-/// as it goes, as much as the values if it is not empty.
+/// Adds `R` registers of columns, from `column` on, of the values of some positions of a block to `out`, `[Q, dim]`, each by
+/// its weight, `[Q, POSITIONS]`. Fetches `ahead` as it goes, as much as the values if it is not empty.
 #[inline(always)]
 pub(super) fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
-    isa: I,
-    weights: &[f32],
-    head: &HeadBlock<'_, T>,
-    positions: Range<usize>,
-    mut ahead: &[T],
-    out: &mut [f32],
-) {
-    let dim = out.len() / Q;
-    let width = isa.f32().len();
-    let mut column = 0;
-    while column + R * width <= dim {
-        add_columns::<I, T, Q, R>(isa, weights, head, positions.clone(), ahead, column, out);
-        column += R * width;
-        ahead = &[];
-    }
-    if R > 2 && column + 2 * width <= dim {
-        add_columns::<I, T, Q, 2>(isa, weights, head, positions.clone(), ahead, column, out);
-        column += 2 * width;
-    }
-    if column == dim {
-        return;
-    }
-    for (weights, out) in weights
-        .chunks_exact(POSITIONS)
-        .zip(out.chunks_exact_mut(dim))
-    {
-        for position in positions.clone() {
-            let (weight, scale) = (weights[position], head.scale(1, position));
-            let values = &head.values[position * dim..][column..dim];
-            for (out, value) in out[column..].iter_mut().zip(values) {
-                *out += weight * (value.widen() * scale);
-            }
-        }
-    }
-}
-
-/// Adds `R` registers of columns from `column` on.
-#[inline(always)]
-fn add_columns<I: Isa, T: Load, const Q: usize, const R: usize>(
     isa: I,
     weights: &[f32],
     head: &HeadBlock<'_, T>,
@@ -133,6 +94,28 @@ fn add_columns<I: Isa, T: Load, const Q: usize, const R: usize>(
             .zip(out[column..].chunks_exact_mut(ops.len()))
         {
             ops.store(sum, out);
+        }
+    }
+}
+
+/// Adds the columns from `column` on, fewer than fill two registers, of the first `count` positions for one query.
+#[inline(always)]
+pub(super) fn add_last_columns<T: Load>(
+    weights: &[f32],
+    head: &HeadBlock<'_, T>,
+    count: usize,
+    column: usize,
+    out: &mut [f32],
+) {
+    let dim = out.len();
+    if column == dim {
+        return;
+    }
+    for position in 0..count {
+        let (weight, scale) = (weights[position], head.scale(1, position));
+        let values = &head.values[position * dim..][column..dim];
+        for (out, value) in out[column..].iter_mut().zip(values) {
+            *out += weight * (value.widen() * scale);
         }
     }
 }
