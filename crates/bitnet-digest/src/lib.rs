@@ -88,8 +88,9 @@ impl Plan {
         mut each: impl FnMut(&Line),
     ) -> Result<()> {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            let each_kv = |threads: &usize| self.kv.iter().map(|kv| (*threads, *kv));
-            for (threads, kv) in self.threads.iter().flat_map(each_kv) {
+            let threads = self.threads.iter();
+            let pairs = threads.flat_map(|&threads| self.kv.iter().map(move |&kv| (threads, kv)));
+            for (threads, kv) in pairs {
                 let model = open(&ModelOptions {
                     threads: Some(threads),
                     isa: Some(isa),
