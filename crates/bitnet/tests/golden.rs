@@ -145,32 +145,40 @@ fn with_int8_activations_the_difference_is_below_quantization_noise() {
     assert!(top1 >= 0.98, "top-1 agreement {top1}");
 }
 
-/// How far a type of keys and values takes the likelihoods of held-out text from those of f32.
+/// How far a type of keys and values takes the likelihoods of held-out text from those of f32: with activations as they are,
+/// and without their rounding, whose noise hides it.
 #[test]
 fn rounded_keys_and_values_make_little_difference() {
     let golden = Golden::open();
-    // Without the rounding of activations, whose noise would hide it.
-    let exact = model(Activations::F32, KvType::F32);
-    for (kv, most) in [(KvType::F16, 1e-5), (KvType::Int8, 1e-4)] {
-        let rounded = model(Activations::F32, kv);
-        let (mut texts, mut positions, mut divergence, mut same) = (0, 0usize, 0.0, 0usize);
-        while let Some(tokens) = golden.tokens(&format!("heldout{texts}")) {
-            let [expected, found] = [&exact, &rounded].map(|model| logits(model, &tokens));
-            let rows = expected.chunks_exact(exact.vocabulary());
-            for (expected, found) in rows.zip(found.chunks_exact(exact.vocabulary())) {
-                let (p, q) = (log_probabilities(expected), log_probabilities(found));
-                divergence += kl(&p, &q);
-                same += usize::from(argmax(&p) == argmax(&q));
-                positions += 1;
+    let noise = golden.number("kl_int8_vs_f32");
+    for (activations, name, most) in [
+        (Activations::Int8, "int8", [noise, noise]),
+        (Activations::F32, "f32", [1e-8, 1e-5]),
+    ] {
+        let exact = model(activations, KvType::F32);
+        for (kv, most) in [KvType::F16, KvType::Int8].into_iter().zip(most) {
+            let rounded = model(activations, kv);
+            let (mut texts, mut positions, mut divergence, mut same) = (0, 0usize, 0.0, 0usize);
+            while let Some(tokens) = golden.tokens(&format!("heldout{texts}")) {
+                let [expected, found] = [&exact, &rounded].map(|model| logits(model, &tokens));
+                let rows = expected.chunks_exact(exact.vocabulary());
+                for (expected, found) in rows.zip(found.chunks_exact(exact.vocabulary())) {
+                    let (p, q) = (log_probabilities(expected), log_probabilities(found));
+                    divergence += kl(&p, &q);
+                    same += usize::from(argmax(&p) == argmax(&q));
+                    positions += 1;
+                }
+                texts += 1;
             }
-            texts += 1;
+            let mean = divergence / positions as f64;
+            let top1 = same as f64 / positions as f64;
+            println!(
+                "{kv} keys and values, {name} activations: {positions} positions, mean KL {mean:.2e}, top-1 {top1:.4}"
+            );
+            assert!(positions >= 500);
+            assert!(mean > 0.0 && mean <= most, "{kv}, {name}: mean KL {mean}");
+            assert!(top1 >= 0.98, "{kv}, {name}: top-1 agreement {top1}");
         }
-        let mean = divergence / positions as f64;
-        let top1 = same as f64 / positions as f64;
-        println!("{kv}: {positions} positions: mean KL {mean:.2e}, top-1 {top1:.4}");
-        assert!(positions >= 500);
-        assert!(mean > 0.0 && mean <= most, "{kv}: mean KL {mean}");
-        assert!(top1 >= 0.98, "{kv}: top-1 agreement {top1}");
     }
 }
 
