@@ -163,7 +163,9 @@ impl Bench {
 
     fn state(&self, capacity: usize) -> GpuState {
         let layers = [MixerState::KeysValues(self.shape.heads); LAYERS];
-        self.backend.state(&layers, capacity).expect("a state")
+        self.backend
+            .state(&layers, capacity, None)
+            .expect("a state")
     }
 
     fn mix(&self, x: &mut GpuHidden, layer: usize, batch: &mut Batch<'_, GpuState>) {

@@ -324,7 +324,7 @@ fn head(backend: CpuBackend, mode: LmHeadMode, matrices: &[WeightMatrix]) -> Res
         head: None,
         mode,
     })?;
-    let mut state = backend.state(&[], 1)?;
+    let mut state = backend.state(&[], 1, None)?;
     let mut next = move |backend: &CpuBackend| {
         let top = Top {
             count: 1,

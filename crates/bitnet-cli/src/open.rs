@@ -7,7 +7,9 @@ use crate::progress::{Downloads, Steps};
 use bitnet::chat::TemplateChoice;
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::hub::{self, HubOptions};
-use bitnet::{Activations, AdapterChoice, Device, I2sLayout, LmHeadMode, Model, ModelOptions};
+use bitnet::{
+    Activations, AdapterChoice, Device, I2sLayout, KvType, LmHeadMode, Model, ModelOptions,
+};
 use clap::{Args, ValueEnum};
 use std::ffi::{OsStr, OsString};
 use std::ops::RangeInclusive;
@@ -40,6 +42,10 @@ pub(crate) struct ModelArguments {
     /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArgument,
+
+    /// Keys and values of a context: f16, f32 or int8; without it, f16 on processors and with Metal, f32 elsewhere
+    #[arg(long, value_name = "TYPE", value_enum)]
+    kv: Option<KvArgument>,
 
     /// Byte order of I2_S tensors, which a file does not tell: a is usual, b is written on ARM by some builds of bitnet.cpp
     #[arg(long, value_enum, default_value_t)]
@@ -108,6 +114,24 @@ enum ActivationsArgument {
     #[default]
     Int8,
     F32,
+}
+
+/// The type of keys and values.
+#[derive(Clone, Copy, ValueEnum)]
+enum KvArgument {
+    F16,
+    F32,
+    Int8,
+}
+
+impl From<KvArgument> for KvType {
+    fn from(kv: KvArgument) -> Self {
+        match kv {
+            KvArgument::F16 => Self::F16,
+            KvArgument::F32 => Self::F32,
+            KvArgument::Int8 => Self::Int8,
+        }
+    }
 }
 
 /// Byte order of I2_S tensors.
@@ -183,6 +207,7 @@ impl ModelArguments {
                 ActivationsArgument::Int8 => Activations::Int8,
                 ActivationsArgument::F32 => Activations::F32,
             },
+            kv: self.kv.map(KvType::from),
             head,
             copy: self.no_mmap,
             i2s_layout: self.i2s_layout.into(),

@@ -14,7 +14,7 @@
 use crate::batch::{Batch, Output, SequenceState};
 use crate::head::LmHeadStats;
 use crate::sublayer::{FeedForwardWeights, MixerState, MixerWeights, VocabularyWeights};
-use crate::{HybridMemoryPool, Pending, Result};
+use crate::{HybridMemoryPool, KvType, Pending, Result};
 
 /// A resident sublayer.
 pub trait Sublayer: Send + Sync {
@@ -70,11 +70,19 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// As [`load_vocabulary`](Self::load_vocabulary).
     fn load_feed_forward(&self, weights: FeedForwardWeights) -> Result<Self::FeedForward>;
 
-    /// The state of an empty sequence of up to `capacity` positions through `layers`.
+    /// The types in which its states can keep keys and values, its default first.
+    fn kv_types(&self) -> &'static [KvType];
+    /// The state of an empty sequence of up to `capacity` positions through `layers`, whose keys and values are kept as `kv`,
+    /// or if that is `None` as the backend's default.
     ///
     /// # Errors
-    /// If heads are misshapen or memory is short.
-    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<Self::State>;
+    /// If the backend does not have that type ([`KvType::choose`]), heads are misshapen or memory is short.
+    fn state(
+        &self,
+        layers: &[MixerState],
+        capacity: usize,
+        kv: Option<KvType>,
+    ) -> Result<Self::State>;
     /// Another sequence that begins with the first `len` positions of `state`, or with all if there are fewer.
     ///
     /// # Errors
@@ -166,7 +174,8 @@ pub trait Inspection<B: Backend> {
 
 /// Saving and restoring the state of a sequence.
 pub trait Snapshots<B: Backend> {
-    /// The keys and the values of a layer: f32 rows in the order of their positions, `[position][kv head][dim]` each.
+    /// The keys and the values of a layer: f32 rows in the order of their positions, `[position][kv head][dim]` each. Written
+    /// to a state of the same type of keys and values, they are the same bits there.
     ///
     /// # Errors
     /// If there is no such layer, or memory is short.

@@ -28,6 +28,7 @@ mod error;
 ))]
 pub mod gpu;
 pub mod head;
+mod kv;
 pub mod math;
 mod matrix;
 #[cfg(all(
@@ -47,6 +48,7 @@ pub use bytes::Bytes;
 pub use device::Device;
 pub use error::{Error, Result};
 pub use head::{Candidate, LmHeadMode, LmHeadStats, Top};
+pub use kv::KvType;
 pub use matrix::WeightMatrix;
 pub use pending::Pending;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};

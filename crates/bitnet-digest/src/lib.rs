@@ -8,11 +8,11 @@
 #[cfg(target_family = "wasm")]
 pub mod wasm;
 
-use bitnet::{Isa, LogitsFor, Model, ModelOptions, Result};
+use bitnet::{Isa, KvType, LogitsFor, Model, ModelOptions, Result};
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 
-/// What is run: every kernel set × threads × batch, over the same tokens.
+/// What is run: every kernel set × threads × batch × type of keys and values, over the same tokens.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Token ids, from the start of the context.
@@ -21,6 +21,8 @@ pub struct Plan {
     pub threads: Vec<usize>,
     /// Numbers of tokens run at once.
     pub batches: Vec<usize>,
+    /// Types of keys and values.
+    pub kv: Vec<KvType>,
 }
 
 /// One digest and how it came about.
@@ -32,29 +34,32 @@ pub struct Line {
     pub threads: usize,
     /// The number of tokens run at once.
     pub batch: usize,
+    /// The type of keys and values.
+    pub kv: KvType,
     /// SHA-256 of the little-endian bits of all positions' logits, in hexadecimal.
     pub digest: String,
 }
 
 impl std::fmt::Display for Line {
-    /// `isa threads batch digest`, separated by spaces.
+    /// `isa threads batch kv digest`, separated by spaces.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             isa,
             threads,
             batch,
+            kv,
             digest,
         } = self;
-        write!(f, "{isa} {threads} {batch} {digest}")
+        write!(f, "{isa} {threads} {batch} {kv} {digest}")
     }
 }
 
 impl Plan {
-    /// A plan from three comma-separated lists.
+    /// A plan from four comma-separated lists.
     ///
     /// # Errors
-    /// A sentence that names the list with something other than whole numbers, or with a zero where none makes sense.
-    pub fn parse(tokens: &str, threads: &str, batches: &str) -> std::result::Result<Self, String> {
+    /// A sentence that names the list with something other than whole numbers or types, or with a zero where none makes sense.
+    pub fn parse([tokens, threads, batches, kv]: [&str; 4]) -> std::result::Result<Self, String> {
         let positive = |what: &str, list: &str| -> std::result::Result<Vec<usize>, String> {
             let numbers = numbers(what, list)?;
             if numbers.contains(&0) {
@@ -66,10 +71,14 @@ impl Plan {
             tokens: numbers("tokens", tokens)?,
             threads: positive("threads", threads)?,
             batches: positive("batches", batches)?,
+            kv: kv
+                .split(',')
+                .map(|word| word.parse().map_err(|error| format!("{error}")))
+                .collect::<std::result::Result<_, _>>()?,
         })
     }
 
-    /// Opens the model anew with `open` for every kernel set and number of threads, and hands each digest to `each`.
+    /// Opens the model anew with `open` for every kernel set, number of threads and type of keys and values, and hands each digest to `each`.
     ///
     /// # Errors
     /// Those of `open`; if a token is not in the vocabulary or the context too short.
@@ -79,10 +88,13 @@ impl Plan {
         mut each: impl FnMut(&Line),
     ) -> Result<()> {
         for isa in Isa::ALL.into_iter().filter(|isa| isa.is_available()) {
-            for &threads in &self.threads {
+            let threads = self.threads.iter();
+            let pairs = threads.flat_map(|&threads| self.kv.iter().map(move |&kv| (threads, kv)));
+            for (threads, kv) in pairs {
                 let model = open(&ModelOptions {
                     threads: Some(threads),
                     isa: Some(isa),
+                    kv: Some(kv),
                     ..ModelOptions::default()
                 })?;
                 for &batch in &self.batches {
@@ -90,6 +102,7 @@ impl Plan {
                         isa,
                         threads,
                         batch,
+                        kv,
                         digest: digest(&model, &self.tokens, batch)?,
                     });
                 }

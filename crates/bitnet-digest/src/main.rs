@@ -1,6 +1,6 @@
-//! `bitnet-digest TOKENS THREADS BATCHES MODEL…`: a line of `MODEL isa threads batch digest` for each combination.
+//! `bitnet-digest TOKENS THREADS BATCHES KV MODEL…`: a line of `MODEL isa threads batch kv digest` for each combination.
 //!
-//! The first three are lists separated by commas; a model is a file, or `demo` for the one that ships with the library.
+//! The first four are lists separated by commas, the last of them of types of keys and values; a model is a file, or `demo` for the one that ships with the library.
 
 use bitnet::Model;
 use bitnet_digest::Plan;
@@ -8,8 +8,8 @@ use std::error::Error;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: bitnet-digest TOKENS THREADS BATCHES MODEL…
-  bitnet-digest 1,2,3 1,2 1,64 demo model.gguf";
+const USAGE: &str = "usage: bitnet-digest TOKENS THREADS BATCHES KV MODEL…
+  bitnet-digest 1,2,3 1,2 1,64 f16,f32,int8 demo model.gguf";
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -23,15 +23,15 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[OsString]) -> Result<(), Box<dyn Error>> {
-    let [tokens, threads, batches, models @ ..] = arguments else {
+    let [tokens, threads, batches, kv, models @ ..] = arguments else {
         return Err(USAGE.into());
     };
-    let [Some(tokens), Some(threads), Some(batches)] =
-        [tokens, threads, batches].map(|list| list.to_str())
+    let [Some(tokens), Some(threads), Some(batches), Some(kv)] =
+        [tokens, threads, batches, kv].map(|list| list.to_str())
     else {
         return Err(USAGE.into());
     };
-    let plan = Plan::parse(tokens, threads, batches)?;
+    let plan = Plan::parse([tokens, threads, batches, kv])?;
     for model in models {
         plan.run(
             |options| match model.to_str() {

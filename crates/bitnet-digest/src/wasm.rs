@@ -17,7 +17,7 @@ pub extern "C" fn allocate(len: usize) -> *mut u8 {
     Box::leak(vec![0; len].into_boxed_slice()).as_mut_ptr()
 }
 
-/// Runs the plan in `plan` (three lines: tokens, threads, batches) on the GGUF file in `file`, or on the demo model if that is
+/// Runs the plan in `plan` (four lines: tokens, threads, batches, types of keys and values) on the GGUF file in `file`, or on the demo model if that is
 /// empty. Takes both back. Returns whether it succeeded; the answer is the table, or else what went wrong.
 ///
 /// # Safety
@@ -59,12 +59,12 @@ unsafe fn taken(address: *mut u8, len: usize) -> Vec<u8> {
 fn run(plan: &[u8], file: Vec<u8>) -> Result<String, String> {
     let text = std::str::from_utf8(plan).map_err(|error| format!("the plan: {error}"))?;
     let lines: Vec<&str> = text.lines().collect();
-    let [tokens, threads, batches] = lines[..] else {
-        return Err(format!("the plan: expected 3 lines, found {}", lines.len()));
+    let [tokens, threads, batches, kv] = lines[..] else {
+        return Err(format!("the plan: expected 4 lines, found {}", lines.len()));
     };
     let file = bitnet::file::Bytes::from(file);
     let mut table = String::new();
-    Plan::parse(tokens, threads, batches)?
+    Plan::parse([tokens, threads, batches, kv])?
         .run(
             |options| {
                 if file.is_empty() {

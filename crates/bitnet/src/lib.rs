@@ -43,7 +43,7 @@ pub use bitnet_core::cpu::Isa;
 pub use bitnet_core::device::AdapterChoice;
 pub use bitnet_core::pool::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
-pub use bitnet_core::{Activations, Candidate, Device, LmHeadMode, LmHeadStats};
+pub use bitnet_core::{Activations, Candidate, Device, KvType, LmHeadMode, LmHeadStats};
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use decoder::Piece;

@@ -5,7 +5,7 @@
 //!            │ token … │ for each layer: key rows, value rows │ SHA-256 of everything before
 //! ```
 //!
-//! Numbers are little-endian u32, rows are f32, the fingerprint (that of the [`Model`]) and the hash have 32 bytes, the name is
+//! Numbers are little-endian u32, rows are f32 whatever type the session keeps them in, the fingerprint (that of the [`Model`]) and the hash have 32 bytes, the name is
 //! UTF-8. Positions are the tokens that had run. A file comes from anywhere: nothing is allocated for what it claims before that
 //! has been compared with the model, and nothing of it is used before all of it has been read and its hash is right.
 
@@ -292,8 +292,9 @@ impl<R: Read> Input<'_, R> {
 
 impl Session {
     /// Writes what the session holds: its tokens, and the keys and values of those that have run. [`restore`](Self::restore)
-    /// goes on from there with the same bits, on any CPU. It takes [`cache_bytes`](Self::cache_bytes) or somewhat less. `file`
-    /// is what errors call the place.
+    /// goes on from there with the same bits, on any CPU, if keys and values are kept in the same type
+    /// ([`ModelOptions::kv`](crate::ModelOptions::kv)); in another they are rounded to that. The file has them as f32. `file` is
+    /// what errors call the place.
     ///
     /// # Errors
     /// [`Error::Io`] if `out` fails; if the backend cannot hand out what it has read.

@@ -6,7 +6,7 @@
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, ModelFile};
-use bitnet::{Activations, Isa, LogitsFor, Model, ModelOptions};
+use bitnet::{Activations, Isa, KvType, LogitsFor, Model, ModelOptions};
 use sha2::{Digest, Sha256};
 
 /// Lines of `name digest`.
@@ -30,36 +30,55 @@ fn digest(model: &Model) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn options(isa: Isa, activations: Activations) -> ModelOptions {
+/// How the logits of a line come about.
+#[derive(Clone, Copy)]
+struct Way {
+    activations: Activations,
+    kv: KvType,
+}
+
+impl Way {
+    /// With keys and values as the first digests were recorded.
+    const fn of(activations: Activations) -> Self {
+        let kv = KvType::F32;
+        Self { activations, kv }
+    }
+}
+
+fn options(isa: Isa, way: Way) -> ModelOptions {
     ModelOptions {
         threads: Some(2),
         isa: Some(isa),
-        activations,
+        activations: way.activations,
+        kv: Some(way.kv),
         ..ModelOptions::default()
     }
 }
 
 /// The digest of one model, which is the same on every kernel set of this machine.
-fn line(name: &str, open: impl Fn(&ModelOptions) -> Model, activations: Activations) -> String {
+fn line(name: &str, open: impl Fn(&ModelOptions) -> Model, way: Way) -> String {
     let mut digests = Isa::ALL
         .into_iter()
         .filter(|isa| isa.is_available())
-        .map(|isa| (isa, digest(&open(&options(isa, activations)))));
+        .map(|isa| (isa, digest(&open(&options(isa, way)))));
     let (first_isa, first) = digests.next().unwrap();
     for (isa, other) in digests {
         assert_eq!(first, other, "{name}: {first_isa} and {isa} differ");
     }
-    format!("{name} {first}\n")
+    match way.kv {
+        KvType::F32 => format!("{name} {first}\n"),
+        kv => format!("{name}/kv-{kv} {first}\n"),
+    }
 }
 
-fn synthetic(synth: &SynthOptions, activations: Activations) -> String {
+fn synthetic(synth: &SynthOptions, way: Way) -> String {
     let bytes = Bytes::from(synth::to_vec(synth).unwrap());
     let name = format!(
         "{}/{}/{}/{}",
         synth.arch,
         synth.ternary,
         synth.embedding,
-        match activations {
+        match way.activations {
             Activations::Int8 => "int8",
             Activations::F32 => "f32",
         }
@@ -68,7 +87,7 @@ fn synthetic(synth: &SynthOptions, activations: Activations) -> String {
         let file = ModelFile::parse(&name, bytes.clone()).unwrap();
         Model::from_file(&file, options, |_, _| ()).unwrap()
     };
-    line(&name, open, activations)
+    line(&name, open, way)
 }
 
 #[test]
@@ -81,24 +100,37 @@ fn logits_have_the_recorded_bits() {
                 ternary,
                 ..SynthOptions::default()
             };
-            found += &synthetic(&synth, Activations::Int8);
+            found += &synthetic(&synth, Way::of(Activations::Int8));
         }
         let float = SynthOptions {
             arch,
             ..SynthOptions::default()
         };
-        found += &synthetic(&float, Activations::F32);
+        found += &synthetic(&float, Way::of(Activations::F32));
     }
     for embedding in [EmbeddingType::Q8_0, EmbeddingType::Q6K] {
         let synth = SynthOptions {
             embedding,
             ..SynthOptions::default()
         };
-        found += &synthetic(&synth, Activations::Int8);
+        found += &synthetic(&synth, Way::of(Activations::Int8));
     }
     let demo = concat!(env!("CARGO_MANIFEST_DIR"), "/../bitnet-demo/data/demo.gguf");
     let open = |options: &ModelOptions| Model::open_with(demo, options, |_, _| ()).unwrap();
-    found += &line("demo", open, Activations::Int8);
+    found += &line("demo", open, Way::of(Activations::Int8));
+    // Keys and values of the other types.
+    for kv in [KvType::F16, KvType::Int8] {
+        let activations = Activations::Int8;
+        let way = Way { activations, kv };
+        for &arch in SynthArch::ALL {
+            let synth = SynthOptions {
+                arch,
+                ..SynthOptions::default()
+            };
+            found += &synthetic(&synth, way);
+        }
+        found += &line("demo", open, way);
+    }
     assert!(
         found == RECORDED,
         "logits changed; if that is meant, tests/digests.txt becomes:\n{found}"

@@ -2,7 +2,7 @@
 //! itself on every instruction set, thread count and batching.
 #![cfg(feature = "demo")]
 
-use bitnet::{Activations, Isa, LogitsFor, Model, ModelOptions};
+use bitnet::{Activations, Isa, KvType, LogitsFor, Model, ModelOptions};
 use safetensors::SafeTensors;
 use std::collections::HashMap;
 
@@ -42,9 +42,10 @@ impl Golden {
     }
 }
 
-fn model(activations: Activations) -> Model {
+fn model(activations: Activations, kv: KvType) -> Model {
     let options = ModelOptions {
         activations,
+        kv: Some(kv),
         ..ModelOptions::default()
     };
     Model::demo_with(&options).expect("the demo model")
@@ -67,6 +68,11 @@ fn log_probabilities(logits: &[f32]) -> Vec<f64> {
         .collect()
 }
 
+/// Σ p·ln(p/q).
+fn kl(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
 fn argmax(values: &[f64]) -> usize {
     let best = (0..values.len()).max_by(|&a, &b| values[a].total_cmp(&values[b]).then(b.cmp(&a)));
     best.expect("a vocabulary")
@@ -75,7 +81,7 @@ fn argmax(values: &[f64]) -> usize {
 #[test]
 fn without_activation_rounding_logits_are_the_golden_ones() {
     let golden = Golden::open();
-    let model = model(Activations::F32);
+    let model = model(Activations::F32, KvType::F32);
     let mut prompts = 0;
     while let Some(tokens) = golden.tokens(&format!("prompt{prompts}")) {
         let bytes = golden
@@ -109,7 +115,7 @@ fn without_activation_rounding_logits_are_the_golden_ones() {
 #[test]
 fn with_int8_activations_the_difference_is_below_quantization_noise() {
     let golden = Golden::open();
-    let model = model(Activations::Int8);
+    let model = model(Activations::Int8, KvType::F32);
     let (mut texts, mut positions, mut divergence, mut same) = (0, 0usize, 0.0, 0usize);
     while let Some(tokens) = golden.tokens(&format!("heldout{texts}")) {
         let bytes = golden
@@ -124,11 +130,7 @@ fn with_int8_activations_the_difference_is_below_quantization_noise() {
         let rows = expected.chunks_exact(model.vocabulary());
         for (expected, found) in rows.zip(found.chunks_exact(model.vocabulary())) {
             let (p, q) = (log_probabilities(expected), log_probabilities(found));
-            divergence += p
-                .iter()
-                .zip(&q)
-                .map(|(p, q)| p.exp() * (p - q))
-                .sum::<f64>();
+            divergence += kl(&p, &q);
             same += usize::from(argmax(&p) == argmax(&q));
             positions += 1;
         }
@@ -141,6 +143,43 @@ fn with_int8_activations_the_difference_is_below_quantization_noise() {
     assert!(positions >= 500);
     assert!(mean <= noise, "mean KL {mean} > {noise}");
     assert!(top1 >= 0.98, "top-1 agreement {top1}");
+}
+
+/// How far a type of keys and values takes the likelihoods of held-out text from those of f32: with activations as they are,
+/// and without their rounding, whose noise hides it.
+#[test]
+fn rounded_keys_and_values_make_little_difference() {
+    let golden = Golden::open();
+    let noise = golden.number("kl_int8_vs_f32");
+    for (activations, name, most) in [
+        (Activations::Int8, "int8", [noise, noise]),
+        (Activations::F32, "f32", [1e-8, 1e-5]),
+    ] {
+        let exact = model(activations, KvType::F32);
+        for (kv, most) in [KvType::F16, KvType::Int8].into_iter().zip(most) {
+            let rounded = model(activations, kv);
+            let (mut texts, mut positions, mut divergence, mut same) = (0, 0usize, 0.0, 0usize);
+            while let Some(tokens) = golden.tokens(&format!("heldout{texts}")) {
+                let [expected, found] = [&exact, &rounded].map(|model| logits(model, &tokens));
+                let rows = expected.chunks_exact(exact.vocabulary());
+                for (expected, found) in rows.zip(found.chunks_exact(exact.vocabulary())) {
+                    let (p, q) = (log_probabilities(expected), log_probabilities(found));
+                    divergence += kl(&p, &q);
+                    same += usize::from(argmax(&p) == argmax(&q));
+                    positions += 1;
+                }
+                texts += 1;
+            }
+            let mean = divergence / positions as f64;
+            let top1 = same as f64 / positions as f64;
+            println!(
+                "{kv} keys and values, {name} activations: {positions} positions, mean KL {mean:.2e}, top-1 {top1:.4}"
+            );
+            assert!(positions >= 500);
+            assert!(mean > 0.0 && mean <= most, "{kv}, {name}: mean KL {mean}");
+            assert!(top1 >= 0.98, "{kv}, {name}: top-1 agreement {top1}");
+        }
+    }
 }
 
 #[test]

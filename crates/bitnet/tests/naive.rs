@@ -2,7 +2,7 @@
 
 use bitnet::file::synth::{self, SynthArch, SynthOptions};
 use bitnet::file::{Bytes, Gguf};
-use bitnet::{Activations, LogitsFor, Model, ModelOptions};
+use bitnet::{Activations, KvType, LogitsFor, Model, ModelOptions};
 use bitnet_quant::I2sLayout;
 
 /// A model as plain f64 matrices, looked up by GGUF name.
@@ -181,6 +181,7 @@ fn agrees(arch: SynthArch) {
     .concat();
     let options = ModelOptions {
         activations: Activations::F32,
+        kv: Some(KvType::F32),
         ..ModelOptions::default()
     };
     let model = Model::from_bytes("tiny.gguf", bytes, &options).expect("a model");

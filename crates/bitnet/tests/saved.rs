@@ -2,7 +2,9 @@
 #![cfg(feature = "demo")]
 
 use bitnet::file::synth::{self, SynthOptions};
-use bitnet::{Activations, Error, GenerateOptions, Isa, LogitsFor, Model, ModelOptions, Session};
+use bitnet::{
+    Activations, Error, GenerateOptions, Isa, KvType, LogitsFor, Model, ModelOptions, Session,
+};
 
 /// Where the tokens begin in a file of the demo model: magic, seven numbers, fingerprint, length of the name, "demo model".
 const TOKENS: usize = 8 + 7 * 4 + 32 + 4 + "demo model".len();
@@ -47,10 +49,22 @@ fn refused(model: &Model, file: &[u8]) -> Error {
 
 #[test]
 fn goes_on_with_the_same_bits_on_any_cpu() {
-    let model = demo(ModelOptions::default());
+    for kv in KvType::ALL {
+        goes_on_with_the_same_bits(kv);
+    }
+}
+
+fn goes_on_with_the_same_bits(kv: KvType) {
+    let kv = Some(kv);
+    let model = demo(ModelOptions {
+        kv,
+        ..ModelOptions::default()
+    });
     let mut session = story(&model);
     let file = saved(&session);
-    assert!(file.len() < session.cache_bytes() + 2048);
+    if kv == Some(KvType::F32) {
+        assert!(file.len() < session.cache_bytes() + 2048);
+    }
     let others = [
         (None, Some(1)),
         (Some(Isa::Scalar), Some(1)),
@@ -61,6 +75,7 @@ fn goes_on_with_the_same_bits_on_any_cpu() {
         let model = demo(ModelOptions {
             isa,
             threads,
+            kv,
             ..ModelOptions::default()
         });
         let mut restored = Session::restore(&model, "memory", &file[..]).unwrap();
@@ -68,6 +83,25 @@ fn goes_on_with_the_same_bits_on_any_cpu() {
         assert_eq!(restored.forward(&[7, 8], LogitsFor::All).unwrap(), logits);
         assert_eq!(restored.tokens(), session.tokens());
     }
+}
+
+#[test]
+fn a_session_goes_on_with_another_type_of_keys_and_values() {
+    let [full, half] = [KvType::F32, KvType::F16].map(|kv| {
+        demo(ModelOptions {
+            kv: Some(kv),
+            ..ModelOptions::default()
+        })
+    });
+    assert_eq!(half.fingerprint().unwrap(), full.fingerprint().unwrap());
+    let file = saved(&story(&full));
+    let mut restored = Session::restore(&half, "memory", &file[..]).unwrap();
+    assert!(restored.forward(&[7, 8], LogitsFor::All).is_ok());
+    // What f16 holds is exact in f32.
+    let rounded = saved(&Session::restore(&half, "memory", &file[..]).unwrap());
+    let widened = saved(&Session::restore(&full, "memory", &rounded[..]).unwrap());
+    assert_eq!(widened, rounded);
+    assert_ne!(rounded, file);
 }
 
 #[test]

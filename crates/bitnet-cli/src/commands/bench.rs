@@ -88,7 +88,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     no_warmup: bool,
 
-    /// Print JSON: model, architecture, parameters, weight_bytes, bytes_per_token, peak_rss_bytes, and results, each with
+    /// Print JSON: model, architecture, parameters, weight_bytes, kv, bytes_per_token, peak_rss_bytes, and results, each with
     /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples, and for several texts at once
     /// parallel, with texts, per_text, first_token_p50, first_token_p95
     #[arg(long)]
@@ -101,6 +101,8 @@ struct Report {
     architecture: String,
     parameters: u64,
     weight_bytes: u64,
+    /// The type of keys and values.
+    kv: &'static str,
     /// Bytes read for one decoded token: every matrix once, of a screened head the copy that screens it, and the keys and
     /// values at half the first decode test's length.
     bytes_per_token: u64,
@@ -174,6 +176,7 @@ impl Arguments {
                         architecture: model.architecture().name.clone(),
                         parameters: model.parameters(),
                         weight_bytes: model.weight_bytes(),
+                        kv: model.kv_type().name(),
                         bytes_per_token: model.decode_bytes(),
                         peak_rss_bytes: None,
                         results: Vec::new(),
@@ -361,11 +364,12 @@ fn print(report: &Report) -> anyhow::Result<()> {
     let mut out = anstream::stdout().lock();
     writeln!(
         out,
-        "{} ({}, {} parameters, {} of weights)\n",
+        "{} ({}, {} parameters, {} of weights, keys and values {})\n",
         printable::line(&report.model),
         printable::line(&report.architecture),
         units::count(report.parameters),
         units::bytes(report.weight_bytes),
+        report.kv,
     )?;
     writeln!(out, "| device | test | tokens/s | load |")?;
     writeln!(out, "| --- | ---: | ---: | ---: |")?;

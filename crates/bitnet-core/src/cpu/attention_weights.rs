@@ -5,7 +5,7 @@
 use super::Rows;
 use super::attention::Attended;
 use crate::math::exp;
-use crate::simd::{KeysValues, POSITIONS};
+use crate::simd::{KeysValues, POSITIONS, Stored, with_stored};
 use crate::{AttentionHeads, Error, Result};
 
 /// The weights of the last row of `q`, `[query heads, positions]`: softmax(q·k / √dim).
@@ -27,19 +27,20 @@ pub(super) fn of_last(q: &Rows, heads: AttentionHeads, spans: &[Attended<'_>]) -
     for (query_head, query) in last.chunks_exact(heads.dim).enumerate() {
         let head = keys_values.of_head(query_head / (heads.query / heads.kv));
         let start = weights.len();
-        weights.extend((0..head.positions).map(|position| score(query, &head, position)));
+        with_stored!(head.kv, T => weights.extend(scores::<T>(query, &head)));
         softmax(&mut weights[start..]);
     }
     Ok(weights)
 }
 
-/// q·k / √dim for one position.
-fn score(query: &[f32], keys_values: &KeysValues<'_>, position: usize) -> f32 {
-    let dim = keys_values.dim;
-    let (keys, _) = keys_values.block(position / POSITIONS);
-    let key = keys[position % POSITIONS..].iter().step_by(POSITIONS);
-    let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
-    product / (dim as f32).sqrt()
+/// q·k / √dim for each position.
+fn scores<T: Stored>(query: &[f32], head: &KeysValues<'_>) -> impl Iterator<Item = f32> {
+    (0..head.positions).map(|position| {
+        let block = head.block::<T>(position / POSITIONS);
+        let key = block.key(position % POSITIONS);
+        let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();
+        product / (head.dim as f32).sqrt()
+    })
 }
 
 fn softmax(scores: &mut [f32]) {

@@ -5,8 +5,8 @@ use super::{
     CpuBackend, CpuEmbedding, CpuFeedForward, CpuLmHead, CpuMixer, CpuState, Rotations, Rows,
 };
 use crate::{
-    Backend, Batch, FeedForwardWeights, HybridMemoryPool, Inspection, MixerState, MixerWeights,
-    Output, Pending, Result, Rope, Snapshots, VocabularyWeights, WarmUp,
+    Backend, Batch, FeedForwardWeights, HybridMemoryPool, Inspection, KvType, MixerState,
+    MixerWeights, Output, Pending, Result, Rope, Snapshots, VocabularyWeights, WarmUp,
 };
 
 /// Rows of a batch, and the rotations of their positions.
@@ -76,8 +76,18 @@ impl Backend for CpuBackend {
         self.feed_forward_of(weights)
     }
 
-    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<CpuState> {
-        CpuState::new(&self.pool, layers, capacity)
+    fn kv_types(&self) -> &'static [KvType] {
+        &KvType::ALL
+    }
+
+    fn state(
+        &self,
+        layers: &[MixerState],
+        capacity: usize,
+        kv: Option<KvType>,
+    ) -> Result<CpuState> {
+        let kv = KvType::choose(kv, self.kv_types(), "the CPU")?;
+        CpuState::new(&self.pool, layers, capacity, kv)
     }
 
     fn fork(&self, state: &CpuState, len: usize) -> Result<CpuState> {
@@ -178,7 +188,7 @@ impl Snapshots<Self> for CpuBackend {
     ) -> Result<()> {
         let width = state.heads(layer)?.kv_width();
         state.reserve(keys.len() / width)?;
-        state.write(&self.threads, layer, keys, values)
+        state.write((&self.threads, self.kernels), layer, keys, values)
     }
 
     fn complete(&self, state: &mut CpuState, positions: usize) -> Result<()> {

@@ -3,10 +3,11 @@
 use super::integer::IntegerKernels;
 use crate::Gate;
 use crate::simd::{
-    Add, Attend, Dot, DotPacked, DotTile, Gated, KeysValues, Quantize, ROWS, RmsNorm, RmsNormInto,
-    RoundRow, Steps, Unpack, WideDot, ZipInPlace,
+    Add, Attend, Dot, DotPacked, DotTile, Gated, NarrowF16, Quantize, ROWS, RmsNorm, RmsNormInto,
+    RoundHead, RoundRow, Steps, Unpack, WideDot, ZipInPlace,
 };
 use bitnet_quant::Format;
+use half::f16;
 use rten_simd::SimdOp;
 
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
@@ -37,7 +38,11 @@ pub(super) struct Kernels {
     /// gate(g)·u into g.
     pub(super) gate: fn(&mut [f32], &[f32], Gate),
     /// Query heads that share a head of keys and values.
-    pub(super) attend: fn(&[f32], KeysValues<'_>, &mut [f32]),
+    pub(super) attend: fn(Attend<'_>),
+    /// To binary16, half to even.
+    pub(super) narrow: fn(&[f32], &mut [f16]),
+    /// The key or the value of a head to int8; returns the scale.
+    pub(super) round_head: fn(&[f32], &mut [i8]) -> f32,
     /// x += y.
     pub(super) add: fn(&mut [f32], &[f32]),
     /// Ternary × int8.
@@ -58,13 +63,9 @@ impl Kernels {
             rms_norm_into: |x, gain, eps, out| F::run(RmsNormInto(x, gain, eps, out)),
             quantize: |x, q| F::run(Quantize(x, q)),
             gate: |g, u, function| F::run(Gated(g, u, function)),
-            attend: |queries, keys_values, out| {
-                F::run(Attend {
-                    queries,
-                    keys_values,
-                    out,
-                });
-            },
+            attend: |op| F::run(op),
+            narrow: |x, out| F::run(NarrowF16(x, out)),
+            round_head: |x, q| F::run(RoundHead(x, q)),
             add: |x, y| F::run(ZipInPlace(Add, x, y)),
             integer,
         }

@@ -118,7 +118,8 @@ impl CpuBackend {
                     ));
                 }
                 let (keys, values) = (k.range(run.rows.clone()), v.range(run.rows));
-                span.state.write(&self.threads, layer, keys, values)?;
+                let by = (&self.threads, self.kernels);
+                span.state.write(by, layer, keys, values)?;
             }
             Ok(())
         })?;

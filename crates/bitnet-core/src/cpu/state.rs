@@ -1,15 +1,20 @@
-//! Keys and values of one sequence, in f32, in blocks that are added as positions are.
+//! Keys and values of one sequence, in blocks that are added as positions are.
 //!
 //! A block holds [`POSITIONS`] positions of all layers, `[layer][head]`, and of each head its keys, transposed, and its
-//! values, `[dim][POSITIONS]` and `[POSITIONS][dim]`: attention reads both in the order in which it adds them up. Blocks
-//! never move, all have one size, and the pool hands those of an ended sequence to the next.
+//! values, in the type of the state: attention reads both in the order in which it adds them up. Blocks never move, all
+//! have one size, and the pool hands those of an ended sequence to the next.
 
+mod append;
+#[cfg(test)]
+mod tests;
+
+use super::kernels::Kernels;
 use super::shape_error;
 use super::threads::Threads;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
-use crate::simd::{KeysValues, POSITIONS};
-use crate::{AttentionHeads, Error, MixerState, Result, SequenceState};
-use std::ops::Range;
+use crate::simd::{KeysValues, POSITIONS, Stored, head_bytes, with_stored};
+use crate::{AttentionHeads, Error, KvType, MixerState, Result, SequenceState};
+use append::{Append, Part};
 use std::sync::Arc;
 
 /// Numbers of new keys that are worth sharing among threads: most of them go to a cache line of their own.
@@ -19,11 +24,12 @@ const WORTH_SHARING: usize = 512;
 #[derive(Debug)]
 pub struct CpuState {
     pool: HybridMemoryPool,
+    kv: KvType,
     layers: Vec<Layer>,
-    /// Numbers of a block: those of all layers.
-    block_floats: usize,
+    /// Bytes of a block: those of all layers.
+    block_bytes: usize,
     capacity: usize,
-    blocks: Vec<Arc<Buffer<f32>>>,
+    blocks: Vec<Arc<Buffer<u8>>>,
     len: usize,
 }
 
@@ -33,47 +39,6 @@ struct Layer {
     heads: AttentionHeads,
     /// Where they begin in a block.
     first: usize,
-}
-
-impl Layer {
-    /// Numbers of a head in a block. Too many for a `usize` stay too many for the pool, which says so.
-    fn head_floats(self) -> usize {
-        self.heads.dim.saturating_mul(2 * POSITIONS)
-    }
-
-    /// Numbers of the layer in a block.
-    fn floats(self) -> usize {
-        self.heads.kv.saturating_mul(self.head_floats())
-    }
-}
-
-/// What new rows add to a head of a block.
-struct Part<'a> {
-    /// The head's keys and values.
-    block: &'a mut [f32],
-    head: usize,
-    /// Where in the block they begin.
-    place: usize,
-    rows: Range<usize>,
-}
-
-impl Part<'_> {
-    /// Writes the part's rows of `keys` and `values`, each `[position][head][dim]`.
-    fn write(self, heads: AttentionHeads, keys: &[f32], values: &[f32]) {
-        let (dim, stride) = (heads.dim, heads.kv * heads.dim);
-        let first = self.rows.start * stride + self.head * dim;
-        let (block_keys, block_values) = self.block.split_at_mut(dim * POSITIONS);
-        for (column, block) in block_keys.chunks_exact_mut(POSITIONS).enumerate() {
-            let new = keys[first + column..].iter().step_by(stride);
-            let places = block[self.place..].iter_mut().take(self.rows.len());
-            places.zip(new).for_each(|(place, new)| *place = *new);
-        }
-        let rows = values[first..].chunks(stride);
-        let places = block_values.chunks_exact_mut(dim).skip(self.place);
-        for (place, row) in places.zip(rows).take(self.rows.len()) {
-            place.copy_from_slice(&row[..dim]);
-        }
-    }
 }
 
 impl SequenceState for CpuState {
@@ -90,17 +55,12 @@ impl SequenceState for CpuState {
     }
 
     fn bytes(&self) -> usize {
-        self.blocks
-            .iter()
-            .map(|block| size_of_val(&block[..]))
-            .sum()
+        self.blocks.iter().map(|block| block.len()).sum()
     }
 
     fn bytes_for(&self, positions: usize) -> usize {
-        let floats = positions
-            .div_ceil(POSITIONS)
-            .saturating_mul(self.block_floats);
-        floats.saturating_mul(size_of::<f32>())
+        let blocks = positions.div_ceil(POSITIONS);
+        blocks.saturating_mul(self.block_bytes)
     }
 }
 
@@ -109,6 +69,7 @@ impl CpuState {
         pool: &HybridMemoryPool,
         mixers: &[MixerState],
         capacity: usize,
+        kv: KvType,
     ) -> Result<Self> {
         let mut layers = Vec::new();
         layers
@@ -126,13 +87,15 @@ impl CpuState {
                 heads: *heads,
                 first,
             };
-            first = first.saturating_add(layer.floats());
+            let bytes = heads.kv.saturating_mul(head_bytes(kv, heads.dim));
+            first = first.saturating_add(bytes);
             layers.push(layer);
         }
         Ok(Self {
             pool: pool.clone(),
+            kv,
             layers,
-            block_floats: first,
+            block_bytes: first,
             capacity,
             blocks: Vec::new(),
             len: 0,
@@ -177,7 +140,7 @@ impl CpuState {
             }
         }
         while self.blocks.len() < needed {
-            let block = self.pool.buffer_uninit(self.block_floats, Tag::KvCache)?;
+            let block = self.pool.buffer_uninit(self.block_bytes, Tag::KvCache)?;
             self.blocks.push(Arc::new(block));
         }
         Ok(())
@@ -187,13 +150,14 @@ impl CpuState {
     /// [`reserve`](Self::reserve) made room.
     pub(super) fn write(
         &mut self,
-        threads: &Threads,
+        (threads, kernels): (&Threads, &Kernels),
         layer: usize,
         keys: &[f32],
         values: &[f32],
     ) -> Result<()> {
         let &layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
-        let (heads, head_floats, floats) = (layer.heads, layer.head_floats(), layer.floats());
+        let (heads, kv) = (layer.heads, self.kv);
+        let head_bytes = head_bytes(kv, heads.dim);
         let stride = heads.kv_width();
         if keys.len() != values.len() || !keys.len().is_multiple_of(stride) {
             return Err(shape_error("keys and values", keys.len(), values.len()));
@@ -207,7 +171,7 @@ impl CpuState {
                 found: format!("{last} positions"),
             });
         }
-        let own = |block: &mut Arc<Buffer<f32>>| Arc::get_mut(block).is_some();
+        let own = |block: &mut Arc<Buffer<u8>>| Arc::get_mut(block).is_some();
         let blocks = first / POSITIONS..last.div_ceil(POSITIONS);
         if !self.blocks[blocks].iter_mut().all(own) {
             return Err(Error::Shape {
@@ -224,8 +188,8 @@ impl CpuState {
         let parts = touched.flat_map(|(index, block)| {
             let start = first.max(index * POSITIONS);
             let end = last.min((index + 1) * POSITIONS);
-            let layer = &mut block[layer.first..][..floats];
-            let parts = layer.chunks_exact_mut(head_floats).enumerate();
+            let layer = &mut block[layer.first..][..heads.kv * head_bytes];
+            let parts = layer.chunks_exact_mut(head_bytes).enumerate();
             parts.map(move |(head, block)| Part {
                 block,
                 head,
@@ -233,13 +197,19 @@ impl CpuState {
                 rows: start - first..end - first,
             })
         });
+        let append = Append {
+            kernels,
+            heads,
+            keys,
+            values,
+        };
         if keys.len() >= WORTH_SHARING && threads.count() > 1 {
             threads.each(parts, |_, part| {
-                part.write(heads, keys, values);
+                append.write(kv, part);
                 Ok(())
             })?;
         } else {
-            parts.for_each(|part| part.write(heads, keys, values));
+            parts.for_each(|part| append.write(kv, part));
         }
         Ok(())
     }
@@ -250,19 +220,21 @@ impl CpuState {
     }
 
     /// Keys and values of `layer` in the order of their positions, `[position][head][dim]` each: what
-    /// [`write`](Self::write) took.
+    /// [`write`](Self::write) made of what it took. Written again they are the same bits.
     pub(super) fn rows(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
+        with_stored!(self.kv, T => self.rows_of::<T>(layer))
+    }
+
+    fn rows_of<T: Stored>(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
         let heads = self.heads(layer)?;
-        let (stride, dim) = (heads.kv_width(), heads.dim);
         let layer = self.layer(layer)?;
-        let floats = layer.positions * stride;
+        let floats = layer.positions * heads.kv_width();
         let [mut keys, mut values] = [floats_for(floats)?, floats_for(floats)?];
         for position in 0..layer.positions {
-            let place = position % POSITIONS;
             for head in 0..heads.kv {
-                let (block_keys, block_values) = layer.of_head(head).block(position / POSITIONS);
-                keys.extend(block_keys[place..].iter().step_by(POSITIONS));
-                values.extend_from_slice(&block_values[place * dim..][..dim]);
+                let block = layer.of_head(head).block::<T>(position / POSITIONS);
+                keys.extend(block.key(position % POSITIONS));
+                values.extend(block.value(position % POSITIONS));
             }
         }
         Ok([keys, values])
@@ -282,6 +254,7 @@ impl CpuState {
             first: found.first,
             dim: found.heads.dim,
             positions: self.len,
+            kv: self.kv,
         })
     }
 }
@@ -305,52 +278,5 @@ fn no_layer(layer: usize) -> Error {
         what: "KV cache".into(),
         expected: "a layer of the model".into(),
         found: format!("layer {layer}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_come_out_as_they_went_in() {
-        let heads = AttentionHeads {
-            query: 4,
-            kv: 2,
-            dim: 3,
-        };
-        for threads in [1, 3] {
-            rows_come_out(&Threads::new(Some(threads)).unwrap(), heads);
-        }
-    }
-
-    fn rows_come_out(threads: &Threads, heads: AttentionHeads) {
-        let layers = [MixerState::KeysValues(heads); 2];
-        let mut state = CpuState::new(&HybridMemoryPool::default(), &layers, 1000).unwrap();
-        let stride = heads.kv * heads.dim;
-        let (mut keys, mut values) = (Vec::new(), Vec::new());
-        for positions in [1, 15, 16, 17, 300, 2] {
-            let first = keys.len();
-            keys.extend((0..positions * stride).map(|i| (first + i) as f32));
-            values.extend((0..positions * stride).map(|i| -((first + i) as f32)));
-            state.reserve(positions).unwrap();
-            state
-                .write(threads, 1, &keys[first..], &values[first..])
-                .unwrap();
-            state.advance(positions);
-        }
-        assert_eq!(state.rows(1).unwrap(), [keys.clone(), values.clone()]);
-        let fork = state.fork(40);
-        state.truncate(37);
-        let [shorter, _] = state.rows(1).unwrap();
-        assert_eq!(shorter, keys[..37 * stride]);
-        assert!(state.rows(2).is_err());
-        // A fork does not see what the other writes behind it.
-        state.reserve(1).unwrap();
-        let other = vec![7.5; stride];
-        state.write(threads, 1, &other, &other).unwrap();
-        assert_eq!(fork.rows(1).unwrap()[0], keys[..40 * stride]);
-        state.advance(1);
-        assert_eq!(state.rows(1).unwrap()[0][37 * stride..], other);
     }
 }

@@ -11,8 +11,9 @@ use super::{
     attention_weights, row_place,
 };
 use crate::{
-    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, MixerState,
-    MixerWeights, Output, Pending, Result, SequenceState, Snapshots, VocabularyWeights, WarmUp,
+    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, KvType,
+    MixerState, MixerWeights, Output, Pending, Result, SequenceState, Snapshots, VocabularyWeights,
+    WarmUp,
 };
 use std::sync::Arc;
 
@@ -79,7 +80,22 @@ impl Backend for GpuBackend {
         GpuFeedForward::new(self, weights)
     }
 
-    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<GpuState> {
+    fn kv_types(&self) -> &'static [KvType] {
+        if self.gpu.half_cache {
+            &[KvType::F16]
+        } else {
+            &[KvType::F32]
+        }
+    }
+
+    fn state(
+        &self,
+        layers: &[MixerState],
+        capacity: usize,
+        kv: Option<KvType>,
+    ) -> Result<GpuState> {
+        // It was chosen when the device was opened.
+        KvType::choose(kv, self.kv_types(), "this GPU, as it was opened,")?;
         let scratch = Arc::new(Scratch::new(&self.gpu, false)?);
         GpuState::new(&self.gpu, layers, capacity, scratch)
     }

@@ -4,8 +4,8 @@ use super::thread::Tensor;
 use super::{MlxBackend, MlxEmbedding, MlxFeedForward, MlxLmHead, MlxMixer, MlxRows, MlxState};
 use crate::pool::Movement;
 use crate::{
-    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, MixerState,
-    MixerWeights, Output, Pending, Result, Snapshots, VocabularyWeights, WarmUp,
+    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, KvType,
+    MixerState, MixerWeights, Output, Pending, Result, Snapshots, VocabularyWeights, WarmUp,
 };
 
 /// The name of the backend in errors.
@@ -50,7 +50,17 @@ impl Backend for MlxBackend {
         self.feed_forward_of(weights)
     }
 
-    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<MlxState> {
+    fn kv_types(&self) -> &'static [KvType] {
+        &[KvType::F32]
+    }
+
+    fn state(
+        &self,
+        layers: &[MixerState],
+        capacity: usize,
+        kv: Option<KvType>,
+    ) -> Result<MlxState> {
+        KvType::choose(kv, self.kv_types(), "MLX")?;
         MlxState::new(self.pool(), layers, capacity)
     }
 

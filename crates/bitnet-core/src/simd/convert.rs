@@ -69,6 +69,18 @@ impl SimdOp for Narrow<'_> {
     }
 }
 
+/// [`f32_to_f16`] on any instruction set.
+pub(crate) struct NarrowF16<'a>(pub(crate) &'a [f32], pub(crate) &'a mut [f16]);
+
+impl SimdOp for NarrowF16<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) {
+        Narrow(self.0, bytemuck::cast_slice_mut(self.1), Half::F16).eval(isa);
+    }
+}
+
 /// The upper half of each float as i32, rounded; NaN stays NaN.
 #[inline(always)]
 fn round_to_bf16<I: Isa>(isa: I, x: I::F32) -> I::I32 {
@@ -129,10 +141,7 @@ impl SimdOp for Widen<'_> {
                 x,
                 out,
                 #[inline(always)]
-                |x| {
-                    let (half, x) = (isa.f16(), x.reinterpret_cast());
-                    [half.extend_low(x), half.extend_high(x)]
-                },
+                |x| widen_halves(isa, x),
             ),
             Half::Bf16 => widen(
                 isa,
@@ -180,4 +189,42 @@ fn widen_register<I: Isa>(
     let (out_low, out_high) = out.split_at_mut(ops.len());
     ops.store(low, out_low);
     ops.store(high, out_high);
+}
+
+/// Whether there is an instruction that widens binary16: registers of more than four floats come with one.
+#[inline(always)]
+pub(super) fn has_f16<I: Isa>(isa: I) -> bool {
+    isa.f32().len() > 4 || cfg!(target_arch = "aarch64")
+}
+
+/// A register of binary16 as two of f32.
+#[inline(always)]
+pub(super) fn widen_halves<I: Isa>(isa: I, x: I::U16) -> [I::F32; 2] {
+    if has_f16(isa) {
+        let (half, x) = (isa.f16(), x.reinterpret_cast());
+        return [half.extend_low(x), half.extend_high(x)];
+    }
+    let (half, x) = (isa.i16(), x.reinterpret_cast());
+    [
+        widen_f16(isa, half.extend_low(x)),
+        widen_f16(isa, half.extend_high(x)),
+    ]
+}
+
+/// Widens binary16 by arithmetic.
+#[inline(always)]
+pub(super) fn widen_f16<I: Isa>(isa: I, bits: I::I32) -> I::F32 {
+    let (ops, int) = (isa.f32(), isa.i32());
+    let exponent = int.splat(0x7c00);
+    let magnitude = int.shift_left::<13>(int.and(bits, int.splat(0x7fff)));
+    // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
+    let finite = ops.mul(
+        magnitude.reinterpret_cast(),
+        ops.splat(f32::from_bits(0x7780_0000)),
+    );
+    let special = int.or(magnitude, int.splat(0x7f80_0000));
+    let is_special = int.eq(int.and(bits, exponent), exponent);
+    let value = int.select(special, finite.reinterpret_cast(), is_special);
+    let sign = int.shift_left::<16>(int.and(bits, int.splat(0x8000)));
+    int.or(value, sign).reinterpret_cast()
 }

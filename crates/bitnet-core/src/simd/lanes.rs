@@ -175,6 +175,15 @@ impl<I: Isa> Lanes<I> {
         self
     }
 
+    /// The greater of laneᵢ and otherᵢ.
+    #[inline(always)]
+    fn greater(mut self, isa: I, other: Self) -> Self {
+        for (lane, other) in self.0.iter_mut().zip(other.0) {
+            *lane = greater(isa, *lane, other);
+        }
+        self
+    }
+
     #[inline(always)]
     fn to_array(self, isa: I) -> [f32; LANES] {
         let ops = isa.f32();
@@ -320,13 +329,21 @@ pub(super) fn greatest_of<I: Isa>(
             |lane, x| greater(isa, f(x), lane),
         );
     }
-    let mut greatest = start;
-    for lanes in lanes {
-        for x in lanes.to_array(isa) {
-            greatest = if x > greatest { x } else { greatest };
+    let [a, b, c, d] = lanes;
+    let mut lanes = a
+        .greater(isa, c)
+        .greater(isa, b.greater(isa, d))
+        .to_array(isa);
+    let mut width = LANES / 2;
+    while width > 0 {
+        for i in 0..width {
+            if lanes[i + width] > lanes[i] {
+                lanes[i] = lanes[i + width];
+            }
         }
+        width /= 2;
     }
-    greatest
+    lanes[0]
 }
 
 /// x where it is greater than `other`, else `other`.

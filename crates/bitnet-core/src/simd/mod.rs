@@ -19,6 +19,7 @@ mod attention;
 mod compare;
 mod convert;
 mod functions;
+mod keys_values;
 mod lanes;
 mod norm;
 mod packed;
@@ -51,7 +52,11 @@ pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
 pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
-pub(crate) use attention::{Attend, KeysValues, POSITIONS};
+pub(crate) use attention::Attend;
+pub(crate) use convert::NarrowF16;
+pub(crate) use keys_values::{
+    HeadBlockMut, KeysValues, POSITIONS, RoundHead, Stored, head_bytes, with_stored,
+};
 pub(crate) use norm::{RmsNorm, RmsNormInto};
 pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
 pub(crate) use quantize::Quantize;

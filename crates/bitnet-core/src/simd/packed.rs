@@ -4,6 +4,7 @@
 //! [`Format::decode_row`], in its order. Product `i` of a row goes to lane `i mod 16`, multiplied and then added, and
 //! the lanes end in the fixed tree: the bits are those of `decode_row` followed by [`dot`](super::dot).
 
+use super::convert::{has_f16, widen_f16, widen_halves};
 use super::lanes::{LANES, padded};
 use crate::math::tree_sum;
 use bitnet_quant::{Encoding, Format};
@@ -257,17 +258,16 @@ fn bytes_at<I: Isa>(isa: I, bytes: &[u8]) -> I::U8 {
 
 /// The sixteen `STEP` of 64 bytes that hold 32 numbers of two bytes. Each register of them gives two of floats.
 macro_rules! halves {
-    ($isa:ident, $block:ident, $step:ident, $x:ident => [$low:expr, $high:expr]) => {{
+    ($isa:ident, $block:ident, $step:ident, $x:ident => $pair:expr) => {{
         let mut out = zeros($isa);
         let width = $isa.u8().len();
         if width == $block.len() {
             let $x = bytes_at($isa, $block).reinterpret_cast();
-            out[0] = if $step == 0 { $low } else { $high };
+            out[0] = $pair[$step];
         } else {
             for j in 0..(32 / width).min(REGISTERS / 2) {
                 let $x = bytes_at($isa, &$block[32 * $step + width * j..]).reinterpret_cast();
-                out[2 * j] = $low;
-                out[2 * j + 1] = $high;
+                [out[2 * j], out[2 * j + 1]] = $pair;
             }
         }
         out
@@ -320,15 +320,7 @@ impl Packed<64> for F16 {
         (): &(),
         _: usize,
     ) -> Sixteen<I> {
-        if WIDENS_F16 || isa.f32().len() > 4 {
-            let half = isa.f16();
-            return halves!(isa, block, STEP, x => [half.extend_low(x), half.extend_high(x)]);
-        }
-        let half = isa.i16();
-        halves!(isa, block, STEP, x => [
-            widen_f16(isa, half.extend_low(x)),
-            widen_f16(isa, half.extend_high(x))
-        ])
+        halves!(isa, block, STEP, x => widen_halves(isa, x))
     }
 }
 
@@ -359,32 +351,11 @@ impl Packed<64> for Bf16 {
     }
 }
 
-/// Whether registers of four floats come with an instruction that widens binary16.
-const WIDENS_F16: bool = cfg!(target_arch = "aarch64");
-
-/// Widens binary16 by arithmetic.
-#[inline(always)]
-fn widen_f16<I: Isa>(isa: I, bits: I::I32) -> I::F32 {
-    let (ops, int) = (isa.f32(), isa.i32());
-    let exponent = int.splat(0x7c00);
-    let magnitude = int.shift_left::<13>(int.and(bits, int.splat(0x7fff)));
-    // 2¹¹² moves the exponent's bias from 15 to 127 and normalises subnormals.
-    let finite = ops.mul(
-        magnitude.reinterpret_cast(),
-        ops.splat(f32::from_bits(0x7780_0000)),
-    );
-    let special = int.or(magnitude, int.splat(0x7f80_0000));
-    let is_special = int.eq(int.and(bits, exponent), exponent);
-    let value = int.select(special, finite.reinterpret_cast(), is_special);
-    let sign = int.shift_left::<16>(int.and(bits, int.splat(0x8000)));
-    int.or(value, sign).reinterpret_cast()
-}
-
 /// A binary16 in every lane, as f32.
 #[inline(always)]
 fn splat_f16<I: Isa>(isa: I, bytes: [u8; 2]) -> I::F32 {
     let bits = u16::from_le_bytes(bytes);
-    if WIDENS_F16 || isa.f32().len() > 4 {
+    if has_f16(isa) {
         let half = isa.f16();
         return half.extend_low(half.splat(f16::from_bits(bits)));
     }

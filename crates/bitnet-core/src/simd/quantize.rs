@@ -30,20 +30,26 @@ impl SimdOp for Quantize<'_> {
         let Self(x, q) = self;
         let largest = absmax_of(isa, x);
         let scale = 127.0 / if largest > 1e-5 { largest } else { 1e-5 };
-        let step = isa.i8().len();
-        let n = x.len().min(q.len());
-        let (x, x_rest) = x[..n].split_at(n - n % step);
-        let (q, q_rest) = q[..n].split_at_mut(x.len());
-        for (x, q) in x.chunks_exact(step).zip(q.chunks_exact_mut(step)) {
-            round_to_bytes(isa, x, scale, q);
-        }
-        if !x_rest.is_empty() {
-            let (mut x, mut last) = ([0.0; WIDEST], [0; WIDEST]);
-            x[..x_rest.len()].copy_from_slice(x_rest);
-            round_to_bytes(isa, &x, scale, &mut last);
-            q_rest.copy_from_slice(&last[..q_rest.len()]);
-        }
+        round_by(isa, x, scale, q);
         scale
+    }
+}
+
+/// qᵢ = xᵢ·scale, rounded half to even; what is beyond int8 becomes −128 or 127, and NaN 0.
+#[inline(always)]
+pub(super) fn round_by<I: Isa>(isa: I, x: &[f32], scale: f32, q: &mut [i8]) {
+    let step = isa.i8().len();
+    let n = x.len().min(q.len());
+    let (x, x_rest) = x[..n].split_at(n - n % step);
+    let (q, q_rest) = q[..n].split_at_mut(x.len());
+    for (x, q) in x.chunks_exact(step).zip(q.chunks_exact_mut(step)) {
+        round_to_bytes(isa, x, scale, q);
+    }
+    if !x_rest.is_empty() {
+        let (mut x, mut last) = ([0.0; WIDEST], [0; WIDEST]);
+        x[..x_rest.len()].copy_from_slice(x_rest);
+        round_to_bytes(isa, &x, scale, &mut last);
+        q_rest.copy_from_slice(&last[..q_rest.len()]);
     }
 }
 

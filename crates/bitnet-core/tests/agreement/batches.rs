@@ -4,8 +4,8 @@ use super::model::{Job, Model, VOCABULARY, Weights};
 use super::{Numbers, backends};
 use bitnet_core::cpu::{CpuBackend, CpuState};
 use bitnet_core::{
-    Alignment, Backend, Error, HybridMemoryPool, Output, OutputRequest, PoolOptions, SequenceState,
-    Tag, Top,
+    Alignment, Backend, Error, HybridMemoryPool, KvType, Output, OutputRequest, PoolOptions,
+    SequenceState, Tag, Top,
 };
 use proptest::prelude::*;
 
@@ -99,20 +99,28 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn spans_of_a_batch_have_the_bits_they_have_alone(seed in any::<u64>(), spans in 1usize..6) {
+    fn spans_of_a_batch_have_the_bits_they_have_alone(
+        seed in any::<u64>(),
+        spans in 1usize..6,
+        kv in prop::sample::select(&KvType::ALL),
+    ) {
         let mut numbers = Numbers(seed);
         let cases: Vec<Case> = (0..spans).map(|_| Case::new(&mut numbers)).collect();
         let weights = Weights::new(seed);
         let backends = backends();
-        let expected = outputs(&Model::new(&backends[0], &weights), &cases, false);
+        let expected = outputs(&Model::new(&backends[0], &weights, kv), &cases, false);
         for backend in &backends {
-            let model = Model::new(backend, &weights);
+            let model = Model::new(backend, &weights, kv);
             prop_assert_eq!(&outputs(&model, &cases, true), &expected, "{}", backend.describe());
         }
     }
 
     #[test]
-    fn forks_do_not_meet(seed in any::<u64>(), at in 0usize..8) {
+    fn forks_do_not_meet(
+        seed in any::<u64>(),
+        at in 0usize..8,
+        kv in prop::sample::select(&KvType::ALL),
+    ) {
         let mut numbers = Numbers(seed);
         let read = tokens(&mut numbers, 90);
         let at = [0, 1, 30, 63, 64, 65, 89, 90][at];
@@ -123,7 +131,7 @@ proptest! {
         let weights = Weights::new(seed);
         let backends = backends();
         // One kernel set says what each sequence gives alone: all others have the same bits.
-        let reference = Model::new(&backends[0], &weights);
+        let reference = Model::new(&backends[0], &weights, kv);
         let alone = |before: &[u32], tokens: &[u32]| {
             let mut state = reference.read(before);
             let first = bits(&reference.run(&mut state, Job::logits(tokens)));
@@ -132,7 +140,7 @@ proptest! {
         let expected = [alone(&read, &ours), alone(&read[..at], &theirs)];
         let expected = expected.each_ref().map(|both| both.to_vec());
         for backend in &backends {
-            let model = Model::new(backend, &weights);
+            let model = Model::new(backend, &weights, kv);
             for together in [false, true] {
                 let mut state = model.read(&read);
                 let mut fork = backend.fork(&state, at).expect("a fork");
@@ -164,7 +172,7 @@ proptest! {
 #[test]
 fn a_fork_is_as_long_as_its_sequence_at_most() {
     let backend = CpuBackend::new(Some(1), None).expect("a backend");
-    let model = Model::new(&backend, &Weights::new(3));
+    let model = Model::new(&backend, &Weights::new(3), KvType::F16);
     let state = model.read(&[1, 2, 3]);
     let fork = backend.fork(&state, 10).expect("a fork");
     assert_eq!((fork.len(), fork.capacity()), (3, state.capacity()));
@@ -176,7 +184,7 @@ fn a_batch_that_fails_leaves_states_as_they_were() {
     let mut numbers = Numbers(12);
     let (one, two) = (tokens(&mut numbers, 70), tokens(&mut numbers, 199));
     for backend in backends() {
-        let model = Model::new(&backend, &weights);
+        let model = Model::new(&backend, &weights, KvType::F16);
         let mut states = [model.read(&one), model.read(&two)];
         let forks = states
             .each_ref()
@@ -213,7 +221,7 @@ fn a_batch_without_memory_leaves_states_as_they_were() {
         ..PoolOptions::default()
     });
     let backend = CpuBackend::with_pool(Some(2), None, pool.clone()).expect("a backend");
-    let model = Model::new(&backend, &Weights::new(13));
+    let model = Model::new(&backend, &Weights::new(13), KvType::Int8);
     let read: Vec<u32> = (0..64).collect();
     let mut states = [model.read(&read), model.read(&read)];
     let expected = {

@@ -4,8 +4,8 @@ use super::{Numbers, TERNARY, table, ternary};
 use bitnet_core::cpu::{CpuBackend, CpuEmbedding, CpuFeedForward, CpuLmHead, CpuMixer, CpuState};
 use bitnet_core::{
     Activations, AttentionHeads, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate,
-    GatedWeights, Input, LmHeadMode, MixerState, MixerWeights, NormWeights, Output, OutputRequest,
-    Pending, Projection, Result, Rope, RopePairs, Span, VocabularyWeights,
+    GatedWeights, Input, KvType, LmHeadMode, MixerState, MixerWeights, NormWeights, Output,
+    OutputRequest, Pending, Projection, Result, Rope, RopePairs, Span, VocabularyWeights,
 };
 use bitnet_quant::Format;
 
@@ -131,13 +131,14 @@ impl<'a> Job<'a> {
 
 pub(crate) struct Model<'a> {
     backend: &'a CpuBackend,
+    kv: KvType,
     embedding: CpuEmbedding,
     layers: Vec<(CpuMixer, CpuFeedForward)>,
     head: CpuLmHead,
 }
 
 impl<'a> Model<'a> {
-    pub(crate) fn new(backend: &'a CpuBackend, weights: &Weights) -> Self {
+    pub(crate) fn new(backend: &'a CpuBackend, weights: &Weights, kv: KvType) -> Self {
         let vocabulary = weights.vocabulary.clone();
         let (embedding, head) = backend.load_vocabulary(vocabulary).expect("a vocabulary");
         let layers = weights.layers.iter().cloned().map(|(mixer, feed_forward)| {
@@ -149,6 +150,7 @@ impl<'a> Model<'a> {
         });
         Self {
             backend,
+            kv,
             embedding,
             layers: layers.collect(),
             head,
@@ -157,7 +159,8 @@ impl<'a> Model<'a> {
 
     /// An empty sequence.
     pub(crate) fn state(&self) -> CpuState {
-        self.backend.state(&LAYERS, 200).expect("a state")
+        let state = self.backend.state(&LAYERS, 200, Some(self.kv));
+        state.expect("a state")
     }
 
     /// A sequence of these tokens.

@@ -111,7 +111,7 @@ fn wrong_shapes_are_errors() {
     let (embedding, _) = backend
         .load_vocabulary(vocabulary(fine, vec![1.0; 256]))
         .expect("a vocabulary");
-    let mut state = backend.state(&[], 1).expect("a state");
+    let mut state = backend.state(&[], 1, None).expect("a state");
     let mut batch = Batch::new(vec![Span {
         input: Input::Tokens(&[1]),
         state: &mut state,

@@ -33,7 +33,7 @@ fn logits(backend: &CpuBackend, weights: &VocabularyWeights, tokens: &[u32]) -> 
     let (embedding, head) = backend
         .load_vocabulary(weights.clone())
         .expect("a vocabulary");
-    let mut state = backend.state(&[], tokens.len()).expect("a state");
+    let mut state = backend.state(&[], tokens.len(), None).expect("a state");
     let mut batch = Batch::new(vec![Span {
         input: Input::Tokens(tokens),
         state: &mut state,
@@ -68,7 +68,7 @@ fn mixed(backend: &CpuBackend, x: &WeightMatrix, weights: &MixerWeights, step: u
     let mixer = backend.load_mixer(weights.clone()).expect("a mixer");
     let tokens: Vec<u32> = (0..x.rows() as u32).collect();
     let mut state = backend
-        .state(&[weights.state()], tokens.len())
+        .state(&[weights.state()], tokens.len(), None)
         .expect("a state");
     let mut found = Vec::new();
     let (_, head) = backend
@@ -100,7 +100,7 @@ fn fed(backend: &CpuBackend, x: &WeightMatrix, weights: &GatedWeights, step: usi
     let tokens: Vec<u32> = (0..x.rows() as u32).collect();
     let mut found = Vec::new();
     for tokens in tokens.chunks(step) {
-        let mut state = backend.state(&[], tokens.len()).expect("a state");
+        let mut state = backend.state(&[], tokens.len(), None).expect("a state");
         let mut batch = Batch::new(vec![Span {
             input: Input::Tokens(tokens),
             state: &mut state,

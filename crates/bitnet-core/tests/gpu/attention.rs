@@ -40,7 +40,9 @@ fn state_beyond_a_binding() {
     let (embedding, _) = small
         .load_vocabulary(vocabulary(&[1.0; 64], 64))
         .expect("a vocabulary");
-    let mut state = small.state(&[attention::FEW_HEADS], 4096).expect("a state");
+    let mut state = small
+        .state(&[attention::FEW_HEADS], 4096, None)
+        .expect("a state");
     let mut batch = batch(Input::Tokens(&[0; 200]), &mut state, OutputRequest::Nothing);
     let error = small
         .embed(&embedding, &mut batch)

@@ -49,7 +49,7 @@ fn a_lost_device_says_so_for_ever() {
     let gpu = open(GpuOptions::default());
     let weights = vocabulary(&[0.5; 64], 4);
     let (embedding, head) = gpu.load_vocabulary(weights.clone()).expect("a vocabulary");
-    let mut states = [(); 3].map(|()| gpu.state(&NO_LAYERS, 8).expect("a state"));
+    let mut states = [(); 3].map(|()| gpu.state(&NO_LAYERS, 8, None).expect("a state"));
     let [one, two, three] = &mut states;
     let (input, logits) = (Input::Tokens(&[1, 2]), OutputRequest::Logits { rows: 2 });
     let mut begun = batch(input, one, logits);
@@ -66,7 +66,7 @@ fn a_lost_device_says_so_for_ever() {
     let outputs = gpu.outputs(rows, &head, &mut begun);
     lost(outputs.and_then(Pending::now).expect_err("lost"));
     lost(gpu.load_vocabulary(weights).map(drop).expect_err("lost"));
-    lost(gpu.state(&NO_LAYERS, 8).map(drop).expect_err("lost"));
+    lost(gpu.state(&NO_LAYERS, 8, None).map(drop).expect_err("lost"));
     let mut again = batch(input, three, logits);
     let outputs = gpu
         .embed(&embedding, &mut again)

@@ -37,7 +37,7 @@ fn logits(embedding: WeightMatrix) -> (Vec<f32>, usize) {
     let lent = moved.zero_copy.operations - before.zero_copy.operations;
     assert!(is_mapped || lent == 0);
     let bytes = gpu.memory().tag(Tag::Weights).in_use;
-    let mut state = gpu.state(&NO_LAYERS, 1).expect("a state");
+    let mut state = gpu.state(&NO_LAYERS, 1, None).expect("a state");
     let request = OutputRequest::Logits { rows: 1 };
     let mut batch = batch(Input::Tokens(&[1]), &mut state, request);
     let x = gpu.embed(&embedding, &mut batch).expect("rows");

@@ -66,7 +66,7 @@ fn shapes_that_do_not_fit_are_refused() {
         dim: 4,
     };
     let layers = [bitnet_core::MixerState::KeysValues(uneven)];
-    let error = MLX.state(&layers, 8).map(drop);
+    let error = MLX.state(&layers, 8, None).map(drop);
     refused_shape(&error.expect_err("heads"), "heads");
     let mut numbers = Numbers(51);
     let matrix = ternary(&mut numbers, TERNARY[0], 7, 6);

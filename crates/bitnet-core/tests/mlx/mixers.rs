@@ -64,6 +64,10 @@ pub(crate) fn attend<B: Backend>(
 /// The state of one layer.
 pub(crate) fn state<B: Backend>(backend: &B, heads: AttentionHeads, capacity: usize) -> B::State {
     backend
-        .state(&[MixerState::KeysValues(heads)], capacity)
+        .state(
+            &[MixerState::KeysValues(heads)],
+            capacity,
+            compared(backend),
+        )
         .expect("a state")
 }

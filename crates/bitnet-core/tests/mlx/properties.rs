@@ -145,7 +145,7 @@ fn fed<B: Backend>(backend: &B, weights: &FeedForwardWeights, x: &[f32], cols: u
     let sublayer = backend
         .load_feed_forward(weights.clone())
         .expect("a sublayer");
-    let mut state = backend.state(&[], x.len() / cols).expect("a state");
+    let mut state = backend.state(&[], x.len() / cols, None).expect("a state");
     run(backend, &mut state, x, cols, |hidden, _| {
         backend.feed_forward(hidden, &sublayer).expect("fed");
     })
@@ -157,7 +157,7 @@ fn logits<B: Backend>(backend: &B, weights: &VocabularyWeights, rows: usize) -> 
         .load_vocabulary(weights.clone())
         .expect("a vocabulary");
     let tokens: Vec<u32> = (0..rows as u32).collect();
-    let mut state = backend.state(&[], rows).expect("a state");
+    let mut state = backend.state(&[], rows, None).expect("a state");
     let mut batch = batch(
         Input::Tokens(&tokens),
         &mut state,

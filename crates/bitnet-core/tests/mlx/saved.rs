@@ -34,8 +34,8 @@ fn rows_come_out_as_they_went_in_and_as_the_cpu_has_them() {
     let cpu = cpu();
     let stride = HEADS.kv_width();
     let layers = [MixerState::KeysValues(HEADS); 2];
-    let mut mlx_state = MLX.state(&layers, 700).expect("a state");
-    let mut cpu_state = cpu.state(&layers, 700).expect("a state");
+    let mut mlx_state = MLX.state(&layers, 700, None).expect("a state");
+    let mut cpu_state = cpu.state(&layers, 700, compared(&cpu)).expect("a state");
     assert_eq!((mlx_state.len(), mlx_state.bytes()), (0, 0));
     let nothing = read(&*MLX, &mlx_state, 0);
     assert!(nothing.iter().all(Vec::is_empty));

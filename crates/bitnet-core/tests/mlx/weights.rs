@@ -48,7 +48,7 @@ fn lent_memory_is_given_back_once() {
         let (embedding, head) = MLX
             .load_vocabulary(shared_table(weights))
             .expect("a vocabulary");
-        let mut state = MLX.state(&[], 8).expect("a state");
+        let mut state = MLX.state(&[], 8, None).expect("a state");
         let mut batch = batch(Input::Tokens(&[7, 0]), &mut state, OutputRequest::Nothing);
         let rows = MLX.embed(&embedding, &mut batch).expect("rows");
         // Recorded rows keep the table that they need.

@@ -78,7 +78,9 @@ fn attended<B: Rows>(
     let mixer = backend.load_mixer(weights.clone()).expect("a mixer");
     let ids = ids(x.len() / hidden);
     let layers = [weights.state(); LAYERS];
-    let mut state = backend.state(&layers, ids.len()).expect("a state");
+    let mut state = backend
+        .state(&layers, ids.len(), compared(backend))
+        .expect("a state");
     let mut found = Vec::new();
     let mut rest = &ids[..];
     for step in steps {
@@ -213,7 +215,7 @@ pub(crate) const FEW_HEADS: MixerState = MixerState::KeysValues(AttentionHeads {
 
 /// A batch that there is no room for.
 pub(crate) fn full_state<B: Rows>(backend: &B) {
-    let mut state = backend.state(&[FEW_HEADS], 3).expect("a state");
+    let mut state = backend.state(&[FEW_HEADS], 3, None).expect("a state");
     let span = Span {
         input: Input::Tokens(&[0; 4]),
         state: &mut state,
@@ -251,7 +253,7 @@ fn inspected<B: Rows>(backend: &B, weights: &AttentionWeights, x: &[f32]) -> Vec
     let mixer = backend.load_mixer(weights.clone()).expect("a mixer");
     let ids = ids(x.len() / hidden);
     let mut state = backend
-        .state(&[weights.state()], ids.len())
+        .state(&[weights.state()], ids.len(), compared(backend))
         .expect("a state");
     let mut batch = batch(Input::Tokens(&ids), &mut state, OutputRequest::Nothing);
     let x = backend.embed(&embedding, &mut batch).expect("rows");
@@ -314,7 +316,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         .load_vocabulary(vocabulary(&x, hidden))
         .expect("a vocabulary");
     let layers = [MixerState::KeysValues(heads)];
-    let mut state = backend.state(&layers, 2).expect("a state");
+    let mut state = backend.state(&layers, 2, None).expect("a state");
     let mut batch = batch(Input::Tokens(&[0, 1]), &mut state, OutputRequest::Nothing);
     let mut x = backend.embed(&embedding, &mut batch).expect("rows");
     let error = backend.mixer(&mut x, &mixer, 1, &mut batch);

@@ -30,7 +30,7 @@ fn embedded<B: Rows>(backend: &B, weights: &WeightMatrix, ids: &[u32]) -> Vec<f3
         ..vocabulary(&vec![0.0; weights.cols()], weights.cols())
     };
     let (embedding, _) = backend.load_vocabulary(weights).expect("a vocabulary");
-    let mut state = backend.state(&NO_LAYERS, ids.len()).expect("a state");
+    let mut state = backend.state(&NO_LAYERS, ids.len(), None).expect("a state");
     let mut batch = batch(Input::Tokens(ids), &mut state, OutputRequest::Nothing);
     let x = backend.embed(&embedding, &mut batch).expect("rows");
     backend.rows(x)
@@ -41,7 +41,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
     let (embedding, _) = backend
         .load_vocabulary(vocabulary(&[1.0; 12], 4))
         .expect("a vocabulary");
-    let mut state = backend.state(&NO_LAYERS, 8).expect("a state");
+    let mut state = backend.state(&NO_LAYERS, 8, None).expect("a state");
     for (input, message) in [
         (Input::Tokens(&[0, 3]), "vocabulary"),
         (Input::Tokens(&[]), "at least one"),

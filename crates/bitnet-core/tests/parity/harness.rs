@@ -2,9 +2,9 @@
 
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::{
-    AttentionHeads, Backend, Batch, Bytes, FeedForwardWeights, GatedWeights, Input, LmHeadMode,
-    MixerState, NormWeights, OutputRequest, Projection, SequenceState, Span, VocabularyWeights,
-    WeightMatrix,
+    AttentionHeads, Backend, Batch, Bytes, FeedForwardWeights, GatedWeights, Input, KvType,
+    LmHeadMode, MixerState, NormWeights, OutputRequest, Projection, SequenceState, Span,
+    VocabularyWeights, WeightMatrix,
 };
 use bitnet_quant::{Format, I2sLayout};
 
@@ -197,6 +197,12 @@ pub(crate) fn batch<'a, S: SequenceState>(
     Batch::new(vec![span]).expect("a batch")
 }
 
+/// The type of keys and values in which backends are compared: f32 where a backend has it.
+pub(crate) fn compared<B: Backend>(backend: &B) -> Option<KvType> {
+    let mut types = backend.kv_types().iter().copied();
+    types.find(|kv| *kv == KvType::F32)
+}
+
 /// The rows of `x`, which has `cols` columns, after the feed-forward sublayers.
 pub(crate) fn fed<B: Rows>(
     backend: &B,
@@ -208,7 +214,7 @@ pub(crate) fn fed<B: Rows>(
         .load_vocabulary(vocabulary(x, cols))
         .expect("a vocabulary");
     let ids = ids(x.len() / cols);
-    let mut state = backend.state(&NO_LAYERS, ids.len()).expect("a state");
+    let mut state = backend.state(&NO_LAYERS, ids.len(), None).expect("a state");
     let mut batch = batch(Input::Tokens(&ids), &mut state, OutputRequest::Nothing);
     let mut x = backend.embed(&embedding, &mut batch).expect("rows");
     for weights in sublayers {

@@ -27,7 +27,7 @@ fn output<B: Backend>(
         mode,
     };
     let (embedding, head) = backend.load_vocabulary(vocabulary).expect("a vocabulary");
-    let mut state = backend.state(&NO_LAYERS, tokens).expect("a state");
+    let mut state = backend.state(&NO_LAYERS, tokens, None).expect("a state");
     let ids: Vec<u32> = ids(tokens).iter().map(|id| id % rows as u32).collect();
     let mut batch = batch(Input::Tokens(&ids), &mut state, outputs);
     let x = backend.embed(&embedding, &mut batch).expect("rows");

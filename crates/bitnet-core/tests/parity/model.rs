@@ -95,7 +95,9 @@ impl<'a, B: Backend> Model<'a, B> {
     /// An empty sequence.
     pub(crate) fn state(&self, capacity: usize) -> B::State {
         let layers = [MixerState::KeysValues(HEADS); LAYERS];
-        self.backend.state(&layers, capacity).expect("a state")
+        self.backend
+            .state(&layers, capacity, compared(self.backend))
+            .expect("a state")
     }
 
     /// Begins a batch.

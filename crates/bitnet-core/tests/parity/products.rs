@@ -148,7 +148,9 @@ fn values<B: Rows>(
     let mixer = backend.load_mixer(weights.clone()).expect("a mixer");
     let mut found = Vec::new();
     for id in ids(x.len() / hidden) {
-        let mut state = backend.state(&[weights.state()], 1).expect("a state");
+        let mut state = backend
+            .state(&[weights.state()], 1, compared(backend))
+            .expect("a state");
         let id = [id];
         let mut batch = batch(Input::Tokens(&id), &mut state, OutputRequest::Nothing);
         let mut x = backend.embed(&embedding, &mut batch).expect("rows");
@@ -343,7 +345,7 @@ pub(crate) fn widths<B: Rows>(backend: &B) {
     let (embedding, _) = backend
         .load_vocabulary(vocabulary(&[0.5; 64], 64))
         .expect("a vocabulary");
-    let mut state = backend.state(&NO_LAYERS, 1).expect("a state");
+    let mut state = backend.state(&NO_LAYERS, 1, None).expect("a state");
     let mut batch = batch(Input::Tokens(&[0]), &mut state, OutputRequest::Nothing);
     let mut x = backend.embed(&embedding, &mut batch).expect("rows");
     let error = backend

@@ -24,7 +24,7 @@ use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::pool::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device, Input, LmHeadMode, LmHeadStats};
+use bitnet_core::{Activations, Backend, Device, Input, KvType, LmHeadMode, LmHeadStats};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -45,6 +45,9 @@ pub struct ModelOptions {
     pub isa: Option<Isa>,
     /// Whether activations are rounded to int8 (as ternary models are trained) or stay f32.
     pub activations: Activations,
+    /// The type in which sessions keep keys and values; if `None`, the device's own choice: f16 on processors and with Metal,
+    /// f32 through wgpu and MLX. Each type gives logits of its own, on processors the same bits on all of them.
+    pub kv: Option<KvType>,
     /// How the likeliest tokens are found where no others are needed: greedy and top-k sampling. Tokens and logits do not
     /// depend on it.
     pub head: LmHeadMode,
@@ -80,6 +83,7 @@ struct Inner {
     tokenizer: Tokenizer,
     templates: ChatTemplates,
     capacity: usize,
+    kv: KvType,
     fingerprint: OnceLock<Fingerprint>,
 }
 
@@ -246,6 +250,8 @@ impl Model {
                 "a context of {capacity} is more than the {trained} the model was trained for"
             );
         }
+        // Before anything is loaded.
+        let kv = KvType::choose(options.kv, backend.kv_types(), &backend.describe())?;
         let name = source.file().to_owned();
         let (transformer, summary): (Transformer<B>, _) = weights::load(
             source,
@@ -272,6 +278,7 @@ impl Model {
             tokenizer,
             templates,
             capacity,
+            kv,
             fingerprint: OnceLock::new(),
         })))
     }
@@ -287,7 +294,7 @@ impl Model {
 
     /// An empty sequence of up to `capacity` positions.
     pub(crate) fn start(&self, capacity: usize) -> Result<Box<dyn DynSequence>> {
-        Arc::clone(&self.0.run).start(capacity)
+        Arc::clone(&self.0.run).start(capacity, self.0.kv)
     }
 
     /// The weights on their backend.
@@ -343,7 +350,7 @@ impl Model {
     }
 
     /// SHA-256 of the bits of the logits after a few tokens spread over the vocabulary, and of how positions are scaled, if
-    /// they are: the same on every CPU, and another one
+    /// they are: the same on every CPU whatever [`ModelOptions::kv`] says, and another one
     /// for other weights, shapes or [`Activations`]. Computed when it is first asked for, which runs these tokens.
     ///
     /// # Errors
@@ -358,7 +365,14 @@ impl Model {
         let tokens: Vec<u32> = (0..PROBE)
             .map(|i| (vocabulary * i / PROBE) as u32)
             .collect();
-        let mut state = self.start(PROBE)?;
+        // Sessions are exchanged between models that keep keys and values in different types.
+        let types = self.0.run.kv_types();
+        let kv = if types.contains(&KvType::F32) {
+            KvType::F32
+        } else {
+            self.0.kv
+        };
+        let mut state = Arc::clone(&self.0.run).start(PROBE, kv)?;
         let logits = state
             .forward(Input::Tokens(&tokens), LogitsFor::Last.of(tokens.len()))?
             .now()?
@@ -375,6 +389,11 @@ impl Model {
             }
         }
         Ok(*self.0.fingerprint.get_or_init(|| hash.finalize().into()))
+    }
+
+    /// The type in which its sessions keep keys and values.
+    pub fn kv_type(&self) -> KvType {
+        self.0.kv
     }
 
     /// Positions a session can hold.

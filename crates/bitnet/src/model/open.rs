@@ -59,11 +59,13 @@ fn on_gpu(
     options: &ModelOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
+    use bitnet_core::KvType;
     use bitnet_core::gpu::{GpuOptions, WgpuBackend};
 
     let backend = WgpuBackend::new(&GpuOptions {
         adapter: options.adapter.name.clone(),
         software: options.adapter.software,
+        half_cache: options.kv == Some(KvType::F16),
         ..GpuOptions::default()
     })?;
     Model::from_file_on(file, backend, options, progress)
@@ -89,12 +91,13 @@ fn on_metal(
     options: &ModelOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
+    use bitnet_core::KvType;
     use bitnet_core::gpu::{GpuBackend, GpuInterface, GpuOptions};
 
     let backend = GpuBackend::new(&GpuOptions {
         interface: GpuInterface::Metal,
         adapter: options.adapter.name.clone(),
-        half_cache: true,
+        half_cache: options.kv != Some(KvType::F32),
         ..GpuOptions::default()
     })?;
     Model::from_file_on(file, backend, options, progress)

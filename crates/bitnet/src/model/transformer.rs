@@ -3,7 +3,7 @@
 use super::architecture::Architecture;
 use crate::{Error, Result};
 use bitnet_core::{
-    Backend, Batch, HybridMemoryPool, Input, LmHead, LmHeadStats, MixerState, Output,
+    Backend, Batch, HybridMemoryPool, Input, KvType, LmHead, LmHeadStats, MixerState, Output,
     OutputRequest, Pending, SequenceState, Span, Top,
 };
 use std::any::Any;
@@ -140,8 +140,10 @@ impl<B: Backend> Transformer<B> {
 
 /// A model on some backend.
 pub(crate) trait DynModel: Send + Sync {
-    /// An empty sequence of up to `capacity` positions.
-    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DynSequence>>;
+    /// An empty sequence of up to `capacity` positions, whose keys and values are kept as `kv`.
+    fn start(self: Arc<Self>, capacity: usize, kv: KvType) -> Result<Box<dyn DynSequence>>;
+    /// The types in which keys and values can be kept, the default first.
+    fn kv_types(&self) -> &'static [KvType];
     /// Runs parts of several sequences of this model together, at most [`max_spans`](Self::max_spans) of them; one output for
     /// each. As [`DynSequence::forward`] otherwise.
     fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>>;
@@ -204,12 +206,16 @@ struct Sequence<B: Backend> {
 }
 
 impl<B: Backend> DynModel for Transformer<B> {
-    fn start(self: Arc<Self>, capacity: usize) -> Result<Box<dyn DynSequence>> {
-        let state = self.backend.state(&self.states, capacity)?;
+    fn start(self: Arc<Self>, capacity: usize, kv: KvType) -> Result<Box<dyn DynSequence>> {
+        let state = self.backend.state(&self.states, capacity, Some(kv))?;
         Ok(Box::new(Sequence {
             transformer: self,
             state,
         }))
+    }
+
+    fn kv_types(&self) -> &'static [KvType] {
+        self.backend.kv_types()
     }
 
     fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>> {

@@ -3,8 +3,8 @@
 use bitnet::file::{Bytes, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{
-    Activations, Device, GenerateOptions, LogitsFor, Model, ModelOptions, SamplingOptions, Session,
-    Speculation,
+    Activations, Device, GenerateOptions, KvType, LogitsFor, Model, ModelOptions, SamplingOptions,
+    Session, Speculation,
 };
 
 static HELD_OUT: &str = include_str!("../../../bitnet-demo/data/heldout.txt");
@@ -18,6 +18,7 @@ pub(crate) fn on_cpu(file: &ModelFile, activations: Activations) -> Model {
     let options = ModelOptions {
         device: Some(Device::Cpu),
         activations,
+        kv: Some(KvType::F32),
         ..ModelOptions::default()
     };
     Model::from_file(file, &options, |_, _| ()).expect("a model on the processor")

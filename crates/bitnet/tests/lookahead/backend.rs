@@ -5,9 +5,9 @@ use bitnet_core::cpu::{
 };
 use bitnet_core::pending::Waiting;
 use bitnet_core::{
-    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, MixerState,
-    MixerWeights, Output, Pending, Result, SequenceState, Snapshots, Span, VocabularyWeights,
-    WarmUp,
+    Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, KvType,
+    MixerState, MixerWeights, Output, Pending, Result, SequenceState, Snapshots, Span,
+    VocabularyWeights, WarmUp,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -201,9 +201,13 @@ impl Backend for Lookahead {
         self.inner.load_feed_forward(weights)
     }
 
-    fn state(&self, layers: &[MixerState], capacity: usize) -> Result<State> {
+    fn kv_types(&self) -> &'static [KvType] {
+        self.inner.kv_types()
+    }
+
+    fn state(&self, layers: &[MixerState], capacity: usize, kv: Option<KvType>) -> Result<State> {
         Ok(State {
-            inner: self.inner.state(layers, capacity)?,
+            inner: self.inner.state(layers, capacity, kv)?,
             last_argmax: None,
         })
     }

@@ -9,7 +9,7 @@ mod config;
 
 use bitnet::file::convert::{ConvertType, convert};
 use bitnet::file::{Bytes, Gguf, GgufWriter, SafeTensorsModel};
-use bitnet::{Activations, Architecture, Device, LogitsFor, Model, ModelOptions, Session};
+use bitnet::{Activations, Architecture, Device, KvType, LogitsFor, Model, ModelOptions, Session};
 use serde_json::{Value as Json, json};
 
 type Outcome = Result<(), Box<dyn std::error::Error>>;
@@ -172,6 +172,7 @@ fn options(activations: Activations) -> ModelOptions {
     ModelOptions {
         device: Some(Device::Cpu),
         activations,
+        kv: Some(KvType::F32),
         ..ModelOptions::default()
     }
 }

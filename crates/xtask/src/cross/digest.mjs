@@ -1,11 +1,11 @@
 // Runs `bitnet-digest` as a WebAssembly module and prints its table, as the program prints it natively.
 //
-// node digest.mjs MODULE TOKENS THREADS BATCHES MODEL…    a model is a GGUF file, or `demo`
+// node digest.mjs MODULE TOKENS THREADS BATCHES KV MODEL…    a model is a GGUF file, or `demo`
 
 import { readFile } from "node:fs/promises";
 import { argv, exit } from "node:process";
 
-const [modulePath, tokens, threads, batches, ...models] = argv.slice(2);
+const [modulePath, tokens, threads, batches, kv, ...models] = argv.slice(2);
 const module = await WebAssembly.compile(await readFile(modulePath));
 
 // The module imports parts of a browser. Hash tables take their seeds from there; nothing else is reached by a plan.
@@ -29,7 +29,7 @@ function hand(bytes) {
   return [address, bytes.length];
 }
 
-const plan = new TextEncoder().encode([tokens, threads, batches].join("\n"));
+const plan = new TextEncoder().encode([tokens, threads, batches, kv].join("\n"));
 for (const model of models) {
   const file = model === "demo" ? new Uint8Array() : await readFile(model);
   const succeeded = exports.digests(...hand(plan), ...hand(file));

@@ -26,11 +26,18 @@ const SHORT: usize = 67;
 /// Tokens enough for a batch of 512.
 const LONG: usize = 512;
 
+/// The type of keys and values that every model is run with. One model is run with all types.
+const DEFAULT_KV: &str = "f16";
+
+/// Types of keys and values.
+const KV: [&str; 3] = ["f16", "f32", "int8"];
+
 /// One call of `bitnet-digest`.
 struct Plan {
     tokens: usize,
     threads: &'static str,
     batches: &'static str,
+    kv: &'static str,
     /// Whether on every model, or on the first synthetic one alone.
     all_models: bool,
 }
@@ -50,6 +57,7 @@ impl Work {
                 tokens,
                 threads,
                 batches,
+                kv: DEFAULT_KV,
                 all_models: true,
             }
         }
@@ -58,6 +66,7 @@ impl Work {
                 tokens,
                 threads,
                 batches,
+                kv: "f16,f32,int8",
                 all_models: false,
             }
         }
@@ -67,6 +76,8 @@ impl Work {
                     [
                         plan(SHORT, "1,2,3,7", "1,3,64"),
                         plan(LONG, "1,2,3,7", "512"),
+                        one_model(SHORT, "1,2,3,7", "1,3,64"),
+                        one_model(LONG, "1,2,3,7", "512"),
                     ]
                 }
             }
@@ -100,8 +111,8 @@ pub(super) struct Models {
     command: PathBuf,
     /// Files, or [`DEMO`]; a synthetic one first.
     names: Vec<String>,
-    /// By model and number of tokens.
-    reference: BTreeMap<(String, usize), String>,
+    /// By model, number of tokens and type of keys and values.
+    reference: BTreeMap<(String, usize, &'static str), String>,
 }
 
 impl Models {
@@ -133,17 +144,27 @@ impl Models {
             names,
             reference: BTreeMap::new(),
         };
-        for name in models.names.clone() {
+        for (index, name) in models.names.clone().into_iter().enumerate() {
             for tokens in [SHORT, LONG] {
-                let digest = models.logits(&name, tokens, "scalar", LONG)?;
-                models.reference.insert((name.clone(), tokens), digest);
+                for kv in KV {
+                    if index == 0 || kv == DEFAULT_KV {
+                        let digest = models.logits(&name, (tokens, kv), "scalar", LONG)?;
+                        models.reference.insert((name.clone(), tokens, kv), digest);
+                    }
+                }
             }
         }
         Ok(models)
     }
 
     /// What `bitnet logits --digest` says on one kernel set.
-    fn logits(&self, model: &str, tokens: usize, isa: &str, batch: usize) -> Result<String> {
+    fn logits(
+        &self,
+        model: &str,
+        (tokens, kv): (usize, &str),
+        isa: &str,
+        batch: usize,
+    ) -> Result<String> {
         let mut logits = Command::new(&self.command);
         logits
             .args([
@@ -153,6 +174,8 @@ impl Models {
                 &ids(tokens),
                 "--batch",
                 &batch.to_string(),
+                "--kv",
+                kv,
             ])
             .env("BITNET_ISA", isa);
         if model != DEMO {
@@ -182,19 +205,21 @@ pub(super) fn run(models: &Models, sweeps: &[Sweep]) -> Result<Vec<Row>> {
             let said = output(&mut call(sweep, plan, models))?;
             let mut rows = rows.lock().map_err(poisoned)?;
             for line in said.lines() {
-                let [model, isa, threads, batch, digest] = fields(line)?;
+                let [model, isa, threads, batch, kv, digest] = fields(line)?;
                 let row = rows
                     .entry((index, isa.to_owned()))
                     .or_insert_with(|| Row::new(&sweep.target, isa));
-                let expected = models.reference.get(&(model.to_owned(), plan.tokens));
+                let mut expected = models.reference.iter();
+                let expected = expected.find(|((name, tokens, known), _)| {
+                    name == model && *tokens == plan.tokens && *known == kv
+                });
                 let model = Path::new(model)
                     .file_stem()
                     .map_or_else(|| model.into(), |stem| stem.to_string_lossy());
                 row.add(
                     &model,
-                    threads,
-                    batch,
-                    expected.is_some_and(|expected| expected == digest),
+                    (threads, batch, kv),
+                    expected.is_some_and(|(_, expected)| expected == digest),
                 );
             }
         }
@@ -220,13 +245,13 @@ pub(super) fn run(models: &Models, sweeps: &[Sweep]) -> Result<Vec<Row>> {
     for isa in own {
         let mut row = Row::new("bitnet logits", &isa);
         for model in &models.names {
-            let digest = models.logits(model, SHORT, &isa, 64)?;
+            let digest = models.logits(model, (SHORT, DEFAULT_KV), &isa, 64)?;
             let name = Path::new(model)
                 .file_stem()
                 .unwrap_or_default()
                 .to_string_lossy();
-            let equal = models.reference.get(&(model.clone(), SHORT)) == Some(&digest);
-            row.add(&name, "all", "64", equal);
+            let equal = models.reference.get(&(model.clone(), SHORT, DEFAULT_KV)) == Some(&digest);
+            row.add(&name, ("all", "64", DEFAULT_KV), equal);
         }
         rows.push(row);
     }
@@ -237,7 +262,7 @@ fn call(sweep: &Sweep, plan: &Plan, models: &Models) -> Command {
     let mut words = sweep.command.iter();
     let mut command = Command::new(words.next().map_or_else(OsString::new, Clone::clone));
     command.args(words);
-    command.args([&ids(plan.tokens), plan.threads, plan.batches]);
+    command.args([&ids(plan.tokens), plan.threads, plan.batches, plan.kv]);
     let count = if plan.all_models {
         models.names.len()
     } else {
@@ -255,19 +280,19 @@ fn ids(count: usize) -> String {
     ids.join(",")
 }
 
-fn fields(line: &str) -> Result<[&str; 5]> {
+fn fields(line: &str) -> Result<[&str; 6]> {
     let words: Vec<&str> = line.split(' ').collect();
     // A path may have spaces; the other fields have none.
     match words.as_slice() {
-        [.., isa, threads, batch, digest] if words.len() >= 5 => {
-            let rest: usize = [isa, threads, batch, digest]
+        [.., isa, threads, batch, kv, digest] if words.len() >= 6 => {
+            let rest: usize = [isa, threads, batch, kv, digest]
                 .iter()
                 .map(|word| word.len() + 1)
                 .sum();
-            Ok([&line[..line.len() - rest], isa, threads, batch, digest])
+            Ok([&line[..line.len() - rest], isa, threads, batch, kv, digest])
         }
         _ => bail!(
-            "bitnet-digest printed {line:?}, where model, kernel set, threads, batch and digest were expected"
+            "bitnet-digest printed {line:?}, where model, kernel set, threads, batch, type of keys and values and digest were expected"
         ),
     }
 }

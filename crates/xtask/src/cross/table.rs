@@ -9,8 +9,9 @@ pub(super) struct Row {
     models: BTreeSet<String>,
     threads: BTreeSet<(usize, String)>,
     batches: BTreeSet<(usize, String)>,
+    kv: BTreeSet<String>,
     digests: usize,
-    /// Those that differ from the reference: model, threads, batch.
+    /// Those that differ from the reference: model, threads, batch, type of keys and values.
     different: Vec<String>,
 }
 
@@ -22,22 +23,29 @@ impl Row {
             models: BTreeSet::new(),
             threads: BTreeSet::new(),
             batches: BTreeSet::new(),
+            kv: BTreeSet::new(),
             digests: 0,
             different: Vec::new(),
         }
     }
 
     /// Counts a digest in.
-    pub(super) fn add(&mut self, model: &str, threads: &str, batch: &str, equal: bool) {
+    pub(super) fn add(
+        &mut self,
+        model: &str,
+        (threads, batch, kv): (&str, &str, &str),
+        equal: bool,
+    ) {
         // Sorted by number, not by spelling.
         let keyed = |word: &str| (word.parse().unwrap_or(0), word.to_owned());
         self.models.insert(model.to_owned());
         self.threads.insert(keyed(threads));
         self.batches.insert(keyed(batch));
+        self.kv.insert(kv.to_owned());
         self.digests += 1;
         if !equal {
             self.different
-                .push(format!("{model} -t {threads} --batch {batch}"));
+                .push(format!("{model} -t {threads} --batch {batch} --kv {kv}"));
         }
     }
 }
@@ -45,8 +53,8 @@ impl Row {
 /// Prints the rows; returns whether all digests are equal.
 pub(super) fn print(rows: &[Row]) -> bool {
     println!(
-        "\n{:<20} {:<12} {:<8} {:<12} {:>6}  {:>7}",
-        "target", "kernels", "threads", "batch", "models", "digests"
+        "\n{:<20} {:<12} {:<8} {:<12} {:<13} {:>6}  {:>7}",
+        "target", "kernels", "threads", "batch", "kv", "models", "digests"
     );
     for row in rows {
         let verdict = match row.different.len() {
@@ -54,11 +62,12 @@ pub(super) fn print(rows: &[Row]) -> bool {
             different => format!("{:>7}  {different} DIFFER", row.digests),
         };
         println!(
-            "{:<20} {:<12} {:<8} {:<12} {:>6}  {verdict}",
+            "{:<20} {:<12} {:<8} {:<12} {:<13} {:>6}  {verdict}",
             row.target,
             row.isa,
             joined(&row.threads),
             joined(&row.batches),
+            row.kv.iter().cloned().collect::<Vec<_>>().join(","),
             row.models.len(),
         );
     }

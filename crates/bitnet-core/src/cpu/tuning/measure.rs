@@ -196,7 +196,7 @@ impl Bench {
     fn attention(&mut self, ways: [Crossovers; 2], positions: usize) -> Result<[Duration; 2]> {
         let width = HEADS.query_width();
         let layers = [MixerState::KeysValues(HEADS)];
-        let mut state = self.backend.state(&layers, positions)?;
+        let mut state = self.backend.state(&layers, positions, None)?;
         let (k, v) = (self.rows(positions, width)?, self.rows(positions, width)?);
         let all = 0..positions;
         self.backend
