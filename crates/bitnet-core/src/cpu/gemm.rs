@@ -175,7 +175,7 @@ fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
             for (vector, words) in words.chunks_exact(I::WIDTH).enumerate() {
                 let mut bytes = isa.load(words);
                 let panel = &mut panel[vector * I::WIDTH..];
-                if layout.planes == Planes::Base3 {
+                if matches!(layout.planes, Planes::Base3(_)) {
                     for plane in 0..BASE3_PLANES {
                         isa.store(isa.digit(bytes), &mut panel[plane * step..]);
                         bytes = isa.triple(bytes);

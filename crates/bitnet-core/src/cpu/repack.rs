@@ -1,4 +1,4 @@
-//! Base-3 weights (TQ1_0) as 2-bit codes (TQ2_0): the same codes and block scales, so the same bits of every product.
+//! Base-3 weights (TQ1_0, PTQ1_0) as 2-bit codes (TQ2_0, PQ2_0): the same codes and block scales, so the same bits of every product.
 //!
 //! Five digits to a byte are a fifth fewer bytes to read than four codes, but taking them apart costs more than that
 //! saves where one core reads memory faster than it divides: with AVX-512 VNNI one core multiplies 47 G base-3 weights
@@ -19,11 +19,15 @@ const ROWS_AT_ONCE: usize = 64;
 impl CpuBackend {
     /// Weights whose every number was looked at, in the format in which they are multiplied.
     pub(super) fn repacked(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
-        if weights.format() != Format::Tq1_0 || !self.repacks_base3 {
-            self.validate(&weights)?;
-            return Ok(weights);
-        }
-        let (from, to) = (Format::Tq1_0, Format::Tq2_0);
+        let from = weights.format();
+        let to = match from {
+            Format::Tq1_0 if self.repacks_base3 => Format::Tq2_0,
+            Format::Ptq1_0 if self.repacks_base3 => Format::Q2_0Group128,
+            _ => {
+                self.validate(&weights)?;
+                return Ok(weights);
+            }
+        };
         let stored = weights.stored_cols();
         let row_bytes = to.row_bytes(stored)?;
         let len = weights.rows().saturating_mul(row_bytes);
