@@ -125,7 +125,7 @@ fn pair_dots<I: IntegerIsa>(
 
 /// The dots of a register of code bytes with `PLANES` registers of activations: base 3 if there are so many, else pairs of bits.
 #[inline(always)]
-fn plane_dots<I: IntegerIsa, const PLANES: usize>(
+pub(super) fn plane_dots<I: IntegerIsa, const PLANES: usize>(
     isa: I,
     sums: I::Sums,
     codes: I::Bytes,

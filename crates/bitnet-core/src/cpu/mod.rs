@@ -15,8 +15,10 @@ mod feed_forward;
 mod fork;
 mod gemm;
 mod gemv;
+mod gemv_interleaved;
 mod head;
 mod integer;
+mod interleave;
 mod isa;
 mod kernels;
 mod layout;
@@ -80,6 +82,7 @@ pub struct CpuBackend {
     threads: Threads,
     crossovers: Crossovers,
     repacks_base3: bool,
+    interleaves: bool,
     pool: HybridMemoryPool,
     clock: Option<Arc<Clock>>,
 }
@@ -135,6 +138,7 @@ impl CpuBackend {
                 Tuning::current().crossovers(isa)
             },
             repacks_base3: repack::REPACKS_BASE3,
+            interleaves: repack::INTERLEAVES,
             pool,
             clock: None,
         })
@@ -160,6 +164,15 @@ impl CpuBackend {
     #[must_use]
     pub fn with_base3(mut self, repacked: bool) -> Self {
         self.repacks_base3 = repacked;
+        self
+    }
+
+    /// The same backend, multiplying weights whose groups have scales of their own from the bytes of the file, or
+    /// (`interleaved`) from the same bytes in an order made at load: a copy in memory, several times as fast to multiply, and
+    /// the default but in WebAssembly, which cannot give the file's pages back. Results stay the same bits.
+    #[must_use]
+    pub fn with_interleaving(mut self, interleaved: bool) -> Self {
+        self.interleaves = interleaved;
         self
     }
 

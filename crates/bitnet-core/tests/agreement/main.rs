@@ -26,22 +26,23 @@ fn backends() -> Vec<CpuBackend> {
         // However small the work: never shared, shared from packed rows, shared from tiles.
         let built_in = Crossovers::built_in(isa);
         let shared = built_in.with_all_parallel_above(0);
-        for (threads, crossovers) in [
-            (1, built_in),
-            (2, built_in),
-            (2, shared.with_gemv_max_tokens(99)),
-            (3, shared.with_gemv_max_tokens(0)),
+        for (threads, crossovers, interleaved) in [
+            (1, built_in, false),
+            (2, built_in, false),
+            (2, shared.with_gemv_max_tokens(99), false),
+            (3, shared.with_gemv_max_tokens(0), false),
+            (2, shared.with_gemv_max_tokens(99), true),
+            (2, shared.with_gemv_max_tokens(0), true),
         ] {
             let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
-            let backend = backend.with_base3(false);
+            let backend = backend.with_base3(false).with_interleaving(interleaved);
             list.push(backend.with_crossovers(crossovers));
         }
     }
-    list.push(
-        CpuBackend::new(Some(2), None)
-            .expect("a backend")
-            .with_base3(true),
-    );
+    for isa in [Isa::Scalar, Isa::best()] {
+        let backend = CpuBackend::new(Some(2), Some(isa)).expect("a backend");
+        list.push(backend.with_base3(true).with_interleaving(true));
+    }
     list
 }
 
@@ -172,7 +173,7 @@ proptest! {
     fn ternary_products_agree(
         seed in any::<u64>(),
         which in 0..TERNARY.len(),
-        rows in 1usize..23,
+        rows in 1usize..41,
         blocks in 1usize..6,
         tokens in 1usize..10,
         wide in any::<bool>(),
@@ -209,7 +210,7 @@ proptest! {
             (Format::Q2_0, 0),
             (Format::Q2_0Group128, 0),
         ]),
-        rows in 1usize..9,
+        rows in 1usize..36,
         blocks in 1usize..8,
         tokens in 1usize..4,
     ) {
