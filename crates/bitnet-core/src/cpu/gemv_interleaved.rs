@@ -108,10 +108,10 @@ fn products<I: IntegerIsa, const PLANES: usize, const VECTORS: usize, const STRE
             for (scale, bits) in scales.iter_mut().zip(bits) {
                 *scale = widen_f16(bits) * unit;
             }
-            for vector in 0..VECTORS {
+            for (vector, sums) in sums[stream].into_iter().enumerate() {
                 let at = vector * lanes;
                 let totals = &mut totals[stream][at..at + lanes];
-                isa.add_scaled(totals, sums[stream][vector], q_sum << shift, &scales[at..]);
+                isa.add_scaled(totals, sums, q_sum << shift, &scales[at..]);
             }
         }
     }

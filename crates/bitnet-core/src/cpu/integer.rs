@@ -136,8 +136,8 @@ pub(super) struct IntegerKernels {
     pub(super) gemv_interleaved: fn(&mut super::gemv_interleaved::GemvInterleaved<'_>),
     /// Many tokens.
     pub(super) gemm: fn(&mut super::gemm::Gemm<'_>),
-    /// Whether base 3 is multiplied without finding its digits, from interleaved rows as fast as memory gives them.
-    pub(super) multiplies_fractions: bool,
+    /// Whether base 3 in interleaved rows is multiplied as fast as 2-bit codes: without finding its digits, 64 at a time.
+    pub(super) keeps_base3: bool,
 }
 
 impl IntegerKernels {
@@ -157,7 +157,7 @@ impl IntegerKernels {
             gemv,
             gemv_interleaved,
             gemm,
-            multiplies_fractions: I::BASE3_SHIFT > 0,
+            keeps_base3: I::BASE3_SHIFT > 0 && I::WIDTH == 64,
         }
     }
 }

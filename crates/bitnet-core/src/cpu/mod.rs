@@ -81,7 +81,7 @@ pub struct CpuBackend {
     kernels: &'static Kernels,
     threads: Threads,
     crossovers: Crossovers,
-    repacks_base3: bool,
+    repacks_base3: Option<bool>,
     interleaves: bool,
     pool: HybridMemoryPool,
     clock: Option<Arc<Clock>>,
@@ -137,7 +137,7 @@ impl CpuBackend {
             } else {
                 Tuning::current().crossovers(isa)
             },
-            repacks_base3: repack::REPACKS_BASE3,
+            repacks_base3: None,
             interleaves: repack::INTERLEAVES,
             pool,
             clock: None,
@@ -160,10 +160,10 @@ impl CpuBackend {
     }
 
     /// The same backend, multiplying base-3 weights from the bytes of the file, or (`repacked`) from 2-bit codes made at
-    /// load: a fifth more memory, and faster on x86-64, where this is the default. Results stay the same bits.
+    /// load: a fifth more memory, and faster on x86-64 without AVX-512 VNNI, where this is the default. Results stay the same bits.
     #[must_use]
     pub fn with_base3(mut self, repacked: bool) -> Self {
-        self.repacks_base3 = repacked;
+        self.repacks_base3 = Some(repacked);
         self
     }
 

@@ -1,13 +1,14 @@
 //! Weights in the form in which they are multiplied, made once, at load.
 //!
-//! Base-3 weights (TQ1_0, PTQ1_0) become 2-bit codes (TQ2_0, PQ2_0): the same codes and block scales, so the same bits of every
-//! product. Five digits to a byte are a fifth fewer bytes to read than four codes, but taking them apart costs more than that
-//! saves where one core reads memory faster than it divides: with AVX-512 VNNI one core multiplies 47 G base-3 weights
-//! a second and 78 G 2-bit ones, with AVX2 27 and 63. So x86-64 repacks, and gives the mapped pages back. Elsewhere it was
-//! not measured (aarch64), or memory is what is short (a browser), and the file's own bytes are multiplied.
+//! Rows whose groups of 64 or 128 columns have scales of their own (Q2_0, PQ2_0, PTQ1_0), and base-3 ones, are put side by
+//! side ([`Interleaving`]): with AVX-512 VNNI one core of a Zen 5 multiplies 140 G weights of PQ2_0 a second instead of 60 G,
+//! and 112 G of PTQ1_0 instead of 50 G. That takes a copy, and the mapped pages are given back; in a browser, which cannot do
+//! so, the file's own bytes are multiplied.
 //!
-//! Groups of 64 or 128 columns with scales of their own (Q2_0, PQ2_0, PTQ1_0) are put side by side
-//! ([`Interleaving`]); where base 3 is multiplied without finding its digits, PTQ1_0 stays what it is.
+//! Base-3 weights (TQ1_0, PTQ1_0) become 2-bit codes (TQ2_0, PQ2_0) on x86-64 without AVX-512 VNNI: the same codes and block
+//! scales, so the same bits of every product. Five digits to a byte are a fifth fewer bytes to read than four codes, but
+//! taking them apart costs more than that saves: with AVX2 one core multiplies 21 G interleaved base-3 weights a second and 88 G
+//! 2-bit ones, with AVX-VNNI 40 and 86. On aarch64 it was not measured.
 
 use super::interleave::{Interleaving, TOGETHER};
 use super::layout::RowLayout;
@@ -15,9 +16,6 @@ use super::{CpuBackend, columns};
 use crate::pool::Movement;
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
-
-/// Whether base-3 weights are repacked unless [`CpuBackend::with_base3`] says otherwise.
-pub(super) const REPACKS_BASE3: bool = cfg!(target_arch = "x86_64");
 
 /// Whether rows are put side by side unless [`CpuBackend::with_interleaving`] says otherwise.
 pub(super) const INTERLEAVES: bool = !cfg!(target_arch = "wasm32");
@@ -30,14 +28,17 @@ impl CpuBackend {
     pub(super) fn repacked(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
         let from = weights.format();
         let to = match from {
-            Format::Tq1_0 if self.repacks_base3 => Format::Tq2_0,
-            Format::Ptq1_0 if self.repacks_base3 && !self.reads_base3() => Format::Q2_0Group128,
+            Format::Tq1_0 if self.repacks_base3() => Format::Tq2_0,
+            Format::Ptq1_0 if self.repacks_base3() => Format::Q2_0Group128,
             _ => from,
         };
         let stored = weights.stored_cols();
         let row_bytes = to.row_bytes(stored)?;
-        let side_by_side =
-            self.interleaves && matches!(to, Format::Ptq1_0 | Format::Q2_0 | Format::Q2_0Group128);
+        let side_by_side = self.interleaves
+            && matches!(
+                to,
+                Format::Tq1_0 | Format::Ptq1_0 | Format::Q2_0 | Format::Q2_0Group128
+            );
         let layout = RowLayout::new(to, stored, row_bytes).filter(|_| side_by_side);
         let interleaving = layout.as_ref().and_then(Interleaving::new);
         if to == from && interleaving.is_none() {
@@ -92,9 +93,10 @@ impl CpuBackend {
         weights.repacked(to, rows.into_bytes(), interleaving.is_some())
     }
 
-    /// Whether PTQ1_0 is multiplied as fast as memory gives it.
-    fn reads_base3(&self) -> bool {
-        self.interleaves && self.kernels.integer.multiplies_fractions
+    /// Whether base-3 weights become 2-bit codes: if nobody said otherwise, where that is faster.
+    fn repacks_base3(&self) -> bool {
+        let keeps = self.interleaves && self.kernels.integer.keeps_base3;
+        (self.repacks_base3).unwrap_or(cfg!(target_arch = "x86_64") && !keeps)
     }
 }
 

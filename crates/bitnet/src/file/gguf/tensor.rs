@@ -109,7 +109,8 @@ impl std::fmt::Display for GgmlType {
 }
 
 impl From<Format> for GgmlType {
-    /// The type that stores `format`. The two layouts of I2_S and the two groups of Q2_0 share a number.
+    /// The type that stores `format`. The two layouts of I2_S share a number. Q2_0 in groups of 128 gets that of PQ2_0, which
+    /// leaves no doubt about the group.
     fn from(format: Format) -> Self {
         match format {
             Format::F32 => Self::F32,
@@ -122,7 +123,8 @@ impl From<Format> for GgmlType {
             Format::Ptq1_0 => Self::PTQ1_0,
             Format::Tq2_0 => Self::TQ2_0,
             Format::I2s(_) => Self::I2_S,
-            Format::Q2_0 | Format::Q2_0Group128 => Self::Q2_0,
+            Format::Q2_0 => Self::Q2_0,
+            Format::Q2_0Group128 => Self::PQ2_0,
         }
     }
 }
