@@ -19,6 +19,7 @@ pub struct WeightMatrix {
     output_scale: f32,
     data: Bytes,
     reclaim: Option<fn(&[u8])>,
+    interleaved: bool,
 }
 
 impl WeightMatrix {
@@ -69,6 +70,7 @@ impl WeightMatrix {
             output_scale: 1.0,
             data,
             reclaim: None,
+            interleaved: false,
         })
     }
 
@@ -94,6 +96,27 @@ impl WeightMatrix {
     pub fn with_reclaim(mut self, reclaim: fn(&[u8])) -> Self {
         self.reclaim = Some(reclaim);
         self
+    }
+
+    /// The same weights in another format, or in rows that lie side by side and are followed by rows of padding.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn repacked(&self, format: Format, data: Bytes, interleaved: bool) -> Result<Self> {
+        let shape = (self.rows, self.cols, self.stored_cols());
+        let row_bytes = format.row_bytes(shape.2)?;
+        let wanted = data.slice(..(self.rows * row_bytes).min(data.len()));
+        let mut repacked = Self::new(self.name.as_str(), format, shape, self.scale, wanted)?;
+        repacked.output_scale = self.output_scale;
+        if interleaved {
+            (repacked.data, repacked.interleaved) = (data, true);
+        }
+        Ok(repacked)
+    }
+
+    /// Whether rows lie side by side, as only the backend that put them there can read them.
+    pub fn is_interleaved(&self) -> bool {
+        self.interleaved
     }
 
     /// Whether its memory can be given back: it is that of a mapped file, in pages of its own.
@@ -147,14 +170,15 @@ impl WeightMatrix {
     pub fn data(&self) -> &Bytes {
         &self.data
     }
-    /// Packed bytes of row `row`; empty past the end.
+    /// Packed bytes of row `row`; empty past the end, and if rows are interleaved.
     pub fn row(&self, row: usize) -> &[u8] {
         self.row_range(row, 1).next().unwrap_or_default()
     }
-    /// Packed bytes of `count` rows from `first`; shorter past the end.
+    /// Packed bytes of `count` rows from `first`; shorter past the end, and none if rows are interleaved.
     pub fn row_range(&self, first: usize, count: usize) -> std::slice::ChunksExact<'_, u8> {
-        let start = (first * self.row_bytes).min(self.data.len());
-        let end = (start + count * self.row_bytes).min(self.data.len());
+        let len = if self.interleaved { 0 } else { self.data.len() };
+        let start = (first * self.row_bytes).min(len);
+        let end = (start + count * self.row_bytes).min(len);
         self.data[start..end].chunks_exact(self.row_bytes)
     }
 

@@ -1,6 +1,7 @@
 //! Rows in and out of every [`Format`]: checks the lengths once, then hands over to the format's codec.
 
 use crate::i2_s::{LayoutA, LayoutB};
+use crate::ptq1_0::Ptq1_0;
 use crate::q2_0::{Q2_0, Q2_0Group128};
 use crate::tq1_0::Tq1_0;
 use crate::tq2_0::Tq2_0;
@@ -14,6 +15,7 @@ macro_rules! with_ternary {
             Format::I2s(I2sLayout::A) => ternary_block::$function::<LayoutA, 128, 32>($($argument),*),
             Format::I2s(I2sLayout::B) => ternary_block::$function::<LayoutB, 64, 16>($($argument),*),
             Format::Tq1_0 => ternary_block::$function::<Tq1_0, 256, 54>($($argument),*),
+            Format::Ptq1_0 => ternary_block::$function::<Ptq1_0, 128, 28>($($argument),*),
             Format::Tq2_0 => ternary_block::$function::<Tq2_0, 256, 66>($($argument),*),
             Format::Q2_0 => ternary_block::$function::<Q2_0, 64, 18>($($argument),*),
             Format::Q2_0Group128 => ternary_block::$function::<Q2_0Group128, 128, 34>($($argument),*),
@@ -98,7 +100,7 @@ impl Format {
     /// Encodes one row of values. `out` has [`row_bytes`](Self::row_bytes)`(values.len())` bytes.
     ///
     /// F32 copies bits. F16 and BF16 round to nearest even and keep NaN (quiet) and infinities. Q8_0, Q4_0 and Q6_K
-    /// quantize. TQ1_0, TQ2_0 and Q2_0 take each block's largest magnitude for its scale and round to the nearest of
+    /// quantize. TQ1_0, PTQ1_0, TQ2_0 and Q2_0 take each block's largest magnitude for its scale and round to the nearest of
     /// −1, 0 and +1 times it: exact, up to the f16 rounding of the scale, for values that are ternary already, and poor
     /// for others (quantize those with [`quantize_absmean`](crate::quantize_absmean) first). I2_S takes only values that
     /// are −1, 0 or +1 times `scale` within 10⁻⁶ of it; the other formats do not look at `scale`.

@@ -32,13 +32,16 @@ pub enum Format {
     Q6K,
     /// 256 ternary elements in base 3: 52 bytes, then the f16 scale.
     Tq1_0,
+    /// 128 ternary elements in base 3: 26 bytes, then the f16 scale.
+    Ptq1_0,
     /// 256 ternary elements of 2 bits: 64 bytes, then the f16 scale.
     Tq2_0,
     /// Ternary elements of 2 bits; one f32 scale for the whole tensor, kept outside the rows.
     I2s(I2sLayout),
     /// 64 elements: f16 scale, then 16 bytes of 2-bit codes, lowest bits first.
     Q2_0,
-    /// 128 elements: f16 scale, then 32 bytes of 2-bit codes, lowest bits first.
+    /// 128 elements: f16 scale, then 32 bytes of 2-bit codes, lowest bits first. Files call it PQ2_0, and before June 2026
+    /// they gave it the name and number of Q2_0.
     Q2_0Group128,
 }
 
@@ -109,6 +112,7 @@ formats! {
     Q8_0 = "Q8_0", 32, 34, Encoding::Q8_0;
     Q6K = "Q6_K", 256, 210, Encoding::Q6K;
     Tq1_0 = "TQ1_0", 256, 54, Encoding::Ternary(ScaleOwner::Block);
+    Ptq1_0 = "PTQ1_0", 128, 28, Encoding::Ternary(ScaleOwner::Block);
     Tq2_0 = "TQ2_0", 256, 66, Encoding::Ternary(ScaleOwner::Block);
     I2s(I2sLayout::A) = "I2_S", 128, 32, Encoding::Ternary(ScaleOwner::Tensor);
     I2s(I2sLayout::B) = "I2_S (layout B)", 64, 16, Encoding::Ternary(ScaleOwner::Tensor);

@@ -47,6 +47,7 @@ pub mod hf_packed;
 mod i2_s;
 mod integer;
 mod metrics;
+mod ptq1_0;
 mod q2_0;
 mod q4_0;
 mod q6_k;

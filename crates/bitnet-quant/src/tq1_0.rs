@@ -40,7 +40,8 @@ impl TernaryBlock<256, 54> for Tq1_0 {
     }
 }
 
-fn unpack_run(bytes: &[u8], codes: &mut [i8]) {
+/// Reads digit `n` of byte `m` into code `n·bytes + m`, for all bytes of a run.
+pub(crate) fn unpack_run(bytes: &[u8], codes: &mut [i8]) {
     for (run, power) in codes.chunks_exact_mut(bytes.len()).zip(POWER) {
         for (code, byte) in run.iter_mut().zip(bytes) {
             let fraction = byte.wrapping_mul(power);
@@ -49,7 +50,8 @@ fn unpack_run(bytes: &[u8], codes: &mut [i8]) {
     }
 }
 
-fn pack_run(codes: &[i8], bytes: &mut [u8]) {
+/// The inverse of [`unpack_run`]; digits without a code are 0.
+pub(crate) fn pack_run(codes: &[i8], bytes: &mut [u8]) {
     let width = bytes.len();
     for (m, byte) in bytes.iter_mut().enumerate() {
         let number = (0..POWER.len()).fold(0, |number, n| {

@@ -36,7 +36,7 @@ fn encode(format: Format, values: &[f32], scale: f32) -> Result<Vec<u8>, QuantEr
 /// Offset of the f16 scale in a block.
 fn scale_at(format: Format) -> usize {
     match format {
-        Format::Tq1_0 | Format::Tq2_0 | Format::Q6K => format.block_bytes() - 2,
+        Format::Tq1_0 | Format::Ptq1_0 | Format::Tq2_0 | Format::Q6K => format.block_bytes() - 2,
         _ => 0,
     }
 }
@@ -82,10 +82,13 @@ proptest! {
     }
 
     #[test]
-    fn any_tq1_0_bytes_decode(row in vec(any::<u8>(), 54)) {
-        let mut codes = [9; 256];
-        Format::Tq1_0.decode_codes(&row, &mut codes).unwrap();
-        prop_assert!(codes.iter().all(|c| (-1..=1).contains(c)));
+    fn any_base_3_bytes_decode(bytes in vec(any::<u8>(), 54)) {
+        for format in [Format::Tq1_0, Format::Ptq1_0] {
+            let row = &bytes[..format.block_bytes()];
+            let mut codes = vec![9; format.block_len()];
+            format.decode_codes(row, &mut codes).unwrap();
+            prop_assert!(codes.iter().all(|c| (-1..=1).contains(c)));
+        }
     }
 
     #[test]

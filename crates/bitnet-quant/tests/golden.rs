@@ -11,6 +11,11 @@ const TQ1_0: &str = "465dd11874465dd11874465dd11874465dd11874465dd11874465dd1187
 const TQ2_0: &str = "5881166005588116600558811660055881166005588116600558811660055881\
     6005588116600558811660055881166005588116600558811660055881166005\
     0038";
+/// Two blocks, the second with a scale of −0.25.
+const PTQ1_0: &str = "3192b622663192b622663192b62266310f85af2d900f85af465c0038\
+    22663192b622663192b622663192b6222d900f85af2d900f177200b4";
+const Q2_0: &str = "003824914412492491441249249144124924003891441249249144124924914412492491";
+const PQ2_0: &str = "00382491441249249144124924914412492491441249249144124924914412492491";
 const I2_S_A: &str = "2542940950254294095025429409502542940950254294095025429409502542\
     0950254294095025429409502542940950254294095025429409502542940950\
     0000003f";
@@ -37,11 +42,11 @@ fn halves(codes: &[i8]) -> Vec<f32> {
     codes.iter().map(|&t| 0.5 * f32::from(t)).collect()
 }
 
-/// Checks every way in and out of a ternary format against `packed`.
+/// Checks every way in and out of a ternary format against `packed`, which has as much of pattern P as fits.
 fn check_ternary(format: Format, packed: &[u8]) {
-    let codes = pattern(256);
+    let blocks = packed.len() / format.block_bytes();
+    let codes = pattern((blocks * format.block_len()) as i32);
     let values = halves(&codes);
-    let blocks = 256 / format.block_len();
     let mut out = vec![0xaa; packed.len()];
     format
         .encode_codes(&codes, &vec![0.5; blocks], &mut out)
@@ -50,10 +55,10 @@ fn check_ternary(format: Format, packed: &[u8]) {
     out.fill(0xaa);
     format.encode_row(&values, 0.5, &mut out).unwrap();
     assert_eq!(out, packed, "{format} from values");
-    let mut found_codes = vec![0; 256];
+    let mut found_codes = vec![0; codes.len()];
     format.decode_codes(packed, &mut found_codes).unwrap();
     assert_eq!(found_codes, codes, "{format}");
-    let mut found = vec![0.0; 256];
+    let mut found = vec![0.0; codes.len()];
     format.decode_row(packed, 0.5, &mut found).unwrap();
     assert_eq!(found, values, "{format}");
     format.validate_row(packed).unwrap();
@@ -97,14 +102,82 @@ fn i2_s_layout_b() {
 }
 
 #[test]
-fn q2_0_holds_the_scale_first_and_the_lowest_bits_first() {
-    // −1 0 1 −1 → fields 0 1 2 0 → 0b00_10_01_00
-    let codes = pattern(64);
-    let mut packed = [0; 18];
-    Format::Q2_0
-        .encode_codes(&codes, &[0.5], &mut packed)
+fn q2_0() {
+    check_ternary(Format::Q2_0, &bytes(Q2_0));
+}
+
+#[test]
+fn pq2_0() {
+    check_ternary(Format::Q2_0Group128, &bytes(PQ2_0));
+}
+
+/// The bytes that hold every residue: (37·i + 11) mod 256.
+fn residues(len: i32) -> impl Iterator<Item = u8> {
+    (0..len).map(|i| (37 * i + 11) as u8)
+}
+
+/// Σ c and Σ i·c.
+fn moments(codes: &[i8]) -> (i32, i32) {
+    let codes = codes.iter().map(|&c| i32::from(c));
+    (
+        codes.clone().sum(),
+        (0..).zip(codes).map(|(i, c)| i * c).sum(),
+    )
+}
+
+#[test]
+fn pq2_0_decodes_code_3() {
+    let packed: Vec<u8> = [0x00, 0x2c].into_iter().chain(residues(32)).collect();
+    let mut codes = [0; 128];
+    Format::Q2_0Group128
+        .decode_codes(&packed, &mut codes)
         .unwrap();
-    assert_eq!(packed[..4], [0x00, 0x38, 0b00_10_01_00, 0b10_01_00_01]);
+    assert_eq!(
+        codes[..16],
+        [2, 1, -1, -1, -1, -1, 2, -1, 0, 0, 0, 0, 1, 1, 2, 0]
+    );
+    assert_eq!(moments(&codes), (59, 3783));
+    assert_eq!(codes.iter().filter(|&&c| c == 2).count(), 32);
+    let mut values = [0.0; 128];
+    Format::Q2_0Group128
+        .decode_row(&packed, 0.0, &mut values)
+        .unwrap();
+    assert_eq!(values, codes.map(|c| 0.0625 * f32::from(c)));
+}
+
+#[test]
+fn ptq1_0() {
+    let packed = bytes(PTQ1_0);
+    check_ternary(Format::Ptq1_0, &packed[..28]);
+    let codes = pattern(256);
+    let mut out = [0xaa; 56];
+    Format::Ptq1_0
+        .encode_codes(&codes, &[0.5, -0.25], &mut out)
+        .unwrap();
+    assert_eq!(out, packed[..]);
+    let mut found = [0; 256];
+    Format::Ptq1_0.decode_codes(&packed, &mut found).unwrap();
+    assert_eq!(found, codes[..]);
+}
+
+#[test]
+fn ptq1_0_decodes_any_byte() {
+    let packed: Vec<u8> = residues(26).chain([0x00, 0x2c]).collect();
+    let mut codes = [0; 128];
+    Format::Ptq1_0.decode_codes(&packed, &mut codes).unwrap();
+    let signs: String = codes
+        .map(|c| ['-', '0', '+'][(c + 1) as usize])
+        .iter()
+        .collect();
+    assert_eq!(
+        signs,
+        "---00++--000++---0+0+-+-0-0+-+-00++-0+-0+-0++-0+--++++000---++++\
+         0-+0--+0-+0-++0-000++--0-0+0+-+--0+-0+--000----++0-+0--+000+0+++"
+    );
+    assert_eq!(moments(&codes), (0, 166));
+    let mut scale = [0.0];
+    Format::Ptq1_0.block_scales(&packed, &mut scale).unwrap();
+    assert_eq!(scale, [0.0625]);
 }
 
 fn ramp() -> Vec<f32> {

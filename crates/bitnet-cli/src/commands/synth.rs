@@ -14,7 +14,7 @@ Examples:
   bitnet synth --shape tiny --type i2_s tiny.gguf
   bitnet synth --shape 2b4t --type tq2_0 --embedding q6_k big.gguf   the size and speed of the real model
   bitnet synth --shape 125m --type tq1_0 --seed 7 m.gguf             the same bytes every time
-  bitnet synth --shape bonsai-8b --arch qwen3 --type q2_0-128 b.gguf the shape of Ternary-Bonsai 8B
+  bitnet synth --shape bonsai-8b --arch qwen3 --type pq2_0 b.gguf    the shape of Ternary-Bonsai 8B
 
 The file has the keys and tensor names of real models and a working byte-level tokenizer,
 so that other runtimes that know its architecture and type load it too. Its text says nothing.")]
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "tiny")]
     shape: Shape,
 
-    /// How the ternary weights are stored: i2_s, tq1_0, tq2_0, q2_0 or q2_0-128
+    /// How the ternary weights are stored: i2_s, tq1_0, tq2_0, q2_0, pq2_0 or ptq1_0
     #[arg(long = "type", value_name = "TYPE", default_value = "i2_s")]
     ternary: TernaryType,
 

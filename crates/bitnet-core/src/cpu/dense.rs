@@ -4,6 +4,7 @@
 //! of rows, which then meets four tokens at a time.
 
 use super::columns::Piece;
+use super::interleave::{TOGETHER, interleaving_of};
 use super::{CpuBackend, RowView, streamed};
 use crate::pool::Movement;
 use crate::simd::{ROWS, is_dense};
@@ -100,9 +101,14 @@ impl CpuBackend {
             .buffer_uninit::<f32>(PANEL * width, Tag::Scratch)?;
         for first in rows.clone().step_by(PANEL) {
             let count = (rows.end - first).min(PANEL);
-            let packed = weights.row_range(first, count);
-            for (row, unpacked) in packed.zip(panel.chunks_exact_mut(width)) {
-                self.unpack(weights, row, unpacked)?;
+            if weights.is_interleaved() {
+                let panel = panel.chunks_exact_mut(width);
+                self.unpack_interleaved(weights, first..first + count, panel)?;
+            } else {
+                let packed = weights.row_range(first, count);
+                for (row, unpacked) in packed.zip(panel.chunks_exact_mut(width)) {
+                    self.unpack(weights, row, unpacked)?;
+                }
             }
             let place = first - rows.start;
             if x.tokens == 1 {
@@ -133,6 +139,24 @@ impl CpuBackend {
                     }
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// The weights of rows that lie side by side.
+    fn unpack_interleaved<'a>(
+        &self,
+        weights: &WeightMatrix,
+        rows: Range<usize>,
+        panel: impl Iterator<Item = &'a mut [f32]>,
+    ) -> Result<()> {
+        let interleaving = interleaving_of(weights)?;
+        let bytes = interleaving.block_bytes();
+        let mut packed = (self.pool).buffer_uninit(weights.row_bytes(), Tag::Scratch)?;
+        for (row, unpacked) in rows.zip(panel) {
+            let block = &weights.data()[row / TOGETHER * bytes..][..bytes];
+            interleaving.take(row % TOGETHER, block, &mut packed);
+            self.unpack(weights, &packed, unpacked)?;
         }
         Ok(())
     }

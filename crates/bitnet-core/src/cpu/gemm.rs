@@ -9,8 +9,10 @@
 //! | panel | `[step, row, 4]`: a step is four columns, in the order of activations arranged for a width of 4; an instruction set may put it into another order of its own ([`IntegerIsa::settle`]) |
 //! | activations of a tile | `[step, token, 4]` |
 
+use super::f16::widen_f16;
 use super::gemv::{ROWS, group_scales};
 use super::integer::{BASE3_PLANES, IntegerIsa};
+use super::interleave::{Interleaving, TOGETHER};
 use super::layout::{Planes, RowLayout};
 
 /// The width that activations are arranged for.
@@ -56,7 +58,11 @@ pub(super) trait Products {
 /// Packed rows times many rows of activations.
 pub(super) struct Gemm<'a> {
     pub(super) layout: &'a RowLayout,
-    /// The rows to multiply.
+    /// How the rows lie side by side, if they do.
+    pub(super) interleaving: Option<&'a Interleaving>,
+    /// How many rows are multiplied.
+    pub(super) count: usize,
+    /// These rows, and what is missing to whole blocks of rows side by side.
     pub(super) rows: &'a [u8],
     pub(super) row_bytes: usize,
     pub(super) tiles: Tiles<'a>,
@@ -76,34 +82,65 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     job: &mut Gemm<'_>,
 ) {
     let panel_rows = VECTORS * I::WIDTH / 4;
+    let lanes = I::WIDTH / 4;
     let row_bytes = job.row_bytes;
     let mut totals = [[0.0; MOST_ROWS]; MOST_TOKENS];
-    for (index, rows) in job.rows.chunks(panel_rows * row_bytes).enumerate() {
-        let count = rows.len() / row_bytes;
-        // Past the last row, that row stands in.
-        let row = |i: usize| &rows[i.min(count - 1) * row_bytes..][..row_bytes];
-        unpack::<I, VECTORS>(isa, job.layout, row, job.codes);
+    for first_row in (0..job.count).step_by(panel_rows) {
+        let count = (job.count - first_row).min(panel_rows);
+        match job.interleaving {
+            Some(interleaving) => {
+                let block = |i: usize| {
+                    let bytes = interleaving.block_bytes();
+                    // Past the last block, that block stands in.
+                    let block = (first_row + i) / TOGETHER;
+                    &job.rows[block.min(job.rows.len() / bytes - 1) * bytes..][..bytes]
+                };
+                let place = |i: usize| (first_row + i) % TOGETHER;
+                unpack_interleaved::<I, VECTORS>(
+                    isa,
+                    job.layout,
+                    interleaving,
+                    (block, place),
+                    job.codes,
+                );
+                for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
+                    for (i, scales) in scales.chunks_exact_mut(lanes).enumerate() {
+                        let group = &block(i * lanes)[group * interleaving.group_bytes()..];
+                        let bits = &interleaving.scales(group)[place(i * lanes)..];
+                        for (scale, bits) in scales.iter_mut().zip(bits) {
+                            *scale = widen_f16(*bits);
+                        }
+                    }
+                }
+            }
+            None => {
+                // Past the last row, that row stands in.
+                let row =
+                    |i: usize| &job.rows[(first_row + i.min(count - 1)) * row_bytes..][..row_bytes];
+                unpack::<I, VECTORS>(isa, job.layout, row, job.codes);
+                for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
+                    for (i, scales) in scales.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
+                        let rows = [
+                            row(ROWS * i),
+                            row(ROWS * i + 1),
+                            row(ROWS * i + 2),
+                            row(ROWS * i + 3),
+                        ];
+                        *scales = group_scales(isa, job.layout, rows, group);
+                    }
+                }
+            }
+        }
         let group_codes = job.codes.len() / job.layout.groups;
         for codes in job.codes.chunks_exact_mut(group_codes) {
             isa.settle::<VECTORS>(codes);
-        }
-        for (group, scales) in job.scales.chunks_exact_mut(panel_rows).enumerate() {
-            for (i, scales) in scales.as_chunks_mut::<ROWS>().0.iter_mut().enumerate() {
-                let rows = [
-                    row(ROWS * i),
-                    row(ROWS * i + 1),
-                    row(ROWS * i + 2),
-                    row(ROWS * i + 3),
-                ];
-                *scales = group_scales(isa, job.layout, rows, group);
-            }
         }
         let mut panel = Panel {
             layout: job.layout,
             codes: job.codes,
             scales: job.scales,
-            first_row: index * panel_rows,
-            count: count.min(panel_rows),
+            first_row,
+            count,
             factor: job.factor,
             tiles: &job.tiles,
             totals: &mut totals,
@@ -173,21 +210,57 @@ fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
             .chunks_exact(step);
         for (words, panel) in words.zip(panel.chunks_exact_mut(planes * step)) {
             for (vector, words) in words.chunks_exact(I::WIDTH).enumerate() {
-                let mut bytes = isa.load(words);
                 let panel = &mut panel[vector * I::WIDTH..];
-                if layout.planes == Planes::Base3 {
-                    for plane in 0..BASE3_PLANES {
-                        isa.store(isa.digit(bytes), &mut panel[plane * step..]);
-                        bytes = isa.triple(bytes);
-                    }
-                } else {
-                    isa.store(isa.pair::<0>(bytes), panel);
-                    isa.store(isa.pair::<2>(bytes), &mut panel[step..]);
-                    isa.store(isa.pair::<4>(bytes), &mut panel[2 * step..]);
-                    isa.store(isa.pair::<6>(bytes), &mut panel[3 * step..]);
-                }
+                store_planes(isa, layout, isa.load(words), step, panel);
             }
         }
+    }
+}
+
+/// The words of rows that lie side by side are registers as they are.
+#[inline(always)]
+fn unpack_interleaved<'a, I: IntegerIsa, const VECTORS: usize>(
+    isa: I,
+    layout: &RowLayout,
+    interleaving: &Interleaving,
+    (block, place): (impl Fn(usize) -> &'a [u8], impl Fn(usize) -> usize),
+    panel: &mut [u8],
+) {
+    let step = VECTORS * I::WIDTH;
+    let group_bytes = interleaving.group_bytes();
+    let group_codes = panel.len() / layout.groups;
+    for vector in 0..VECTORS {
+        let row = vector * I::WIDTH / 4;
+        let groups = block(row).chunks_exact(group_bytes);
+        for (group, panel) in groups.zip(panel.chunks_exact_mut(group_codes)) {
+            let panel = panel.chunks_exact_mut(layout.planes_per_byte() * step);
+            for (words, panel) in interleaving.words(group).iter().zip(panel) {
+                let bytes = isa.load(&words[4 * place(row)..]);
+                store_planes(isa, layout, bytes, step, &mut panel[vector * I::WIDTH..]);
+            }
+        }
+    }
+}
+
+/// The codes of a register of code bytes, `step` bytes from one plane to the next.
+#[inline(always)]
+fn store_planes<I: IntegerIsa>(
+    isa: I,
+    layout: &RowLayout,
+    mut bytes: I::Bytes,
+    step: usize,
+    panel: &mut [u8],
+) {
+    if matches!(layout.planes, Planes::Base3(_)) {
+        for plane in 0..BASE3_PLANES {
+            isa.store(isa.digit(bytes), &mut panel[plane * step..]);
+            bytes = isa.triple(bytes);
+        }
+    } else {
+        isa.store(isa.pair::<0>(bytes), panel);
+        isa.store(isa.pair::<2>(bytes), &mut panel[step..]);
+        isa.store(isa.pair::<4>(bytes), &mut panel[2 * step..]);
+        isa.store(isa.pair::<6>(bytes), &mut panel[3 * step..]);
     }
 }
 

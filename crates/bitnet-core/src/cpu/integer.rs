@@ -132,17 +132,22 @@ pub(super) struct IntegerKernels {
     pub(super) tile: usize,
     /// One token.
     pub(super) gemv: fn(&mut super::gemv::Gemv<'_>),
+    /// One token and interleaved rows.
+    pub(super) gemv_interleaved: fn(&mut super::gemv_interleaved::GemvInterleaved<'_>),
     /// Many tokens.
     pub(super) gemm: fn(&mut super::gemm::Gemm<'_>),
+    /// Whether base 3 in interleaved rows is multiplied as fast as 2-bit codes: without finding its digits, 64 at a time.
+    pub(super) keeps_base3: bool,
 }
 
 impl IntegerKernels {
-    /// The functions `gemv` and `gemm` compiled for `I`, the second with panels of `vectors` registers of rows and tiles
+    /// The functions `gemv`, `gemv_interleaved` and `gemm` compiled for `I`, the last with panels of `vectors` registers of rows and tiles
     /// of `tile` tokens.
     pub(super) const fn new<I: IntegerIsa>(
         vectors: usize,
         tile: usize,
         gemv: fn(&mut super::gemv::Gemv<'_>),
+        gemv_interleaved: fn(&mut super::gemv_interleaved::GemvInterleaved<'_>),
         gemm: fn(&mut super::gemm::Gemm<'_>),
     ) -> Self {
         Self {
@@ -150,7 +155,9 @@ impl IntegerKernels {
             panel: vectors * I::WIDTH / 4,
             tile,
             gemv,
+            gemv_interleaved,
             gemm,
+            keeps_base3: I::BASE3_SHIFT > 0 && I::WIDTH == 64,
         }
     }
 }
@@ -167,12 +174,15 @@ macro_rules! kernels {
             fn gemv(job: &mut $crate::cpu::gemv::Gemv<'_>) {
                 $crate::cpu::gemv::run(<$isa>::enabled(), job);
             }
+            fn gemv_interleaved(job: &mut $crate::cpu::gemv_interleaved::GemvInterleaved<'_>) {
+                $crate::cpu::gemv_interleaved::run(<$isa>::enabled(), job);
+            }
             fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
                 $crate::cpu::gemm::run::<_, $vectors, $tokens>(<$isa>::enabled(), job);
             }
             static KERNELS: $crate::cpu::kernels::Kernels =
                 $crate::cpu::kernels::Kernels::new::<$floats>(
-                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemm),
+                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemv_interleaved, gemm),
                 );
             &KERNELS
         }
@@ -188,6 +198,14 @@ macro_rules! kernels {
                 // SAFETY: only `KERNELS` leads here, and it leaves `kernels` only if every feature was detected.
                 unsafe { enabled(job) }
             }
+            fn gemv_interleaved(job: &mut $crate::cpu::gemv_interleaved::GemvInterleaved<'_>) {
+                $(#[target_feature(enable = $feature)])+
+                fn enabled(job: &mut $crate::cpu::gemv_interleaved::GemvInterleaved<'_>) {
+                    $crate::cpu::gemv_interleaved::run(<$isa>::enabled(), job);
+                }
+                // SAFETY: only `KERNELS` leads here, and it leaves `kernels` only if every feature was detected.
+                unsafe { enabled(job) }
+            }
             fn gemm(job: &mut $crate::cpu::gemm::Gemm<'_>) {
                 $(#[target_feature(enable = $feature)])+
                 fn enabled(job: &mut $crate::cpu::gemm::Gemm<'_>) {
@@ -198,7 +216,7 @@ macro_rules! kernels {
             }
             static KERNELS: $crate::cpu::kernels::Kernels =
                 $crate::cpu::kernels::Kernels::new::<$floats>(
-                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemm),
+                    $crate::cpu::integer::IntegerKernels::new::<$isa>($vectors, $tokens, gemv, gemv_interleaved, gemm),
                 );
             ($(std::arch::$detected!($feature))&&+).then_some(&KERNELS)
         }

@@ -14,11 +14,22 @@ use bitnet_quant::I2sLayout;
 /// Pairs of bits in a byte.
 pub(super) const PAIRS: usize = 4;
 
-/// Bytes of digits in a base-3 block.
-const BASE3_BYTES: usize = 52;
+/// Bytes that are read together, at least, where registers have as many or more.
+pub(super) const PART: usize = 16;
 
-/// Bytes that are read as a base-3 block where registers have 16 bytes or more.
-pub(super) const BASE3_SPAN: usize = 64;
+/// A run of code bytes with a base-3 digit of each element: digit `n` of byte `m` is element `n·bytes + m` of the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DigitRun {
+    bytes: usize,
+    digits: usize,
+}
+
+const fn digits(bytes: usize, digits: usize) -> DigitRun {
+    DigitRun { bytes, digits }
+}
+
+static TQ1_0: [DigitRun; 3] = [digits(32, 5), digits(16, 5), digits(4, 4)];
+static PTQ1_0: [DigitRun; 3] = [digits(16, 5), digits(8, 5), digits(2, 4)];
 
 /// How elements are counted through code bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +39,8 @@ pub(super) enum Planes {
     Runs { bytes: usize, descending: bool },
     /// Four consecutive elements in a byte, the lowest bits first.
     Interleaved,
-    /// The digits of TQ1_0.
-    Base3,
+    /// Runs of bytes of base-3 digits.
+    Base3(&'static [DigitRun]),
 }
 
 /// The layout of the rows of one matrix.
@@ -82,7 +93,9 @@ impl RowLayout {
             Format::I2s(I2sLayout::A) => whole_row(32),
             Format::I2s(I2sLayout::B) => whole_row(16),
             Format::Tq2_0 => blocks(ascending, 0, 64, 64),
-            Format::Tq1_0 => blocks(Planes::Base3, 0, BASE3_BYTES, BASE3_BYTES),
+            Format::Tq1_0 => blocks(Planes::Base3(&TQ1_0), 0, 52, 52),
+            // Whole words: the scale is read as code bytes without elements.
+            Format::Ptq1_0 => blocks(Planes::Base3(&PTQ1_0), 0, 28, 26),
             Format::Q2_0 => blocks(Planes::Interleaved, 2, 16, 0),
             Format::Q2_0Group128 => blocks(Planes::Interleaved, 2, 32, 0),
             Format::F32
@@ -96,19 +109,31 @@ impl RowLayout {
 
     pub(super) fn planes_per_byte(&self) -> usize {
         match self.planes {
-            Planes::Base3 => BASE3_PLANES,
+            Planes::Base3(_) => BASE3_PLANES,
             _ => PAIRS,
         }
     }
 
     /// Bytes of an arranged row.
     pub(super) fn arranged_len(&self, width: usize) -> usize {
-        let code_bytes = match self.planes {
-            // The digits of a block end in the middle of a register.
-            Planes::Base3 => self.groups * BASE3_BYTES.next_multiple_of(width),
-            _ => (self.groups * self.code_bytes).next_multiple_of(width),
-        };
-        code_bytes * self.planes_per_byte()
+        let code_bytes = self.groups * self.span(width);
+        code_bytes.next_multiple_of(width) * self.planes_per_byte()
+    }
+
+    /// Code bytes from one group to the next in the order of arranged rows. The digits of a base-3 block end in the middle of
+    /// a register, or of one of a register's parts.
+    pub(super) fn span(&self, width: usize) -> usize {
+        match self.planes {
+            Planes::Base3(_) => {
+                let parts = self.code_bytes.next_multiple_of(PART.min(width));
+                if parts < width {
+                    parts
+                } else {
+                    parts.next_multiple_of(width)
+                }
+            }
+            _ => self.code_bytes,
+        }
     }
 
     /// Puts the activations of one row into the order of registers of `width` bytes (a multiple of 4).
@@ -118,7 +143,7 @@ impl RowLayout {
                 self.arrange_runs(width, bytes, descending, q, out)
             }
             Planes::Interleaved => self.arrange_interleaved(width, q, out),
-            Planes::Base3 => arrange_base3(width, q, out),
+            Planes::Base3(runs) => self.arrange_base3(width, runs, q, out),
         }
     }
 
@@ -154,23 +179,26 @@ impl RowLayout {
             }
         }
     }
-}
 
-fn arrange_base3(width: usize, q: &[i8], out: &mut [i8]) {
-    let per_block = BASE3_BYTES.div_ceil(width);
-    for (vector, out) in out.chunks_exact_mut(BASE3_PLANES * width).enumerate() {
-        let block = vector / per_block * 256;
-        for (plane, out) in out.chunks_exact_mut(width).enumerate() {
-            for (i, out) in out.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-                let byte = vector % per_block * width + 4 * i;
-                let element = match byte {
-                    0..32 => Some(32 * plane + byte),
-                    32..48 => Some(160 + 16 * plane + byte - 32),
-                    48 if plane < 4 => Some(240 + 4 * plane),
-                    _ => None,
-                };
-                let four = element.and_then(|e| q.get(block + e..)?.first_chunk::<4>());
-                *out = four.copied().unwrap_or([0; 4]);
+    fn arrange_base3(&self, width: usize, runs: &[DigitRun], q: &[i8], out: &mut [i8]) {
+        out.fill(0);
+        for (group, mut q) in q.chunks_exact(self.cols / self.groups).enumerate() {
+            let mut byte = group * self.span(width);
+            for run in runs {
+                let elements;
+                (elements, q) = q.split_at(run.digits * run.bytes);
+                for (plane, q) in elements.chunks_exact(run.bytes).enumerate() {
+                    let place =
+                        |byte: usize| (byte / width * BASE3_PLANES + plane) * width + byte % width;
+                    let (fours, rest) = q.as_chunks::<4>();
+                    for (i, four) in fours.iter().enumerate() {
+                        out[place(byte + 4 * i)..][..4].copy_from_slice(four);
+                    }
+                    if !rest.is_empty() {
+                        out[place(byte + 4 * fours.len())..][..rest.len()].copy_from_slice(rest);
+                    }
+                }
+                byte += run.bytes;
             }
         }
     }

@@ -60,14 +60,14 @@ impl CpuBackend {
             .iter()
             .map(|weights| self.pack(x.width, int8, weights, &mut packed))
             .collect::<Result<Vec<_>>>()?;
-        let jobs: Vec<_> = (places.into_iter().zip(weights))
+        let jobs = (places.into_iter().zip(weights))
             .map(|(place, weights)| match (place, int8) {
-                (Some(place), Some(int8)) => {
-                    Job::Ternary(self.ternary_job(int8, weights, &packed[place]))
-                }
-                _ => Job::Dense(self.dense_job(x, weights)),
+                (Some(place), Some(int8)) => self
+                    .ternary_job(int8, weights, &packed[place])
+                    .map(Job::Ternary),
+                _ => Ok(Job::Dense(self.dense_job(x, weights))),
             })
-            .collect();
+            .collect::<Result<Vec<_>>>()?;
         let rows: usize = weights.iter().map(|weights| weights.rows()).sum();
         let macs = rows.saturating_mul(x.values.len());
         let shared = jobs
@@ -111,10 +111,10 @@ impl CpuBackend {
         let (Some(int8), Some(layout)) = (int8, layout) else {
             return Ok(None);
         };
-        let direct = self.is_direct(int8, weights);
-        let place = packed.iter().position(|other| other.suits(&layout, direct));
+        let way = self.way(int8, weights);
+        let place = packed.iter().position(|other| other.suits(&layout, way));
         if place.is_none() {
-            packed.push(self.pack_activations(int8, &layout, direct)?);
+            packed.push(self.pack_activations(int8, &layout, way)?);
         }
         Ok(Some(place.unwrap_or(packed.len() - 1)))
     }

@@ -15,8 +15,10 @@ mod feed_forward;
 mod fork;
 mod gemm;
 mod gemv;
+mod gemv_interleaved;
 mod head;
 mod integer;
+mod interleave;
 mod isa;
 mod kernels;
 mod layout;
@@ -79,7 +81,8 @@ pub struct CpuBackend {
     kernels: &'static Kernels,
     threads: Threads,
     crossovers: Crossovers,
-    repacks_base3: bool,
+    repacks_base3: Option<bool>,
+    interleaves: bool,
     pool: HybridMemoryPool,
     clock: Option<Arc<Clock>>,
 }
@@ -134,7 +137,8 @@ impl CpuBackend {
             } else {
                 Tuning::current().crossovers(isa)
             },
-            repacks_base3: repack::REPACKS_BASE3,
+            repacks_base3: None,
+            interleaves: repack::INTERLEAVES,
             pool,
             clock: None,
         })
@@ -156,10 +160,19 @@ impl CpuBackend {
     }
 
     /// The same backend, multiplying base-3 weights from the bytes of the file, or (`repacked`) from 2-bit codes made at
-    /// load: a fifth more memory, and faster on x86-64, where this is the default. Results stay the same bits.
+    /// load: a fifth more memory, and faster on x86-64 without AVX-512 VNNI, where this is the default. Results stay the same bits.
     #[must_use]
     pub fn with_base3(mut self, repacked: bool) -> Self {
-        self.repacks_base3 = repacked;
+        self.repacks_base3 = Some(repacked);
+        self
+    }
+
+    /// The same backend, multiplying weights whose groups have scales of their own from the bytes of the file, or
+    /// (`interleaved`) from the same bytes in an order made at load: a copy in memory, several times as fast to multiply, and
+    /// the default but in WebAssembly, which cannot give the file's pages back. Results stay the same bits.
+    #[must_use]
+    pub fn with_interleaving(mut self, interleaved: bool) -> Self {
+        self.interleaves = interleaved;
         self
     }
 

@@ -8,6 +8,8 @@
 use super::columns::{self, Piece};
 use super::gemm::{self, Gemm, Products, Tiles};
 use super::gemv::{self, Gemv};
+use super::gemv_interleaved::GemvInterleaved;
+use super::interleave::{Interleaving, TOGETHER, interleaving_of};
 use super::layout::RowLayout;
 use super::{CpuBackend, Int8Rows, streamed};
 use crate::pool::Buffer;
@@ -16,9 +18,14 @@ use crate::{Result, Tag, WeightMatrix};
 use std::ops::Range;
 
 impl CpuBackend {
-    /// Whether so few rows are multiplied that each meets the packed weights itself.
-    pub(super) fn is_direct(&self, a: &Int8Rows, weights: &WeightMatrix) -> bool {
-        a.scales.len() <= self.crossovers.gemv_max_tokens(weights.format())
+    /// How rows meet a matrix: so few that each meets the weights itself, or more.
+    pub(super) fn way(&self, a: &Int8Rows, weights: &WeightMatrix) -> Way {
+        let few = a.scales.len() <= self.crossovers.gemv_max_tokens(weights.format());
+        match (few, weights.is_interleaved()) {
+            (true, false) => Way::Packed,
+            (true, true) => Way::Interleaved,
+            (false, _) => Way::Tiles,
+        }
     }
 
     /// int8 rows times a ternary matrix, whose order `packed` has.
@@ -27,26 +34,28 @@ impl CpuBackend {
         a: &'a Int8Rows,
         weights: &'a WeightMatrix,
         packed: &'a PackedActivations,
-    ) -> TernaryJob<'a> {
-        if packed.direct {
-            self.moved(Movement::ZeroCopy, weights.data().len());
-        } else {
+    ) -> Result<TernaryJob<'a>> {
+        if packed.way == Way::Tiles {
             self.moved(Movement::Copy, weights.rows() * weights.stored_cols());
+        } else {
+            self.moved(Movement::ZeroCopy, weights.data().len());
         }
-        TernaryJob {
+        let interleaving = weights.is_interleaved().then(|| interleaving_of(weights));
+        Ok(TernaryJob {
             a,
             weights,
             packed,
+            interleaving: interleaving.transpose()?,
             factor: weights.scale() * weights.output_scale(),
-        }
+        })
     }
 
     /// Rows in a piece, of about `share`.
     pub(super) fn ternary_chunk(&self, job: &TernaryJob<'_>, share: usize) -> usize {
-        if job.packed.direct {
-            streamed(share, job.weights.row_bytes(), gemv::ROWS)
-        } else {
-            share.next_multiple_of(self.kernels.integer.panel)
+        match job.packed.way {
+            Way::Packed => streamed(share, job.weights.row_bytes(), gemv::ROWS),
+            Way::Interleaved => streamed(share, job.weights.row_bytes(), TOGETHER),
+            Way::Tiles => share.next_multiple_of(self.kernels.integer.panel.max(TOGETHER)),
         }
     }
 
@@ -57,25 +66,25 @@ impl CpuBackend {
         rows: Range<usize>,
         out: &mut Piece<'_>,
     ) -> Result<()> {
-        if job.packed.direct {
-            self.few_tokens(job, rows, out);
-            Ok(())
-        } else {
-            self.many_tokens(job, rows, out)
+        match (job.packed.way, &job.interleaving) {
+            (Way::Tiles, _) => return self.many_tokens(job, rows, out),
+            (_, None) => self.few_tokens(job, rows, out),
+            (_, Some(interleaving)) => self.few_tokens_interleaved(job, interleaving, rows, out),
         }
+        Ok(())
     }
 
-    /// Activations in the order in which the kernels unpack codes of `layout`.
+    /// Activations in the order in which the kernels of `way` unpack codes of `layout`.
     pub(super) fn pack_activations(
         &self,
         a: &Int8Rows,
         layout: &RowLayout,
-        direct: bool,
+        way: Way,
     ) -> Result<PackedActivations> {
         Ok(PackedActivations {
             layout: *layout,
-            direct,
-            q: self.permute_activations(a, layout, direct)?,
+            way,
+            q: self.permute_activations(a, layout, way)?,
             sums: group_sums(a, layout),
         })
     }
@@ -84,19 +93,18 @@ impl CpuBackend {
         &self,
         a: &Int8Rows,
         layout: &RowLayout,
-        direct: bool,
+        way: Way,
     ) -> Result<Buffer<i8>> {
         let tokens = a.scales.len();
         let row = |token: usize| &a.q[token * a.stride..][..layout.cols];
-        let width = if direct {
-            self.kernels.integer.width
-        } else {
-            gemm::WIDTH
+        let width = match way {
+            Way::Packed => self.kernels.integer.width,
+            Way::Interleaved | Way::Tiles => gemm::WIDTH,
         };
         let token_bytes = layout.arranged_len(width);
         let len = tokens.saturating_mul(token_bytes);
         let mut arranged = self.pool.buffer_uninit(len, Tag::Scratch)?;
-        if direct {
+        if way != Way::Tiles {
             let outs = arranged.chunks_exact_mut(token_bytes);
             outs.enumerate()
                 .for_each(|(token, out)| layout.arrange(width, row(token), out));
@@ -142,6 +150,42 @@ impl CpuBackend {
         }
     }
 
+    fn few_tokens_interleaved(
+        &self,
+        job: &TernaryJob<'_>,
+        interleaving: &Interleaving,
+        rows: Range<usize>,
+        out: &mut Piece<'_>,
+    ) {
+        /// Bytes of rows that every token meets before the next rows: what stays near the core.
+        const NEAR: usize = 128 << 10;
+        let packed = job.packed;
+        let tokens = job.a.scales.len();
+        let near = match tokens {
+            1 => rows.len(),
+            _ => (NEAR / interleaving.block_bytes()).max(2) * TOGETHER,
+        };
+        for first in rows.clone().step_by(near.max(TOGETHER)) {
+            let some = first..(first + near).min(rows.end);
+            let activations = (packed.q.chunks_exact(packed.q.len() / tokens))
+                .zip(packed.sums.chunks_exact(interleaving.layout.groups))
+                .zip(job.a.scales.iter());
+            for (token, ((q, q_sums), scale)) in activations.enumerate() {
+                let out = &mut out.token(token)[first - rows.start..][..some.len()];
+                (self.kernels.integer.gemv_interleaved)(&mut GemvInterleaved {
+                    interleaving,
+                    rows: job.rows(&some),
+                    q,
+                    q_sums,
+                    out,
+                });
+                for out in out {
+                    *out = *out / scale * job.factor;
+                }
+            }
+        }
+    }
+
     fn many_tokens(
         &self,
         job: &TernaryJob<'_>,
@@ -155,6 +199,8 @@ impl CpuBackend {
         let mut scales = self.pool.buffer_uninit(scales, Tag::Scratch)?;
         (self.kernels.integer.gemm)(&mut Gemm {
             layout: &job.packed.layout,
+            interleaving: job.interleaving.as_ref(),
+            count: rows.len(),
             rows: job.rows(&rows),
             row_bytes: job.weights.row_bytes(),
             tiles: Tiles {
@@ -189,12 +235,23 @@ fn group_sums(a: &Int8Rows, layout: &RowLayout) -> Vec<i32> {
         .collect()
 }
 
+/// How activations meet weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Each token meets packed rows, registers of a row at a time.
+    Packed,
+    /// Each token meets rows that lie side by side, a word of each at a time.
+    Interleaved,
+    /// Tiles of tokens meet panels of unpacked rows.
+    Tiles,
+}
+
 /// Activations in the order in which the kernels unpack codes.
 #[derive(Debug)]
 pub(super) struct PackedActivations {
     layout: RowLayout,
-    direct: bool,
-    /// Token after token, or (not `direct`) in tiles.
+    way: Way,
+    /// Token after token, or in tiles.
     q: Buffer<i8>,
     /// Σ q of each group: `tokens × groups`.
     sums: Vec<i32>,
@@ -202,8 +259,8 @@ pub(super) struct PackedActivations {
 
 impl PackedActivations {
     /// Whether a matrix of that layout can be multiplied by it.
-    pub(super) fn suits(&self, layout: &RowLayout, direct: bool) -> bool {
-        self.layout == *layout && self.direct == direct
+    pub(super) fn suits(&self, layout: &RowLayout, way: Way) -> bool {
+        self.layout == *layout && self.way == way
     }
 }
 
@@ -212,12 +269,18 @@ pub(super) struct TernaryJob<'a> {
     a: &'a Int8Rows,
     weights: &'a WeightMatrix,
     packed: &'a PackedActivations,
+    interleaving: Option<Interleaving>,
     factor: f32,
 }
 
 impl TernaryJob<'_> {
+    /// The bytes of a range of rows; of whole blocks of rows, if these lie side by side.
     fn rows(&self, rows: &Range<usize>) -> &[u8] {
         let bytes = self.weights.row_bytes();
-        &self.weights.data()[rows.start * bytes..rows.end * bytes]
+        let end = match self.interleaving {
+            Some(_) => rows.end.next_multiple_of(TOGETHER),
+            None => rows.end,
+        };
+        &self.weights.data()[rows.start * bytes..end * bytes]
     }
 }

@@ -10,6 +10,7 @@ use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
 use bitnet_quant::{Format, I2sLayout};
 use proptest::prelude::*;
+use proptest::sample::select;
 use std::sync::LazyLock;
 
 /// All ternary formats.
@@ -25,22 +26,23 @@ fn backends() -> Vec<CpuBackend> {
         // However small the work: never shared, shared from packed rows, shared from tiles.
         let built_in = Crossovers::built_in(isa);
         let shared = built_in.with_all_parallel_above(0);
-        for (threads, crossovers) in [
-            (1, built_in),
-            (2, built_in),
-            (2, shared.with_gemv_max_tokens(99)),
-            (3, shared.with_gemv_max_tokens(0)),
+        for (threads, crossovers, interleaved) in [
+            (1, built_in, false),
+            (2, built_in, false),
+            (2, shared.with_gemv_max_tokens(99), false),
+            (3, shared.with_gemv_max_tokens(0), false),
+            (2, shared.with_gemv_max_tokens(99), true),
+            (2, shared.with_gemv_max_tokens(0), true),
         ] {
             let backend = CpuBackend::new(Some(threads), Some(isa)).expect("an available backend");
-            let backend = backend.with_base3(false);
+            let backend = backend.with_base3(false).with_interleaving(interleaved);
             list.push(backend.with_crossovers(crossovers));
         }
     }
-    list.push(
-        CpuBackend::new(Some(2), None)
-            .expect("a backend")
-            .with_base3(true),
-    );
+    for isa in [Isa::Scalar, Isa::best()] {
+        let backend = CpuBackend::new(Some(2), Some(isa)).expect("a backend");
+        list.push(backend.with_base3(true).with_interleaving(true));
+    }
     list
 }
 
@@ -171,7 +173,7 @@ proptest! {
     fn ternary_products_agree(
         seed in any::<u64>(),
         which in 0..TERNARY.len(),
-        rows in 1usize..23,
+        rows in 1usize..41,
         blocks in 1usize..6,
         tokens in 1usize..10,
         wide in any::<bool>(),
@@ -191,6 +193,59 @@ proptest! {
             // Token by token, the same bits.
             let single = x.chunks(cols).flat_map(|x| product(&backends[0], &matrix, x, activations));
             prop_assert_eq!(bits(&single.collect::<Vec<f32>>()), expected);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Bytes that no encoder writes: base-3 bytes that stand for no number, and 2-bit codes 3, which are +2.
+    #[test]
+    fn any_bytes_multiply_as_they_decode(
+        seed in any::<u64>(),
+        (format, scale_at) in select(&[
+            (Format::Tq1_0, 52),
+            (Format::Ptq1_0, 26),
+            (Format::Q2_0, 0),
+            (Format::Q2_0Group128, 0),
+        ]),
+        rows in 1usize..36,
+        blocks in 1usize..8,
+        tokens in 1usize..4,
+    ) {
+        let mut numbers = Numbers(seed);
+        let cols = blocks * format.block_len();
+        let (matrix, _) = ternary(&mut numbers, format, rows, cols);
+        let mut data = matrix.data().to_vec();
+        for block in data.chunks_mut(format.block_bytes()) {
+            for (at, byte) in block.iter_mut().enumerate() {
+                if !(scale_at..scale_at + 2).contains(&at) {
+                    *byte = numbers.next() as u8;
+                }
+            }
+        }
+        let matrix = WeightMatrix::new("w", format, (rows, cols, cols), 1.0, data.into());
+        let matrix = matrix.expect("a matching size");
+        // Whole numbers that rounding leaves alone.
+        let mut x: Vec<f32> = (0..tokens * cols).map(|_| numbers.below(255) as f32 - 127.0).collect();
+        x.chunks_mut(cols).for_each(|x| x[0] = 127.0);
+        let mut expected = Vec::new();
+        let (mut codes, mut scales) = (vec![0; cols], vec![0.0; blocks]);
+        for x in x.chunks(cols) {
+            for row in matrix.row_range(0, rows) {
+                format.decode_codes(row, &mut codes).expect("codes");
+                format.block_scales(row, &mut scales).expect("scales");
+                let groups = codes.chunks(format.block_len()).zip(x.chunks(format.block_len()));
+                expected.push(groups.zip(&scales).fold(0.0, |total, ((codes, x), d)| {
+                    let products = codes.iter().zip(x).map(|(c, x)| i32::from(*c) * *x as i32);
+                    total + products.sum::<i32>() as f32 * d
+                }));
+            }
+        }
+        for backend in backends() {
+            let found = product(&backend, &matrix, &x, Activations::Int8);
+            prop_assert_eq!(&found, &expected, "{}, {}", format, backend.describe());
         }
     }
 }

@@ -10,12 +10,13 @@ use std::process::Command;
 use std::sync::Mutex;
 
 /// Ternary types × embedding types × architectures of the synthetic files: each type once or more.
-const SYNTHETIC: [(&str, &str, &str); 5] = [
+const SYNTHETIC: [(&str, &str, &str); 6] = [
     ("i2_s", "f16", "bitnet-b1.58"),
     ("tq1_0", "q8_0", "llama"),
     ("tq2_0", "q6_k", "qwen3"),
     ("q2_0", "f16", "bitnet"),
-    ("q2_0-128", "q8_0", "qwen3"),
+    ("pq2_0", "q8_0", "qwen3"),
+    ("ptq1_0", "q8_0", "llama"),
 ];
 
 /// The built-in model's name, here and for `bitnet-digest`.

@@ -9,7 +9,7 @@ use crate::file::gguf::GgufWriter;
 use crate::file::names::is_projection;
 use crate::file::synth::TernaryType;
 use crate::file::ternary::Ternary;
-use crate::file::{GgmlType, Gguf, GgufTensor};
+use crate::file::{Gguf, GgufTensor};
 use crate::{Error, Result};
 
 /// The tensors of a file. `order` is the row order that queries and keys get.
@@ -125,14 +125,6 @@ pub(super) fn write(
                     // Asked for now, so that a matrix with several is refused before anything is written.
                     scale = tensor.one_scale(file, source)?;
                 }
-            }
-            Content::Plain {
-                format: Format::Q2_0Group128,
-                data,
-            } => {
-                // The number that leaves no doubt about the group.
-                let size = data.len() as u64;
-                writer.opaque_tensor(&tensor.name, &tensor.ne, GgmlType::PQ2_0, size)?;
             }
             Content::Plain { format, .. } => writer.tensor(&tensor.name, &tensor.ne, *format)?,
             Content::Opaque { kind, data } => {

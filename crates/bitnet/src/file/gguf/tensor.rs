@@ -109,7 +109,8 @@ impl std::fmt::Display for GgmlType {
 }
 
 impl From<Format> for GgmlType {
-    /// The type that stores `format`. The two layouts of I2_S and the two groups of Q2_0 share a number.
+    /// The type that stores `format`. The two layouts of I2_S share a number. Q2_0 in groups of 128 gets that of PQ2_0, which
+    /// leaves no doubt about the group.
     fn from(format: Format) -> Self {
         match format {
             Format::F32 => Self::F32,
@@ -119,9 +120,11 @@ impl From<Format> for GgmlType {
             Format::Q8_0 => Self::Q8_0,
             Format::Q6K => Self::Q6_K,
             Format::Tq1_0 => Self::TQ1_0,
+            Format::Ptq1_0 => Self::PTQ1_0,
             Format::Tq2_0 => Self::TQ2_0,
             Format::I2s(_) => Self::I2_S,
-            Format::Q2_0 | Format::Q2_0Group128 => Self::Q2_0,
+            Format::Q2_0 => Self::Q2_0,
+            Format::Q2_0Group128 => Self::PQ2_0,
         }
     }
 }
@@ -184,6 +187,7 @@ impl GgufTensor {
             GgmlType::Q6_K => Format::Q6K,
             GgmlType::TQ1_0 => Format::Tq1_0,
             GgmlType::TQ2_0 => Format::Tq2_0,
+            GgmlType::PTQ1_0 => Format::Ptq1_0,
             GgmlType::I2_S => Format::I2s(layout),
             GgmlType::PQ2_0 => Format::Q2_0Group128,
             GgmlType::Q2_0 => {
@@ -205,7 +209,7 @@ impl GgufTensor {
                 return Err(Error::Unsupported {
                     file: file.to_owned(),
                     what: format!("the type {other} of tensor {}", self.name),
-                    advice: "use a file whose matrices are I2_S, TQ1_0, TQ2_0 or Q2_0 and whose other tensors \
+                    advice: "use a file whose matrices are I2_S, TQ1_0, TQ2_0, Q2_0, PQ2_0 or PTQ1_0 and whose other tensors \
                              are F32, F16, BF16, Q8_0, Q6_K or Q4_0"
                         .to_owned(),
                 });

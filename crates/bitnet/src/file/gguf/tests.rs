@@ -385,25 +385,47 @@ fn the_size_tells_the_groups_of_q2_0() {
     assert_eq!(format(32 * 34), (Format::Q2_0Group128, 1088));
     assert!(q2_0(1087).is_err() && q2_0(1184).is_err());
 
-    // One tensor that fits both decides nothing; another beside it does.
+    // A tensor that fits both is what files have today, unless another beside it is not.
     let small = || Raw::new().tensor("s", &[128, 2], 42, 0);
-    let error = small().data(96).parse().unwrap_err().to_string();
-    assert!(error.contains("which fit both"), "{error}");
+    let file = small().data(96).parse().unwrap();
+    assert_eq!(file.tensor("s").unwrap().data.len(), 72);
     let file = small()
         .tensor("w", &[128, 32], 42, 96)
         .data(96 + 1088)
         .parse()
         .unwrap();
     assert_eq!(file.tensor("s").unwrap().data.len(), 68);
-    let file = Raw::new()
-        .tensor("w", &[128, 32], 142, 0)
-        .data(1088)
+    // Two that disagree are of no file.
+    let error = small()
+        .tensor("w", &[128, 32], 42, 96)
+        .tensor("x", &[128, 32], 42, 96 + 1088)
+        .data(96 + 1088 + 1152)
         .parse()
-        .unwrap();
-    assert_eq!(
-        file.tensor("w").unwrap().format(I2sLayout::A, "f").unwrap(),
-        Format::Q2_0Group128
-    );
+        .unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("groups of 64 or of 128"), "{error}");
+}
+
+#[test]
+fn groups_of_128_have_numbers_of_their_own() {
+    for (id, format) in [(142, Format::Q2_0Group128), (143, Format::Ptq1_0)] {
+        let parse = |cols, rows, bytes| {
+            Raw::new()
+                .tensor("w", &[cols, rows], id, 0)
+                .data(bytes)
+                .parse()
+        };
+        let bytes = 32 * format.block_bytes();
+        let file = parse(128, 32, bytes).unwrap();
+        let tensor = file.tensor("w").unwrap();
+        assert_eq!(tensor.format(I2sLayout::A, "f").unwrap(), format);
+        assert_eq!(tensor.data.len(), bytes);
+        let kind = GgmlType::from(format);
+        assert_eq!((kind, kind.id()), (tensor.kind, id));
+        let error = parse(192, 32, 2 * bytes).unwrap_err().to_string();
+        assert!(error.contains("rows of a multiple of 128"), "{error}");
+        assert!(parse(128, 32, bytes - 1).is_err());
+    }
 }
 
 #[test]

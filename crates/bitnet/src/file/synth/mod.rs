@@ -75,7 +75,9 @@ named! {
         /// 2.25 bits with a scale for every 64.
         Q2_0 = "q2_0",
         /// 2.125 bits with a scale for every 128.
-        Q2_0Group128 = "q2_0-128",
+        PQ2_0 = "pq2_0",
+        /// 1.75 bits: base 3 with a scale for every 128.
+        PTQ1_0 = "ptq1_0",
     }
 }
 
@@ -151,7 +153,8 @@ impl TernaryType {
             Self::TQ1_0 => Format::Tq1_0,
             Self::TQ2_0 => Format::Tq2_0,
             Self::Q2_0 => Format::Q2_0,
-            Self::Q2_0Group128 => Format::Q2_0Group128,
+            Self::PQ2_0 => Format::Q2_0Group128,
+            Self::PTQ1_0 => Format::Ptq1_0,
         }
     }
 
@@ -161,7 +164,9 @@ impl TernaryType {
             Self::I2S => 40,
             Self::TQ1_0 => 36,
             Self::TQ2_0 => 37,
-            Self::Q2_0 | Self::Q2_0Group128 => 41,
+            Self::Q2_0 => 41,
+            Self::PQ2_0 => 141,
+            Self::PTQ1_0 => 143,
         }
     }
 }
@@ -473,7 +478,7 @@ mod tests {
             let options = SynthOptions {
                 shape,
                 arch: SynthArch::Qwen3,
-                ternary: TernaryType::Q2_0Group128,
+                ternary: TernaryType::PQ2_0,
                 ..SynthOptions::default()
             };
             let mut writer = GgufWriter::new("keys");
