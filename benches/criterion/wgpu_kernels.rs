@@ -90,6 +90,7 @@ fn norm(width: usize) -> NormWeights {
 fn mixer(shape: Shape) -> MixerWeights {
     let Shape { hidden, heads, .. } = shape;
     MixerWeights::Attention(AttentionWeights {
+        output_norm: None,
         heads,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
@@ -100,9 +101,9 @@ fn mixer(shape: Shape) -> MixerWeights {
         },
         activations: Activations::Int8,
         norm: Some(norm(hidden)),
-        query: ternary(heads.query_width(), hidden),
-        key: ternary(heads.kv_width(), hidden),
-        value: ternary(heads.kv_width(), hidden),
+        query: ternary(heads.query_width(), hidden).into(),
+        key: ternary(heads.kv_width(), hidden).into(),
+        value: ternary(heads.kv_width(), hidden).into(),
         head_norms: None,
         output: Projection {
             norm: Some(norm(heads.query_width())),
@@ -118,11 +119,12 @@ fn feed_forward(shape: Shape) -> FeedForwardWeights {
         ..
     } = shape;
     FeedForwardWeights::Gated(GatedWeights {
+        output_norm: None,
         function: Gate::Relu2,
         activations: Activations::Int8,
         norm: Some(norm(hidden)),
-        gate: ternary(feed_forward, hidden),
-        up: ternary(feed_forward, hidden),
+        gate: ternary(feed_forward, hidden).into(),
+        up: ternary(feed_forward, hidden).into(),
         down: Projection {
             norm: Some(norm(feed_forward)),
             matrix: ternary(hidden, feed_forward),
@@ -244,6 +246,7 @@ impl Bench {
 /// A vocabulary whose embedding is the head.
 fn vocabulary(backend: &WgpuBackend, embedding: WeightMatrix) -> (GpuEmbedding, GpuLmHead) {
     let weights = VocabularyWeights {
+        embedding_scale: 1.0,
         norm: norm(embedding.cols()),
         embedding,
         head: None,

@@ -319,6 +319,7 @@ fn head(backend: CpuBackend, mode: LmHeadMode, matrices: &[WeightMatrix]) -> Res
         eps: 1e-5,
     };
     let (embedding, head) = backend.load_vocabulary(VocabularyWeights {
+        embedding_scale: 1.0,
         embedding,
         norm,
         head: None,

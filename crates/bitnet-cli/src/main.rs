@@ -19,7 +19,7 @@ mod units;
 use bitnet::hub::KNOWN_MODELS;
 use clap::{Parser, Subcommand};
 use commands::{
-    batch, bench, chat, convert, devices, inspect, logits, perplexity, run, synth, tokenize,
+    batch, bench, chat, convert, devices, embed, inspect, logits, perplexity, run, synth, tokenize,
 };
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -77,6 +77,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Run many prompts from a file together, and write their texts to another
     Batch(batch::Arguments),
+    /// Turn texts into vectors, and find the texts nearest to a query
+    Embed(embed::Arguments),
     /// Show the tokens of a text
     Tokenize(tokenize::Arguments),
     /// Measure how well a model predicts a text
@@ -117,6 +119,7 @@ fn main() -> ExitCode {
         Command::Chat(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Batch(arguments) => arguments.run(),
+        Command::Embed(arguments) => arguments.run(),
         Command::Tokenize(arguments) => arguments.run(),
         Command::Perplexity(arguments) => arguments.run(),
         Command::Logits(arguments) => arguments.run(),

@@ -174,7 +174,8 @@ pub trait Inspection<B: Backend> {
 
 /// Saving and restoring the state of a sequence.
 pub trait Snapshots<B: Backend> {
-    /// The keys and the values of a layer: f32 rows in the order of their positions, `[position][kv head][dim]` each. Written
+    /// The keys and the values of a layer: f32 rows in the order of their positions, `[position][kv head][dim]` each. Of a delta
+    /// net the matrices of its heads and the rows of its convolution; nothing if no position has run. Written
     /// to a state of the same type of keys and values, they are the same bits there.
     ///
     /// # Errors

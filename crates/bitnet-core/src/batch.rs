@@ -17,7 +17,8 @@ pub trait SequenceState: Send {
     }
     /// Positions that it can hold.
     fn capacity(&self) -> usize;
-    /// Rolls back to the first `len` positions, if there are more.
+    /// Rolls back to the first `len` positions, if there are more; or to fewer, where a recurrent layer keeps no state of as many.
+    /// [`len`](Self::len) then says to how many.
     fn truncate(&mut self, len: usize);
     /// Bytes that it occupies now.
     fn bytes(&self) -> usize;
@@ -60,6 +61,11 @@ pub enum OutputRequest<'a> {
         /// At most as many as the span has.
         rows: usize,
     },
+    /// The last `rows` rows as the head multiplies them: after the last layer and the norm behind it.
+    Hidden {
+        /// At most as many as the span has.
+        rows: usize,
+    },
     /// The likeliest tokens after each of the last `rows` rows. The likeliest after the last row is the sequence's
     /// [`Input::LastArgmax`] from then on.
     Top {
@@ -75,7 +81,7 @@ impl OutputRequest<'_> {
     pub const fn rows(&self) -> usize {
         match self {
             Self::Nothing => 0,
-            Self::Logits { rows } | Self::Top { rows, .. } => *rows,
+            Self::Logits { rows } | Self::Hidden { rows } | Self::Top { rows, .. } => *rows,
         }
     }
 }
@@ -87,6 +93,8 @@ pub enum Output {
     Nothing,
     /// `[rows, vocabulary]`.
     Logits(Vec<f32>),
+    /// `[rows, hidden]`.
+    Hidden(Vec<f32>),
     /// The candidates of each row.
     Top(Vec<Vec<Candidate>>),
 }
@@ -96,7 +104,7 @@ impl Output {
     pub fn into_logits(self) -> Vec<f32> {
         match self {
             Self::Logits(logits) => logits,
-            Self::Nothing | Self::Top(_) => Vec::new(),
+            Self::Nothing | Self::Hidden(_) | Self::Top(_) => Vec::new(),
         }
     }
 
@@ -104,7 +112,15 @@ impl Output {
     pub fn into_top(self) -> Vec<Vec<Candidate>> {
         match self {
             Self::Top(rows) => rows,
-            Self::Nothing | Self::Logits(_) => Vec::new(),
+            Self::Nothing | Self::Logits(_) | Self::Hidden(_) => Vec::new(),
+        }
+    }
+
+    /// The rows; empty for other outputs.
+    pub fn into_hidden(self) -> Vec<f32> {
+        match self {
+            Self::Hidden(rows) => rows,
+            Self::Nothing | Self::Logits(_) | Self::Top(_) => Vec::new(),
         }
     }
 }

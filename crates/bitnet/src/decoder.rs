@@ -205,7 +205,7 @@ impl Decoder {
                 Ok(Chosen { id, logprobs: None })
             }
             // Nothing was requested: as where nothing could follow.
-            Output::Nothing => self.sample(&[], tokens),
+            Output::Nothing | Output::Hidden(_) => self.sample(&[], tokens),
         }
     }
 

@@ -21,6 +21,7 @@
 
 pub mod chat;
 mod decoder;
+mod embed;
 pub mod engine;
 mod error;
 pub mod file;
@@ -47,13 +48,14 @@ pub use bitnet_core::{Activations, Candidate, Device, KvType, LmHeadMode, LmHead
 pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use decoder::Piece;
+pub use embed::{EmbedOptions, Embeddings, Pooling};
 pub use engine::{Engine, EngineOptions, Request};
 pub use error::{Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
 pub use hook::{HookScope, LogitBias, LogitsHook};
 pub use logprobs::TokenLogprobs;
 pub use model::{
-    Architecture, Fingerprint, LogitsFor, Model, ModelOptions, RopeScaling, ScalingKind,
+    Architecture, Fingerprint, Hybrid, LogitsFor, Model, ModelOptions, RopeScaling, ScalingKind,
 };
 pub use perplexity::{Perplexity, perplexity};
 pub use prompt::Prompt;

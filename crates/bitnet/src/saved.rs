@@ -158,10 +158,17 @@ impl Header {
         )
     }
 
-    /// Floats of a layer's keys, and of its values.
-    fn floats(&self) -> usize {
-        // Each factor has been compared with that of a model that has such a cache.
-        self.positions as usize * self.kv_heads as usize * self.head_dim as usize
+    /// Floats of a layer's keys, and of its values; of a delta net those of its heads, and of its convolution.
+    fn floats(&self, model: &Model, layer: usize) -> [usize; 2] {
+        let architecture = model.architecture();
+        match &architecture.hybrid {
+            Some(_) if self.positions == 0 => [0; 2],
+            Some(hybrid) if architecture.is_recurrent(layer) => {
+                [hybrid.delta.state_len(), hybrid.delta.conv_len()]
+            }
+            // Each factor has been compared with that of a model that has such a cache.
+            _ => [self.positions as usize * self.kv_heads as usize * self.head_dim as usize; 2],
+        }
     }
 }
 
@@ -301,7 +308,6 @@ impl Session {
     pub fn save(&self, file: &str, out: impl Write) -> Result<()> {
         let (tokens, positions) = (self.tokens(), self.positions());
         let header = Header::of(self.model(), tokens.len(), positions)?;
-        let floats = header.floats();
         let failed = |error| Error::io(file, error);
         // Before anything is written: a backend may refuse.
         let mut layer = self.read_layer(0)?;
@@ -315,7 +321,7 @@ impl Session {
             if index > 0 {
                 layer = self.read_layer(index)?;
             }
-            for rows in &layer {
+            for (rows, floats) in layer.iter().zip(header.floats(self.model(), index)) {
                 // Positions that were run ahead never became part of the text.
                 let rows = rows.get(..floats).unwrap_or(rows);
                 write_all(&mut out, rows, f32::to_le_bytes).map_err(failed)?;
@@ -348,8 +354,9 @@ impl Session {
         let mut session = model.session()?;
         let mut layer = 0;
         session.restore_tokens(tokens, header.positions as usize, &mut || {
-            let keys = input.floats(header.floats(), layer, "keys")?;
-            let values = input.floats(header.floats(), layer, "values")?;
+            let [keys, values] = header.floats(model, layer);
+            let keys = input.floats(keys, layer, "keys")?;
+            let values = input.floats(values, layer, "values")?;
             layer += 1;
             Ok([keys, values])
         })?;

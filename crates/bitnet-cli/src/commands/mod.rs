@@ -5,6 +5,7 @@ pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod convert;
 pub(crate) mod devices;
+pub(crate) mod embed;
 pub(crate) mod inspect;
 pub(crate) mod logits;
 mod memory;

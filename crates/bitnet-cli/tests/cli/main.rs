@@ -7,6 +7,7 @@ mod chat;
 mod convert;
 mod devices;
 mod download;
+mod embed;
 mod inspect;
 mod logits;
 mod perplexity;

@@ -5,47 +5,76 @@ use super::rows::{Int8Rows, RowView};
 use super::tuning::Operation;
 use super::{Activation, CpuBackend, Rows, columns, shape_error};
 use crate::pool::Movement;
+use crate::sublayer::{Projection, Rotation};
 use crate::{Activations, Gate, NormWeights, Result, Tag};
 
+/// What happens to rows before a matrix multiplies them, in this order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Preparation<'a> {
+    pub(crate) norm: Option<&'a NormWeights>,
+    pub(crate) rotation: Option<&'a Rotation>,
+    pub(crate) activations: Activations,
+}
+
+impl<'a> Preparation<'a> {
+    /// A norm alone.
+    pub(crate) const fn norm(norm: Option<&'a NormWeights>) -> Self {
+        Self {
+            norm,
+            rotation: None,
+            activations: Activations::F32,
+        }
+    }
+
+    /// What a projection does to its rows.
+    pub(super) fn of(projection: &'a Projection, activations: Activations) -> Self {
+        Self {
+            norm: projection.norm.as_ref(),
+            rotation: projection.rotation.as_deref(),
+            activations,
+        }
+    }
+}
+
 impl CpuBackend {
-    /// Rows of `x`, normed and rounded as asked; without a norm, a copy.
+    /// Rows of `x`, prepared; a copy, if they are only left as they are.
     ///
     /// # Errors
     /// If widths differ, or memory is short.
-    pub(crate) fn prepare(
-        &self,
-        x: &Rows,
-        norm: Option<&NormWeights>,
-        activations: Activations,
-    ) -> Result<Activation> {
-        self.timed(Part::NormQuantize, || {
-            let rows = match norm {
-                Some(norm) => self.normed(&x.values, x.width, norm)?,
-                None => {
-                    self.moved(Movement::Copy, size_of_val(&x.values[..]));
-                    x.copy(&self.pool)?
-                }
-            };
-            self.activation(rows, activations)
-        })
+    pub(crate) fn prepare(&self, x: &Rows, preparation: Preparation<'_>) -> Result<Activation> {
+        let rows = self.timed(Part::NormQuantize, || match preparation.norm {
+            Some(norm) => self.normed(&x.values, x.width, norm),
+            None => {
+                self.moved(Movement::Copy, size_of_val(&x.values[..]));
+                x.copy(&self.pool)
+            }
+        })?;
+        self.finish(rows, preparation)
     }
 
     /// [`prepare`](Self::prepare) of rows that are given up: they are normed in place, and not copied.
     pub(super) fn prepare_owned(
         &self,
         mut rows: Rows,
-        norm: Option<&NormWeights>,
-        activations: Activations,
+        preparation: Preparation<'_>,
     ) -> Result<Activation> {
+        if let Some(norm) = preparation.norm {
+            self.timed(Part::NormQuantize, || self.norm(&mut rows, norm))?;
+        }
+        self.finish(rows, preparation)
+    }
+
+    /// Rotates and rounds rows that are normed.
+    fn finish(&self, mut rows: Rows, preparation: Preparation<'_>) -> Result<Activation> {
+        if let Some(rotation) = preparation.rotation {
+            self.timed(Part::Rotation, || self.rotate_rows(&mut rows, rotation))?;
+        }
         self.timed(Part::NormQuantize, || {
-            if let Some(norm) = norm {
-                self.norm(&mut rows, norm)?;
-            }
-            self.activation(rows, activations)
+            self.activation(rows, preparation.activations)
         })
     }
 
-    /// function(gate) · up, then the norm and the rounding as asked.
+    /// function(gate) · up, prepared.
     ///
     /// # Errors
     /// If widths differ, or memory is short.
@@ -54,8 +83,7 @@ impl CpuBackend {
         mut gate: Rows,
         up: &Rows,
         function: Gate,
-        norm: Option<&NormWeights>,
-        activations: Activations,
+        preparation: Preparation<'_>,
     ) -> Result<Activation> {
         if gate.values.len() != up.values.len() {
             return Err(shape_error("up projection", gate.width, up.width));
@@ -67,12 +95,9 @@ impl CpuBackend {
                 let up = &up.values[index * chunk..][..gate.len()];
                 (self.kernels.gate)(gate, up, function);
                 Ok(())
-            })?;
-            if let Some(norm) = norm {
-                self.norm(&mut gate, norm)?;
-            }
-            self.activation(gate, activations)
-        })
+            })
+        })?;
+        self.prepare_owned(gate, preparation)
     }
 
     /// RMSNorm of every row of `x`, which is `tokens × width`, into new rows.
@@ -99,7 +124,7 @@ impl CpuBackend {
     }
 
     /// RMSNorm of every row.
-    fn norm(&self, rows: &mut Rows, norm: &NormWeights) -> Result<()> {
+    pub(super) fn norm(&self, rows: &mut Rows, norm: &NormWeights) -> Result<()> {
         if norm.weight.len() != rows.width {
             return Err(shape_error(&norm.name, rows.width, norm.weight.len()));
         }

@@ -186,14 +186,20 @@ impl Snapshots<Self> for CpuBackend {
         keys: &[f32],
         values: &[f32],
     ) -> Result<()> {
+        if state.is_recurrent(layer) {
+            state.reserve(0)?;
+            return state.write_recurrent(layer, keys, values);
+        }
         let width = state.heads(layer)?.kv_width();
         state.reserve(keys.len() / width)?;
         state.write((&self.threads, self.kernels), layer, keys, values)
     }
 
     fn complete(&self, state: &mut CpuState, positions: usize) -> Result<()> {
-        state.reserve(positions)?;
-        state.advance(positions);
+        if positions > 0 {
+            state.reserve(positions)?;
+            state.advance(positions);
+        }
         Ok(())
     }
 }

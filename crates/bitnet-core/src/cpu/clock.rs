@@ -16,6 +16,10 @@ pub enum Part {
     RopeAppend,
     /// Attention.
     Attention,
+    /// Convolutions and recurrences of delta nets.
+    Recurrence,
+    /// Hadamard rotations.
+    Rotation,
     /// Gate, norm and rounding to int8.
     Gate,
     /// Norm and head.
@@ -24,12 +28,14 @@ pub enum Part {
 
 impl Part {
     /// All kinds, in the order of a forward pass.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Embed,
         Self::NormQuantize,
         Self::Matmul,
         Self::RopeAppend,
         Self::Attention,
+        Self::Recurrence,
+        Self::Rotation,
         Self::Gate,
         Self::Head,
     ];
@@ -42,6 +48,8 @@ impl Part {
             Self::Matmul => "projections",
             Self::RopeAppend => "rotate + append",
             Self::Attention => "attention",
+            Self::Recurrence => "recurrence",
+            Self::Rotation => "rotate rows",
             Self::Gate => "gate + norm + quantize",
             Self::Head => "head",
         }

@@ -1,6 +1,6 @@
 //! Feed-forward sublayers, from the norm of their input to the sum with their output.
 
-use super::clock::Part;
+use super::activations::Preparation;
 use super::mixer::bytes_of;
 use super::{CpuBackend, CpuHidden};
 use crate::{FeedForwardWeights, GatedWeights, Result, Sublayer};
@@ -23,8 +23,8 @@ impl CpuBackend {
             FeedForwardWeights::Gated(weights) => {
                 weights.check()?;
                 Ok(CpuFeedForward(FeedForwardWeights::Gated(GatedWeights {
-                    gate: self.repacked(weights.gate)?,
-                    up: self.repacked(weights.up)?,
+                    gate: self.projection(weights.gate)?,
+                    up: self.projection(weights.up)?,
                     down: self.projection(weights.down)?,
                     ..weights
                 })))
@@ -36,14 +36,21 @@ impl CpuBackend {
     /// As [`Backend::feed_forward`](crate::Backend::feed_forward).
     pub(super) fn feed(&self, x: &mut CpuHidden, feed_forward: &CpuFeedForward) -> Result<()> {
         let FeedForwardWeights::Gated(weights) = &feed_forward.0;
-        let a = self.prepare(&x.rows, weights.norm.as_ref(), weights.activations)?;
-        let [gate, up] = self.timed(Part::Matmul, || {
-            self.linear(&a, [&weights.gate, &weights.up])
-        })?;
-        drop(a);
+        let projections = [&weights.gate, &weights.up];
+        let [gate, up] = self.project(
+            &x.rows,
+            weights.norm.as_ref(),
+            weights.activations,
+            projections,
+        )?;
         let (function, down) = (weights.function, &weights.down);
-        let a = self.gate(gate, &up, function, down.norm.as_ref(), weights.activations)?;
+        let a = self.gate(
+            gate,
+            &up,
+            function,
+            Preparation::of(down, weights.activations),
+        )?;
         drop(up);
-        self.add_product(&a, &down.matrix, &mut x.rows)
+        self.add_product(&a, &down.matrix, weights.output_norm.as_ref(), &mut x.rows)
     }
 }

@@ -4,6 +4,7 @@ use super::screen::{Rounded, Shadow};
 use super::{CpuBackend, CpuState, Rows, shape_error};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::{Movement, Tag};
+use crate::sublayer::Rotation;
 use crate::{
     Batch, Error, Input, LmHead, NormWeights, Output, OutputRequest, Result, Sublayer,
     VocabularyWeights, WeightMatrix,
@@ -13,13 +14,18 @@ use std::sync::Arc;
 
 /// The embedding of the CPU.
 #[derive(Debug)]
-pub struct CpuEmbedding(Arc<Table>);
+pub struct CpuEmbedding {
+    table: Arc<Table>,
+    scale: f32,
+    rotation: Option<Arc<Rotation>>,
+}
 
 /// The language-model head of the CPU.
 #[derive(Debug)]
 pub struct CpuLmHead {
     table: Arc<Table>,
     norm: NormWeights,
+    rotation: Option<Arc<Rotation>>,
 }
 
 impl Sublayer for CpuLmHead {
@@ -62,10 +68,18 @@ impl CpuBackend {
         weights.check()?;
         let VocabularyWeights {
             embedding,
+            embedding_scale: scale,
+            embedding_rotation,
+            head_rotation,
             norm,
             head,
             mode,
         } = weights;
+        // A table that is both is rotated both ways.
+        let rotation = match &head {
+            Some(_) => head_rotation,
+            None => embedding_rotation.clone(),
+        };
         let (embedding, table) = match head {
             Some(head) => (
                 Arc::new(self.table(embedding, LmHeadMode::Full)?),
@@ -76,7 +90,17 @@ impl CpuBackend {
                 (Arc::clone(&table), table)
             }
         };
-        Ok((CpuEmbedding(embedding), CpuLmHead { table, norm }))
+        let embedding = CpuEmbedding {
+            table: embedding,
+            scale,
+            rotation: embedding_rotation,
+        };
+        let head = CpuLmHead {
+            table,
+            norm,
+            rotation,
+        };
+        Ok((embedding, head))
     }
 
     /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one.
@@ -94,7 +118,11 @@ impl CpuBackend {
         embedding: &CpuEmbedding,
         batch: &Batch<'_, CpuState>,
     ) -> Result<Rows> {
-        let table = &embedding.0;
+        let CpuEmbedding {
+            table,
+            scale,
+            rotation,
+        } = embedding;
         batch.check_tokens(table.weights.rows())?;
         if let Some(shadow) = &table.shadow {
             shadow.touched(&table.weights, batch.rows());
@@ -114,6 +142,12 @@ impl CpuBackend {
                 let row = table.row(token as usize);
                 table.format().decode_row(row, table.scale(), &mut stored)?;
                 out.copy_from_slice(&stored[..table.cols()]);
+                if let Some(rotation) = rotation {
+                    self.unrotate(out, rotation);
+                }
+                if *scale != 1.0 {
+                    out.iter_mut().for_each(|value| *value *= scale);
+                }
             }
         }
         self.moved(Movement::Copy, size_of_val(&rows.values[..]));
@@ -131,10 +165,12 @@ impl CpuBackend {
         batch: &Batch<'_, CpuState>,
     ) -> Result<Vec<Output>> {
         let (mut logit_rows, mut top_rows, mut tops) = (Vec::new(), Vec::new(), Vec::new());
+        let mut hidden_rows = Vec::new();
         for (span, run) in batch.spans().iter().zip(batch.runs()) {
             match span.outputs {
                 OutputRequest::Nothing => {}
                 OutputRequest::Logits { rows } => logit_rows.push(run.last(rows)),
+                OutputRequest::Hidden { rows } => hidden_rows.push(run.last(rows)),
                 OutputRequest::Top { rows, top } => {
                     top_rows.push(run.last(rows));
                     tops.resize(tops.len() + rows, top);
@@ -144,14 +180,17 @@ impl CpuBackend {
         // Spans share the reading of the head.
         let mut logits = Vec::new();
         if !logit_rows.is_empty() {
-            logits = self.logits(&self.head_rows(x, &head.norm, &logit_rows)?, &head.table)?;
+            let rows = self.rotated_rows(x, head, &logit_rows)?;
+            logits = self.logits(&rows, &head.table)?;
         }
         let mut candidates = Vec::new();
         if !top_rows.is_empty() {
-            let rows = self.head_rows(x, &head.norm, &top_rows)?;
+            let rows = self.rotated_rows(x, head, &top_rows)?;
             candidates = self.candidates(&rows, &head.table, &tops)?;
         }
         let mut candidates = candidates.into_iter();
+        let hidden = self.head_rows(x, &head.norm, &hidden_rows)?;
+        let mut hidden = hidden.values.chunks_exact(x.width.max(1));
         let (vocabulary, mut first) = (head.table.weights.rows(), 0);
         let spans = batch.spans().iter().map(|span| match span.outputs {
             OutputRequest::Nothing => Output::Nothing,
@@ -164,11 +203,24 @@ impl CpuBackend {
                 first += rows;
                 Output::Logits(own.to_vec())
             }
+            OutputRequest::Hidden { rows } => {
+                let rows: Vec<&[f32]> = hidden.by_ref().take(rows).collect();
+                Output::Hidden(rows.concat())
+            }
             OutputRequest::Top { rows, .. } => {
                 Output::Top(candidates.by_ref().take(rows).collect())
             }
         });
         Ok(spans.collect())
+    }
+
+    /// Some rows of `x` as the table multiplies them.
+    fn rotated_rows(&self, x: &Rows, head: &CpuLmHead, rows: &[Range<usize>]) -> Result<Rows> {
+        let mut normed = self.head_rows(x, &head.norm, rows)?;
+        if let Some(rotation) = &head.rotation {
+            self.rotate_rows(&mut normed, rotation)?;
+        }
+        Ok(normed)
     }
 
     /// Some rows of `x`, normed.

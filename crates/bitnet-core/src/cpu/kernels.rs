@@ -3,8 +3,9 @@
 use super::integer::IntegerKernels;
 use crate::Gate;
 use crate::simd::{
-    Add, Attend, Dot, DotPacked, DotTile, Gated, NarrowF16, Quantize, ROWS, RmsNorm, RmsNormInto,
-    RoundHead, RoundRow, Steps, Unpack, WideDot, ZipInPlace,
+    Add, Attend, Convolve, Delta, Dot, DotPacked, DotTile, Gated, Hadamard, NarrowF16, Quantize,
+    ROWS, RmsNorm, RmsNormInto, RoundHead, RoundRow, SigmoidMul, Steps, Unit, Unpack, WideDot,
+    ZipInPlace,
 };
 use bitnet_quant::Format;
 use half::f16;
@@ -43,6 +44,16 @@ pub(super) struct Kernels {
     pub(super) narrow: fn(&[f32], &mut [f16]),
     /// The key or the value of a head to int8; returns the scale.
     pub(super) round_head: fn(&[f32], &mut [i8]) -> f32,
+    /// The Hadamard transform of each block of a row, signs before it, or behind it if it is undone.
+    pub(super) hadamard: fn(&mut [f32], usize, &[f32], bool),
+    /// The causal convolution of a row and its SiLU.
+    pub(super) convolve: fn(&[&[f32]], &[f32], &mut [f32]),
+    /// A row of length 1, multiplied.
+    pub(super) unit: fn(&mut [f32], f32, f32),
+    /// The delta rule of a head.
+    pub(super) delta: fn(Delta<'_>),
+    /// x · sigmoid(g) into x.
+    pub(super) open: fn(&mut [f32], &[f32]),
     /// x += y.
     pub(super) add: fn(&mut [f32], &[f32]),
     /// Ternary × int8.
@@ -66,6 +77,24 @@ impl Kernels {
             attend: |op| F::run(op),
             narrow: |x, out| F::run(NarrowF16(x, out)),
             round_head: |x, q| F::run(RoundHead(x, q)),
+            hadamard: |row, block, signs, inverse| {
+                F::run(Hadamard {
+                    row,
+                    block,
+                    signs,
+                    inverse,
+                });
+            },
+            convolve: |sources, weights, out| {
+                F::run(Convolve {
+                    sources,
+                    weights,
+                    out,
+                });
+            },
+            unit: |x, eps, scale| F::run(Unit { x, eps, scale }),
+            delta: |delta| F::run(delta),
+            open: |x, g| F::run(ZipInPlace(SigmoidMul, x, g)),
             add: |x, y| F::run(ZipInPlace(Add, x, y)),
             integer,
         }

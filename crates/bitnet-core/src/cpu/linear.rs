@@ -33,7 +33,18 @@ impl CpuBackend {
         a: &Activation,
         weights: [&WeightMatrix; N],
     ) -> Result<[Rows; N]> {
-        let mut products = Vec::with_capacity(N);
+        self.linear_all(a, &weights)?
+            .try_into()
+            .map_err(|products: Vec<Rows>| shape_error("products", N, products.len()))
+    }
+
+    /// [`linear`](Self::linear) of any number of matrices.
+    pub(super) fn linear_all(
+        &self,
+        a: &Activation,
+        weights: &[&WeightMatrix],
+    ) -> Result<Vec<Rows>> {
+        let mut products = Vec::with_capacity(weights.len());
         for weights in weights {
             products.push(Rows::new(&self.pool, a.rows.tokens, weights.rows())?);
         }
@@ -41,10 +52,8 @@ impl CpuBackend {
             .iter_mut()
             .map(|rows| &mut rows.values[..])
             .collect();
-        self.linear_into(a.rows.view(), a.int8.as_ref(), &weights, &mut out)?;
-        products
-            .try_into()
-            .map_err(|products: Vec<Rows>| shape_error("products", N, products.len()))
+        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, &mut out)?;
+        Ok(products)
     }
 
     /// [`linear`](Self::linear) into `[tokens, rows]` floats.

@@ -1,13 +1,14 @@
 //! Mixers: softmax attention, from the norm of its input to the sum with its output.
 
+use super::activations::Preparation;
 use super::attention::Attended;
 use super::clock::Part;
 use super::tuning::Operation;
 use super::{CpuBackend, CpuHidden, CpuState, Rotations, Rows, columns, shape_error};
 use crate::pool::Movement;
 use crate::{
-    AttentionHeads, AttentionWeights, Batch, MixerWeights, NormWeights, Projection, Result,
-    Sublayer, WeightMatrix,
+    Activations, AttentionHeads, AttentionWeights, Batch, DeltaNetWeights, Error, MixerWeights,
+    NormWeights, Projection, Result, Sublayer, WeightMatrix,
 };
 
 /// A mixer of the CPU: its weights, checked, in the formats in which they are multiplied.
@@ -33,9 +34,20 @@ impl CpuBackend {
             MixerWeights::Attention(weights) => {
                 weights.check()?;
                 Ok(CpuMixer(MixerWeights::Attention(AttentionWeights {
-                    query: self.repacked(weights.query)?,
-                    key: self.repacked(weights.key)?,
-                    value: self.repacked(weights.value)?,
+                    query: self.projection(weights.query)?,
+                    key: self.projection(weights.key)?,
+                    value: self.projection(weights.value)?,
+                    output: self.projection(weights.output)?,
+                    ..weights
+                })))
+            }
+            MixerWeights::DeltaNet(weights) => {
+                weights.check()?;
+                Ok(CpuMixer(MixerWeights::DeltaNet(DeltaNetWeights {
+                    mixed: self.projection(weights.mixed)?,
+                    gate: self.projection(weights.gate)?,
+                    rate: self.projection(weights.rate)?,
+                    decay: self.projection(weights.decay)?,
                     output: self.projection(weights.output)?,
                     ..weights
                 })))
@@ -60,15 +72,36 @@ impl CpuBackend {
         layer: usize,
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<()> {
-        let MixerWeights::Attention(weights) = &mixer.0;
-        let queries = self.append(x, weights, layer, batch)?;
-        let attended = self.timed(Part::Attention, || {
+        match &mixer.0 {
+            MixerWeights::Attention(weights) => self.attention(x, weights, layer, batch),
+            MixerWeights::DeltaNet(weights) => self.delta_net(x, weights, layer, batch),
+        }
+    }
+
+    /// Softmax attention.
+    fn attention(
+        &self,
+        x: &mut CpuHidden,
+        weights: &AttentionWeights,
+        layer: usize,
+        batch: &mut Batch<'_, CpuState>,
+    ) -> Result<()> {
+        let (queries, gates) = self.append(x, weights, layer, batch)?;
+        let mut attended = self.timed(Part::Attention, || {
             self.attend(&queries, weights.heads, &attended(layer, batch)?)
         })?;
         drop(queries);
+        if let Some(gates) = gates {
+            self.timed(Part::Gate, || self.open(&mut attended, &gates))?;
+        }
         let output = &weights.output;
-        let a = self.prepare_owned(attended, output.norm.as_ref(), weights.activations)?;
-        self.add_product(&a, &output.matrix, &mut x.rows)
+        let a = self.prepare_owned(attended, Preparation::of(output, weights.activations))?;
+        self.add_product(
+            &a,
+            &output.matrix,
+            weights.output_norm.as_ref(),
+            &mut x.rows,
+        )
     }
 
     /// The attention of the last row of a batch, for people to look at.
@@ -82,25 +115,38 @@ impl CpuBackend {
         layer: usize,
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<Vec<f32>> {
-        let MixerWeights::Attention(weights) = &mixer.0;
-        let queries = self.append(&mut x, weights, layer, batch)?;
+        let MixerWeights::Attention(weights) = &mixer.0 else {
+            return Err(Error::Unavailable {
+                what: format!("attention of layer {layer}"),
+                why: "the layer is a delta net, which keeps no positions to attend to".into(),
+            });
+        };
+        let (queries, _) = self.append(&mut x, weights, layer, batch)?;
         let spans = attended(layer, batch)?;
         super::attention_weights::of_last(&queries, weights.heads, &spans)
     }
 
-    /// Projects the rows, rotates queries and keys, and writes keys and values into the states. Returns the queries.
+    /// Projects the rows, rotates queries and keys, and writes keys and values into the states. Returns the queries, and the
+    /// gates if there are any.
     fn append(
         &self,
         x: &mut CpuHidden,
         weights: &AttentionWeights,
         layer: usize,
         batch: &mut Batch<'_, CpuState>,
-    ) -> Result<Rows> {
-        let a = self.prepare(&x.rows, weights.norm.as_ref(), weights.activations)?;
-        let [mut q, mut k, v] = self.timed(Part::Matmul, || {
-            self.linear(&a, [&weights.query, &weights.key, &weights.value])
-        })?;
-        drop(a);
+    ) -> Result<(Rows, Option<Rows>)> {
+        let projections = [&weights.query, &weights.key, &weights.value];
+        let [mut q, mut k, v] = self.project(
+            &x.rows,
+            weights.norm.as_ref(),
+            weights.activations,
+            projections,
+        )?;
+        let mut gates = None;
+        if weights.gated {
+            let [queries, own_gates] = self.split_heads(&q, weights.heads.dim)?;
+            (q, gates) = (queries, Some(own_gates));
+        }
         self.timed(Part::RopeAppend, || {
             let rotations = x.rotations(&self.pool, &weights.rope)?;
             let norms = weights.head_norms.as_ref();
@@ -123,7 +169,38 @@ impl CpuBackend {
             }
             Ok(())
         })?;
-        Ok(q)
+        Ok((q, gates))
+    }
+
+    /// Rows whose heads of `dim` columns come in pairs, as the first ones and the second ones of all pairs.
+    fn split_heads(&self, rows: &Rows, dim: usize) -> Result<[Rows; 2]> {
+        let width = rows.width / 2;
+        let mut first = Rows::new(&self.pool, rows.tokens, width)?;
+        let mut second = Rows::new(&self.pool, rows.tokens, width)?;
+        self.moved(Movement::Copy, size_of_val(&rows.values[..]));
+        let heads = first
+            .values
+            .chunks_exact_mut(dim)
+            .zip(second.values.chunks_exact_mut(dim));
+        for (pair, (first, second)) in rows.values.chunks_exact(2 * dim).zip(heads) {
+            let (one, two) = pair.split_at(dim);
+            first.copy_from_slice(one);
+            second.copy_from_slice(two);
+        }
+        Ok([first, second])
+    }
+
+    /// Multiplies `x` by the sigmoid of `gates`.
+    fn open(&self, x: &mut Rows, gates: &Rows) -> Result<()> {
+        if (x.width, x.tokens) != (gates.width, gates.tokens) {
+            return Err(shape_error("gates of attention", x.width, gates.width));
+        }
+        let (len, grain) = (x.values.len(), 1024);
+        let chunk = self.chunk(Operation::Elementwise, len, grain, len);
+        columns::chunks(&self.threads, &mut x.values, chunk, |index, piece| {
+            (self.kernels.open)(piece, &gates.values[index * chunk..][..piece.len()]);
+            Ok(())
+        })
     }
 
     /// Norms each head of `rows` (if asked) and rotates it.
@@ -154,14 +231,62 @@ impl CpuBackend {
         )
     }
 
-    /// Adds the product of `a` with `matrix` to `x`.
+    /// The products of the rows of `x`, normed, with some projections, of which each may norm them again.
+    pub(super) fn project<const N: usize>(
+        &self,
+        x: &Rows,
+        norm: Option<&NormWeights>,
+        activations: Activations,
+        projections: [&Projection; N],
+    ) -> Result<[Rows; N]> {
+        let first = projections[0];
+        if projections.iter().all(|other| first.shares_rows(other)) {
+            let preparation = Preparation {
+                norm,
+                ..Preparation::of(first, activations)
+            };
+            let a = self.prepare(x, preparation)?;
+            let matrices = projections.map(|projection| &projection.matrix);
+            return self.timed(Part::Matmul, || self.linear(&a, matrices));
+        }
+        let normed = self.prepare(x, Preparation::norm(norm))?.rows;
+        let mut products = [(); N].map(|()| None);
+        for (place, projection) in projections.into_iter().enumerate() {
+            if products[place].is_some() {
+                continue;
+            }
+            let a = self.prepare(&normed, Preparation::of(projection, activations))?;
+            // Later ones that multiply the same rows.
+            let together: Vec<usize> = (place..N)
+                .filter(|other| *other == place || projection.shares_rows(projections[*other]))
+                .collect();
+            let matrices: Vec<_> = together
+                .iter()
+                .map(|place| &projections[*place].matrix)
+                .collect();
+            let found = self.timed(Part::Matmul, || self.linear_all(&a, &matrices))?;
+            for (place, product) in together.into_iter().zip(found) {
+                products[place] = Some(product);
+            }
+        }
+        let found: Vec<Rows> = products.into_iter().flatten().collect();
+        found
+            .try_into()
+            .map_err(|products: Vec<Rows>| shape_error("products", N, products.len()))
+    }
+
+    /// Adds the product of `a` with `matrix`, normed, to `x`.
     pub(super) fn add_product(
         &self,
         a: &super::Activation,
         matrix: &WeightMatrix,
+        norm: Option<&NormWeights>,
         x: &mut Rows,
     ) -> Result<()> {
-        let [product] = self.timed(Part::Matmul, || self.linear(a, [matrix]))?;
+        let [mut product] = self.timed(Part::Matmul, || self.linear(a, [matrix]))?;
+        if let Some(norm) = norm {
+            self.timed(Part::NormQuantize, || self.norm(&mut product, norm))?;
+        }
         if product.width != x.width || product.tokens != x.tokens {
             return Err(shape_error(matrix.name(), x.width, product.width));
         }

@@ -5,6 +5,7 @@
 //! have one size, and the pool hands those of an ended sequence to the next.
 
 mod append;
+mod recurrent;
 #[cfg(test)]
 mod tests;
 
@@ -13,8 +14,10 @@ use super::shape_error;
 use super::threads::Threads;
 use crate::pool::{Buffer, HybridMemoryPool, Tag};
 use crate::simd::{KeysValues, POSITIONS, Stored, head_bytes, with_stored};
-use crate::{AttentionHeads, Error, KvType, MixerState, Result, SequenceState};
+use crate::{AttentionHeads, DeltaHeads, Error, KvType, MixerState, Result, SequenceState};
 use append::{Append, Part};
+pub(super) use recurrent::Recurrent;
+use recurrent::RecurrentStates;
 use std::sync::Arc;
 
 /// Numbers of new keys that are worth sharing among threads: most of them go to a cache line of their own.
@@ -26,6 +29,7 @@ pub struct CpuState {
     pool: HybridMemoryPool,
     kv: KvType,
     layers: Vec<Layer>,
+    recurrent: RecurrentStates,
     /// Bytes of a block: those of all layers.
     block_bytes: usize,
     capacity: usize,
@@ -33,9 +37,17 @@ pub struct CpuState {
     len: usize,
 }
 
+/// What is kept of one layer.
+#[derive(Debug, Clone, Copy)]
+enum Layer {
+    KeysValues(Place),
+    /// One of the recurrent layers, by its place among them.
+    Recurrent(usize),
+}
+
 /// Keys and values of one layer.
 #[derive(Debug, Clone, Copy)]
-struct Layer {
+struct Place {
     heads: AttentionHeads,
     /// Where they begin in a block.
     first: usize,
@@ -51,16 +63,20 @@ impl SequenceState for CpuState {
     }
 
     fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
+        if len < self.len {
+            self.len = self.recurrent.truncate(len);
+        }
     }
 
     fn bytes(&self) -> usize {
-        self.blocks.iter().map(|block| block.len()).sum()
+        let blocks: usize = self.blocks.iter().map(|block| block.len()).sum();
+        blocks + self.recurrent.bytes()
     }
 
     fn bytes_for(&self, positions: usize) -> usize {
         let blocks = positions.div_ceil(POSITIONS);
-        blocks.saturating_mul(self.block_bytes)
+        let keys_values = blocks.saturating_mul(self.block_bytes);
+        keys_values.saturating_add(self.recurrent.most_bytes())
     }
 }
 
@@ -80,21 +96,29 @@ impl CpuState {
                 in_use: 0,
                 limit: None,
             })?;
-        let mut first = 0;
-        for MixerState::KeysValues(heads) in mixers {
-            heads.check()?;
-            let layer = Layer {
-                heads: *heads,
-                first,
-            };
-            let bytes = heads.kv.saturating_mul(head_bytes(kv, heads.dim));
-            first = first.saturating_add(bytes);
-            layers.push(layer);
+        let (mut first, mut recurrent) = (0, Vec::new());
+        for mixer in mixers {
+            match mixer {
+                MixerState::KeysValues(heads) => {
+                    heads.check()?;
+                    layers.push(Layer::KeysValues(Place {
+                        heads: *heads,
+                        first,
+                    }));
+                    let bytes = heads.kv.saturating_mul(head_bytes(kv, heads.dim));
+                    first = first.saturating_add(bytes);
+                }
+                MixerState::Recurrent(heads) => {
+                    layers.push(Layer::Recurrent(recurrent.len()));
+                    recurrent.push(*heads);
+                }
+            }
         }
         Ok(Self {
             pool: pool.clone(),
             kv,
             layers,
+            recurrent: RecurrentStates::new(recurrent)?,
             block_bytes: first,
             capacity,
             blocks: Vec::new(),
@@ -102,13 +126,14 @@ impl CpuState {
         })
     }
 
-    /// Another sequence that shares the first `len` positions.
+    /// Another sequence that shares the first `len` positions, or fewer if a recurrent layer has no state of them any more.
     pub(super) fn fork(&self, len: usize) -> Self {
-        let len = len.min(self.len);
+        let (recurrent, len) = self.recurrent.fork(len.min(self.len));
         let shared = self.blocks.iter().take(len.div_ceil(POSITIONS));
         Self {
             pool: self.pool.clone(),
             layers: self.layers.clone(),
+            recurrent,
             blocks: shared.cloned().collect(),
             len,
             ..*self
@@ -143,7 +168,7 @@ impl CpuState {
             let block = self.pool.buffer_uninit(self.block_bytes, Tag::KvCache)?;
             self.blocks.push(Arc::new(block));
         }
-        Ok(())
+        self.recurrent.reserve(&self.pool, self.len)
     }
 
     /// Writes whole positions, `[position][head][dim]` each of `keys` and `values`, behind those there are, for which
@@ -155,7 +180,7 @@ impl CpuState {
         keys: &[f32],
         values: &[f32],
     ) -> Result<()> {
-        let &layer = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
+        let layer = self.place(layer)?;
         let (heads, kv) = (layer.heads, self.kv);
         let head_bytes = head_bytes(kv, heads.dim);
         let stride = heads.kv_width();
@@ -217,12 +242,65 @@ impl CpuState {
     /// Counts `count` positions that were written in every layer.
     pub(super) fn advance(&mut self, count: usize) {
         self.len += count;
+        self.recurrent.advance(self.len);
     }
 
     /// Keys and values of `layer` in the order of their positions, `[position][head][dim]` each: what
     /// [`write`](Self::write) made of what it took. Written again they are the same bits.
     pub(super) fn rows(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
+        if let Some(Layer::Recurrent(index)) = self.layers.get(layer) {
+            return self.recurrent_numbers(*index);
+        }
         with_stored!(self.kv, T => self.rows_of::<T>(layer))
+    }
+
+    /// The present state of a recurrent layer: its heads, and the rows of its convolution.
+    fn recurrent_numbers(&self, index: usize) -> Result<[Vec<f32>; 2]> {
+        let Some(present) = self.recurrent.present(index) else {
+            return Ok([Vec::new(), Vec::new()]);
+        };
+        let copy = |numbers: &[f32]| {
+            let mut copy = floats_for(numbers.len())?;
+            copy.extend_from_slice(numbers);
+            Ok::<_, Error>(copy)
+        };
+        Ok([copy(&present.heads)?, copy(&present.conv)?])
+    }
+
+    /// Whether a layer keeps no keys and values.
+    pub(super) fn is_recurrent(&self, layer: usize) -> bool {
+        matches!(self.layers.get(layer), Some(Layer::Recurrent(_)))
+    }
+
+    /// Writes what [`rows`](Self::rows) gave of a recurrent layer, of as many positions as are written to the others.
+    pub(super) fn write_recurrent(
+        &mut self,
+        layer: usize,
+        heads: &[f32],
+        conv: &[f32],
+    ) -> Result<()> {
+        let Some(Layer::Recurrent(index)) = self.layers.get(layer) else {
+            return Err(no_layer(layer));
+        };
+        let index = *index;
+        let Some((_, next)) = self.recurrent.layer(index) else {
+            return Err(no_layer(layer));
+        };
+        if heads.is_empty() && conv.is_empty() {
+            // That of an empty sequence.
+            return Ok(());
+        }
+        for (room, numbers) in [(&mut next.heads, heads), (&mut next.conv, conv)] {
+            if room.len() != numbers.len() {
+                return Err(shape_error(
+                    "the state of a delta net",
+                    room.len(),
+                    numbers.len(),
+                ));
+            }
+            room.copy_from_slice(numbers);
+        }
+        Ok(())
     }
 
     fn rows_of<T: Stored>(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
@@ -242,13 +320,48 @@ impl CpuState {
 
     /// Widths of `layer`.
     pub(super) fn heads(&self, layer: usize) -> Result<AttentionHeads> {
-        let found = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
-        Ok(found.heads)
+        Ok(self.place(layer)?.heads)
+    }
+
+    fn place(&self, layer: usize) -> Result<Place> {
+        match self.layers.get(layer) {
+            Some(Layer::KeysValues(place)) => Ok(*place),
+            Some(Layer::Recurrent(_)) => Err(Error::Shape {
+                what: "the state of a sequence".into(),
+                expected: format!("keys and values in layer {layer}"),
+                found: "the state of a delta net".into(),
+            }),
+            None => Err(no_layer(layer)),
+        }
+    }
+
+    /// The state of a delta net of these widths before the batch that runs, and the one that it writes.
+    pub(super) fn recurrent(
+        &mut self,
+        layer: usize,
+        heads: DeltaHeads,
+    ) -> Result<(&Recurrent, &mut Recurrent)> {
+        let wrong = |found: String| Error::Shape {
+            what: format!("the state of a sequence in layer {layer}"),
+            expected: format!("that of {heads:?}, with room for a batch"),
+            found,
+        };
+        let index = match self.layers.get(layer) {
+            Some(Layer::Recurrent(index)) => *index,
+            Some(Layer::KeysValues(_)) => return Err(wrong("keys and values".into())),
+            None => return Err(no_layer(layer)),
+        };
+        let found = self.recurrent.heads(index);
+        if found != Some(heads) {
+            return Err(wrong(format!("that of {found:?}")));
+        }
+        let layer = self.recurrent.layer(index);
+        layer.ok_or_else(|| wrong("no room".into()))
     }
 
     /// Keys and values of `layer`, for its first head.
     pub(crate) fn layer(&self, layer: usize) -> Result<KeysValues<'_>> {
-        let found = self.layers.get(layer).ok_or_else(|| no_layer(layer))?;
+        let found = self.place(layer)?;
         Ok(KeysValues {
             blocks: &self.blocks,
             first: found.first,

@@ -11,7 +11,8 @@ use super::rows::{Activation, NormParams, Rows, Source, SplitKvPartials};
 use super::scratch::Bound;
 use super::state::GpuState;
 use super::weights::Matrix;
-use super::{GpuBackend, GpuHidden};
+use super::{GpuBackend, GpuHidden, REFUSED_BY};
+use crate::sublayer::without_output_norm;
 use crate::{
     Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, Result, Rope,
     SequenceState, Sublayer,
@@ -60,7 +61,7 @@ impl GpuMixer {
     /// # Errors
     /// As [`Backend::load_mixer`](crate::Backend::load_mixer).
     pub(super) fn new(backend: &GpuBackend, weights: MixerWeights) -> Result<Self> {
-        let MixerWeights::Attention(weights) = weights;
+        let weights = weights.into_attention(REFUSED_BY)?;
         weights.check()?;
         let AttentionWeights {
             heads,
@@ -72,7 +73,11 @@ impl GpuMixer {
             value,
             head_norms,
             output,
+            output_norm,
+            gated: _,
         } = weights;
+        output.without_rotation(REFUSED_BY)?;
+        without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
         let norms = |norms: [crate::NormWeights; 2]| {
             let [q, k] = norms;
             Ok::<_, Error>([backend.norm(q)?, backend.norm(k)?])
@@ -84,9 +89,9 @@ impl GpuMixer {
             activations,
             norm: norm.map(|norm| backend.norm(norm)).transpose()?,
             projections: [
-                backend.matrix(&query)?,
-                backend.matrix(&key)?,
-                backend.matrix(&value)?,
+                backend.matrix(&query.without_norm(REFUSED_BY)?)?,
+                backend.matrix(&key.without_norm(REFUSED_BY)?)?,
+                backend.matrix(&value.without_norm(REFUSED_BY)?)?,
             ],
             head_norms: head_norms.map(norms).transpose()?,
             output_norm: output.norm.map(|norm| backend.norm(norm)).transpose()?,

@@ -1,9 +1,10 @@
 //! Feed-forward sublayers.
 
 use super::product;
-use super::rows::{Activation, NormParams, Source, is_silu};
+use super::rows::{Activation, NormParams, Source, check_function, is_silu};
 use super::weights::Matrix;
-use super::{GpuBackend, GpuHidden};
+use super::{GpuBackend, GpuHidden, REFUSED_BY};
+use crate::sublayer::without_output_norm;
 use crate::{Activations, FeedForwardWeights, Gate, GatedWeights, Result, Sublayer};
 
 /// A feed-forward sublayer on the GPU.
@@ -49,13 +50,17 @@ impl GpuFeedForward {
             gate,
             up,
             down,
+            output_norm,
         } = weights;
+        without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
+        check_function(function)?;
+        down.without_rotation(REFUSED_BY)?;
         Ok(Self {
             function,
             activations,
             norm: norm.map(|norm| backend.norm(norm)).transpose()?,
-            gate: backend.matrix(&gate)?,
-            up: backend.matrix(&up)?,
+            gate: backend.matrix(&gate.without_norm(REFUSED_BY)?)?,
+            up: backend.matrix(&up.without_norm(REFUSED_BY)?)?,
             down_norm: down.norm.map(|norm| backend.norm(norm)).transpose()?,
             down: backend.matrix(&down.matrix)?,
         })

@@ -8,11 +8,12 @@ use super::rows::{Activation, NormParams, Rows, Source};
 use super::scratch::Bound;
 use super::screen::{Screened, Shadow};
 use super::weights::Matrix;
-use super::{GpuBackend, GpuHidden, GpuState};
+use super::{GpuBackend, GpuHidden, GpuState, REFUSED_BY};
 use crate::head::LmHeadStats;
 use crate::pending::Waiting;
+use crate::sublayer::{unrotated, unscaled};
 use crate::{
-    Activations, Candidate, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
+    Activations, Candidate, Error, LmHead, Output, OutputRequest, Pending, Result, Sublayer, Top,
     VocabularyWeights,
 };
 use std::pin::Pin;
@@ -73,10 +74,17 @@ impl GpuBackend {
         weights.check()?;
         let VocabularyWeights {
             embedding,
+            embedding_scale,
+            embedding_rotation,
+            head_rotation,
             norm,
             head,
             mode,
         } = weights;
+        unscaled(embedding_scale, REFUSED_BY)?;
+        for rotation in [embedding_rotation, head_rotation] {
+            unrotated(embedding.name(), rotation.as_deref(), REFUSED_BY)?;
+        }
         let embedding_table = Arc::new(self.matrix(&embedding)?);
         let (table, weights) = match head {
             Some(head) => (Arc::new(self.matrix(&head)?), head),
@@ -116,6 +124,12 @@ impl GpuBackend {
             OutputRequest::Nothing => {
                 x.recording.submit()?;
                 Pending::ready(Output::Nothing)
+            }
+            OutputRequest::Hidden { .. } => {
+                return Err(Error::Unavailable {
+                    what: "the rows behind the last layer".into(),
+                    why: format!("not on {REFUSED_BY}: use --device cpu"),
+                });
             }
             OutputRequest::Logits { .. } => {
                 x.recording.submit()?;

@@ -62,6 +62,9 @@ use device::Gpu;
 use kernel::RowPlace;
 use std::sync::Arc;
 
+/// Who refuses what this backend cannot do, in errors.
+const REFUSED_BY: &str = "the GPU backends";
+
 /// Which device to open, and how.
 #[derive(Debug, Clone)]
 pub struct GpuOptions {

@@ -1,10 +1,11 @@
 //! Rows of a batch on the device, and their preparation for a matrix.
 
+use super::REFUSED_BY;
 use super::kernel::{GatePlace, HeadsPlace, Kernel, RowPlace};
 use super::memory::{GpuBuffer, Slot};
 use super::recording::Recording;
 use super::scratch::Bound;
-use crate::{Activations, Gate, Result};
+use crate::{Activations, Error, Gate, Result};
 use std::sync::Arc;
 
 /// Rows in a slot.
@@ -80,7 +81,18 @@ pub(super) struct NormParams {
     pub(super) eps: f32,
 }
 
-/// The function of a gate as kernels know it.
+/// Refuses the function of a gate that kernels do not know.
+pub(super) fn check_function(function: Gate) -> Result<()> {
+    match function {
+        Gate::Relu2 | Gate::Silu => Ok(()),
+        Gate::Gelu => Err(Error::Unavailable {
+            what: "a gate with GELU".into(),
+            why: format!("on {REFUSED_BY} there are SiLU and ReLU² alone: use --device cpu"),
+        }),
+    }
+}
+
+/// The function of a gate as kernels know it: one that was [checked](check_function).
 pub(super) fn is_silu(function: Gate) -> bool {
     function == Gate::Silu
 }

@@ -3,6 +3,7 @@
 //! Keys and values of a layer are one buffer, `[2][room][kv heads][dim]`, keys first; full ones are replaced by ones of
 //! twice the room.
 
+use super::REFUSED_BY;
 use super::device::Gpu;
 use super::kernel::HeadsPlace;
 use super::memory::GpuBuffer;
@@ -77,7 +78,8 @@ impl GpuState {
             kv: 1,
             dim: 1,
         };
-        for (index, MixerState::KeysValues(found)) in layers.iter().enumerate() {
+        for (index, layer) in layers.iter().enumerate() {
+            let found = layer.keys_values(REFUSED_BY)?;
             found.check()?;
             if index > 0 && *found != heads {
                 return Err(Error::Unavailable {

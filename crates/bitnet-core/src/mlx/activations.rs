@@ -120,11 +120,23 @@ impl Int8 {
     }
 }
 
+/// √(2/π).
+const SQRT_2_OVER_PI: f32 = 0.797_884_6;
+
 /// function(gate) · up.
 pub(super) fn gated(gate: &Array, up: &Array, function: Gate) -> mlx_rs::error::Result<Array> {
     let gate = match function {
         Gate::Relu2 => ops::maximum(gate, Array::from_f32(0.0))?.square()?,
         Gate::Silu => gate.multiply(ops::sigmoid(gate)?)?,
+        Gate::Gelu => {
+            let cube = gate
+                .square()?
+                .multiply(gate)?
+                .multiply(Array::from_f32(0.044_715))?;
+            let inner = gate.add(cube)?.multiply(Array::from_f32(SQRT_2_OVER_PI))?;
+            let half = gate.multiply(Array::from_f32(0.5))?;
+            half.multiply(ops::tanh(&inner)?.add(Array::from_f32(1.0))?)?
+        }
     };
     gate.multiply(up)
 }

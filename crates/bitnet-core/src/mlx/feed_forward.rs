@@ -4,7 +4,8 @@ use super::activations::{Activation, Norm, gated};
 use super::mixer::MlxProjection;
 use super::thread::MlxThreadToken;
 use super::weights::Matrix;
-use super::{MlxBackend, MlxRows, failed};
+use super::{MlxBackend, MlxRows, REFUSED_BY, failed};
+use crate::sublayer::without_output_norm;
 use crate::{Activations, FeedForwardWeights, Gate, Result, Sublayer};
 
 /// A feed-forward sublayer of the MLX backend.
@@ -35,12 +36,14 @@ impl MlxBackend {
     pub(super) fn feed_forward_of(&self, weights: FeedForwardWeights) -> Result<MlxFeedForward> {
         let FeedForwardWeights::Gated(weights) = weights;
         weights.check()?;
+        without_output_norm(weights.output_norm.as_ref(), REFUSED_BY)?;
+        weights.down.without_rotation(REFUSED_BY)?;
         Ok(MlxFeedForward(Gated {
             function: weights.function,
             activations: weights.activations,
             norm: self.norm_of(weights.norm.as_ref())?,
-            gate: self.loader.load(&weights.gate)?,
-            up: self.loader.load(&weights.up)?,
+            gate: self.loader.load(&weights.gate.without_norm(REFUSED_BY)?)?,
+            up: self.loader.load(&weights.up.without_norm(REFUSED_BY)?)?,
             down: self.projection_of(&weights.down)?,
         }))
     }

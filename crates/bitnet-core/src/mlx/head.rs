@@ -3,9 +3,11 @@
 use super::activations::Norm;
 use super::thread::MlxThreadToken;
 use super::weights::Matrix;
-use super::{MlxBackend, MlxRows, MlxState, dimension, failed};
+use super::{MlxBackend, MlxRows, MlxState, REFUSED_BY, dimension, failed};
 use crate::head::{LmHeadMode, LmHeadStats};
+use crate::sublayer::{unrotated, unscaled};
 use crate::{Error, LmHead, Output, OutputRequest, Result, Span, Sublayer, VocabularyWeights};
+use mlx_rs::Array;
 use mlx_rs::ops::indexing::TryIndexOp;
 use std::sync::Arc;
 
@@ -40,6 +42,10 @@ impl MlxBackend {
         weights: &VocabularyWeights,
     ) -> Result<(MlxEmbedding, MlxLmHead)> {
         weights.check()?;
+        unscaled(weights.embedding_scale, REFUSED_BY)?;
+        for rotation in [&weights.embedding_rotation, &weights.head_rotation] {
+            unrotated(weights.embedding.name(), rotation.as_deref(), REFUSED_BY)?;
+        }
         let embedding = Arc::new(self.loader.load(&weights.embedding)?);
         let table = match &weights.head {
             Some(head) => Arc::new(self.loader.load(head)?),
@@ -77,6 +83,16 @@ impl MlxLmHead {
                 let logits = self.logits(mlx, x, rows, <[f32]>::to_vec)?;
                 Ok(Output::Logits(logits))
             }
+            OutputRequest::Hidden { rows } => {
+                let Some(normed) = self.normed(mlx, x, rows)? else {
+                    return Ok(Output::Hidden(Vec::new()));
+                };
+                let normed = normed.contiguous().map_err(failed)?;
+                let rows = normed.try_as_slice::<f32>().map_err(|error| Error::Mlx {
+                    why: error.to_string(),
+                })?;
+                Ok(Output::Hidden(rows.to_vec()))
+            }
             OutputRequest::Top { rows, top } => {
                 let candidates = self.logits(mlx, x, rows, |logits| {
                     let rows = logits.chunks_exact(self.table.rows);
@@ -87,6 +103,19 @@ impl MlxLmHead {
         }
     }
 
+    /// The last `rows` rows of `x`, normed; `None` for none.
+    fn normed(&self, mlx: &MlxThreadToken, x: &MlxRows, rows: usize) -> Result<Option<Array>> {
+        if rows == 0 {
+            return Ok(None);
+        }
+        let array = x.array.get(mlx);
+        let last = match x.tokens.saturating_sub(rows) {
+            0 => array.clone(),
+            first => array.try_index(dimension(first)?..).map_err(failed)?,
+        };
+        self.norm.apply(mlx, &last).map(Some)
+    }
+
     /// The logits of the last `rows` rows of `x`, read where they lie.
     fn logits<R>(
         &self,
@@ -95,15 +124,9 @@ impl MlxLmHead {
         rows: usize,
         read: impl FnOnce(&[f32]) -> R,
     ) -> Result<R> {
-        if rows == 0 {
+        let Some(normed) = self.normed(mlx, x, rows)? else {
             return Ok(read(&[]));
-        }
-        let array = x.array.get(mlx);
-        let last = match x.tokens.saturating_sub(rows) {
-            0 => array.clone(),
-            first => array.try_index(dimension(first)?..).map_err(failed)?,
         };
-        let normed = self.norm.apply(mlx, &last)?;
         let logits = self.table.scaled(self.table.sums(mlx, &normed)?)?;
         let logits = logits.contiguous().map_err(failed)?;
         let logits = logits.try_as_slice::<f32>().map_err(|error| Error::Mlx {

@@ -5,8 +5,9 @@ use super::attention::{attend, heads_of, rows_of, weights_of_last};
 use super::rope::Rotation;
 use super::thread::MlxThreadToken;
 use super::weights::Matrix;
-use super::{MlxBackend, MlxRows, MlxState};
+use super::{MlxBackend, MlxRows, MlxState, REFUSED_BY};
 use crate::pool::Movement;
+use crate::sublayer::without_output_norm;
 use crate::{
     Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, NormWeights, Projection,
     Result, SequenceState, Span, Sublayer,
@@ -54,12 +55,14 @@ impl MlxBackend {
     /// # Errors
     /// As [`Backend::load_mixer`](crate::Backend::load_mixer).
     pub(super) fn mixer_of(&self, weights: MixerWeights) -> Result<MlxMixer> {
-        let MixerWeights::Attention(weights) = weights;
+        let weights = weights.into_attention(REFUSED_BY)?;
         weights.check()?;
-        self.attention_of(&weights).map(MlxMixer)
+        without_output_norm(weights.output_norm.as_ref(), REFUSED_BY)?;
+        weights.output.without_rotation(REFUSED_BY)?;
+        self.attention_of(weights).map(MlxMixer)
     }
 
-    fn attention_of(&self, weights: &AttentionWeights) -> Result<Attention> {
+    fn attention_of(&self, weights: AttentionWeights) -> Result<Attention> {
         let head_norms = match &weights.head_norms {
             Some([query, key]) => Some([
                 Norm::load(self.thread, query)?,
@@ -72,9 +75,9 @@ impl MlxBackend {
             rotation: Rotation::load(self.thread, &weights.rope)?,
             activations: weights.activations,
             norm: self.norm_of(weights.norm.as_ref())?,
-            query: self.loader.load(&weights.query)?,
-            key: self.loader.load(&weights.key)?,
-            value: self.loader.load(&weights.value)?,
+            query: self.loader.load(&weights.query.without_norm(REFUSED_BY)?)?,
+            key: self.loader.load(&weights.key.without_norm(REFUSED_BY)?)?,
+            value: self.loader.load(&weights.value.without_norm(REFUSED_BY)?)?,
             head_norms,
             output: self.projection_of(&weights.output)?,
         })

@@ -50,6 +50,9 @@ use std::sync::Arc;
 use thread::{MlxThreadToken, Thread};
 use weights::Loader;
 
+/// Who refuses what this backend cannot do, in errors.
+const REFUSED_BY: &str = "the MLX backend";
+
 /// MLX on its default device: the GPU of a Mac, the CPU elsewhere. All backends of a process share the thread that calls
 /// MLX.
 #[derive(Clone)]

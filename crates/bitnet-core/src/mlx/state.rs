@@ -5,7 +5,7 @@
 //! array; an array that a fork shares it copies first.
 
 use super::thread::{MlxThreadToken, Tensor};
-use super::{dimension, failed, width_error};
+use super::{REFUSED_BY, dimension, failed, width_error};
 use crate::pool::Movement;
 use crate::{AttentionHeads, Error, HybridMemoryPool, MixerState, Result, SequenceState};
 use mlx_rs::Array;
@@ -127,7 +127,8 @@ impl MlxState {
         capacity: usize,
     ) -> Result<Self> {
         dimension(capacity)?;
-        let layers = mixers.iter().map(|MixerState::KeysValues(heads)| {
+        let layers = mixers.iter().map(|mixer| {
+            let heads = mixer.keys_values(REFUSED_BY)?;
             heads.check()?;
             dimension(heads.query_width())?;
             Ok(Layer {

@@ -203,6 +203,28 @@ impl Function2 for Relu2Mul {
     }
 }
 
+/// gelu(g)·u.
+#[derive(Clone, Copy)]
+pub(crate) struct GeluMul;
+
+impl Function2 for GeluMul {
+    #[inline(always)]
+    fn apply<I: Isa>(self, isa: I, g: I::F32, u: I::F32) -> I::F32 {
+        isa.f32().mul(vector::gelu(isa, g), u)
+    }
+}
+
+/// x · sigmoid(g).
+#[derive(Clone, Copy)]
+pub(crate) struct SigmoidMul;
+
+impl Function2 for SigmoidMul {
+    #[inline(always)]
+    fn apply<I: Isa>(self, isa: I, x: I::F32, g: I::F32) -> I::F32 {
+        isa.f32().mul(x, vector::sigmoid(isa, g))
+    }
+}
+
 /// [`gate`] on any instruction set.
 pub(crate) struct Gated<'a>(
     pub(crate) &'a mut [f32],
@@ -219,6 +241,7 @@ impl SimdOp for Gated<'_> {
         match function {
             Gate::Silu => ZipInPlace(SiluMul, g, u).eval(isa),
             Gate::Relu2 => ZipInPlace(Relu2Mul, g, u).eval(isa),
+            Gate::Gelu => ZipInPlace(GeluMul, g, u).eval(isa),
         }
     }
 }

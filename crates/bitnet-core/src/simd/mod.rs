@@ -18,7 +18,10 @@ mod arithmetic;
 mod attention;
 mod compare;
 mod convert;
+mod convolution;
+mod delta;
 mod functions;
+mod hadamard;
 mod keys_values;
 mod lanes;
 mod norm;
@@ -51,9 +54,12 @@ pub use quantize::{dequantize, quantize};
 pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
-pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
+pub(crate) use arithmetic::{Add, Gated, SigmoidMul, ZipInPlace};
 pub(crate) use attention::Attend;
 pub(crate) use convert::NarrowF16;
+pub(crate) use convolution::{Convolve, Unit};
+pub(crate) use delta::Delta;
+pub(crate) use hadamard::Hadamard;
 pub(crate) use keys_values::{
     HeadBlockMut, KeysValues, POSITIONS, RoundHead, Stored, head_bytes, with_stored,
 };

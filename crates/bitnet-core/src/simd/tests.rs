@@ -211,7 +211,7 @@ proptest! {
     #[test]
     fn gates_have_the_bits_of_their_definitions(g in row(), u in row()) {
         let n = g.len().min(u.len());
-        for (function, definition) in [(Gate::Silu, math::silu as fn(f32) -> f32), (Gate::Relu2, math::relu2)] {
+        for (function, definition) in [(Gate::Silu, math::silu as fn(f32) -> f32), (Gate::Relu2, math::relu2), (Gate::Gelu, math::gelu)] {
             let expected: Vec<f32> = g.iter().zip(&u).map(|(g, u)| definition(*g) * u).collect();
             let mut results = on_each!(|isa| changed(&g[..n], |g| Gated(g, &u, function).eval(isa)));
             results.push(changed(&g[..n], |g| gate(g, &u, function)));

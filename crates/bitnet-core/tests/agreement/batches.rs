@@ -19,7 +19,9 @@ fn tokens(numbers: &mut Numbers, count: usize) -> Vec<u32> {
 fn bits(output: &Output) -> Vec<(u32, u32)> {
     match output {
         Output::Nothing => Vec::new(),
-        Output::Logits(logits) => logits.iter().map(|logit| (0, logit.to_bits())).collect(),
+        Output::Logits(logits) | Output::Hidden(logits) => {
+            logits.iter().map(|logit| (0, logit.to_bits())).collect()
+        }
         Output::Top(rows) => {
             let candidates = rows.iter().flatten();
             candidates

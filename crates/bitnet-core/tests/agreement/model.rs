@@ -32,6 +32,7 @@ impl Weights {
         let embedding = numbers.floats(VOCABULARY * HIDDEN);
         Self {
             vocabulary: VocabularyWeights {
+                embedding_scale: 1.0,
                 embedding: table(&embedding, HIDDEN, Format::F16),
                 norm: norm(&mut numbers, HIDDEN),
                 head: None,
@@ -58,6 +59,7 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         matrix.with_output_scale(0.3).expect("a finite scale")
     };
     let mixer = AttentionWeights {
+        output_norm: None,
         heads: HEADS,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
@@ -68,9 +70,9 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         },
         activations: Activations::Int8,
         norm: Some(norm(numbers, HIDDEN)),
-        query: matrix(numbers, HEADS.query_width(), HIDDEN),
-        key: matrix(numbers, HEADS.kv_width(), HIDDEN),
-        value: matrix(numbers, HEADS.kv_width(), HIDDEN),
+        query: matrix(numbers, HEADS.query_width(), HIDDEN).into(),
+        key: matrix(numbers, HEADS.kv_width(), HIDDEN).into(),
+        value: matrix(numbers, HEADS.kv_width(), HIDDEN).into(),
         head_norms: (numbers.below(2) == 0).then(|| [(); 2].map(|()| norm(numbers, HEADS.dim))),
         output: Projection {
             norm: Some(norm(numbers, HEADS.query_width())),
@@ -78,11 +80,12 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         },
     };
     let feed_forward = GatedWeights {
+        output_norm: None,
         function: [Gate::Relu2, Gate::Silu][numbers.below(2)],
         activations: Activations::Int8,
         norm: Some(norm(numbers, HIDDEN)),
-        gate: matrix(numbers, WIDTH, HIDDEN),
-        up: matrix(numbers, WIDTH, HIDDEN),
+        gate: matrix(numbers, WIDTH, HIDDEN).into(),
+        up: matrix(numbers, WIDTH, HIDDEN).into(),
         down: Projection {
             norm: Some(norm(numbers, WIDTH)),
             matrix: matrix(numbers, HIDDEN, WIDTH),

@@ -18,6 +18,7 @@ fn norm(weight: Vec<f32>) -> NormWeights {
 
 fn vocabulary(embedding: WeightMatrix, weight: Vec<f32>) -> VocabularyWeights {
     VocabularyWeights {
+        embedding_scale: 1.0,
         embedding,
         norm: norm(weight),
         head: None,
@@ -49,11 +50,12 @@ fn bad_weights_are_refused() {
     let (down, _) = ternary(&mut Numbers(3), format, 256, 128);
     let down = WeightMatrix::new("down", format, (256, 100, 128), 1.0, down.data().clone());
     let sublayer = GatedWeights {
+        output_norm: None,
         function: Gate::Relu2,
         activations: Activations::Int8,
         norm: None,
-        gate: fine,
-        up: matrix,
+        gate: fine.into(),
+        up: matrix.into(),
         down: Projection {
             norm: None,
             matrix: down.expect("a matching size"),

@@ -21,6 +21,7 @@ fn norm(weight: Vec<f32>, eps: f32) -> NormWeights {
 /// A vocabulary that embeds the rows of `x`.
 fn vocabulary(x: WeightMatrix, head: Option<WeightMatrix>) -> VocabularyWeights {
     VocabularyWeights {
+        embedding_scale: 1.0,
         norm: norm(vec![0.7; x.cols()], 1e-5),
         embedding: x,
         head,
@@ -187,8 +188,9 @@ proptest! {
         let hidden = x.cols();
         let head_norms = [(); 2].map(|()| norm(numbers.floats(heads.dim), 1e-6));
         let [query, key, value] = [heads.query_width(), heads.kv_width(), heads.kv_width()]
-            .map(|width| floats(&mut numbers, width, hidden));
+            .map(|width| Projection::from(floats(&mut numbers, width, hidden)));
         let weights = MixerWeights::Attention(AttentionWeights {
+            output_norm: None,
             heads,
             rope: Rope { pairs, dims: heads.dim, base: 10_000.0, divisors: Vec::new(), magnitude },
             activations: Activations::Int8,
@@ -219,11 +221,12 @@ proptest! {
         let hidden = x.cols();
         let gate = floats(&mut numbers, width, hidden).with_output_scale(30.0).expect("a finite scale");
         let weights = GatedWeights {
+            output_norm: None,
             function: if silu { Gate::Silu } else { Gate::Relu2 },
             activations: Activations::Int8,
             norm: None,
-            gate,
-            up: floats(&mut numbers, width, hidden),
+            gate: gate.into(),
+            up: floats(&mut numbers, width, hidden).into(),
             down: Projection {
                 norm: normed.then(|| norm(numbers.floats(width), 1e-5)),
                 matrix: padded(&mut numbers, Format::I2s(I2sLayout::A), hidden, width),
@@ -240,17 +243,25 @@ proptest! {
     #[test]
     fn ternary_sublayers_agree(
         seed in any::<u64>(), which in 0..TERNARY.len(), hidden in 1usize..200, width in 1usize..200,
-        tokens in 1usize..9, int8 in any::<bool>(),
+        tokens in 1usize..9, int8 in any::<bool>(), own_norms in any::<bool>(),
     ) {
         let format = TERNARY[which];
         let mut numbers = Numbers(seed);
         let x = rows_behind_zeros(&mut numbers, tokens, 0, hidden);
+        let [gate_norm, output_norm] = [(); 2].map(|()| {
+            let weight = numbers.floats(hidden);
+            own_norms.then(|| norm(weight, 1e-5))
+        });
         let weights = GatedWeights {
-            function: Gate::Relu2,
+            output_norm,
+            function: if own_norms { Gate::Gelu } else { Gate::Relu2 },
             activations: if int8 { Activations::Int8 } else { Activations::F32 },
             norm: Some(norm(numbers.floats(hidden), 1e-5)),
-            gate: padded(&mut numbers, format, width, hidden),
-            up: padded(&mut numbers, format, width, hidden),
+            gate: Projection {
+                norm: gate_norm,
+                matrix: padded(&mut numbers, format, width, hidden),
+            },
+            up: padded(&mut numbers, format, width, hidden).into(),
             down: Projection {
                 norm: Some(norm(numbers.floats(width), 1e-5)),
                 matrix: padded(&mut numbers, format, hidden, width),

@@ -29,6 +29,7 @@ fn logits(embedding: WeightMatrix) -> (Vec<f32>, usize) {
     let before = pool.zero_copy().stats();
     let (is_mapped, cols) = (embedding.is_mapped(), embedding.cols());
     let weights = VocabularyWeights {
+        embedding_scale: 1.0,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     };

@@ -36,6 +36,7 @@ fn weights_that_are_no_numbers_are_refused() {
         let error = MLX.resident(&weights).map(drop).expect_err("refused");
         refused_value(&error, "row 0");
         let vocabulary = VocabularyWeights {
+            embedding_scale: 1.0,
             embedding: weights,
             ..vocabulary(&vec![0.0; cols], cols)
         };
@@ -81,11 +82,12 @@ fn shapes_that_do_not_fit_are_refused() {
     // Rows of another model.
     let square = || ternary(&mut Numbers(52), TERNARY[0], 6, 6);
     let feed_forward = MLX.load_feed_forward(FeedForwardWeights::Gated(GatedWeights {
+        output_norm: None,
         function: Gate::Silu,
         activations: Activations::Int8,
         norm: None,
-        gate: square(),
-        up: square(),
+        gate: square().into(),
+        up: square().into(),
         down: projection(square()),
     }));
     let feed_forward = feed_forward.expect("a sublayer");

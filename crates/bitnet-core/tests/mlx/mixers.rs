@@ -16,13 +16,14 @@ pub(crate) fn row_width(heads: AttentionHeads) -> usize {
 pub(crate) fn attention(heads: AttentionHeads, rope: &Rope) -> MixerWeights {
     let (cols, query, kv) = (row_width(heads), heads.query_width(), heads.kv_width());
     MixerWeights::Attention(AttentionWeights {
+        output_norm: None,
         heads,
         rope: rope.clone(),
         activations: Activations::F32,
         norm: None,
-        query: columns(0, query, cols),
-        key: columns(query, kv, cols),
-        value: columns(query + kv, kv, cols),
+        query: columns(0, query, cols).into(),
+        key: columns(query, kv, cols).into(),
+        value: columns(query + kv, kv, cols).into(),
         head_norms: None,
         output: projection(into_columns(0, query, cols)),
     })

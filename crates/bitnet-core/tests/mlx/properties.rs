@@ -77,11 +77,12 @@ proptest! {
         let mut numbers = Numbers(seed);
         let x = numbers.floats(tokens * cols);
         let sublayer = FeedForwardWeights::Gated(GatedWeights {
+            output_norm: None,
             function,
             activations,
             norm: normed.then(|| norm(&numbers.floats(cols))),
-            gate: weights(&mut numbers, format, width, cols),
-            up: weights(&mut numbers, format, width, cols),
+            gate: weights(&mut numbers, format, width, cols).into(),
+            up: weights(&mut numbers, format, width, cols).into(),
             down: projection(weights(&mut numbers, format, cols, width)),
         });
         let found = fed(&*MLX, &sublayer, &x, cols);
@@ -130,6 +131,7 @@ proptest! {
         let rows = tokens + more;
         let x = numbers.floats(rows * cols);
         let vocabulary = VocabularyWeights {
+            embedding_scale: 1.0,
             norm: NormWeights { eps: 1e-3, ..norm(&numbers.floats(cols)) },
             head: Some(weights(&mut numbers, format, rows, cols)),
             ..vocabulary(&x, cols)

@@ -9,6 +9,7 @@ pub(crate) fn transparent(x: &[f32], cols: usize) -> VocabularyWeights {
     let mut embedding = x.to_vec();
     embedding.resize(rows * cols, 0.0);
     VocabularyWeights {
+        embedding_scale: 1.0,
         norm: transparent_norm(cols),
         head: Some(into_columns(0, cols, rows)),
         ..vocabulary(&embedding, cols)

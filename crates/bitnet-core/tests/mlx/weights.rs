@@ -30,6 +30,7 @@ impl Drop for Counted {
 fn shared_table(embedding: WeightMatrix) -> VocabularyWeights {
     let cols = embedding.cols();
     VocabularyWeights {
+        embedding_scale: 1.0,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     }

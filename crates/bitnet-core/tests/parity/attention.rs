@@ -41,13 +41,14 @@ fn weights(
         matrix.with_output_scale(0.35).expect("a finite scale")
     };
     AttentionWeights {
+        output_norm: None,
         heads,
         rope,
         activations: Activations::Int8,
         norm: None,
-        query: matrix(width),
-        key: matrix(heads.kv_width()),
-        value: matrix(heads.kv_width()),
+        query: matrix(width).into(),
+        key: matrix(heads.kv_width()).into(),
+        value: matrix(heads.kv_width()).into(),
         head_norms: None,
         output: projection(output),
     }
@@ -70,7 +71,7 @@ fn attended<B: Rows>(
     x: &[f32],
     steps: &[usize],
 ) -> Vec<f32> {
-    let hidden = weights.query.cols();
+    let hidden = weights.query.matrix.cols();
     let weights = MixerWeights::Attention(weights.clone());
     let (embedding, head) = backend
         .load_vocabulary(vocabulary(x, hidden))
@@ -148,7 +149,11 @@ pub(crate) fn shapes<B: Rows>(others: &[Other<'_, B>]) {
         if case % 2 == 0 {
             weights.head_norms = Some([(); 2].map(|()| norm(&numbers.floats(heads.dim))));
         }
-        let x = inputs(&mut numbers, steps.iter().sum(), weights.query.cols());
+        let x = inputs(
+            &mut numbers,
+            steps.iter().sum(),
+            weights.query.matrix.cols(),
+        );
         let expected = attended(&cpu(), &weights, &x, steps);
         for other in others {
             let found = attended(other.backend, &weights, &x, steps);
@@ -167,7 +172,11 @@ pub(crate) fn wide_heads<B: Rows>(other: &Other<'_, B>) {
             dim,
         };
         let weights = weights(&mut numbers, heads, plain_rope(dim, 500_000.0), None);
-        let x = inputs(&mut numbers, steps.iter().sum(), weights.query.cols());
+        let x = inputs(
+            &mut numbers,
+            steps.iter().sum(),
+            weights.query.matrix.cols(),
+        );
         let found = attended(other.backend, &weights, &x, steps);
         let what = format!("{dim} columns");
         let expected = attended(&cpu(), &weights, &x, steps);
@@ -235,7 +244,7 @@ pub(crate) fn attention_weights<B: Rows>(others: &[Other<'_, B>]) {
     };
     let mut numbers = Numbers(23);
     let weights = weights(&mut numbers, heads, plain_rope(22, 10_000.0), None);
-    let x = inputs(&mut numbers, 19, weights.query.cols());
+    let x = inputs(&mut numbers, 19, weights.query.matrix.cols());
     let expected = inspected(&cpu(), &weights, &x);
     assert_eq!(expected.len(), 4 * 19);
     for other in others {
@@ -245,7 +254,7 @@ pub(crate) fn attention_weights<B: Rows>(others: &[Other<'_, B>]) {
 }
 
 fn inspected<B: Rows>(backend: &B, weights: &AttentionWeights, x: &[f32]) -> Vec<f32> {
-    let hidden = weights.query.cols();
+    let hidden = weights.query.matrix.cols();
     let weights = MixerWeights::Attention(weights.clone());
     let (embedding, _) = backend
         .load_vocabulary(vocabulary(x, hidden))
@@ -272,18 +281,20 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         dim: 8,
     };
     let fine = weights(&mut numbers, heads, plain_rope(8, 10_000.0), None);
-    let hidden = fine.query.cols();
+    let hidden = fine.query.matrix.cols();
     let load = |weights| backend.load_mixer(MixerWeights::Attention(weights));
     for (wrong, message) in [
         (
             AttentionWeights {
-                key: columns(0, 7, hidden),
+                output_norm: None,
+                key: columns(0, 7, hidden).into(),
                 ..fine.clone()
             },
             "8×40",
         ),
         (
             AttentionWeights {
+                output_norm: None,
                 heads: AttentionHeads { kv: 3, ..heads },
                 ..fine.clone()
             },
@@ -291,6 +302,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         ),
         (
             AttentionWeights {
+                output_norm: None,
                 output: Projection {
                     norm: Some(norm(&[1.0; 5])),
                     ..fine.output.clone()
@@ -301,6 +313,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         ),
         (
             AttentionWeights {
+                output_norm: None,
                 rope: plain_rope(10, 10_000.0),
                 ..fine.clone()
             },

@@ -25,11 +25,12 @@ pub(crate) fn gates<B: Rows>(others: &[Other<'_, B>]) {
             x.extend(vec![0.0; zeros]);
         }
         let weights = GatedWeights {
+            output_norm: None,
             function,
             activations,
             norm: None,
-            gate: columns(0, width, hidden),
-            up: columns(width, width, hidden),
+            gate: columns(0, width, hidden).into(),
+            up: columns(width, width, hidden).into(),
             down: Projection {
                 norm: (case % 4 < 2).then(|| norm(&numbers.floats(width))),
                 matrix: ternary(&mut numbers, TERNARY[case % 6], hidden, width),
@@ -72,11 +73,12 @@ pub(crate) fn ternary_gates<B: Rows>(others: &[Other<'_, B>]) {
             matrix.with_output_scale(0.01).expect("a finite scale")
         });
         let weights = GatedWeights {
+            output_norm: None,
             function,
             activations: Activations::Int8,
             norm: None,
-            gate,
-            up,
+            gate: gate.into(),
+            up: up.into(),
             down: projection(ternary(&mut numbers, format, hidden, width)),
         };
         let run = |x: Vec<f32>| last_columns(&x, hidden, cols);

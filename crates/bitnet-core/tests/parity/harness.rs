@@ -176,6 +176,7 @@ pub(crate) fn projection(matrix: WeightMatrix) -> Projection {
 /// A vocabulary whose embedding is the rows of `x`, of `cols` columns.
 pub(crate) fn vocabulary(x: &[f32], cols: usize) -> VocabularyWeights {
     VocabularyWeights {
+        embedding_scale: 1.0,
         embedding: table(x, cols, Format::F32),
         norm: norm(&vec![1.0; cols]),
         head: None,

@@ -21,6 +21,7 @@ fn output<B: Backend>(
     let mut embedding = x.to_vec();
     embedding.resize(rows.max(1) * cols, 0.0);
     let vocabulary = VocabularyWeights {
+        embedding_scale: 1.0,
         embedding: table(&embedding, cols, Format::F32),
         norm: norm(&vec![0.7; cols]),
         head: Some(weights.clone()),

@@ -36,6 +36,7 @@ impl<'a, B: Backend> Model<'a, B> {
         let (one, two, three) = (norm_of(HIDDEN), norm_of(HIDDEN), norm_of(FEED_FORWARD));
         let embedding = numbers.floats(VOCABULARY * HIDDEN);
         let vocabulary = VocabularyWeights {
+            embedding_scale: 1.0,
             embedding: table(&embedding, HIDDEN, Format::F16),
             norm: one.clone(),
             head: None,
@@ -47,6 +48,7 @@ impl<'a, B: Backend> Model<'a, B> {
                 matrix.with_output_scale(0.3).expect("a finite scale")
             };
             let mixer = MixerWeights::Attention(AttentionWeights {
+                output_norm: None,
                 heads: HEADS,
                 rope: Rope {
                     pairs: RopePairs::HalfSplit,
@@ -57,9 +59,9 @@ impl<'a, B: Backend> Model<'a, B> {
                 },
                 activations: Activations::Int8,
                 norm: Some(one.clone()),
-                query: matrix(HEADS.query_width(), HIDDEN),
-                key: matrix(HEADS.kv_width(), HIDDEN),
-                value: matrix(HEADS.kv_width(), HIDDEN),
+                query: matrix(HEADS.query_width(), HIDDEN).into(),
+                key: matrix(HEADS.kv_width(), HIDDEN).into(),
+                value: matrix(HEADS.kv_width(), HIDDEN).into(),
                 head_norms: None,
                 output: Projection {
                     norm: Some(two.clone()),
@@ -67,11 +69,12 @@ impl<'a, B: Backend> Model<'a, B> {
                 },
             });
             let feed_forward = FeedForwardWeights::Gated(GatedWeights {
+                output_norm: None,
                 function: Gate::Relu2,
                 activations: Activations::Int8,
                 norm: Some(one.clone()),
-                gate: matrix(FEED_FORWARD, HIDDEN),
-                up: matrix(FEED_FORWARD, HIDDEN),
+                gate: matrix(FEED_FORWARD, HIDDEN).into(),
+                up: matrix(FEED_FORWARD, HIDDEN).into(),
                 down: Projection {
                     norm: Some(three.clone()),
                     matrix: matrix(HIDDEN, FEED_FORWARD),

@@ -35,11 +35,12 @@ fn up_product<B: Rows>(
     let cols = hidden - 1 - rows;
     let x = with_one(values, cols, rows);
     let weights = GatedWeights {
+        output_norm: None,
         function: Gate::Relu2,
         activations,
         norm: norm_weight.map(norm),
-        gate: open_gate(rows, cols, hidden),
-        up: matrix.clone(),
+        gate: open_gate(rows, cols, hidden).into(),
+        up: matrix.clone().into(),
         down: projection(into_columns(cols + 1, rows, hidden)),
     };
     last_columns(&fed(backend, &x, hidden, &[&weights]), hidden, cols + 1)
@@ -59,11 +60,12 @@ fn down_sum<B: Rows>(
     let mut down = projection(matrix.clone());
     down.norm = norm_weight.map(norm);
     let weights = GatedWeights {
+        output_norm: None,
         function: Gate::Relu2,
         activations,
         norm: None,
-        gate: open_gate(cols, cols, hidden),
-        up: columns(0, cols, hidden),
+        gate: open_gate(cols, cols, hidden).into(),
+        up: columns(0, cols, hidden).into(),
         down,
     };
     fed(backend, &x, hidden, &[&weights])
@@ -126,6 +128,7 @@ fn values<B: Rows>(
 ) -> Vec<f32> {
     let (hidden, width) = (query.cols(), heads.query_width());
     let weights = MixerWeights::Attention(AttentionWeights {
+        output_norm: None,
         heads,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
@@ -136,9 +139,9 @@ fn values<B: Rows>(
         },
         activations: Activations::Int8,
         norm: None,
-        query: query.clone(),
-        key: key.clone(),
-        value: value.clone(),
+        query: query.clone().into(),
+        key: key.clone().into(),
+        value: value.clone().into(),
         head_norms: None,
         output: projection(into_columns(hidden - width, width, hidden)),
     });
@@ -320,17 +323,19 @@ pub(crate) fn widths<B: Rows>(backend: &B) {
     let mut numbers = Numbers(4);
     let mut matrix = |rows, cols| ternary(&mut numbers, TERNARY[0], rows, cols);
     let weights = GatedWeights {
+        output_norm: None,
         function: Gate::Relu2,
         activations: Activations::Int8,
         norm: None,
-        gate: matrix(3, 128),
-        up: matrix(3, 128),
+        gate: matrix(3, 128).into(),
+        up: matrix(3, 128).into(),
         down: projection(matrix(128, 3)),
     };
     let load =
         |weights: GatedWeights| backend.load_feed_forward(FeedForwardWeights::Gated(weights));
     let wrong = GatedWeights {
-        up: matrix(4, 128),
+        output_norm: None,
+        up: matrix(4, 128).into(),
         ..weights.clone()
     };
     let error = load(wrong)

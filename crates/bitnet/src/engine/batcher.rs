@@ -31,6 +31,8 @@ pub struct Batcher {
     running: Vec<Sequence>,
     index: PrefixIndex,
     block_bytes: usize,
+    /// Blocks for as much as a text needs of every length: the states of delta nets.
+    state_blocks: usize,
     arrivals: u64,
     gauges: Gauges,
 }
@@ -42,12 +44,19 @@ impl Batcher {
     /// If an option is 0, or the memory for keys and values is too small for two blocks of them.
     pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
         options.validate()?;
-        let block_bytes = model.start(model.context())?.bytes_for(BLOCK).max(1);
+        model.check_generates()?;
+        let state = model.start(model.context())?;
+        let block_bytes = state
+            .bytes_for(2 * BLOCK)
+            .saturating_sub(state.bytes_for(BLOCK));
+        let block_bytes = block_bytes.max(1);
+        let state_blocks = state.bytes_for(0).div_ceil(block_bytes);
+        let least = state_blocks.saturating_add(2).saturating_mul(block_bytes);
         // One block that is written, and one behind it.
-        if options.kv_bytes < 2 * block_bytes {
+        if options.kv_bytes < least {
             return Err(Error::Argument {
                 what: "kv_bytes",
-                expected: format!("at least {}, two blocks of {BLOCK} tokens", 2 * block_bytes),
+                expected: format!("at least {least}, two blocks of {BLOCK} tokens"),
                 found: options.kv_bytes.to_string(),
             });
         }
@@ -62,6 +71,7 @@ impl Batcher {
             running: Vec::new(),
             index: PrefixIndex::default(),
             block_bytes,
+            state_blocks,
             arrivals: 0,
         })
     }
@@ -89,7 +99,7 @@ impl Batcher {
                 waiting: self.waiting.len(),
             });
         }
-        let capacity = self.budget_blocks() * BLOCK;
+        let capacity = (self.budget_blocks() - self.state_blocks) * BLOCK;
         if sequence.tokens.len() >= capacity {
             return Err(Error::ContextFull {
                 capacity,
@@ -102,7 +112,8 @@ impl Batcher {
 
     /// Lets a text wait for its turn.
     pub(super) fn enqueue(&mut self, mut sequence: Sequence) {
-        sequence.capacity = sequence.capacity.min(self.budget_blocks() * BLOCK);
+        let room = (self.budget_blocks() - self.state_blocks) * BLOCK;
+        sequence.capacity = sequence.capacity.min(room);
         sequence.set_arrival(self.arrivals);
         self.arrivals += 1;
         self.wait(sequence);
@@ -211,7 +222,7 @@ impl Batcher {
     }
 
     fn update_gauges(&mut self) {
-        let own: usize = self.running.iter().map(own_blocks).sum();
+        let own = self.own_blocks();
         let idle = self.index.idle_blocks();
         let held = own + self.index.blocks() - idle;
         self.gauges.running = self.running.len();
@@ -220,13 +231,25 @@ impl Batcher {
         self.gauges.kv_cached_bytes = idle * self.block_bytes;
     }
 
+    /// Blocks of the running texts that the index does not count.
+    fn own_blocks(&self) -> usize {
+        let running = self.running.iter();
+        let running =
+            running.filter_map(|text| Some((text.state.as_ref()?.len(), text.place.depth())));
+        running
+            .map(|(positions, shared)| {
+                positions.div_ceil(BLOCK).saturating_sub(shared) + self.state_blocks
+            })
+            .sum()
+    }
+
     fn budget_blocks(&self) -> usize {
         self.options.kv_bytes / self.block_bytes
     }
 
     /// Blocks that there is room for beside those in use.
     fn free_blocks(&self) -> usize {
-        let own: usize = self.running.iter().map(own_blocks).sum();
+        let own = self.own_blocks();
         self.budget_blocks()
             .saturating_sub(own + self.index.blocks())
     }
@@ -243,7 +266,7 @@ impl Batcher {
                 place += 1;
                 continue;
             }
-            let needed = (next.tokens.len() + 1).div_ceil(BLOCK) - cached;
+            let needed = (next.tokens.len() + 1).div_ceil(BLOCK) - cached + self.state_blocks;
             // Every running text will want another block soon.
             let wanted = needed + self.running.len();
             let room = self.free_blocks() + self.index.idle_blocks();
@@ -491,14 +514,6 @@ impl std::fmt::Debug for Batcher {
             .field("gauges", &self.gauges)
             .finish_non_exhaustive()
     }
-}
-
-/// Blocks of a text that the index does not count.
-fn own_blocks(sequence: &Sequence) -> usize {
-    let positions = sequence.state.as_ref().map_or(0, |state| state.len());
-    positions
-        .div_ceil(BLOCK)
-        .saturating_sub(sequence.place.depth())
 }
 
 /// Blocks that a text's next input adds.

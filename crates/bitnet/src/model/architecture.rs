@@ -2,12 +2,16 @@
 //! config.json. The forward pass is written once, over this.
 
 use super::config_class::{CLASSES, ConfigClass};
+use super::hadamard::Contract;
+use super::hybrid::Hybrid;
 use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
+use crate::embed::Pooling;
 use crate::file::gguf::GgufArchitecture;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
 use bitnet_core::{AttentionHeads, Gate, Rope, RopePairs};
 use serde_json::Value as Json;
+use std::sync::Arc;
 
 /// More layers than any model has; larger counts are refused before anything is allocated for them.
 const MOST_LAYERS: usize = 1024;
@@ -36,6 +40,16 @@ pub struct Architecture {
     pub eps: f32,
     /// The gate's function.
     pub gate: Gate,
+    /// Multiplies the rows of the embedding.
+    pub embedding_scale: f32,
+    /// Whether the result of each sublayer is normed before it is added.
+    pub norms_results: bool,
+    /// How the file says that the rows of a text become one.
+    pub pooling: Option<Pooling>,
+    /// Which layers are gated delta nets, where some are.
+    pub hybrid: Option<Hybrid>,
+    /// Which matrices are rotated, where some are.
+    pub(crate) hadamard: Option<Arc<Contract>>,
 }
 
 /// The numbers of an architecture before they are checked.
@@ -54,6 +68,11 @@ struct Raw {
     pairs: RopePairs,
     eps: f32,
     gate: Gate,
+    scales_embedding: bool,
+    norms_results: bool,
+    pooling: Option<Pooling>,
+    hybrid: Option<Hybrid>,
+    hadamard: Option<Arc<Contract>>,
 }
 
 /// How much of each head rotates.
@@ -79,10 +98,34 @@ impl Architecture {
         matches!(self.rope_scaling.kind, ScalingKind::Dynamic { .. }).then_some(self.context)
     }
 
-    /// Bytes of keys and values that a session holds for one position: f32, in every layer.
+    /// Whether layer `index` is a gated delta net.
+    pub fn is_recurrent(&self, index: usize) -> bool {
+        let hybrid = self.hybrid.as_ref();
+        hybrid.is_some_and(|hybrid| hybrid.recurrent.get(index) == Some(&true))
+    }
+
+    /// Layers that keep keys and values.
+    fn attention_layers(&self) -> u64 {
+        (0..self.layers)
+            .filter(|index| !self.is_recurrent(*index))
+            .count() as u64
+    }
+
+    /// Bytes of keys and values that a session holds for one position: f32, in every layer that has them.
     pub fn kv_bytes_per_position(&self) -> u64 {
         let floats = 2 * self.heads.kv as u64 * self.heads.dim as u64;
-        self.layers as u64 * floats * size_of::<f32>() as u64
+        self.attention_layers() * floats * size_of::<f32>() as u64
+    }
+
+    /// Bytes of the states of delta nets at one position, of which a session holds a few.
+    pub fn recurrent_bytes(&self) -> u64 {
+        self.hybrid.as_ref().map_or(0, |hybrid| {
+            let layers = (0..self.layers)
+                .filter(|index| self.is_recurrent(*index))
+                .count();
+            let floats = hybrid.delta.state_len() + hybrid.delta.conv_len();
+            (layers * floats * size_of::<f32>()) as u64
+        })
     }
 
     /// Reads the metadata of a GGUF file.
@@ -107,10 +150,42 @@ impl Architecture {
                 advice: format!("supported are {}", GgufArchitecture::names()),
             });
         };
+        let hadamard = Contract::read(file)?;
+        if hadamard.is_some() && !known.rotates {
+            return Err(Error::Unsupported {
+                file: file.name().into(),
+                what: format!("rotated weights (prism.hadamard.version) of architecture {arch:?}"),
+                advice: "use a file without rotated weights".into(),
+            });
+        }
         let query_heads = required("attention.head_count")?;
         let context = required("context_length")?;
+        let blocks = required("block_count")?;
+        if blocks > MOST_LAYERS {
+            let expected = format!("1 to {MOST_LAYERS}");
+            return Err(Error::malformed(
+                file.name(),
+                key("block_count"),
+                expected,
+                blocks,
+            ));
+        }
+        let hybrid = match known.is_hybrid {
+            true => Some(Hybrid::read(file, &arch, blocks)?),
+            false => None,
+        };
+        if known.is_hybrid {
+            // Their defaults would be wrong, and would not show.
+            required("attention.key_length")?;
+            required("attention.value_length")?;
+            if file.f32(&key("rope.freq_base"))?.is_none() {
+                return Err(missing(file.name(), &key("rope.freq_base")));
+            }
+        }
         let mut raw = Raw {
-            layers: required("block_count")?,
+            layers: hybrid
+                .as_ref()
+                .map_or(blocks, |hybrid| hybrid.recurrent.len()),
             hidden: required("embedding_length")?,
             feed_forward: required("feed_forward_length")?,
             context,
@@ -130,6 +205,11 @@ impl Architecture {
                 .f32(&key("attention.layer_norm_rms_epsilon"))?
                 .ok_or_else(|| missing(file.name(), &key("attention.layer_norm_rms_epsilon")))?,
             gate: known.gate,
+            scales_embedding: known.scales_embedding,
+            norms_results: known.norms_results,
+            pooling: pooling(file, &key("pooling_type"))?,
+            hybrid,
+            hadamard: hadamard.map(Arc::new),
             name: arch.clone(),
         };
         let is_2b4t =
@@ -140,6 +220,7 @@ impl Architecture {
             None if arch == "bitnet" && is_2b4t => Gate::Relu2,
             None => known.gate,
         };
+        refuse_other_attention(file, &arch)?;
         if let Some(values) = file.usize(&key("attention.value_length"))? {
             check(
                 file.name(),
@@ -205,6 +286,11 @@ impl Architecture {
                     return Err(Error::malformed(&name, "hidden_act", "a string", other));
                 }
             },
+            scales_embedding: false,
+            norms_results: false,
+            pooling: None,
+            hybrid: None,
+            hadamard: None,
         };
         raw.build(&name)
     }
@@ -372,6 +458,15 @@ impl Raw {
             rope_scaling: self.rope_scaling,
             eps: self.eps,
             gate: self.gate,
+            embedding_scale: if self.scales_embedding {
+                (self.hidden as f32).sqrt()
+            } else {
+                1.0
+            },
+            norms_results: self.norms_results,
+            pooling: self.pooling,
+            hybrid: self.hybrid,
+            hadamard: self.hadamard,
         })
     }
 }
@@ -380,15 +475,57 @@ fn gate(file: &str, name: &str) -> Result<Gate> {
     match name {
         "relu2" | "relu_squared" => Ok(Gate::Relu2),
         "silu" | "swish" => Ok(Gate::Silu),
+        "gelu_pytorch_tanh" => Ok(Gate::Gelu),
         other => Err(Error::Unsupported {
             file: file.into(),
             what: format!("activation function {other:?}"),
-            advice: "supported are relu2 and silu".into(),
+            advice: "supported are relu2, silu and gelu_pytorch_tanh".into(),
         }),
     }
 }
 
-fn missing(file: &str, key: &str) -> Error {
+/// How a GGUF file says that the rows of a text become one.
+fn pooling(file: &Gguf, key: &str) -> Result<Option<Pooling>> {
+    match file.usize(key)? {
+        None | Some(0) => Ok(None),
+        Some(1) => Ok(Some(Pooling::Mean)),
+        Some(2) => Ok(Some(Pooling::First)),
+        Some(3) => Ok(Some(Pooling::Last)),
+        Some(4) => Err(Error::Unsupported {
+            file: file.name().into(),
+            what: format!("{key} 4, a model that ranks"),
+            advice: "use a model that embeds or one that generates".into(),
+        }),
+        Some(other) => Err(Error::malformed(file.name(), key, "0 to 4", other)),
+    }
+}
+
+/// Refuses attention that does more than that here.
+fn refuse_other_attention(file: &Gguf, arch: &str) -> Result<()> {
+    let refuse = |key: String, what: &str| {
+        Err(Error::Unsupported {
+            file: file.name().into(),
+            what: format!("{what} ({key})"),
+            advice: "use a model with full attention and plain scores".into(),
+        })
+    };
+    let key = |name: &str| format!("{arch}.attention.{name}");
+    if file
+        .f32(&key("logit_softcapping"))?
+        .is_some_and(|cap| cap != 0.0)
+    {
+        return refuse(key("logit_softcapping"), "capped attention scores");
+    }
+    if file
+        .usize(&key("sliding_window"))?
+        .is_some_and(|window| window > 0)
+    {
+        return refuse(key("sliding_window"), "sliding-window attention");
+    }
+    Ok(())
+}
+
+pub(super) fn missing(file: &str, key: &str) -> Error {
     Error::malformed(file, key, "a value", "no such key")
 }
 

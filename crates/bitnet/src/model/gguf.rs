@@ -50,8 +50,9 @@ impl<'a> GgufSource<'a> {
         ))
     }
 
-    fn floats(&self, tensor: &GgufTensor, len: usize) -> Result<Vec<f32>> {
-        self.expect_shape(tensor, &[len])?;
+    fn floats_of(&self, tensor: &GgufTensor, shape: &[usize]) -> Result<Vec<f32>> {
+        self.expect_shape(tensor, shape)?;
+        let len = shape.iter().product();
         if tensor.kind == GgmlType::F64 {
             let (values, _) = tensor.data.as_chunks::<8>();
             let values = values.iter().map(|value| f64::from_le_bytes(*value) as f32);
@@ -112,7 +113,7 @@ impl Source for GgufSource<'_> {
         match self.take(&format!("{role}.scale")) {
             None => Ok(Some(matrix)),
             Some(tensor) => {
-                let factor = self.floats(tensor, 1)?[0];
+                let factor = self.floats_of(tensor, &[1])?[0];
                 if !factor.is_finite() {
                     return Err(Error::tensor(file, &tensor.name, "a finite scale", factor));
                 }
@@ -124,7 +125,14 @@ impl Source for GgufSource<'_> {
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>> {
         match self.take(&self.tensor_name(role)) {
             None => Ok(None),
-            Some(tensor) => self.floats(tensor, len).map(Some),
+            Some(tensor) => self.floats_of(tensor, &[len]).map(Some),
+        }
+    }
+
+    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(tensor) => self.floats_of(tensor, shape).map(Some),
         }
     }
 

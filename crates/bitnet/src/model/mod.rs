@@ -3,7 +3,9 @@
 mod architecture;
 mod config_class;
 mod gguf;
+mod hadamard;
 mod huggingface;
+mod hybrid;
 mod open;
 mod pack;
 mod scaling;
@@ -11,6 +13,7 @@ mod transformer;
 mod weights;
 
 pub use architecture::Architecture;
+pub use hybrid::Hybrid;
 pub use scaling::{RopeScaling, ScalingKind};
 pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};
@@ -83,6 +86,8 @@ struct Inner {
     tokenizer: Tokenizer,
     templates: ChatTemplates,
     capacity: usize,
+    /// The most tokens of a text that is embedded.
+    embed_capacity: usize,
     kv: KvType,
     fingerprint: OnceLock<Fingerprint>,
 }
@@ -271,6 +276,7 @@ impl Model {
         }
         transformer.warm_up(capacity, &mut progress)?;
         Ok(Self(Arc::new(Inner {
+            embed_capacity: options.context.unwrap_or(transformer.architecture.context),
             architecture: transformer.architecture.clone(),
             run: Arc::new(transformer),
             name,
@@ -286,10 +292,34 @@ impl Model {
     /// Starts a session: an empty context of its own over the shared weights.
     ///
     /// # Errors
-    /// If memory is short.
+    /// If memory is short, or the model embeds texts and does not generate any.
     pub fn session(&self) -> Result<Session> {
+        self.check_generates()?;
         let state = self.start(self.0.capacity)?;
         Ok(Session::new(self.clone(), state))
+    }
+
+    /// Whether the model was made to [embed](Self::embed) texts alone: its projections norm their inputs, and its head was
+    /// never trained.
+    pub fn embeds_only(&self) -> bool {
+        self.0.summary.input_norms
+    }
+
+    /// The most tokens of a text that is embedded.
+    pub(crate) fn embed_capacity(&self) -> usize {
+        self.0.embed_capacity
+    }
+
+    /// Refuses a model that [embeds only](Self::embeds_only).
+    pub(crate) fn check_generates(&self) -> Result<()> {
+        if !self.embeds_only() {
+            return Ok(());
+        }
+        Err(Error::Unsupported {
+            file: self.name().into(),
+            what: "text from a model that embeds texts".into(),
+            advice: "embed texts with it (`bitnet embed`, `Model::embed`), or use a model that generates".into(),
+        })
     }
 
     /// An empty sequence of up to `capacity` positions.

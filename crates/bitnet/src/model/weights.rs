@@ -4,13 +4,16 @@
 //! them in its file and checks their shapes.
 
 use super::architecture::Architecture;
+use super::hadamard::Contract;
 use super::transformer::{Layer, Transformer};
 use crate::{Error, Result};
 use bitnet_core::pool::Movement;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, FeedForwardWeights, GatedWeights, HybridMemoryPool,
-    LmHeadMode, MixerWeights, NormWeights, Projection, Sublayer, VocabularyWeights, WeightMatrix,
+    Activations, AttentionWeights, Backend, DeltaNetWeights, FeedForwardWeights, GatedWeights,
+    HybridMemoryPool, LmHeadMode, MixerWeights, NormWeights, Projection, Regroup, Rotation,
+    Sublayer, VocabularyWeights, WeightMatrix,
 };
+use std::sync::Arc;
 
 /// A file that holds the tensors of one model.
 pub(crate) trait Source {
@@ -27,6 +30,8 @@ pub(crate) trait Source {
     ) -> Result<Option<WeightMatrix>>;
     /// The vector of a role, if the file has it.
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>>;
+    /// The floats of the tensor that GGUF calls `name`, the fastest dimension first, if the file has it.
+    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>>;
     /// Whether a matrix that this source gave lies where the file does, and is no repacked copy.
     fn is_borrowed(&self, matrix: &WeightMatrix) -> bool;
     /// What the file calls the tensor of a role.
@@ -59,6 +64,7 @@ pub(crate) fn load<B: Backend>(
         backend: &backend,
         summary: &mut summary,
         eps: architecture.eps,
+        hadamard: architecture.hadamard.clone(),
     };
     let hidden = architecture.hidden;
     let half = architecture.rope.dims / 2;
@@ -81,6 +87,12 @@ pub(crate) fn load<B: Backend>(
         norm: loader.norm("output_norm", hidden)?,
         head: loader.optional_matrix("output", Some(vocabulary), hidden)?,
         mode: head_mode,
+        embedding_scale: architecture.embedding_scale,
+        embedding_rotation: loader
+            .hadamard
+            .as_ref()
+            .and_then(|hadamard| hadamard.table_rotation(hidden)),
+        head_rotation: loader.rotation("output", hidden, None),
     };
     let (embedding, head) = loader.named(backend.load_vocabulary(weights))?;
     loader.summary.decode_bytes += head.bytes() as u64;
@@ -96,13 +108,28 @@ pub(crate) fn load<B: Backend>(
         let roles = ["attn_sub_norm", "ffn_sub_norm"].map(|name| format!("blk.{index}.{name}"));
         let widths = [architecture.heads.query_width(), architecture.feed_forward];
         let sub_norms = loader.both_norms(roles.each_ref().map(String::as_str), widths)?;
-        let [attention, dense] = match sub_norms {
-            Some(norms) => norms.map(Some),
-            None => [None, None],
+        let mut norms = match sub_norms {
+            Some([attention, down]) => LayerNorms {
+                output: Some(attention),
+                down: Some(down),
+                ..LayerNorms::default()
+            },
+            None => LayerNorms::default(),
         };
+        loader.input_norms(&architecture, index, &mut norms)?;
+        if architecture.norms_results {
+            let role = |name: &str| format!("blk.{index}.{name}");
+            let result = loader.norm(&role("post_attention_norm"), hidden)?;
+            norms.mixer_result = Some(result);
+            norms.feed_forward_result = Some(loader.norm(&role("post_ffw_norm"), hidden)?);
+        }
         let kind = (&architecture, activations);
-        let mixer = loader.mixer(kind, index, attention)?;
-        let feed_forward = loader.feed_forward(kind, index, dense)?;
+        let mixer = if architecture.is_recurrent(index) {
+            loader.delta_net(kind, index)?
+        } else {
+            loader.mixer(kind, index, &mut norms)?
+        };
+        let feed_forward = loader.feed_forward(kind, index, &mut norms)?;
         states.push(mixer.state());
         let mixer = loader.named(backend.load_mixer(mixer))?;
         let feed_forward = loader.named(backend.load_feed_forward(feed_forward))?;
@@ -113,7 +140,11 @@ pub(crate) fn load<B: Backend>(
         });
     }
     progress(architecture.layers, total);
-    if let Some(tensor) = source.unused().first() {
+    let left_out = |name: &String| {
+        let hybrid = architecture.hybrid.as_ref();
+        hybrid.is_some_and(|hybrid| hybrid.leaves_out(name))
+    };
+    if let Some(tensor) = source.unused().iter().find(|name| !left_out(name)) {
         return Err(Error::Unsupported {
             file: source.file().into(),
             what: format!(
@@ -145,6 +176,22 @@ pub(crate) struct Summary {
     pub(crate) bytes: u64,
     /// Those of them, or of what stands for them, that decoding a token reads.
     pub(crate) decode_bytes: u64,
+    /// Whether each projection norms its input (BitNet-embedding).
+    pub(crate) input_norms: bool,
+}
+
+/// Norms of a layer that not every model has.
+#[derive(Default)]
+struct LayerNorms {
+    query: Option<NormWeights>,
+    key: Option<NormWeights>,
+    value: Option<NormWeights>,
+    output: Option<NormWeights>,
+    gate: Option<NormWeights>,
+    up: Option<NormWeights>,
+    down: Option<NormWeights>,
+    mixer_result: Option<NormWeights>,
+    feed_forward_result: Option<NormWeights>,
 }
 
 struct Loader<'a, B: Backend> {
@@ -152,6 +199,7 @@ struct Loader<'a, B: Backend> {
     backend: &'a B,
     summary: &'a mut Summary,
     eps: f32,
+    hadamard: Option<Arc<Contract>>,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -213,16 +261,104 @@ impl<B: Backend> Loader<'_, B> {
             .ok_or_else(|| self.missing(role))
     }
 
+    /// The rotation of the rows that the matrix of a role multiplies, if it was rotated.
+    fn rotation(
+        &self,
+        role: &str,
+        width: usize,
+        regroup: Option<Regroup>,
+    ) -> Option<Arc<Rotation>> {
+        let hadamard = self.hadamard.as_ref()?;
+        hadamard.rotation(&self.source.tensor_name(role), width, regroup)
+    }
+
+    /// The matrix of a role, `rows × cols`, and what happens to the rows that it multiplies.
+    fn projection(
+        &mut self,
+        role: &str,
+        norm: Option<NormWeights>,
+        (rows, cols): (usize, usize),
+    ) -> Result<Projection> {
+        Ok(Projection {
+            norm,
+            rotation: self.rotation(role, cols, None),
+            matrix: self.matrix(role, Some(rows), cols)?,
+        })
+    }
+
+    /// The floats of a tensor that GGUF calls `name`.
+    fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
+        let Some(values) = self.source.floats(name, shape)? else {
+            return Err(Error::tensor(
+                self.source.file(),
+                name,
+                "a tensor",
+                "none in the file",
+            ));
+        };
+        let tracker = self.backend.pool().zero_copy();
+        tracker.record(Movement::Copy, size_of_val(&values[..]));
+        Ok(values)
+    }
+
+    /// The gated delta net of layer `index`.
+    fn delta_net(
+        &mut self,
+        (architecture, activations): (&Architecture, Activations),
+        index: usize,
+    ) -> Result<MixerWeights> {
+        let Some(hybrid) = &architecture.hybrid else {
+            return Err(self.missing(&format!("blk.{index}.attn_q")));
+        };
+        let role = |name: &str| format!("blk.{index}.{name}");
+        let (hidden, heads) = (architecture.hidden, hybrid.delta);
+        let (conv, values) = (heads.conv_width(), heads.value_width());
+        let taps = self.floats(&role("ssm_conv1d.weight"), &[heads.taps, conv])?;
+        // Taps of a column lie together in the file.
+        let by_tap = (0..heads.taps).flat_map(|tap| taps.iter().skip(tap).step_by(heads.taps));
+        let grouped = self
+            .hadamard
+            .as_ref()
+            .is_some_and(|hadamard| hadamard.grouped);
+        let regroup = grouped.then_some(Regroup {
+            heads: heads.value,
+            groups: heads.key,
+        });
+        Ok(MixerWeights::DeltaNet(DeltaNetWeights {
+            heads,
+            activations,
+            norm: Some(self.norm(&role("attn_norm"), hidden)?),
+            mixed: self.projection(&role("attn_qkv"), None, (conv, hidden))?,
+            gate: self.projection(&role("attn_gate"), None, (values, hidden))?,
+            rate: self.projection(&role("ssm_beta"), None, (heads.value, hidden))?,
+            decay: self.projection(&role("ssm_alpha"), None, (heads.value, hidden))?,
+            decay_bias: self.floats(&role("ssm_dt.bias"), &[heads.value])?,
+            decay_factor: self.floats(&role("ssm_a"), &[heads.value])?,
+            conv: by_tap.copied().collect(),
+            eps: self.eps,
+            head_norm: self.norm(&role("ssm_norm"), heads.value_dim)?,
+            output: Projection {
+                rotation: self.rotation(&role("ssm_out"), values, regroup),
+                ..self.projection(&role("ssm_out"), None, (hidden, values))?
+            },
+        }))
+    }
+
     /// The mixer of layer `index`.
     fn mixer(
         &mut self,
         (architecture, activations): (&Architecture, Activations),
         index: usize,
-        sub_norm: Option<NormWeights>,
+        norms: &mut LayerNorms,
     ) -> Result<MixerWeights> {
         let role = |name: &str| format!("blk.{index}.{name}");
         let (hidden, heads) = (architecture.hidden, architecture.heads);
         let (attention, kv) = (heads.query_width(), heads.kv_width());
+        let query_rows = match architecture.hybrid {
+            // Each head's gate behind it.
+            Some(_) => 2 * attention,
+            None => attention,
+        };
         let head_norms =
             self.both_norms([&role("attn_q_norm"), &role("attn_k_norm")], [heads.dim; 2])?;
         Ok(MixerWeights::Attention(AttentionWeights {
@@ -230,14 +366,17 @@ impl<B: Backend> Loader<'_, B> {
             rope: architecture.rope.clone(),
             activations,
             norm: Some(self.norm(&role("attn_norm"), hidden)?),
-            query: self.matrix(&role("attn_q"), Some(attention), hidden)?,
-            key: self.matrix(&role("attn_k"), Some(kv), hidden)?,
-            value: self.matrix(&role("attn_v"), Some(kv), hidden)?,
+            gated: architecture.hybrid.is_some(),
+            query: self.projection(&role("attn_q"), norms.query.take(), (query_rows, hidden))?,
+            key: self.projection(&role("attn_k"), norms.key.take(), (kv, hidden))?,
+            value: self.projection(&role("attn_v"), norms.value.take(), (kv, hidden))?,
             head_norms,
-            output: Projection {
-                norm: sub_norm,
-                matrix: self.matrix(&role("attn_output"), Some(hidden), attention)?,
-            },
+            output: self.projection(
+                &role("attn_output"),
+                norms.output.take(),
+                (hidden, attention),
+            )?,
+            output_norm: norms.mixer_result.take(),
         }))
     }
 
@@ -246,21 +385,65 @@ impl<B: Backend> Loader<'_, B> {
         &mut self,
         (architecture, activations): (&Architecture, Activations),
         index: usize,
-        sub_norm: Option<NormWeights>,
+        norms: &mut LayerNorms,
     ) -> Result<FeedForwardWeights> {
         let role = |name: &str| format!("blk.{index}.{name}");
         let (hidden, width) = (architecture.hidden, architecture.feed_forward);
+        let norm = match architecture.hybrid {
+            Some(_) => "post_attention_norm",
+            None => "ffn_norm",
+        };
         Ok(FeedForwardWeights::Gated(GatedWeights {
             function: architecture.gate,
             activations,
-            norm: Some(self.norm(&role("ffn_norm"), hidden)?),
-            gate: self.matrix(&role("ffn_gate"), Some(width), hidden)?,
-            up: self.matrix(&role("ffn_up"), Some(width), hidden)?,
-            down: Projection {
-                norm: sub_norm,
-                matrix: self.matrix(&role("ffn_down"), Some(hidden), width)?,
-            },
+            norm: Some(self.norm(&role(norm), hidden)?),
+            gate: self.projection(&role("ffn_gate"), norms.gate.take(), (width, hidden))?,
+            up: self.projection(&role("ffn_up"), norms.up.take(), (width, hidden))?,
+            down: self.projection(&role("ffn_down"), norms.down.take(), (hidden, width))?,
+            output_norm: norms.feed_forward_result.take(),
         }))
+    }
+
+    /// The norms of the inputs of a layer's seven projections, of which a file has all or none, in all layers or in none.
+    fn input_norms(
+        &mut self,
+        architecture: &Architecture,
+        index: usize,
+        norms: &mut LayerNorms,
+    ) -> Result<()> {
+        let (hidden, attention) = (architecture.hidden, architecture.heads.query_width());
+        let slots = [
+            ("attn_q", hidden, &mut norms.query),
+            ("attn_k", hidden, &mut norms.key),
+            ("attn_v", hidden, &mut norms.value),
+            ("attn_output", attention, &mut norms.output),
+            ("ffn_gate", hidden, &mut norms.gate),
+            ("ffn_up", hidden, &mut norms.up),
+            ("ffn_down", architecture.feed_forward, &mut norms.down),
+        ];
+        for (place, (name, width, slot)) in slots.into_iter().enumerate() {
+            let role = format!("blk.{index}.{name}_norm_in");
+            let norm = self.optional_norm(&role, width)?;
+            if (index, place) == (0, 0) {
+                self.summary.input_norms = norm.is_some();
+            }
+            let file = self.source.file();
+            match (self.summary.input_norms, norm) {
+                (false, None) => {}
+                (true, None) => return Err(self.missing(&role)),
+                (false, Some(norm)) => {
+                    let expected = "no such tensor, as in the first layer";
+                    return Err(Error::tensor(file, norm.name, expected, "one"));
+                }
+                (true, Some(norm)) => {
+                    if let Some(other) = slot.replace(norm) {
+                        let expected = format!("none, beside {role}");
+                        return Err(Error::tensor(file, other.name, expected, "one"));
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Two norms of which a file has both or none.

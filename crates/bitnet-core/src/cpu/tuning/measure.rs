@@ -6,6 +6,7 @@
 use super::crossovers::direct_formats;
 use super::{Calibration, Crossovers, Curve, Identity, KernelTimes, Operation, Point};
 use crate::batch::Run;
+use crate::cpu::activations::Preparation;
 use crate::cpu::attention::Attended;
 use crate::cpu::{CpuBackend, Isa, Rows};
 use crate::device::machine;
@@ -219,7 +220,7 @@ impl Bench {
         let x = self.rows(tokens, WIDTH)?;
         let norm = self.norm.clone();
         self.compare(ways, |backend| {
-            black_box(backend.prepare(&x, Some(&norm), Activations::F32)?);
+            black_box(backend.prepare(&x, Preparation::norm(Some(&norm)))?);
             Ok(())
         })
     }
@@ -229,7 +230,7 @@ impl Bench {
         self.compare(ways, |backend| {
             let pool = backend.pool();
             let (gate, up) = (gate.copy(pool)?, up.copy(pool)?);
-            let result = backend.gate(gate, &up, Gate::Silu, None, Activations::F32);
+            let result = backend.gate(gate, &up, Gate::Silu, Preparation::norm(None));
             black_box(result?);
             Ok(())
         })

@@ -33,6 +33,13 @@ impl Numbers {
     /// If they are incomplete or wrong, or the architecture is none that is known here.
     pub(super) fn from_gguf(file: &Gguf) -> Result<Self> {
         let mut architecture = Architecture::from_gguf(file)?;
+        if architecture.hadamard.is_some() {
+            return Err(Error::Unsupported {
+                file: file.name().to_owned(),
+                what: "converting rotated weights to safetensors".to_owned(),
+                advice: "convert it to another GGUF type".to_owned(),
+            });
+        }
         rope::recognize_divisors(file, &mut architecture)?;
         if architecture.rope.dims != architecture.heads.dim {
             return Err(Error::Unsupported {
@@ -180,6 +187,7 @@ impl Numbers {
         let act = match shape.gate {
             Gate::Relu2 => "relu2",
             Gate::Silu => "silu",
+            Gate::Gelu => "gelu_pytorch_tanh",
         };
         let tied = !tensors.iter().any(|tensor| tensor.name == "output.weight");
         let mut config = json!({

@@ -8,7 +8,7 @@ use bitnet_core::{Gate, RopePairs};
 pub(crate) struct GgufArchitecture {
     /// `general.architecture`.
     pub(crate) name: &'static str,
-    /// `architectures` in config.json; the first is written when a file is converted.
+    /// `architectures` in config.json; the first is written when a file is converted. None for models that only GGUF holds.
     pub(crate) classes: &'static [&'static str],
     /// `model_type` in config.json.
     pub(crate) model_type: &'static str,
@@ -16,19 +16,31 @@ pub(crate) struct GgufArchitecture {
     pub(crate) pairs: RopePairs,
     /// The gate's function, where the file does not name it.
     pub(crate) gate: Gate,
+    /// Whether rows of the embedding are multiplied by √hidden.
+    pub(crate) scales_embedding: bool,
+    /// Whether the result of each sublayer is normed before it is added.
+    pub(crate) norms_results: bool,
+    /// Whether some layers are gated delta nets, and the others have gated attention.
+    pub(crate) is_hybrid: bool,
+    /// Whether files may have Hadamard-rotated weights.
+    pub(crate) rotates: bool,
 }
 
 /// Both spellings of BitNet's class.
 const BITNET: &[&str] = &["BitNetForCausalLM", "BitnetForCausalLM"];
 
 /// All supported architectures. Of those with one class the first with the model's gate is written.
-pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
+pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
     GgufArchitecture {
         name: "bitnet-b1.58",
         classes: BITNET,
         model_type: "bitnet",
         pairs: RopePairs::HalfSplit,
         gate: Gate::Relu2,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        rotates: false,
     },
     GgufArchitecture {
         name: "bitnet-25",
@@ -36,6 +48,10 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
         model_type: "bitnet",
         pairs: RopePairs::HalfSplit,
         gate: Gate::Relu2,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        rotates: false,
     },
     GgufArchitecture {
         name: "bitnet",
@@ -43,6 +59,10 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
         model_type: "bitnet",
         pairs: RopePairs::HalfSplit,
         gate: Gate::Silu,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        rotates: false,
     },
     GgufArchitecture {
         name: "llama",
@@ -50,6 +70,10 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
         model_type: "llama",
         pairs: RopePairs::Interleaved,
         gate: Gate::Silu,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        rotates: false,
     },
     GgufArchitecture {
         name: "qwen3",
@@ -57,6 +81,32 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 5] = [
         model_type: "qwen3",
         pairs: RopePairs::HalfSplit,
         gate: Gate::Silu,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        rotates: true,
+    },
+    GgufArchitecture {
+        name: "qwen35",
+        classes: &[],
+        model_type: "qwen3_5_text",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Silu,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: true,
+        rotates: true,
+    },
+    GgufArchitecture {
+        name: "gemma3",
+        classes: &[],
+        model_type: "gemma3_text",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Gelu,
+        scales_embedding: true,
+        norms_results: true,
+        is_hybrid: false,
+        rotates: false,
     },
 ];
 

@@ -165,22 +165,6 @@ impl Gguf {
             )),
         }
     }
-
-    /// Refuses files whose tensors cannot be understood by themselves.
-    pub(super) fn refuse_unsupported(&self) -> Result<()> {
-        let rotated = self
-            .metadata
-            .iter()
-            .find(|(key, _)| key.starts_with("prism.hadamard"));
-        if let Some((key, _)) = rotated {
-            return Err(Error::Unsupported {
-                file: self.name.clone(),
-                what: format!("a model with Hadamard-rotated weights (key {key})"),
-                advice: "use a model of the same family without rotated weights".to_owned(),
-            });
-        }
-        Ok(())
-    }
 }
 
 /// The integer that every element equals, if there is one.

@@ -143,7 +143,6 @@ impl Gguf {
             name: name.clone(),
         };
         file.alignment = file.stated_alignment()?;
-        file.refuse_unsupported()?;
 
         let tensor_count = cursor.count(
             tensor_count,

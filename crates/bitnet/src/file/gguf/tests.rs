@@ -263,9 +263,6 @@ fn refuses_what_is_not_run_here() {
     // The keys decide, not the name.
     Gguf::parse("m-00002-of-00003.gguf", Bytes::from(Raw::new().bytes())).unwrap();
     Raw::new()
-        .entry("prism.hadamard.block", 4, &[0; 4])
-        .refused("Hadamard-rotated weights");
-    Raw::new()
         .tensor("w", &[32], 38, 0)
         .data(64)
         .refused("type TL1");

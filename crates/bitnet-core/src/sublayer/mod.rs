@@ -4,8 +4,15 @@
 //! handed to a backend whole: its widths are checked once, here, and the backend decides how its parts are fused.
 //! Each sublayer adds its result to the rows that it is given.
 
+mod delta_net;
+mod rotation;
+
+pub use delta_net::{DeltaHeads, DeltaNetWeights};
+pub use rotation::{Regroup, Rotation};
+
 use crate::head::LmHeadMode;
 use crate::{Error, Result, Rope, WeightMatrix};
+use std::sync::Arc;
 
 /// Treatment of activations before a ternary matrix multiplies them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,6 +31,8 @@ pub enum Gate {
     Relu2,
     /// x / (1 + e⁻ˣ).
     Silu,
+    /// x/2 · (1 + tanh(√(2/π)·(x + 0.044715·x³))).
+    Gelu,
 }
 
 /// Widths of attention.
@@ -114,23 +123,114 @@ fn check_matrix(matrix: &WeightMatrix, rows: usize, cols: usize) -> Result<()> {
     })
 }
 
-/// A matrix and the norm of the rows that it multiplies.
+/// A matrix and what happens to the rows that it multiplies.
 #[derive(Debug, Clone)]
 pub struct Projection {
     /// Applied to the rows first.
     pub norm: Option<NormWeights>,
+    /// Applied to the rows next: the one that the matrix was rotated by. Projections that share it share the rotated rows.
+    pub rotation: Option<Arc<Rotation>>,
     /// Multiplies the rows, rounded as the sublayer's [`Activations`] say.
     pub matrix: WeightMatrix,
 }
 
+impl From<WeightMatrix> for Projection {
+    /// A matrix that multiplies rows as they are.
+    fn from(matrix: WeightMatrix) -> Self {
+        Self {
+            norm: None,
+            rotation: None,
+            matrix,
+        }
+    }
+}
+
 impl Projection {
+    /// The matrix, for a backend that norms the rows of several projections once.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if the projection has a norm of its own or is rotated; `backend` says who refuses it.
+    pub fn without_norm(self, backend: &str) -> Result<WeightMatrix> {
+        self.without_rotation(backend)?;
+        match self.norm {
+            None => Ok(self.matrix),
+            Some(norm) => Err(unavailable(&norm.name, backend)),
+        }
+    }
+
+    /// Refuses a rotated projection, for a backend that rotates nothing.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it is one; `backend` says who refuses it.
+    pub fn without_rotation(&self, backend: &str) -> Result<()> {
+        unrotated(self.matrix.name(), self.rotation.as_deref(), backend)
+    }
+
+    /// Whether the rows that both multiply are the same, if they are made of the same.
+    pub fn shares_rows(&self, other: &Self) -> bool {
+        let same = match (&self.rotation, &other.rotation) {
+            (None, None) => true,
+            (Some(one), Some(two)) => Arc::ptr_eq(one, two),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same && self.norm.is_none() && other.norm.is_none()
+    }
+
     fn check(&self, rows: usize, cols: usize) -> Result<()> {
         check_norm(self.norm.as_ref(), cols)?;
+        if let Some(rotation) = &self.rotation {
+            rotation.check(self.matrix.name(), cols)?;
+        }
         check_matrix(&self.matrix, rows, cols)
     }
 }
 
-/// Causal softmax attention: norm → query, key, value → head norms → RoPE → softmax(q·k / √dim)·v → output.
+/// Refuses a rotation, for a backend that rotates nothing.
+///
+/// # Errors
+/// [`Error::Unavailable`] if there is one; `backend` says who refuses it.
+pub fn unrotated(matrix: &str, rotation: Option<&Rotation>, backend: &str) -> Result<()> {
+    if rotation.is_none() {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: format!("{matrix}, whose columns are rotated"),
+        why: format!("not on {backend}: use --device cpu"),
+    })
+}
+
+/// Refuses the output norm of a sublayer, for a backend that has none.
+///
+/// # Errors
+/// [`Error::Unavailable`] if there is one; `backend` says who refuses it.
+pub fn without_output_norm(norm: Option<&NormWeights>, backend: &str) -> Result<()> {
+    norm.map_or(Ok(()), |norm| Err(unavailable(&norm.name, backend)))
+}
+
+/// Refuses a scale of the embedding, for a backend that has none.
+///
+/// # Errors
+/// [`Error::Unavailable`] if it is not 1; `backend` says who refuses it.
+pub fn unscaled(scale: f32, backend: &str) -> Result<()> {
+    if scale == 1.0 {
+        return Ok(());
+    }
+    Err(Error::Unavailable {
+        what: format!("an embedding multiplied by {scale}"),
+        why: format!("not on {backend}: use --device cpu"),
+    })
+}
+
+fn unavailable(norm: &str, backend: &str) -> Error {
+    Error::Unavailable {
+        what: format!("the norm {norm}"),
+        why: format!(
+            "on {backend} rows are normed before a sublayer and before its last matrix alone: use --device cpu"
+        ),
+    }
+}
+
+/// Causal softmax attention: norm → query, key, value → head norms → RoPE → softmax(q·k / √dim)·v → output → output norm.
 #[derive(Debug, Clone)]
 pub struct AttentionWeights {
     /// Widths.
@@ -141,16 +241,21 @@ pub struct AttentionWeights {
     pub activations: Activations,
     /// Of the rows that query, key and value multiply.
     pub norm: Option<NormWeights>,
-    /// `[query heads · dim, hidden]`.
-    pub query: WeightMatrix,
+    /// Whether `query` has a gate behind each head's rows: the sigmoid of what it gives multiplies what the head attended to
+    /// (qwen35).
+    pub gated: bool,
+    /// `[query heads · dim, hidden]`, or `[query heads · 2 · dim, hidden]` with gates.
+    pub query: Projection,
     /// `[kv heads · dim, hidden]`.
-    pub key: WeightMatrix,
+    pub key: Projection,
     /// `[kv heads · dim, hidden]`.
-    pub value: WeightMatrix,
+    pub value: Projection,
     /// Of each head of queries and of keys, before they rotate (qwen3).
     pub head_norms: Option<[NormWeights; 2]>,
     /// `[hidden, query heads · dim]`; its norm is bitnet's `attn_sub_norm`.
     pub output: Projection,
+    /// Of the result, before it is added (gemma3's `post_attention_norm`).
+    pub output_norm: Option<NormWeights>,
 }
 
 impl AttentionWeights {
@@ -160,11 +265,13 @@ impl AttentionWeights {
     /// [`Error::Shape`] that names the part, [`Error::Value`] for a norm weight that is not finite.
     pub fn check(&self) -> Result<()> {
         self.heads.check()?;
-        let (hidden, heads) = (self.query.cols(), self.heads);
+        let (hidden, heads) = (self.query.matrix.cols(), self.heads);
         check_norm(self.norm.as_ref(), hidden)?;
-        check_matrix(&self.query, heads.query_width(), hidden)?;
-        check_matrix(&self.key, heads.kv_width(), hidden)?;
-        check_matrix(&self.value, heads.kv_width(), hidden)?;
+        let query_rows = heads.query_width() * if self.gated { 2 } else { 1 };
+        self.query.check(query_rows, hidden)?;
+        self.key.check(heads.kv_width(), hidden)?;
+        self.value.check(heads.kv_width(), hidden)?;
+        check_norm(self.output_norm.as_ref(), hidden)?;
         for norm in self.head_norms.iter().flatten() {
             norm.check(heads.dim)?;
         }
@@ -184,20 +291,42 @@ impl AttentionWeights {
 pub enum MixerWeights {
     /// Softmax attention over all earlier positions.
     Attention(AttentionWeights),
+    /// A gated delta net.
+    DeltaNet(DeltaNetWeights),
 }
 
 impl MixerWeights {
+    /// The weights of plain attention, for a backend that has no other mixer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for a delta net and for gated attention; `backend` says who refuses it.
+    pub fn into_attention(self, backend: &str) -> Result<AttentionWeights> {
+        let what = match self {
+            Self::Attention(weights) if !weights.gated => return Ok(weights),
+            Self::Attention(weights) => {
+                format!("gated attention ({})", weights.query.matrix.name())
+            }
+            Self::DeltaNet(weights) => format!("a delta net ({})", weights.mixed.matrix.name()),
+        };
+        Err(Error::Unavailable {
+            what,
+            why: format!("not on {backend}: use --device cpu"),
+        })
+    }
+
     /// The state that it keeps of a sequence.
     pub const fn state(&self) -> MixerState {
         match self {
             Self::Attention(weights) => MixerState::KeysValues(weights.heads),
+            Self::DeltaNet(weights) => MixerState::Recurrent(weights.heads),
         }
     }
 
     /// Columns of the rows.
     pub fn hidden(&self) -> usize {
         match self {
-            Self::Attention(weights) => weights.query.cols(),
+            Self::Attention(weights) => weights.query.matrix.cols(),
+            Self::DeltaNet(weights) => weights.mixed.matrix.cols(),
         }
     }
 
@@ -205,11 +334,12 @@ impl MixerWeights {
     pub fn matrices(&self) -> Vec<&WeightMatrix> {
         match self {
             Self::Attention(weights) => vec![
-                &weights.query,
-                &weights.key,
-                &weights.value,
+                &weights.query.matrix,
+                &weights.key.matrix,
+                &weights.value.matrix,
                 &weights.output.matrix,
             ],
+            Self::DeltaNet(weights) => weights.matrices(),
         }
     }
 }
@@ -219,9 +349,27 @@ impl MixerWeights {
 pub enum MixerState {
     /// A key and a value of each kv head for every position.
     KeysValues(AttentionHeads),
+    /// A matrix of each value head, and the last rows of a convolution: as much for every number of positions.
+    Recurrent(DeltaHeads),
 }
 
-/// A dense gated feed-forward sublayer: norm → gate, up → function(gate) · up → down.
+impl MixerState {
+    /// The heads of keys and values, for a backend that keeps nothing else.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for another state; `backend` says who refuses it.
+    pub fn keys_values(&self, backend: &str) -> Result<&AttentionHeads> {
+        match self {
+            Self::KeysValues(heads) => Ok(heads),
+            Self::Recurrent(_) => Err(Error::Unavailable {
+                what: "the state of a delta net".into(),
+                why: format!("not on {backend}: use --device cpu"),
+            }),
+        }
+    }
+}
+
+/// A dense gated feed-forward sublayer: norm → gate, up → function(gate) · up → down → output norm.
 #[derive(Debug, Clone)]
 pub struct GatedWeights {
     /// On the gate.
@@ -231,11 +379,13 @@ pub struct GatedWeights {
     /// Of the rows that gate and up multiply.
     pub norm: Option<NormWeights>,
     /// `[feed-forward, hidden]`.
-    pub gate: WeightMatrix,
+    pub gate: Projection,
     /// `[feed-forward, hidden]`.
-    pub up: WeightMatrix,
+    pub up: Projection,
     /// `[hidden, feed-forward]`; its norm is bitnet's `ffn_sub_norm`.
     pub down: Projection,
+    /// Of the result, before it is added (gemma3's `post_ffw_norm`).
+    pub output_norm: Option<NormWeights>,
 }
 
 impl GatedWeights {
@@ -244,9 +394,11 @@ impl GatedWeights {
     /// # Errors
     /// [`Error::Shape`] that names the part, [`Error::Value`] for a norm weight that is not finite.
     pub fn check(&self) -> Result<()> {
-        let (hidden, feed_forward) = (self.gate.cols(), self.gate.rows());
+        let (hidden, feed_forward) = (self.gate.matrix.cols(), self.gate.matrix.rows());
         check_norm(self.norm.as_ref(), hidden)?;
-        check_matrix(&self.up, feed_forward, hidden)?;
+        self.gate.check(feed_forward, hidden)?;
+        self.up.check(feed_forward, hidden)?;
+        check_norm(self.output_norm.as_ref(), hidden)?;
         self.down.check(hidden, feed_forward)
     }
 }
@@ -262,7 +414,11 @@ impl FeedForwardWeights {
     /// Its matrices.
     pub fn matrices(&self) -> Vec<&WeightMatrix> {
         match self {
-            Self::Gated(weights) => vec![&weights.gate, &weights.up, &weights.down.matrix],
+            Self::Gated(weights) => vec![
+                &weights.gate.matrix,
+                &weights.up.matrix,
+                &weights.down.matrix,
+            ],
         }
     }
 }
@@ -272,8 +428,15 @@ impl FeedForwardWeights {
 pub struct VocabularyWeights {
     /// `[vocabulary, hidden]`.
     pub embedding: WeightMatrix,
+    /// Multiplies the rows of the embedding, not those of the head (gemma3: √hidden); 1 leaves them alone.
+    pub embedding_scale: f32,
+    /// The rotation that the rows of the embedding are stored with, and that is undone when they are looked up. A head that is the
+    /// embedding multiplies rows that are rotated by it.
+    pub embedding_rotation: Option<Arc<Rotation>>,
     /// Of the rows that the head multiplies.
     pub norm: NormWeights,
+    /// Of the rows that a head of its own multiplies.
+    pub head_rotation: Option<Arc<Rotation>>,
     /// `[vocabulary, hidden]`, where it is not the embedding.
     pub head: Option<WeightMatrix>,
     /// The way to the likeliest tokens.
@@ -287,6 +450,24 @@ impl VocabularyWeights {
     /// [`Error::Shape`] that names the part, [`Error::Value`] for a norm weight that is not finite.
     pub fn check(&self) -> Result<()> {
         self.norm.check(self.embedding.cols())?;
+        if !self.embedding_scale.is_finite() {
+            return Err(Error::Value {
+                what: format!("the scale of {}", self.embedding.name()),
+                expected: "a finite number".into(),
+                found: self.embedding_scale.to_string(),
+            });
+        }
+        let name = self.embedding.name();
+        for rotation in self.embedding_rotation.iter().chain(&self.head_rotation) {
+            rotation.check(name, self.embedding.cols())?;
+            if rotation.regroup.is_some() {
+                return Err(Error::Shape {
+                    what: format!("{name}: heads of the rotation"),
+                    expected: "none: rows of a vocabulary have no heads".into(),
+                    found: format!("{:?}", rotation.regroup),
+                });
+            }
+        }
         match &self.head {
             None => Ok(()),
             Some(head) => check_matrix(head, self.embedding.rows(), self.embedding.cols()),
