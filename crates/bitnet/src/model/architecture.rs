@@ -6,7 +6,7 @@ use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
 use crate::file::gguf::GgufArchitecture;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
-use bitnet_core::{AttentionHeads, Gate, Rope, RopePairs};
+use bitnet_core::{AttentionHeads, Gate, KvType, Rope, RopePairs};
 use serde_json::Value as Json;
 
 /// More layers than any model has; larger counts are refused before anything is allocated for them.
@@ -79,10 +79,10 @@ impl Architecture {
         matches!(self.rope_scaling.kind, ScalingKind::Dynamic { .. }).then_some(self.context)
     }
 
-    /// Bytes of keys and values that a session holds for one position: f32, in every layer.
-    pub fn kv_bytes_per_position(&self) -> u64 {
-        let floats = 2 * self.heads.kv as u64 * self.heads.dim as u64;
-        self.layers as u64 * floats * size_of::<f32>() as u64
+    /// Bytes of keys and values of this type that a session holds for one position, in all layers.
+    pub fn kv_bytes_per_position(&self, kv: KvType) -> u64 {
+        let heads = 2 * self.layers as u64 * self.heads.kv as u64;
+        heads.saturating_mul(kv.bytes(self.heads.dim) as u64)
     }
 
     /// Reads the metadata of a GGUF file.
