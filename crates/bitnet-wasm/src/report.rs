@@ -48,7 +48,7 @@ impl<'a> Info<'a> {
             trained_context_length: shape.context,
             parameters: model.parameters(),
             weight_bytes: model.weight_bytes(),
-            kv_bytes_per_token: shape.kv_bytes_per_position(),
+            kv_bytes_per_token: shape.kv_bytes_per_position(model.kv_type()),
             has_chat_template: model.chat_template().is_some(),
         }
     }

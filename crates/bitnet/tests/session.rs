@@ -4,8 +4,8 @@
 use bitnet::chat::TemplateOptions;
 use bitnet::file::synth::{self, CheckpointWeights, SynthOptions};
 use bitnet::{
-    Cancel, ChatMessage, Error, GenerateOptions, LmHeadMode, LogitsFor, Model, ModelOptions,
-    SamplingOptions, StopReason, Tag, perplexity,
+    Cancel, ChatMessage, Error, GenerateOptions, KvType, LmHeadMode, LogitsFor, Model,
+    ModelOptions, SamplingOptions, StopReason, Tag, perplexity,
 };
 
 fn model() -> Model {
@@ -325,17 +325,26 @@ fn perplexity_of_held_out_stories_is_the_model_cards() {
 
 #[test]
 fn a_session_holds_the_keys_and_values_that_are_foretold() {
-    let options = ModelOptions {
-        context: Some(64),
-        ..Default::default()
-    };
-    let model = Model::demo_with(&options).expect("the demo model");
-    let mut session = model.session().expect("a session");
-    session
-        .forward(&[5; 64], LogitsFor::Nothing)
-        .expect("64 tokens");
-    let foretold = 64 * model.architecture().kv_bytes_per_position();
-    assert_eq!(session.cache_bytes() as u64, foretold);
+    for kv in [
+        None,
+        Some(KvType::F32),
+        Some(KvType::F16),
+        Some(KvType::Int8),
+    ] {
+        let options = ModelOptions {
+            context: Some(64),
+            kv,
+            ..Default::default()
+        };
+        let model = Model::demo_with(&options).expect("the demo model");
+        let mut session = model.session().expect("a session");
+        session
+            .forward(&[5; 64], LogitsFor::Nothing)
+            .expect("64 tokens");
+        assert_eq!(model.kv_type(), kv.unwrap_or(KvType::F16));
+        let position = model.architecture().kv_bytes_per_position(model.kv_type());
+        assert_eq!(session.cache_bytes() as u64, 64 * position);
+    }
 }
 
 #[test]

@@ -8,9 +8,9 @@ use super::print_json;
 use crate::open::open_file;
 use crate::{printable, units};
 use anstyle::Style;
-use bitnet::Architecture;
 use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
+use bitnet::{Architecture, KvType};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -140,7 +140,8 @@ impl Report {
             Err(error) => (None, Some(error.to_string())),
         };
         let memory = architecture.as_ref().map(|architecture| {
-            let kv_bytes_per_token = architecture.kv_bytes_per_position();
+            // The type that processors use unless they are told otherwise.
+            let kv_bytes_per_token = architecture.kv_bytes_per_position(KvType::F16);
             let context = architecture.default_context();
             let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
             Memory {
@@ -350,7 +351,7 @@ fn print(report: &Report) -> anyhow::Result<()> {
         line(
             "memory",
             format!(
-                "{} = {} of weights + {} of keys and values for {} tokens",
+                "{} = {} of weights + {} of f16 keys and values for {} tokens",
                 units::bytes(memory.total_bytes),
                 units::bytes(memory.weights_bytes),
                 units::bytes(memory.kv_bytes),

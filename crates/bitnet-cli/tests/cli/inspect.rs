@@ -22,7 +22,7 @@ fn inspect_counts() {
     let shape = |key: &str| report["architecture"][key].as_u64().unwrap();
     assert_eq!(
         memory("kv_bytes_per_token"),
-        2 * 4 * shape("layers") * shape("kv_heads") * shape("head_dim")
+        2 * 2 * shape("layers") * shape("kv_heads") * shape("head_dim")
     );
     assert_eq!(
         memory("kv_bytes"),

@@ -9,7 +9,7 @@ use crate::embed::Pooling;
 use crate::file::gguf::GgufArchitecture;
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::{Error, Result};
-use bitnet_core::{AttentionHeads, Gate, Rope, RopePairs};
+use bitnet_core::{AttentionHeads, Gate, KvType, Rope, RopePairs};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
@@ -111,10 +111,10 @@ impl Architecture {
             .count() as u64
     }
 
-    /// Bytes of keys and values that a session holds for one position: f32, in every layer that has them.
-    pub fn kv_bytes_per_position(&self) -> u64 {
-        let floats = 2 * self.heads.kv as u64 * self.heads.dim as u64;
-        self.attention_layers() * floats * size_of::<f32>() as u64
+    /// Bytes of keys and values of this type that a session holds for one position, in all layers that keep them.
+    pub fn kv_bytes_per_position(&self, kv: KvType) -> u64 {
+        let heads = 2 * self.attention_layers() * self.heads.kv as u64;
+        heads.saturating_mul(kv.bytes(self.heads.dim) as u64)
     }
 
     /// Bytes of the states of delta nets at one position, of which a session holds a few.
