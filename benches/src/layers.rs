@@ -39,12 +39,13 @@ const SHAPES: [(usize, usize, &str); 4] = [
     (WIDTH, 6912, "down"),
 ];
 
-/// Ternary formats: a scale for a tensor, for 256 elements (twice), 128 and 64. Layout B of I2_S is layout A with shorter
+/// Ternary formats: a scale for a tensor, for 256 elements (twice), for 128 (twice) and for 64. Layout B of I2_S is layout A with shorter
 /// runs, and takes the same way through the kernels.
-const TERNARY: [Format; 5] = [
+const TERNARY: [Format; 6] = [
     Format::I2s(I2sLayout::A),
     Format::Tq2_0,
     Format::Tq1_0,
+    Format::Ptq1_0,
     Format::Q2_0Group128,
     Format::Q2_0,
 ];
@@ -181,7 +182,7 @@ impl Kernel {
     /// `I2_S 640x2560`; how the head is read, where it is one.
     pub fn name(&self) -> String {
         let format = match self.format {
-            Format::Q2_0Group128 => "Q2_0-128".to_owned(),
+            Format::Q2_0Group128 => "PQ2_0".to_owned(),
             format => format.to_string(),
         };
         match self.with {
@@ -255,7 +256,14 @@ impl Kernel {
 
     fn prepare(&self, backend: CpuBackend, matrices: Arc<Vec<WeightMatrix>>) -> Result<Timed> {
         match self.with {
-            With::Tokens(tokens) => matmul::in_turns(backend, tokens, matrices),
+            With::Tokens(tokens) => {
+                // In the form in which a model's matrices are multiplied.
+                let resident = matrices
+                    .iter()
+                    .map(|matrix| backend.resident(matrix.clone()));
+                let resident = resident.collect::<bitnet_core::Result<Vec<_>>>()?;
+                matmul::in_turns(backend, tokens, Arc::new(resident))
+            }
             With::Head(mode) => head(backend, mode, &matrices),
         }
     }

@@ -44,9 +44,15 @@ fn ternary_types_come_back_to_the_same_bytes() -> Outcome {
     for arch in SynthArch::ALL {
         let first = synthetic(directory.path(), *arch, TernaryType::I2S)?;
         let mut at = first.clone();
-        for (step, kind) in [ConvertType::TQ1_0, ConvertType::TQ2_0, ConvertType::I2S]
-            .into_iter()
-            .enumerate()
+        for (step, kind) in [
+            ConvertType::TQ1_0,
+            ConvertType::PTQ1_0,
+            ConvertType::TQ2_0,
+            ConvertType::PQ2_0,
+            ConvertType::I2S,
+        ]
+        .into_iter()
+        .enumerate()
         {
             let next = directory.path().join(format!("step{step}.gguf"));
             let mut progress = (0, 0);
@@ -62,14 +68,20 @@ fn ternary_types_come_back_to_the_same_bytes() -> Outcome {
         assert!(std::fs::read(&first)? == std::fs::read(&at)?, "{arch}");
     }
     // What a conversion makes is what would have been made directly.
-    let direct = synthetic(directory.path(), SynthArch::Llama, TernaryType::TQ1_0)?;
     let converted = directory.path().join("converted.gguf");
-    to(
-        &synthetic(directory.path(), SynthArch::Llama, TernaryType::TQ2_0)?,
-        &converted,
-        ConvertType::TQ1_0,
-    )?;
-    assert!(std::fs::read(direct)? == std::fs::read(converted)?);
+    for (from, kind, ternary) in [
+        (TernaryType::TQ2_0, ConvertType::TQ1_0, TernaryType::TQ1_0),
+        (TernaryType::TQ2_0, ConvertType::PTQ1_0, TernaryType::PTQ1_0),
+        (TernaryType::Q2_0, ConvertType::PQ2_0, TernaryType::PQ2_0),
+    ] {
+        let direct = synthetic(directory.path(), SynthArch::Llama, ternary)?;
+        let from = synthetic(directory.path(), SynthArch::Llama, from)?;
+        to(&from, &converted, kind)?;
+        assert!(
+            std::fs::read(direct)? == std::fs::read(&converted)?,
+            "{kind}"
+        );
+    }
     Ok(())
 }
 
@@ -403,7 +415,10 @@ fn what_cannot_be_kept_is_refused() -> Outcome {
     let mut groups = [1.0; 128];
     groups[70] = 2.0;
     one_matrix(&path, 8192, Format::Q2_0, &groups)?;
-    refused(ConvertType::TQ2_0, "second scale within 256 elements");
+    refused(
+        ConvertType::TQ2_0,
+        "second scale within a block of the output",
+    );
 
     let mut writer = GgufWriter::new("plain");
     writer.tensor("blk.0.attn_v.weight", &[2], Format::F32)?;

@@ -26,7 +26,7 @@ pub(crate) struct Arguments {
     /// The file to write; for safetensors a folder, new or empty
     out: PathBuf,
 
-    /// What to write: i2_s, tq1_0 or tq2_0 (GGUF), or safetensors
+    /// What to write: i2_s, tq1_0, tq2_0, ptq1_0 or pq2_0 (GGUF), or safetensors
     #[arg(long = "type", value_name = "TYPE")]
     to: ConvertType,
 

@@ -26,6 +26,9 @@ const ROWS_AT_ONCE: usize = 4 * TOGETHER;
 impl CpuBackend {
     /// Weights whose every number was looked at, in the form in which they are multiplied.
     pub(super) fn repacked(&self, weights: WeightMatrix) -> Result<WeightMatrix> {
+        if weights.is_interleaved() {
+            return Ok(weights);
+        }
         let from = weights.format();
         let to = match from {
             Format::Tq1_0 if self.repacks_base3() => Format::Tq2_0,

@@ -33,7 +33,7 @@ pub(crate) fn gates<B: Rows>(others: &[Other<'_, B>]) {
             up: columns(width, width, hidden).into(),
             down: Projection {
                 norm: (case % 4 < 2).then(|| norm(&numbers.floats(width))),
-                matrix: ternary(&mut numbers, TERNARY[case % 6], hidden, width),
+                matrix: ternary(&mut numbers, TERNARY[case % TERNARY.len()], hidden, width),
             },
         };
         let run = |x: Vec<f32>| last_columns(&x, hidden, 2 * width);
@@ -60,7 +60,7 @@ pub(crate) fn ternary_gates<B: Rows>(others: &[Other<'_, B>]) {
     for case in 0..12 {
         let (cols, width) = (64 + numbers.below(300), 3 + numbers.below(300));
         let tokens = [1, 4, 5, 66][case % 4];
-        let format = TERNARY[case % 6];
+        let format = TERNARY[case % TERNARY.len()];
         let function = FUNCTIONS[case % 2];
         let (zeros, integers) = (21, numbers.integers(tokens, cols));
         let hidden = cols + zeros;

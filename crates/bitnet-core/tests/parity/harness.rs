@@ -8,13 +8,14 @@ use bitnet_core::{
 };
 use bitnet_quant::{Format, I2sLayout};
 
-pub(crate) const TERNARY: [Format; 6] = [
+pub(crate) const TERNARY: [Format; 7] = [
     Format::I2s(I2sLayout::A),
     Format::I2s(I2sLayout::B),
     Format::Tq1_0,
     Format::Tq2_0,
     Format::Q2_0,
     Format::Q2_0Group128,
+    Format::Ptq1_0,
 ];
 
 pub(crate) const DENSE: [Format; 6] = [

@@ -92,11 +92,11 @@ pub(crate) fn exact<B: Rows>(
 
 pub(crate) fn integers<B: Rows>(others: &[Other<'_, B>]) {
     let mut numbers = Numbers(1);
-    for case in 0..18 {
+    for case in 0..3 * TERNARY.len() {
         let format = TERNARY[case % TERNARY.len()];
         let tokens = [1, 2, 4, 5, 9, 64, 67][numbers.below(7)];
         let width = |numbers: &mut Numbers, blocks: usize, fewest: usize| {
-            let width = match case / 6 {
+            let width = match case / TERNARY.len() {
                 // Whole blocks, or padded rows; sometimes no vectors.
                 0 => format.block_len() * (1 + numbers.below(blocks)),
                 1 => 4 * (1 + numbers.below(150)),
@@ -180,7 +180,7 @@ pub(crate) fn three_together<B: Rows>(others: &[Other<'_, B>]) {
             .flat_map(|row| row.iter().copied().chain(vec![0.0; width]))
             .collect();
         // The same format, or three.
-        let format = |which: usize| TERNARY[(case + which * (case / 6)) % 6];
+        let format = |which: usize| TERNARY[(case + which * (case / 6)) % TERNARY.len()];
         let matrices = [
             (0, heads.query_width()),
             (1, heads.kv_width()),

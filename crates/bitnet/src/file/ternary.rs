@@ -4,7 +4,7 @@ use bitnet_quant::{AbsMean, Format, I2sLayout, QuantError, TernaryScale, hf_pack
 
 use super::Bytes;
 
-/// Elements that share a scale in TQ1_0 and TQ2_0.
+/// Elements of a block where whoever asks does not mind.
 pub(crate) const BLOCK: usize = 256;
 
 /// A ternary matrix in a file; its shape is known elsewhere.
@@ -67,12 +67,13 @@ impl Ternary {
         Ok(Some((floats, rounded)))
     }
 
-    /// The codes of row `row` of a matrix of `rows × cols`, and a scale for every block of [`BLOCK`] of them (the last
-    /// may be shorter); 0 for blocks without a code other than 0.
+    /// The codes of row `row` of a matrix of `rows × cols`, and a scale for every `block` of them, a power of two (the last
+    /// block may be shorter); 0 for blocks without a code other than 0.
     pub(crate) fn codes(
         &self,
         (rows, cols): (usize, usize),
         row: usize,
+        block: usize,
         codes: &mut [i8],
         scales: &mut [f32],
     ) -> Result<(), QuantError> {
@@ -110,7 +111,7 @@ impl Ternary {
                 format.decode_codes(bytes, codes)?;
                 let mut of_blocks = vec![0.0; cols / format.block_len()];
                 format.block_scales(bytes, &mut of_blocks)?;
-                join_scales(*format, codes, &of_blocks, scales)?;
+                join_scales(*format, block, codes, &of_blocks, scales)?;
             }
         }
         if let Some(scale) = scales.iter().find(|scale| !scale.is_finite()) {
@@ -126,7 +127,7 @@ impl Ternary {
                 index: row * cols + index,
             });
         }
-        for (scale, codes) in scales.iter_mut().zip(codes.chunks(BLOCK)) {
+        for (scale, codes) in scales.iter_mut().zip(codes.chunks(block)) {
             if codes.iter().all(|code| *code == 0) {
                 *scale = 0.0;
             }
@@ -171,26 +172,26 @@ pub(crate) fn row_of(
         })
 }
 
-/// One scale for every [`BLOCK`] elements, from the scales of smaller or equal blocks. Blocks of nothing but 0 have no
-/// say.
+/// One scale for every `block` elements, from the scales of blocks of any power of two. Blocks of nothing but 0 have no say.
 fn join_scales(
     format: Format,
+    block: usize,
     codes: &[i8],
     of_blocks: &[f32],
     scales: &mut [f32],
 ) -> Result<(), QuantError> {
     let len = format.block_len();
-    for (index, (scale, codes)) in scales.iter_mut().zip(codes.chunks(BLOCK)).enumerate() {
+    for (index, (scale, codes)) in scales.iter_mut().zip(codes.chunks(block)).enumerate() {
         *scale = 0.0;
-        let first = index * BLOCK / len;
-        for (block, codes) in codes.chunks(len).enumerate() {
-            let of_block = of_blocks.get(first + block).copied().unwrap_or_default();
+        let first = index * block / len;
+        for (part, codes) in codes.chunks(len).enumerate() {
+            let of_block = of_blocks.get(first + part).copied().unwrap_or_default();
             if codes.iter().all(|code| *code == 0) || of_block == 0.0 {
                 continue;
             }
             if *scale != 0.0 && *scale != of_block {
                 return Err(QuantError::Value {
-                    what: "second scale within 256 elements",
+                    what: "second scale within a block of the output",
                     format,
                     value: f64::from(of_block),
                 });
@@ -227,9 +228,13 @@ mod tests {
             panic!("not quantized")
         };
         let (mut codes, mut scales) = ([0; 4], [0.0]);
-        ternary.codes((2, 4), 0, &mut codes, &mut scales).unwrap();
+        ternary
+            .codes((2, 4), 0, BLOCK, &mut codes, &mut scales)
+            .unwrap();
         assert_eq!((codes, scales), ([1, -1, 0, 0], [1.0]));
-        ternary.codes((2, 4), 1, &mut codes, &mut scales).unwrap();
+        ternary
+            .codes((2, 4), 1, BLOCK, &mut codes, &mut scales)
+            .unwrap();
         assert_eq!(codes, [0, 0, -1, 1]);
     }
 
@@ -239,8 +244,22 @@ mod tests {
         codes[3] = 1;
         codes[200] = -1;
         let mut scale = [9.0];
-        join_scales(Format::Q2_0, &codes, &[0.5, 0.25, 0.125, 0.5], &mut scale).unwrap();
+        let join = |of_blocks: &[f32], block, scales: &mut [f32]| {
+            join_scales(Format::Q2_0, block, &codes, of_blocks, scales)
+        };
+        join(&[0.5, 0.25, 0.125, 0.5], 256, &mut scale).unwrap();
         assert_eq!(scale, [0.5]);
-        assert!(join_scales(Format::Q2_0, &codes, &[0.5, 0.0, 0.0, 0.25], &mut scale).is_err());
+        assert!(join(&[0.5, 0.0, 0.0, 0.25], 256, &mut scale).is_err());
+        let mut two = [9.0; 2];
+        join(&[0.5, 0.0, 0.0, 0.25], 128, &mut two).unwrap();
+        assert_eq!(two, [0.5, 0.25]);
+    }
+
+    #[test]
+    fn larger_blocks_are_divided() {
+        let mut scales = [9.0; 4];
+        let of_blocks = [0.5, 0.25];
+        join_scales(Format::Tq1_0, 128, &[1; 512], &of_blocks, &mut scales).unwrap();
+        assert_eq!(scales, [0.5, 0.5, 0.25, 0.25]);
     }
 }

@@ -32,7 +32,7 @@ pub(super) fn pack(
         .try_for_each_init(
             || (vec![0; stored], vec![0.0; cols.div_ceil(BLOCK)]),
             |(codes, scales), (row, out)| {
-                ternary.codes((rows, cols), row, &mut codes[..cols], scales)?;
+                ternary.codes((rows, cols), row, BLOCK, &mut codes[..cols], scales)?;
                 FORMAT.encode_codes(codes, &[], out)
             },
         )

@@ -36,6 +36,10 @@ named! {
         TQ1_0 = "tq1_0",
         /// GGUF with 2.0625 bits per weight and a scale for every 256.
         TQ2_0 = "tq2_0",
+        /// GGUF with 1.75 bits per weight and a scale for every 128.
+        PTQ1_0 = "ptq1_0",
+        /// GGUF with 2.125 bits per weight and a scale for every 128.
+        PQ2_0 = "pq2_0",
         /// A directory with packed safetensors, config.json and tokenizer.json, which transformers 5 loads too.
         SafeTensors = "safetensors",
     }
@@ -48,6 +52,8 @@ impl ConvertType {
             Self::I2S => Some(TernaryType::I2S),
             Self::TQ1_0 => Some(TernaryType::TQ1_0),
             Self::TQ2_0 => Some(TernaryType::TQ2_0),
+            Self::PTQ1_0 => Some(TernaryType::PTQ1_0),
+            Self::PQ2_0 => Some(TernaryType::PQ2_0),
             Self::SafeTensors => None,
         }
     }

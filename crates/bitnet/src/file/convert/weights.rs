@@ -77,11 +77,12 @@ impl Tensor {
         &self,
         ternary: &Ternary,
         row: usize,
+        block: usize,
         codes: &mut [i8],
         scales: &mut [f32],
     ) -> Result<(), QuantError> {
         let row = self.order.source(row);
-        ternary.codes((self.rows, self.cols), row, codes, scales)
+        ternary.codes((self.rows, self.cols), row, block, codes, scales)
     }
 
     /// The one scale of a matrix, 0 if every element is.
@@ -100,7 +101,9 @@ impl Tensor {
                 file,
                 &self.source,
                 "one scale for the whole matrix, as the output type has",
-                format_args!("blocks of scale {least} to {most}; tq1_0 and tq2_0 can keep them"),
+                format_args!(
+                    "blocks of scale {least} to {most}; tq1_0, tq2_0, ptq1_0 and pq2_0 can keep them"
+                ),
             ));
         }
         Ok(if most.is_finite() { most } else { 0.0 })
@@ -114,7 +117,7 @@ impl Tensor {
             .map_init(
                 || (vec![0i8; self.cols], vec![0f32; self.cols.div_ceil(BLOCK)]),
                 |(codes, scales), row| {
-                    self.codes(ternary, row, codes, scales)?;
+                    self.codes(ternary, row, BLOCK, codes, scales)?;
                     let scales = scales.iter().filter(|scale| **scale != 0.0);
                     Ok(scales.fold(NONE, |(least, most), scale| {
                         (least.min(*scale), most.max(*scale))
@@ -135,6 +138,8 @@ impl Tensor {
     ) -> Result<f64> {
         let row_bytes = format.row_bytes(self.cols)?;
         let at_once = (PIECE / row_bytes).max(1);
+        let single = matches!(format, Format::I2s(_));
+        let block = if single { BLOCK } else { format.block_len() };
         let mut piece = Vec::new();
         let mut error = 0.0f64;
         for first in (0..self.rows).step_by(at_once) {
@@ -143,18 +148,10 @@ impl Tensor {
                 .par_chunks_mut(row_bytes)
                 .enumerate()
                 .map_init(
-                    || (vec![0i8; self.cols], vec![0f32; self.cols.div_ceil(BLOCK)]),
+                    || (vec![0i8; self.cols], vec![0f32; self.cols.div_ceil(block)]),
                     |(codes, scales), (row, out)| {
-                        self.codes(ternary, first + row, codes, scales)?;
-                        format.encode_codes(
-                            codes,
-                            if format.block_len() == BLOCK {
-                                scales
-                            } else {
-                                &[]
-                            },
-                            out,
-                        )?;
+                        self.codes(ternary, first + row, block, codes, scales)?;
+                        format.encode_codes(codes, if single { &[] } else { scales }, out)?;
                         Ok(scales
                             .iter()
                             .map(|scale| f16_error(*scale))
@@ -166,11 +163,7 @@ impl Tensor {
             error = error.max(worst);
             write(&piece)?;
         }
-        Ok(if matches!(format, Format::I2s(_)) {
-            0.0
-        } else {
-            error
-        })
+        Ok(if single { 0.0 } else { error })
     }
 
     /// The codes of the whole matrix, packed four rows to a byte row.
@@ -181,7 +174,7 @@ impl Tensor {
             .enumerate()
             .try_for_each_init(
                 || vec![0f32; self.cols.div_ceil(BLOCK)],
-                |scales, (row, codes)| self.codes(ternary, row, codes, scales),
+                |scales, (row, codes)| self.codes(ternary, row, BLOCK, codes, scales),
             )
             .and_then(|()| hf_packed::pack(&codes, self.rows, self.cols))
             .map_err(|error| self.wrong(file, error))
