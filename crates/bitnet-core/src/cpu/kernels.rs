@@ -12,6 +12,11 @@ use rten_simd::SimdOp;
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
 pub(super) trait FloatIsa {
     fn run<Op: SimdOp>(op: Op) -> Op::Output;
+
+    /// [`Kernels::dot_packed`]: the definition of all sets, unless the set has instructions of its own for a format.
+    fn dot_packed(product: DotPacked<'_>) -> [f32; ROWS] {
+        Self::run(product)
+    }
 }
 
 /// The kernels of one instruction set. Float kernels are those of `simd`; integer kernels are exact.
@@ -49,7 +54,7 @@ impl Kernels {
     pub(super) const fn new<F: FloatIsa>(integer: IntegerKernels) -> Self {
         Self {
             dot: |a, b| F::run(Dot(a, b)),
-            dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
+            dot_packed: |format, x, rows| F::dot_packed(DotPacked { format, x, rows }),
             unpack: |format, row, out| F::run(Unpack { format, row, out }),
             dot_tile: |w, x| F::run(DotTile { x, w }),
             round_row: |w, q| F::run(RoundRow(w, q)),

@@ -52,8 +52,9 @@ pub use reduce::{absmax, argmax, argmin, dot, max, mean, min, sum, variance};
 // For the transformer's kernel tables, which evaluate them on the instruction set they are for.
 pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
 pub(crate) use attention::{Attend, KeysValues, POSITIONS};
+pub(crate) use lanes::LANES;
 pub(crate) use norm::{RmsNorm, RmsNormInto};
-pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
+pub(crate) use packed::{DotPacked, DotTile, PREFETCH_AHEAD, ROWS, Unpack, is_dense};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
 pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};

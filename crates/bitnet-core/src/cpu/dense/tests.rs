@@ -78,6 +78,22 @@ proptest! {
         check(format, rows, &x[..columns.saturating_sub(less).max(1)], columns);
     }
 
+    /// Whole blocks of Q6_K whose factors are finite, but for one now and then.
+    #[test]
+    fn blocks_of_q6_k_have_the_bits_of_decoded_ones(
+        blocks in 1usize..5,
+        factors in prop::collection::vec(prop_oneof![30 => 0u16..0x7c00, 1 => 0x7c00u16..0x8000], 4 * ROWS),
+        mut bytes in prop::collection::vec(any::<u8>(), 4 * ROWS * 210),
+        x in prop::collection::vec(prop_oneof![2000 => -4f32..4.0, 1 => any::<f32>()], 4 * 256),
+    ) {
+        for (i, (block, factor)) in bytes.chunks_exact_mut(210).zip(factors).enumerate() {
+            let sign = (i as u16 % 2) << 15;
+            block[208..].copy_from_slice(&(factor | sign).to_le_bytes());
+        }
+        let rows = [0, 1, 2, 3].map(|row| &bytes[row * 4 * 210..][..blocks * 210]);
+        check(Format::Q6K, rows, &x[..blocks * 256], blocks * 256);
+    }
+
     #[test]
     fn tiles_have_the_bits_of_single_products(
         columns in 1usize..100,
