@@ -14,14 +14,14 @@ use rten_simd::{Isa, Simd, SimdOp, f16};
 pub(crate) const ROWS: usize = 4;
 /// Bytes ahead of a block that are prefetched while it is multiplied. Rows lie behind one another, and this is about the
 /// time that memory takes. What hardware foresees of four streams begins anew at every page.
-pub(crate) const PREFETCH_AHEAD: usize = 2048;
+const PREFETCH_AHEAD: usize = 2048;
 /// Bytes that come from memory together.
 const LINE: usize = 64;
 /// Registers that sixteen lanes fill at most.
 const REGISTERS: usize = 4;
 
 /// Sixteen lanes: as many registers as they fill, and zeros.
-type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
+pub(super) type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
 
 /// A dense format: how a block of `BYTES` bytes becomes sixteens of lanes, `STEPS` of them in each of `TURNS` turns.
 trait Packed<const BYTES: usize> {
@@ -119,17 +119,17 @@ impl SimdOp for Unpack<'_> {
 
 /// Registers that sixteen lanes fill.
 #[inline(always)]
-fn registers<I: Isa>(isa: I) -> usize {
+pub(super) fn registers<I: Isa>(isa: I) -> usize {
     (LANES / isa.f32().len()).min(REGISTERS)
 }
 
 #[inline(always)]
-fn zeros<I: Isa>(isa: I) -> Sixteen<I> {
+pub(super) fn zeros<I: Isa>(isa: I) -> Sixteen<I> {
     [isa.f32().zero(); REGISTERS]
 }
 
 #[inline(always)]
-fn load<I: Isa>(isa: I, x: &[f32; LANES]) -> Sixteen<I> {
+pub(super) fn load<I: Isa>(isa: I, x: &[f32; LANES]) -> Sixteen<I> {
     let ops = isa.f32();
     let mut out = zeros(isa);
     for (out, x) in out.iter_mut().zip(x.chunks_exact(ops.len())) {
@@ -148,7 +148,7 @@ fn store<I: Isa>(isa: I, x: &Sixteen<I>, out: &mut [f32; LANES]) {
 
 /// laneᵢ + xᵢ·wᵢ.
 #[inline(always)]
-fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixteen<I>) {
+pub(super) fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixteen<I>) {
     let ops = isa.f32();
     for i in 0..registers(isa) {
         lanes[i] = ops.add(lanes[i], ops.mul(x[i], w[i]));
@@ -157,7 +157,7 @@ fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixt
 
 /// The sum of sixteen lanes.
 #[inline(always)]
-fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
+pub(super) fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
     let mut array = [0.0; LANES];
     store(isa, lanes, &mut array);
     tree_sum(array)
@@ -216,7 +216,7 @@ fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
 
 /// Prefetches the bytes that lie [`PREFETCH_AHEAD`] of a block.
 #[inline(always)]
-fn prefetch_ahead<I: Isa>(isa: I, block: &[u8]) {
+pub(crate) fn prefetch_ahead<I: Isa>(isa: I, block: &[u8]) {
     for at in (0..block.len()).step_by(LINE) {
         isa.u8()
             .prefetch(block.as_ptr().wrapping_add(PREFETCH_AHEAD + at));
@@ -551,77 +551,4 @@ impl Packed<210> for Q6K {
         let scale = isa.f32().splat(open.scales[i]);
         scaled(isa, sixteen_bytes(&open.codes, LANES * i), 0, scale)
     }
-}
-
-/// Products of four rows of floats with four others, row of `w` by row of `x`: `out[4·w + x]`. As many columns count
-/// as the shortest row has.
-pub(crate) struct DotTile<'a> {
-    pub(crate) x: [&'a [f32]; ROWS],
-    pub(crate) w: [&'a [f32]; ROWS],
-}
-
-impl SimdOp for DotTile<'_> {
-    type Output = [f32; ROWS * ROWS];
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS * ROWS] {
-        let Self { x, w } = self;
-        if registers(isa) == 1 {
-            return tile::<I, ROWS, { ROWS * ROWS }>(isa, x, w);
-        }
-        let mut out = [0.0; ROWS * ROWS];
-        // Sixteen lanes fill several registers: a quarter of the tile at a time stays in them.
-        for (row, token) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
-            let x = [x[token], x[token + 1]];
-            let w = [w[row], w[row + 1]];
-            for (i, value) in tile::<I, 2, 4>(isa, x, w).into_iter().enumerate() {
-                out[ROWS * (row + i / 2) + token + i % 2] = value;
-            }
-        }
-        out
-    }
-}
-
-/// `SIDE × SIDE` products, `AREA` of them.
-#[inline(always)]
-fn tile<I: Isa, const SIDE: usize, const AREA: usize>(
-    isa: I,
-    x: [&[f32]; SIDE],
-    w: [&[f32]; SIDE],
-) -> [f32; AREA] {
-    let columns = x
-        .iter()
-        .chain(&w)
-        .fold(usize::MAX, |n, row| n.min(row.len()));
-    let count = columns / LANES;
-    let xs = x.map(|row| &row.as_chunks::<LANES>().0[..count]);
-    let ws = w.map(|row| &row.as_chunks::<LANES>().0[..count]);
-    let mut lanes = [zeros(isa); AREA];
-    for i in 0..count {
-        let mut x = [zeros(isa); SIDE];
-        for token in 0..SIDE {
-            x[token] = load(isa, &xs[token][i]);
-        }
-        for row in 0..SIDE {
-            let w = load(isa, &ws[row][i]);
-            for token in 0..SIDE {
-                multiply_add(isa, &mut lanes[SIDE * row + token], &x[token], &w);
-            }
-        }
-    }
-    let rest = count * LANES..columns;
-    if !rest.is_empty() {
-        for row in 0..SIDE {
-            let w = load(isa, &padded(&w[row][rest.clone()], 0.0));
-            for token in 0..SIDE {
-                let x = load(isa, &padded(&x[token][rest.clone()], 0.0));
-                multiply_add(isa, &mut lanes[SIDE * row + token], &x, &w);
-            }
-        }
-    }
-    let mut out = [0.0; AREA];
-    for i in 0..AREA {
-        out[i] = finish(isa, &lanes[i]);
-    }
-    out
 }

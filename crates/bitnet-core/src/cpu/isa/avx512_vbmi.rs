@@ -10,8 +10,9 @@
 //! kernel of all formats, which also has the rows that end within a block.
 
 use crate::math::tree_sum;
-use crate::simd::{DotPacked, LANES, PREFETCH_AHEAD, ROWS};
+use crate::simd::{DotPacked, LANES, ROWS, prefetch_ahead};
 use bitnet_quant::Format;
+use rten_simd::isa::Avx512Isa;
 use std::arch::x86_64::*;
 
 /// Weights of a block, and its bytes: 128 of low halves, 64 of high bits, 16 scales, and the factor.
@@ -28,20 +29,18 @@ pub(super) fn dot_packed(product: DotPacked<'_>) -> Option<[f32; ROWS]> {
     let (x, rest) = x.as_chunks::<WEIGHTS>();
     let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
     let whole = rest.is_empty() && rows.iter().all(|row| row.len() >= x.len());
-    let detected = is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vbmi");
-    if format != Format::Q6K || !whole || !detected {
+    if format != Format::Q6K || !whole || !is_x86_feature_detected!("avx512vbmi") {
         return None;
     }
-    // SAFETY: the features were just detected.
-    let sums = unsafe { dot_rows(x, rows) };
+    let isa = Avx512Isa::new()?;
+    // SAFETY: VBMI was just detected, and `Avx512Isa::new` found AVX-512 F and BW.
+    let sums = unsafe { dot_rows(isa, x, rows) };
     sums.iter().all(|sum| !sum.is_nan()).then_some(sums)
 }
 
 /// The products of `x` with as many blocks of each row.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn dot_rows(x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
+fn dot_rows(isa: Avx512Isa, x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
     let mut lanes = [_mm512_setzero_ps(); ROWS];
     for (i, x) in x.iter().enumerate() {
         let blocks = rows.map(|row| &row[i]);
@@ -49,7 +48,7 @@ fn dot_rows(x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
         let mut scales = [[0.0; LANES]; ROWS];
         let mut offsets = [[0.0; LANES]; ROWS];
         for row in 0..ROWS {
-            prefetch_ahead(blocks[row]);
+            prefetch_ahead(isa, blocks[row]);
             let own = open(blocks[row]);
             store(own, &mut scales[row]);
             store(
@@ -62,12 +61,12 @@ fn dot_rows(x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
             for row in 0..ROWS {
                 [codes[0][row], codes[1][row]] = codes_of(blocks[row], half);
             }
-            for quarter in 0..2 {
+            for (quarter, codes) in codes.iter().enumerate() {
                 for part in 0..4 {
                     let step = 8 * half + 4 * quarter + part;
                     let x = load(&x[step]);
                     for row in 0..ROWS {
-                        let raised = raised(codes[quarter][row], part);
+                        let raised = raised(codes[row], part);
                         let scale = _mm512_set1_ps(scales[row][step]);
                         let offset = _mm512_set1_ps(offsets[row][step]);
                         let w = _mm512_fmadd_ps(raised, scale, offset);
@@ -84,16 +83,6 @@ fn dot_rows(x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
         sums[row] = tree_sum(array);
     }
     sums
-}
-
-/// Prefetches the bytes that lie [`PREFETCH_AHEAD`] of a block.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn prefetch_ahead(block: &[u8; BYTES]) {
-    for at in (0..BYTES).step_by(64) {
-        let place = block.as_ptr().wrapping_add(PREFETCH_AHEAD + at);
-        _mm_prefetch::<_MM_HINT_T0>(place.cast());
-    }
 }
 
 /// The factor times each of sixteen scales.
