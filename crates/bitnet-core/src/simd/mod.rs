@@ -28,7 +28,6 @@ pub mod scalar;
 mod shadow;
 #[cfg(test)]
 mod tests;
-mod tile;
 mod vector;
 
 pub use arithmetic::{
@@ -55,8 +54,7 @@ pub(crate) use arithmetic::{Add, Gated, ZipInPlace};
 pub(crate) use attention::{Attend, KeysValues, POSITIONS};
 pub(crate) use lanes::LANES;
 pub(crate) use norm::{RmsNorm, RmsNormInto};
-pub(crate) use packed::{DotPacked, ROWS, Unpack, is_dense, prefetch_ahead};
+pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense, prefetch_ahead};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
 pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};
-pub(crate) use tile::DotTile;

@@ -4,7 +4,7 @@
 //! [`Format::decode_row`], in its order. Product `i` of a row goes to lane `i mod 16`, multiplied and then added, and
 //! the lanes end in the fixed tree: the bits are those of `decode_row` followed by [`dot`](super::dot).
 
-use super::lanes::{LANES, padded};
+use super::lanes::LANES;
 use crate::math::tree_sum;
 use bitnet_quant::{Encoding, Format};
 use rten_simd::ops::{BitOps, Extend, IntOps, NumOps};
@@ -12,16 +12,16 @@ use rten_simd::{Isa, Simd, SimdOp, f16};
 
 /// Rows that are multiplied together: they share the loads of x, and are as many streams from memory.
 pub(crate) const ROWS: usize = 4;
-/// Bytes ahead of a block that are prefetched while it is multiplied. Rows lie behind one another, and this is about the
-/// time that memory takes. What hardware foresees of four streams begins anew at every page.
-const PREFETCH_AHEAD: usize = 2048;
+/// Bytes that are under way from memory while rows are decoded, as many as it delivers in the time that it takes to
+/// answer: what hardware foresees begins anew at every page.
+const UNDER_WAY: usize = 4 * 2048;
 /// Bytes that come from memory together.
 const LINE: usize = 64;
 /// Registers that sixteen lanes fill at most.
 const REGISTERS: usize = 4;
 
 /// Sixteen lanes: as many registers as they fill, and zeros.
-pub(super) type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
+type Sixteen<I> = [<I as Isa>::F32; REGISTERS];
 
 /// A dense format: how a block of `BYTES` bytes becomes sixteens of lanes, `STEPS` of them in each of `TURNS` turns.
 trait Packed<const BYTES: usize> {
@@ -29,6 +29,8 @@ trait Packed<const BYTES: usize> {
     const TURNS: usize = 1;
     /// Sixteens in a turn, at most eight.
     const STEPS: usize;
+    /// Whether rows come from memory, not from the caches.
+    const FAR: bool = true;
 
     /// What all sixteens of a block need.
     type Open<I: Isa>: Copy;
@@ -77,27 +79,13 @@ macro_rules! with_packed {
     };
 }
 
+mod dot;
+
+pub(crate) use dot::{DotPacked, DotTile};
+
 /// Whether rows of `format` are decoded here.
 pub(crate) fn is_dense(format: Format) -> bool {
     !format.is_ternary()
-}
-
-/// Σ xᵢ·wᵢ of four rows of a dense format, over the shorter length; 0 for any other format.
-#[derive(Clone, Copy)]
-pub(crate) struct DotPacked<'a> {
-    pub(crate) format: Format,
-    pub(crate) x: &'a [f32],
-    pub(crate) rows: [&'a [u8]; ROWS],
-}
-
-impl SimdOp for DotPacked<'_> {
-    type Output = [f32; ROWS];
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS] {
-        let Self { format, x, rows } = self;
-        with_packed!(format, dot_rows::<I>(isa, x, rows), else [0.0; ROWS])
-    }
 }
 
 /// The weights of a row of a dense format, as many as `out` takes; any other format leaves it alone.
@@ -119,17 +107,17 @@ impl SimdOp for Unpack<'_> {
 
 /// Registers that sixteen lanes fill.
 #[inline(always)]
-pub(super) fn registers<I: Isa>(isa: I) -> usize {
+fn registers<I: Isa>(isa: I) -> usize {
     (LANES / isa.f32().len()).min(REGISTERS)
 }
 
 #[inline(always)]
-pub(super) fn zeros<I: Isa>(isa: I) -> Sixteen<I> {
+fn zeros<I: Isa>(isa: I) -> Sixteen<I> {
     [isa.f32().zero(); REGISTERS]
 }
 
 #[inline(always)]
-pub(super) fn load<I: Isa>(isa: I, x: &[f32; LANES]) -> Sixteen<I> {
+fn load<I: Isa>(isa: I, x: &[f32; LANES]) -> Sixteen<I> {
     let ops = isa.f32();
     let mut out = zeros(isa);
     for (out, x) in out.iter_mut().zip(x.chunks_exact(ops.len())) {
@@ -148,7 +136,7 @@ fn store<I: Isa>(isa: I, x: &Sixteen<I>, out: &mut [f32; LANES]) {
 
 /// laneᵢ + xᵢ·wᵢ.
 #[inline(always)]
-pub(super) fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixteen<I>) {
+fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I>, w: &Sixteen<I>) {
     let ops = isa.f32();
     for i in 0..registers(isa) {
         lanes[i] = ops.add(lanes[i], ops.mul(x[i], w[i]));
@@ -157,69 +145,18 @@ pub(super) fn multiply_add<I: Isa>(isa: I, lanes: &mut Sixteen<I>, x: &Sixteen<I
 
 /// The sum of sixteen lanes.
 #[inline(always)]
-pub(super) fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
+fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
     let mut array = [0.0; LANES];
     store(isa, lanes, &mut array);
     tree_sum(array)
 }
 
-/// x times four rows. Lanes that the last columns do not reach add 0, which changes no lane: none is ever −0.
-///
-/// Registers stay out of closures given to the standard library, which are compiled without the target's features.
+/// Prefetches what lies behind a block of one of `STREAMS` rows that are decoded together. Other rows lie behind them.
 #[inline(always)]
-fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
-    isa: I,
-    x: &[f32],
-    rows: [&[u8]; ROWS],
-) -> [f32; ROWS] {
-    let width = P::TURNS * P::STEPS * LANES;
-    let bytes = rows.iter().fold(usize::MAX, |least, r| least.min(r.len()));
-    let x = &x[..x.len().min(bytes * width / BYTES)];
-    let count = x.len() / width;
-    let [a, b, c, d] = rows.map(|row| &row.as_chunks::<BYTES>().0[..count]);
-    let (whole, rest) = x.split_at(count * width);
-    let mut lanes = [zeros(isa); ROWS];
-    let mut open = [P::closed(isa); ROWS];
-    for (i, x) in whole.chunks_exact(width).enumerate() {
-        let blocks = [&a[i], &b[i], &c[i], &d[i]];
-        for row in 0..ROWS {
-            prefetch_ahead(isa, blocks[row]);
-            P::open(isa, blocks[row], &mut open[row]);
-        }
-        for (turn, x) in x.chunks_exact(P::STEPS * LANES).enumerate() {
-            let x = x.as_chunks::<LANES>().0;
-            for_each_step!(P, STEP => {
-                let x = load(isa, &x[STEP]);
-                for row in 0..ROWS {
-                    let w = P::sixteen::<I, STEP>(isa, blocks[row], &open[row], turn);
-                    multiply_add(isa, &mut lanes[row], &x, &w);
-                }
-            });
-        }
-    }
-    let mut sums = [0.0; ROWS];
-    for row in 0..ROWS {
-        if !rest.is_empty() {
-            // Blocks of at most 256.
-            let mut w = [0.0; 256];
-            let w = &mut w[..rest.len()];
-            unpack::<I, P, BYTES>(isa, &rows[row][count * BYTES..], w);
-            for (x, w) in rest.chunks(LANES).zip(w.chunks(LANES)) {
-                let (x, w) = (load(isa, &padded(x, 0.0)), load(isa, &padded(w, 0.0)));
-                multiply_add(isa, &mut lanes[row], &x, &w);
-            }
-        }
-        sums[row] = finish(isa, &lanes[row]);
-    }
-    sums
-}
-
-/// Prefetches the bytes that lie [`PREFETCH_AHEAD`] of a block.
-#[inline(always)]
-pub(crate) fn prefetch_ahead<I: Isa>(isa: I, block: &[u8]) {
+pub(crate) fn prefetch_ahead<const STREAMS: usize, I: Isa>(isa: I, block: &[u8]) {
     for at in (0..block.len()).step_by(LINE) {
-        isa.u8()
-            .prefetch(block.as_ptr().wrapping_add(PREFETCH_AHEAD + at));
+        let place = UNDER_WAY / STREAMS + at;
+        isa.u8().prefetch(block.as_ptr().wrapping_add(place));
     }
 }
 
@@ -230,6 +167,7 @@ fn unpack<I: Isa, P: Packed<BYTES>, const BYTES: usize>(isa: I, row: &[u8], out:
     let count = blocks.len().min(out.len() / width);
     let (whole, out) = out.split_at_mut(count * width);
     for (out, block) in whole.chunks_exact_mut(width).zip(blocks) {
+        prefetch_ahead::<1, I>(isa, block);
         unpack_block::<I, P, BYTES>(isa, block, out);
     }
     // What is left of the row, or of the block that only in part is wanted.
@@ -294,6 +232,8 @@ struct F32;
 
 impl Packed<64> for F32 {
     const STEPS: usize = 1;
+    /// Rows of other formats are unpacked to these just before.
+    const FAR: bool = false;
     type Open<I: Isa> = ();
 
     #[inline(always)]

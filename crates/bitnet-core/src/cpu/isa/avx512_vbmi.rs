@@ -1,4 +1,4 @@
-//! x86-64 with AVX-512 VBMI: f32 times four rows of Q6_K, decoded in registers.
+//! x86-64 with AVX-512 VBMI: f32 times rows of Q6_K, decoded in registers.
 //!
 //! A weight is (u − 32)·s, where u is a code of six bits and s, the block's factor times the scale of sixteen weights,
 //! is exact in f32. One byte permutation puts sixteen codes into the bits of the floats 128 + u, and the fused
@@ -10,45 +10,72 @@
 //! kernel of all formats, which also has the rows that end within a block.
 
 use crate::math::tree_sum;
-use crate::simd::{DotPacked, LANES, ROWS, prefetch_ahead};
+use crate::simd::{DotPacked, DotTile, LANES, ROWS, prefetch_ahead};
 use bitnet_quant::Format;
 use rten_simd::isa::Avx512Isa;
 use std::arch::x86_64::*;
 
-/// Weights of a block, and its bytes: 128 of low halves, 64 of high bits, 16 scales, and the factor.
+/// Weights of a block.
 const WEIGHTS: usize = 256;
+/// Sixteens of them.
+const STEPS: usize = WEIGHTS / LANES;
+/// Its bytes: 128 of low halves, 64 of high bits, 16 scales, and the factor.
 const BYTES: usize = 210;
 /// Where the high bits, the scales and the factor begin.
 const HIGH: usize = 128;
 const SCALES: usize = 192;
 const FACTOR: usize = 208;
 
-/// The product, if the machine has the instructions and the rows are of the kind that is computed here.
+/// The products, if the machine has the instructions and the rows are of the kind that is computed here.
 pub(super) fn dot_packed(product: DotPacked<'_>) -> Option<[f32; ROWS]> {
     let DotPacked { format, x, rows } = product;
-    let (x, rest) = x.as_chunks::<WEIGHTS>();
-    let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
-    let whole = rest.is_empty() && rows.iter().all(|row| row.len() >= x.len());
-    if format != Format::Q6K || !whole || !is_x86_feature_detected!("avx512vbmi") {
+    let sums = dot(format, [x], rows)?;
+    Some(sums.map(|[sum]| sum))
+}
+
+/// [`dot_packed`] of several rows of activations.
+pub(super) fn dot_tile(product: DotTile<'_>) -> Option<[[f32; ROWS]; ROWS]> {
+    dot(product.format, product.x, product.rows)
+}
+
+fn dot<const TOKENS: usize>(
+    format: Format,
+    x: [&[f32]; TOKENS],
+    rows: [&[u8]; ROWS],
+) -> Option<[[f32; TOKENS]; ROWS]> {
+    if format != Format::Q6K || !is_x86_feature_detected!("avx512vbmi") {
         return None;
     }
     let isa = Avx512Isa::new()?;
+    let rows = rows.map(|row| row.as_chunks::<BYTES>().0);
+    let blocks = x.first()?.len() / WEIGHTS;
+    let whole = x.iter().all(|x| x.len() == blocks * WEIGHTS);
+    if !whole || rows.iter().any(|row| row.len() < blocks) {
+        return None;
+    }
+    let x = x.map(|x| x.as_chunks::<LANES>().0);
     // SAFETY: VBMI was just detected, and `Avx512Isa::new` found AVX-512 F and BW.
-    let sums = unsafe { dot_rows(isa, x, rows) };
-    sums.iter().all(|sum| !sum.is_nan()).then_some(sums)
+    let sums = unsafe { dot_rows(isa, blocks, x, rows) };
+    let mut all = sums.as_flattened().iter();
+    all.all(|sum| !sum.is_nan()).then_some(sums)
 }
 
-/// The products of `x` with as many blocks of each row.
+/// The products of so many blocks of each row with rows of activations that have as many columns, `[row][token]`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vbmi")]
-fn dot_rows(isa: Avx512Isa, x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) -> [f32; ROWS] {
-    let mut lanes = [_mm512_setzero_ps(); ROWS];
-    for (i, x) in x.iter().enumerate() {
+fn dot_rows<const TOKENS: usize>(
+    isa: Avx512Isa,
+    blocks: usize,
+    x: [&[[f32; LANES]]; TOKENS],
+    rows: [&[[u8; BYTES]]; ROWS],
+) -> [[f32; TOKENS]; ROWS] {
+    let mut lanes = [[_mm512_setzero_ps(); TOKENS]; ROWS];
+    for i in 0..blocks {
         let blocks = rows.map(|row| &row[i]);
-        let x = x.as_chunks::<LANES>().0;
+        let x = x.map(|x| &x[STEPS * i..][..STEPS]);
         let mut scales = [[0.0; LANES]; ROWS];
         let mut offsets = [[0.0; LANES]; ROWS];
         for row in 0..ROWS {
-            prefetch_ahead(isa, blocks[row]);
+            prefetch_ahead::<ROWS, _>(isa, blocks[row]);
             let own = open(blocks[row]);
             store(own, &mut scales[row]);
             store(
@@ -64,23 +91,31 @@ fn dot_rows(isa: Avx512Isa, x: &[[f32; WEIGHTS]], rows: [&[[u8; BYTES]]; ROWS]) 
             for (quarter, codes) in codes.iter().enumerate() {
                 for part in 0..4 {
                     let step = 8 * half + 4 * quarter + part;
-                    let x = load(&x[step]);
+                    let mut values = [_mm512_setzero_ps(); TOKENS];
+                    for token in 0..TOKENS {
+                        values[token] = load(&x[token][step]);
+                    }
                     for row in 0..ROWS {
                         let raised = raised(codes[row], part);
                         let scale = _mm512_set1_ps(scales[row][step]);
                         let offset = _mm512_set1_ps(offsets[row][step]);
                         let w = _mm512_fmadd_ps(raised, scale, offset);
-                        lanes[row] = _mm512_add_ps(lanes[row], _mm512_mul_ps(x, w));
+                        for token in 0..TOKENS {
+                            let product = _mm512_mul_ps(values[token], w);
+                            lanes[row][token] = _mm512_add_ps(lanes[row][token], product);
+                        }
                     }
                 }
             }
         }
     }
-    let mut sums = [0.0; ROWS];
+    let mut sums = [[0.0; TOKENS]; ROWS];
     for row in 0..ROWS {
-        let mut array = [0.0; LANES];
-        store(lanes[row], &mut array);
-        sums[row] = tree_sum(array);
+        for token in 0..TOKENS {
+            let mut array = [0.0; LANES];
+            store(lanes[row][token], &mut array);
+            sums[row][token] = tree_sum(array);
+        }
     }
     sums
 }
