@@ -1,13 +1,13 @@
 //! Rows of f32 times any matrix, each product one sum in the fixed order.
 //!
-//! Few tokens are multiplied straight from the packed rows, four rows at a time. Many share the unpacking of a panel
-//! of rows, which then meets four tokens at a time.
+//! Few tokens are multiplied straight from the packed rows, four rows and four tokens at a time. Many share the unpacking
+//! of a panel of rows, which then meets four tokens at a time.
 
 use super::columns::Piece;
 use super::interleave::{TOGETHER, interleaving_of};
 use super::{CpuBackend, RowView, streamed};
 use crate::pool::Movement;
-use crate::simd::{ROWS, is_dense};
+use crate::simd::{DotPacked, DotTile, ROWS, is_dense};
 use crate::{Result, Tag, WeightMatrix};
 use bitnet_quant::Format;
 use std::ops::Range;
@@ -25,9 +25,13 @@ pub(super) struct DenseJob<'a> {
 impl CpuBackend {
     /// f32 rows times any matrix.
     pub(super) fn dense_job<'a>(&self, x: RowView<'a>, weights: &'a WeightMatrix) -> DenseJob<'a> {
-        // Dense formats differ little in what unpacking them costs: F16 was measured for all.
-        let direct = is_dense(weights.format())
-            && x.tokens <= self.crossovers.gemv_max_tokens(Format::F16).max(1);
+        // Floats cost hardly anything to decode, blocks something: one format was measured for all of either.
+        let alike = match weights.format() {
+            Format::F32 | Format::F16 | Format::Bf16 => Format::F16,
+            _ => Format::Q6K,
+        };
+        let direct =
+            is_dense(weights.format()) && x.tokens <= self.crossovers.gemv_max_tokens(alike).max(1);
         if direct {
             self.moved(Movement::ZeroCopy, weights.data().len());
         } else {
@@ -75,14 +79,16 @@ impl CpuBackend {
             let places = [0, 1, 2, 3].map(|i| i * quarter + index);
             // Past the last row, that row stands in.
             let rows = places.map(|place| weights.row(rows.start + place.min(rows.len() - 1)));
-            for (token, x) in x.values.chunks_exact(x.width).enumerate() {
-                let sums = (self.kernels.dot_packed)(weights.format(), x, rows);
-                let out = out.token(token);
-                for (place, sum) in places.into_iter().zip(sums) {
-                    if let Some(out) = out.get_mut(place) {
-                        *out = sum * weights.output_scale();
-                    }
-                }
+            let format = weights.format();
+            for tokens in fours(x.tokens) {
+                let sums = if tokens.len() == 1 {
+                    let x = x.row(tokens.start);
+                    let sums = (self.kernels.dot_packed)(DotPacked { format, x, rows });
+                    sums.map(|sum| [sum; ROWS])
+                } else {
+                    self.dot_tile(format, x, tokens.clone(), rows)
+                };
+                write(out, places, tokens, sums, weights.output_scale());
             }
         }
     }
@@ -118,25 +124,13 @@ impl CpuBackend {
                 }
                 continue;
             }
-            for start in (0..x.tokens).step_by(ROWS) {
-                let tokens = (x.tokens - start).min(ROWS);
-                // Past the last token it stands in again.
-                let x = [0, 1, 2, 3].map(|token: usize| {
-                    let token = start + token.min(tokens - 1);
-                    &x.values[token * x.width..][..x.width]
-                });
+            for tokens in fours(x.tokens) {
                 for (tile, w) in panel.chunks_exact(ROWS * width).enumerate() {
-                    let place = place + tile * ROWS;
-                    let w = [0, 1, 2, 3].map(|row| &w[row * width..][..width]);
-                    let sums = (self.kernels.dot_tile)(w, x);
-                    for token in 0..tokens {
-                        let out = out.token(start + token);
-                        for (row, sums) in sums.chunks_exact(ROWS).enumerate() {
-                            if let Some(out) = out.get_mut(place + row) {
-                                *out = sums[token] * weights.output_scale();
-                            }
-                        }
-                    }
+                    let rows = [0, 1, 2, 3];
+                    let w = rows.map(|row| bytemuck::cast_slice(&w[row * width..][..width]));
+                    let sums = self.dot_tile(Format::F32, x, tokens.clone(), w);
+                    let places = rows.map(|row| place + tile * ROWS + row);
+                    write(out, places, tokens.clone(), sums, weights.output_scale());
                 }
             }
         }
@@ -161,6 +155,22 @@ impl CpuBackend {
         Ok(())
     }
 
+    /// Four rows times up to four tokens. Past the last token, that one stands in.
+    fn dot_tile(
+        &self,
+        format: Format,
+        x: RowView<'_>,
+        tokens: Range<usize>,
+        rows: [&[u8]; ROWS],
+    ) -> [[f32; ROWS]; ROWS] {
+        (self.kernels.dot_tile)(DotTile {
+            format,
+            x: [0, 1, 2, 3].map(|token| x.row((tokens.start + token).min(tokens.end - 1))),
+            tokens: tokens.len(),
+            rows,
+        })
+    }
+
     /// The weights of one packed row of `weights`.
     pub(super) fn unpack(&self, weights: &WeightMatrix, row: &[u8], out: &mut [f32]) -> Result<()> {
         let format = weights.format();
@@ -170,6 +180,31 @@ impl CpuBackend {
             format.decode_row(row, weights.scale(), out)?;
         }
         Ok(())
+    }
+}
+
+/// Tokens, up to four at a time.
+fn fours(tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..tokens)
+        .step_by(ROWS)
+        .map(move |start| start..(start + ROWS).min(tokens))
+}
+
+/// Writes the sums `[row][token]` of rows at `places`, those that there are.
+fn write(
+    out: &mut Piece<'_>,
+    places: [usize; ROWS],
+    tokens: Range<usize>,
+    sums: [[f32; ROWS]; ROWS],
+    scale: f32,
+) {
+    for (index, token) in tokens.enumerate() {
+        let out = out.token(token);
+        for (place, sums) in places.into_iter().zip(sums) {
+            if let Some(out) = out.get_mut(place) {
+                *out = sums[index] * scale;
+            }
+        }
     }
 }
 

@@ -14,6 +14,16 @@ use rten_simd::SimdOp;
 /// Runs the definitions of `simd` on one instruction set, named rather than detected, so that `BITNET_ISA` is obeyed.
 pub(super) trait FloatIsa {
     fn run<Op: SimdOp>(op: Op) -> Op::Output;
+
+    /// [`Kernels::dot_packed`]: the definition of all sets, unless the set has instructions of its own for a format.
+    fn dot_packed(product: DotPacked<'_>) -> [f32; ROWS] {
+        Self::run(product)
+    }
+
+    /// [`Kernels::dot_tile`], likewise.
+    fn dot_tile(product: DotTile<'_>) -> [[f32; ROWS]; ROWS] {
+        Self::run(product)
+    }
 }
 
 /// The kernels of one instruction set. Float kernels are those of `simd`; integer kernels are exact.
@@ -21,11 +31,11 @@ pub(super) struct Kernels {
     /// Σ aᵢ·bᵢ.
     pub(super) dot: fn(&[f32], &[f32]) -> f32,
     /// Σ xᵢ·wᵢ of four rows of a dense format.
-    pub(super) dot_packed: fn(Format, &[f32], [&[u8]; ROWS]) -> [f32; ROWS],
+    pub(super) dot_packed: fn(DotPacked<'_>) -> [f32; ROWS],
     /// The weights of a row of a dense format.
     pub(super) unpack: fn(Format, &[u8], &mut [f32]),
-    /// Products of four rows of weights with four of activations, `[weights, activations]`.
-    pub(super) dot_tile: fn([&[f32]; ROWS], [&[f32]; ROWS]) -> [f32; ROWS * ROWS],
+    /// Products of four rows of a dense format with as many of four rows of activations, `[weights][activations]`.
+    pub(super) dot_tile: fn(DotTile<'_>) -> [[f32; ROWS]; ROWS],
     /// A row to int8, and what that costs.
     pub(super) round_row: fn(&[f32], &mut [i8]) -> Steps,
     /// Σ qᵢ·xᵢ, exact.
@@ -65,9 +75,9 @@ impl Kernels {
     pub(super) const fn new<F: FloatIsa>(integer: IntegerKernels) -> Self {
         Self {
             dot: |a, b| F::run(Dot(a, b)),
-            dot_packed: |format, x, rows| F::run(DotPacked { format, x, rows }),
+            dot_packed: F::dot_packed,
             unpack: |format, row, out| F::run(Unpack { format, row, out }),
-            dot_tile: |w, x| F::run(DotTile { x, w }),
+            dot_tile: F::dot_tile,
             round_row: |w, q| F::run(RoundRow(w, q)),
             wide_dot: |q, x| F::run(WideDot(q, x)),
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),

@@ -58,6 +58,13 @@ pub(super) struct RowView<'a> {
     pub(super) width: usize,
 }
 
+impl<'a> RowView<'a> {
+    /// The row of a token.
+    pub(super) fn row(&self, token: usize) -> &'a [f32] {
+        &self.values[token * self.width..][..self.width]
+    }
+}
+
 /// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
 #[derive(Debug)]
 pub(crate) struct Activation {

@@ -32,7 +32,7 @@ use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::{Buffer, Movement, Tag};
-use crate::simd::{MOST, ROWS, SMALLEST, Steps};
+use crate::simd::{DotPacked, MOST, ROWS, SMALLEST, Steps};
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -333,7 +333,8 @@ impl CpuBackend {
                         let id = found[i.min(last)].id;
                         weights.row(id as usize)
                     });
-                    let logits = (self.kernels.dot_packed)(weights.format(), x, rows);
+                    let format = weights.format();
+                    let logits = (self.kernels.dot_packed)(DotPacked { format, x, rows });
                     for (found, logit) in found.iter_mut().zip(logits) {
                         found.logit = logit;
                     }

@@ -10,7 +10,7 @@ use rten_simd::ops::{BitOps, NumOps};
 use rten_simd::{Isa, Simd};
 
 /// Partial results of a reduction.
-pub(super) const LANES: usize = 16;
+pub(crate) const LANES: usize = 16;
 /// Registers that sixteen lanes fill at most.
 const REGISTERS: usize = 4;
 /// How many times sixteen lanes hide the time that an addition or a comparison takes.

@@ -63,8 +63,9 @@ pub(crate) use hadamard::Hadamard;
 pub(crate) use keys_values::{
     HeadBlockMut, KeysValues, POSITIONS, RoundHead, Stored, head_bytes, with_stored,
 };
+pub(crate) use lanes::LANES;
 pub(crate) use norm::{RmsNorm, RmsNormInto};
-pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
+pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense, prefetch_ahead};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
 pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};

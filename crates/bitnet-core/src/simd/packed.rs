@@ -5,7 +5,7 @@
 //! the lanes end in the fixed tree: the bits are those of `decode_row` followed by [`dot`](super::dot).
 
 use super::convert::{has_f16, widen_f16, widen_halves};
-use super::lanes::{LANES, padded};
+use super::lanes::LANES;
 use crate::math::tree_sum;
 use bitnet_quant::{Encoding, Format};
 use rten_simd::ops::{BitOps, Extend, IntOps, NumOps};
@@ -13,6 +13,11 @@ use rten_simd::{Isa, Simd, SimdOp, f16};
 
 /// Rows that are multiplied together: they share the loads of x, and are as many streams from memory.
 pub(crate) const ROWS: usize = 4;
+/// Bytes that are under way from memory while rows are decoded, as many as it delivers in the time that it takes to
+/// answer: what hardware foresees begins anew at every page.
+const UNDER_WAY: usize = 4 * 2048;
+/// Bytes that come from memory together.
+const LINE: usize = 64;
 /// Registers that sixteen lanes fill at most.
 const REGISTERS: usize = 4;
 
@@ -25,6 +30,8 @@ trait Packed<const BYTES: usize> {
     const TURNS: usize = 1;
     /// Sixteens in a turn, at most eight.
     const STEPS: usize;
+    /// Whether rows come from memory, not from the caches.
+    const FAR: bool = true;
 
     /// What all sixteens of a block need.
     type Open<I: Isa>: Copy;
@@ -73,26 +80,13 @@ macro_rules! with_packed {
     };
 }
 
+mod dot;
+
+pub(crate) use dot::{DotPacked, DotTile};
+
 /// Whether rows of `format` are decoded here.
 pub(crate) fn is_dense(format: Format) -> bool {
     !format.is_ternary()
-}
-
-/// Σ xᵢ·wᵢ of four rows of a dense format, over the shorter length; 0 for any other format.
-pub(crate) struct DotPacked<'a> {
-    pub(crate) format: Format,
-    pub(crate) x: &'a [f32],
-    pub(crate) rows: [&'a [u8]; ROWS],
-}
-
-impl SimdOp for DotPacked<'_> {
-    type Output = [f32; ROWS];
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS] {
-        let Self { format, x, rows } = self;
-        with_packed!(format, dot_rows::<I>(isa, x, rows), else [0.0; ROWS])
-    }
 }
 
 /// The weights of a row of a dense format, as many as `out` takes; any other format leaves it alone.
@@ -158,54 +152,13 @@ fn finish<I: Isa>(isa: I, lanes: &Sixteen<I>) -> f32 {
     tree_sum(array)
 }
 
-/// x times four rows. Lanes that the last columns do not reach add 0, which changes no lane: none is ever −0.
-///
-/// Registers stay out of closures given to the standard library, which are compiled without the target's features.
+/// Prefetches what lies behind a block of one of `STREAMS` rows that are decoded together. Other rows lie behind them.
 #[inline(always)]
-fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
-    isa: I,
-    x: &[f32],
-    rows: [&[u8]; ROWS],
-) -> [f32; ROWS] {
-    let width = P::TURNS * P::STEPS * LANES;
-    let bytes = rows.iter().fold(usize::MAX, |least, r| least.min(r.len()));
-    let x = &x[..x.len().min(bytes * width / BYTES)];
-    let count = x.len() / width;
-    let [a, b, c, d] = rows.map(|row| &row.as_chunks::<BYTES>().0[..count]);
-    let (whole, rest) = x.split_at(count * width);
-    let mut lanes = [zeros(isa); ROWS];
-    let mut open = [P::closed(isa); ROWS];
-    for (i, x) in whole.chunks_exact(width).enumerate() {
-        let blocks = [&a[i], &b[i], &c[i], &d[i]];
-        for row in 0..ROWS {
-            P::open(isa, blocks[row], &mut open[row]);
-        }
-        for (turn, x) in x.chunks_exact(P::STEPS * LANES).enumerate() {
-            let x = x.as_chunks::<LANES>().0;
-            for_each_step!(P, STEP => {
-                let x = load(isa, &x[STEP]);
-                for row in 0..ROWS {
-                    let w = P::sixteen::<I, STEP>(isa, blocks[row], &open[row], turn);
-                    multiply_add(isa, &mut lanes[row], &x, &w);
-                }
-            });
-        }
+pub(crate) fn prefetch_ahead<const STREAMS: usize, I: Isa>(isa: I, block: &[u8]) {
+    for at in (0..block.len()).step_by(LINE) {
+        let place = UNDER_WAY / STREAMS + at;
+        isa.u8().prefetch(block.as_ptr().wrapping_add(place));
     }
-    let mut sums = [0.0; ROWS];
-    for row in 0..ROWS {
-        if !rest.is_empty() {
-            // Blocks of at most 256.
-            let mut w = [0.0; 256];
-            let w = &mut w[..rest.len()];
-            unpack::<I, P, BYTES>(isa, &rows[row][count * BYTES..], w);
-            for (x, w) in rest.chunks(LANES).zip(w.chunks(LANES)) {
-                let (x, w) = (load(isa, &padded(x, 0.0)), load(isa, &padded(w, 0.0)));
-                multiply_add(isa, &mut lanes[row], &x, &w);
-            }
-        }
-        sums[row] = finish(isa, &lanes[row]);
-    }
-    sums
 }
 
 #[inline(always)]
@@ -215,6 +168,7 @@ fn unpack<I: Isa, P: Packed<BYTES>, const BYTES: usize>(isa: I, row: &[u8], out:
     let count = blocks.len().min(out.len() / width);
     let (whole, out) = out.split_at_mut(count * width);
     for (out, block) in whole.chunks_exact_mut(width).zip(blocks) {
+        prefetch_ahead::<1, I>(isa, block);
         unpack_block::<I, P, BYTES>(isa, block, out);
     }
     // What is left of the row, or of the block that only in part is wanted.
@@ -278,6 +232,8 @@ struct F32;
 
 impl Packed<64> for F32 {
     const STEPS: usize = 1;
+    /// Rows of other formats are unpacked to these just before.
+    const FAR: bool = false;
     type Open<I: Isa> = ();
 
     #[inline(always)]
@@ -506,77 +462,4 @@ impl Packed<210> for Q6K {
         let scale = isa.f32().splat(open.scales[i]);
         scaled(isa, sixteen_bytes(&open.codes, LANES * i), 0, scale)
     }
-}
-
-/// Products of four rows of floats with four others, row of `w` by row of `x`: `out[4·w + x]`. As many columns count
-/// as the shortest row has.
-pub(crate) struct DotTile<'a> {
-    pub(crate) x: [&'a [f32]; ROWS],
-    pub(crate) w: [&'a [f32]; ROWS],
-}
-
-impl SimdOp for DotTile<'_> {
-    type Output = [f32; ROWS * ROWS];
-
-    #[inline(always)]
-    fn eval<I: Isa>(self, isa: I) -> [f32; ROWS * ROWS] {
-        let Self { x, w } = self;
-        if registers(isa) == 1 {
-            return tile::<I, ROWS, { ROWS * ROWS }>(isa, x, w);
-        }
-        let mut out = [0.0; ROWS * ROWS];
-        // Sixteen lanes fill several registers: a quarter of the tile at a time stays in them.
-        for (row, token) in [(0, 0), (0, 2), (2, 0), (2, 2)] {
-            let x = [x[token], x[token + 1]];
-            let w = [w[row], w[row + 1]];
-            for (i, value) in tile::<I, 2, 4>(isa, x, w).into_iter().enumerate() {
-                out[ROWS * (row + i / 2) + token + i % 2] = value;
-            }
-        }
-        out
-    }
-}
-
-/// `SIDE × SIDE` products, `AREA` of them.
-#[inline(always)]
-fn tile<I: Isa, const SIDE: usize, const AREA: usize>(
-    isa: I,
-    x: [&[f32]; SIDE],
-    w: [&[f32]; SIDE],
-) -> [f32; AREA] {
-    let columns = x
-        .iter()
-        .chain(&w)
-        .fold(usize::MAX, |n, row| n.min(row.len()));
-    let count = columns / LANES;
-    let xs = x.map(|row| &row.as_chunks::<LANES>().0[..count]);
-    let ws = w.map(|row| &row.as_chunks::<LANES>().0[..count]);
-    let mut lanes = [zeros(isa); AREA];
-    for i in 0..count {
-        let mut x = [zeros(isa); SIDE];
-        for token in 0..SIDE {
-            x[token] = load(isa, &xs[token][i]);
-        }
-        for row in 0..SIDE {
-            let w = load(isa, &ws[row][i]);
-            for token in 0..SIDE {
-                multiply_add(isa, &mut lanes[SIDE * row + token], &x[token], &w);
-            }
-        }
-    }
-    let rest = count * LANES..columns;
-    if !rest.is_empty() {
-        for row in 0..SIDE {
-            let w = load(isa, &padded(&w[row][rest.clone()], 0.0));
-            for token in 0..SIDE {
-                let x = load(isa, &padded(&x[token][rest.clone()], 0.0));
-                multiply_add(isa, &mut lanes[SIDE * row + token], &x, &w);
-            }
-        }
-    }
-    let mut out = [0.0; AREA];
-    for i in 0..AREA {
-        out[i] = finish(isa, &lanes[i]);
-    }
-    out
 }

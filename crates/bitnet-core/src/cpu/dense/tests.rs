@@ -2,7 +2,7 @@
 
 use crate::cpu::Isa;
 use crate::math::tree_sum;
-use crate::simd::ROWS;
+use crate::simd::{DotPacked, DotTile, ROWS};
 use bitnet_quant::Format;
 use proptest::prelude::*;
 
@@ -44,8 +44,27 @@ fn check(format: Format, rows: [&[u8]; ROWS], x: &[f32], columns: usize) {
     let expected = decoded.each_ref().map(|w| bits(naive(x, w)));
     for isa in isas() {
         let kernels = isa.kernels();
-        let found = (kernels.dot_packed)(format, x, rows).map(bits);
+        let found = (kernels.dot_packed)(DotPacked { format, x, rows }).map(bits);
         assert_eq!(found, expected, "{format} on {isa}, {columns} columns");
+        let reversed: Vec<f32> = x.iter().rev().copied().collect();
+        let other = decoded.each_ref().map(|w| bits(naive(&reversed, w)));
+        for tokens in 2..=ROWS {
+            let found = (kernels.dot_tile)(DotTile {
+                format,
+                x: [x, &reversed, x, &reversed],
+                tokens,
+                rows,
+            });
+            for (row, found) in found.iter().enumerate() {
+                let expected = [expected[row], other[row]].repeat(2);
+                let found: Vec<u32> = found[..tokens].iter().map(|x| bits(*x)).collect();
+                assert_eq!(
+                    found,
+                    expected[..tokens],
+                    "{format} on {isa}, {columns} columns"
+                );
+            }
+        }
         for (row, decoded) in rows.iter().zip(&decoded) {
             let mut unpacked = vec![f32::NAN; columns];
             (kernels.unpack)(format, row, &mut unpacked);
@@ -78,20 +97,20 @@ proptest! {
         check(format, rows, &x[..columns.saturating_sub(less).max(1)], columns);
     }
 
+    /// Whole blocks of Q6_K whose factors are finite, but for one now and then.
     #[test]
-    fn tiles_have_the_bits_of_single_products(
-        columns in 1usize..100,
-        numbers in prop::collection::vec(prop_oneof![9 => -4f32..4.0, 1 => any::<f32>()], 800),
+    fn blocks_of_q6_k_have_the_bits_of_decoded_ones(
+        blocks in 1usize..5,
+        factors in prop::collection::vec(prop_oneof![30 => 0u16..0x7c00, 1 => 0x7c00u16..0x8000], 4 * ROWS),
+        mut bytes in prop::collection::vec(any::<u8>(), 4 * ROWS * 210),
+        x in prop::collection::vec(prop_oneof![2000 => -4f32..4.0, 1 => any::<f32>()], 4 * 256),
     ) {
-        let mut rows = numbers.chunks(100).map(|row| &row[..columns]);
-        let w = [(); ROWS].map(|()| rows.next().unwrap());
-        let x = [(); ROWS].map(|()| rows.next().unwrap());
-        for isa in isas() {
-            let found = (isa.kernels().dot_tile)(w, x).map(bits);
-            for (i, found) in found.into_iter().enumerate() {
-                prop_assert_eq!(found, bits(naive(x[i % ROWS], w[i / ROWS])), "{}, {} columns", isa, columns);
-            }
+        for (i, (block, factor)) in bytes.chunks_exact_mut(210).zip(factors).enumerate() {
+            let sign = (i as u16 % 2) << 15;
+            block[208..].copy_from_slice(&(factor | sign).to_le_bytes());
         }
+        let rows = [0, 1, 2, 3].map(|row| &bytes[row * 4 * 210..][..blocks * 210]);
+        check(Format::Q6K, rows, &x[..blocks * 256], blocks * 256);
     }
 }
 
@@ -109,7 +128,11 @@ fn odd_widths_and_no_columns() {
         .into_iter()
         .flat_map(|f| isas().map(move |isa| (f, isa)))
     {
-        let none = (isa.kernels().dot_packed)(format, &[], [&[]; ROWS]);
+        let none = (isa.kernels().dot_packed)(DotPacked {
+            format,
+            x: &[],
+            rows: [&[]; ROWS],
+        });
         assert_eq!(none, [0.0; ROWS]);
     }
 }

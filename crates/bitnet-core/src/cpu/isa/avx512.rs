@@ -2,8 +2,10 @@
 //!
 //! `vpmaddubsw` adds the products of two neighbours in i16: at most 3·128·2 = 768, so 42 dots fit a lane.
 
+use super::avx512_vbmi;
 use crate::cpu::integer::{IntegerIsa, kernels};
 use crate::cpu::kernels::FloatIsa;
+use crate::simd::{DotPacked, DotTile, ROWS};
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx512Isa, GenericIsa};
 use std::arch::x86_64::*;
@@ -27,6 +29,14 @@ impl FloatIsa for Floats {
             // The table is not handed out then; the bits would be the same.
             None => op.eval(GenericIsa::new()),
         }
+    }
+
+    fn dot_packed(product: DotPacked<'_>) -> [f32; ROWS] {
+        avx512_vbmi::dot_packed(product).unwrap_or_else(|| Self::run(product))
+    }
+
+    fn dot_tile(product: DotTile<'_>) -> [[f32; ROWS]; ROWS] {
+        avx512_vbmi::dot_tile(product).unwrap_or_else(|| Self::run(product))
     }
 }
 

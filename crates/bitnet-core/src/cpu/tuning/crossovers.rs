@@ -6,7 +6,7 @@ use bitnet_quant::Format;
 
 /// Whether rows of `format` can be multiplied without unpacking them first.
 pub(super) const fn is_direct(format: Format) -> bool {
-    format.is_ternary() || matches!(format, Format::F16)
+    format.is_ternary() || matches!(format, Format::F16 | Format::Q6K)
 }
 
 /// The formats of which that is so.
@@ -29,13 +29,13 @@ pub struct Crossovers {
 impl Crossovers {
     /// Built-in numbers for a kernel set, for machines that were not measured.
     pub const fn built_in(isa: Isa) -> Self {
-        let (parallel_above, ternary, halves) = match isa {
-            Isa::Scalar => ([65_536, 32_768, 16_384, 262_144, 65_536], 4, 1),
-            _ => ([131_072, 65_536, 65_536, 524_288, 65_536], 8, 3),
+        let (parallel_above, ternary, halves, blocks) = match isa {
+            Isa::Scalar => ([65_536, 32_768, 16_384, 262_144, 65_536], 4, 1, 1),
+            _ => ([131_072, 65_536, 65_536, 524_288, 65_536], 8, 16, 4),
         };
         Self {
             parallel_above,
-            gemv_max_tokens: by_format(ternary, halves),
+            gemv_max_tokens: by_format(ternary, halves, blocks),
         }
     }
 
@@ -76,7 +76,7 @@ impl Crossovers {
     /// The same with another number of tokens up to which packed rows of any format are multiplied as they lie.
     #[must_use]
     pub const fn with_gemv_max_tokens(mut self, tokens: usize) -> Self {
-        self.gemv_max_tokens = by_format(tokens, tokens);
+        self.gemv_max_tokens = by_format(tokens, tokens, tokens);
         self
     }
 
@@ -100,14 +100,18 @@ impl Crossovers {
     }
 }
 
-/// Tokens for each format: `ternary` or `halves` where rows can be multiplied as they lie, else 0.
-const fn by_format(ternary: usize, halves: usize) -> [usize; Format::ALL.len()] {
+/// Tokens for each format: `ternary`, `halves` or `blocks` where rows can be multiplied as they lie, else 0.
+const fn by_format(ternary: usize, halves: usize, blocks: usize) -> [usize; Format::ALL.len()] {
     let mut tokens = [0; Format::ALL.len()];
     let mut index = 0;
     while index < tokens.len() {
         let format = Format::ALL[index];
         if is_direct(format) {
-            tokens[index] = if format.is_ternary() { ternary } else { halves };
+            tokens[index] = match format {
+                Format::F16 => halves,
+                Format::Q6K => blocks,
+                _ => ternary,
+            };
         }
         index += 1;
     }
