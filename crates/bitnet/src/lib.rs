@@ -48,7 +48,7 @@ pub use bitnet_quant::I2sLayout;
 pub use chat::ChatMessage;
 pub use decoder::Piece;
 pub use engine::{Engine, EngineOptions, Request};
-pub use error::{Error, Result};
+pub use error::{BackendError, DownloadFault, Error, Result};
 pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
 pub use hook::{HookScope, LogitBias, LogitsHook};
 pub use logprobs::TokenLogprobs;

@@ -26,7 +26,7 @@ mod transfer;
 
 pub use known::{KNOWN_MODELS, KnownModel};
 
-use crate::{Error, Result};
+use crate::{DownloadFault, Error, Result};
 use address::Source;
 use http::Target;
 use kind::Kind;
@@ -181,7 +181,7 @@ impl fmt::Debug for HubOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("HubOptions")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &address::shown(&self.endpoint))
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("hub_cache", &self.hub_cache)
             .field("bitnet_cache", &self.bitnet_cache)
@@ -306,31 +306,23 @@ fn expand_home(path: String) -> PathBuf {
     }
 }
 
-fn refused(model: &str, message: impl Into<String>) -> Error {
-    let mut message = message.into();
-    // What was asked for may be the address that the message is about.
-    let rest = message.strip_prefix(model);
-    if let Some(rest) = rest.and_then(|rest| rest.strip_prefix(": ")) {
-        message = rest.to_owned();
-    }
+/// An error about `model`, which is about no address of its own.
+fn refused(model: &str, fault: DownloadFault) -> Error {
     Error::Download {
-        model: model.to_owned(),
-        message,
+        model: address::shown(model),
+        address: None,
+        fault,
     }
 }
 
 fn no_cache(model: &str) -> Error {
-    refused(
-        model,
-        "this system names no cache folder; set HF_HOME (for hf: names) or give the path of a downloaded file",
-    )
+    let why = "this system names no cache folder; set HF_HOME (for hf: names) or give the path of a downloaded file";
+    refused(model, DownloadFault::NotCached { why: why.into() })
 }
 
 fn not_cached(model: &str) -> Error {
-    refused(
-        model,
-        "not in the cache, and downloads are switched off (HF_HUB_OFFLINE)",
-    )
+    let why = "not in the cache, and downloads are switched off (HF_HUB_OFFLINE)";
+    refused(model, DownloadFault::NotCached { why: why.into() })
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache;
+mod kinds;
 mod login;
 mod ranges;
 mod redirects;
