@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::Cancel;
+use crate::cancel::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 

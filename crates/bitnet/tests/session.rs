@@ -608,3 +608,31 @@ fn a_text_goes_on_from_its_last_token_whether_that_has_run_or_not() {
     session.attention(0).expect("weights");
     assert_eq!(go_on(&mut session), expected);
 }
+
+#[test]
+fn loading_is_cancelled_between_tensors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("model.gguf");
+    synth::write(&SynthOptions::default(), &path, &mut |_, _| ()).expect("a file");
+    for (copy, layer) in [(false, 0), (false, 1), (true, 0)] {
+        let options = ModelOptions {
+            copy,
+            threads: Some(1),
+            ..ModelOptions::default()
+        };
+        let outcome = Model::open_with(&path, &options, |done, _| {
+            if done == layer {
+                options.cancel.cancel();
+            }
+        });
+        assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+        // Also before the file is read.
+        let outcome = Model::open_with(&path, &options, |_, _| panic!("a layer was loaded"));
+        assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+        options.cancel.reset();
+        let model = Model::open_with(&path, &options, |_, _| ()).expect("the model");
+        options.cancel.cancel();
+        let mut session = model.session().expect("a session");
+        session.forward(&[1], LogitsFor::Last).expect("logits");
+    }
+}

@@ -26,6 +26,7 @@ pub use data::TensorData;
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use read::read;
+pub(crate) use read::read_into;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
 
 use crate::{Error, Result};
@@ -39,8 +40,8 @@ pub enum ModelFile {
     SafeTensors(SafeTensorsModel),
 }
 
-/// How the bytes of a file of weights come into memory: [`map`] or [`read`].
-pub(crate) type Load = fn(&Path) -> Result<Bytes>;
+/// How the bytes of a file of weights come into memory: as by [`map`] or [`read`].
+pub(crate) type Load<'a> = &'a dyn Fn(&Path) -> Result<Bytes>;
 
 /// Bytes at the beginning of a file that say what it is, or are shown where they do not.
 const HEAD: usize = 16;
@@ -85,19 +86,20 @@ impl ModelFile {
     /// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if a directory holds no model or several, otherwise as
     /// [`Gguf::open`] and [`SafeTensorsModel::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        Self::load(path, map)
+        Self::load(path, &map)
     }
 
     /// As [`open`](Self::open), with every file copied into memory: what happens to the files afterwards does not matter.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`Error::Io`], naming the file and its bytes, if there is no memory for a copy.
+    /// As [`open`](Self::open), and [`BackendError::OutOfMemory`](crate::BackendError::OutOfMemory), naming the file, if there
+    /// is no memory for a copy.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::load(path, read)
+        Self::load(path, &read)
     }
 
     /// As [`open`](Self::open), with files of weights loaded by `load`.
-    fn load(path: &Path, load: Load) -> Result<Self> {
+    pub(crate) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
         if path.is_dir() {
             return match directory::find(path)? {
                 directory::Found::Gguf(file) => Gguf::load(&file, load).map(Self::Gguf),

@@ -346,7 +346,7 @@ pub(super) fn persist<T>(
     let mut fruitless = 0;
     let mut farthest = 0;
     loop {
-        options.check_cancelled()?;
+        options.cancel.check()?;
         let (reached, outcome) = attempt();
         let (trouble, asked) = match outcome {
             Ok(value) => return Ok(value),

@@ -79,7 +79,7 @@ impl<'a> Partial<'a> {
         };
         let mut buffer = vec![0; BUFFER];
         loop {
-            options.check_cancelled()?;
+            options.cancel.check()?;
             match partial.file.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => partial.took(&buffer[..count]),
@@ -298,7 +298,7 @@ impl Transfer<'_> {
         progress.advance(beginning.len() as u64);
         let mut buffer = vec![0; BUFFER];
         loop {
-            options.check_cancelled()?;
+            options.cancel.check()?;
             match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {

@@ -116,11 +116,11 @@ impl SafeTensorsModel {
     /// [`Error::Io`] for files that are missing or unreadable, [`Error::Malformed`] or [`Error::Tensor`] for files that
     /// break the rules of the format.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::load(path, map)
+        Self::load(path, &map)
     }
 
     /// As [`open`](Self::open), with the bytes of each file of weights loaded by `load`.
-    pub(super) fn load(path: &Path, load: Load) -> Result<Self> {
+    pub(super) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
         let file = if path.is_dir() {
             directory::find_safetensors(path)?
         } else {
@@ -257,7 +257,11 @@ fn refuse_shard(path: &Path) -> Result<()> {
 }
 
 /// The tensors that an index lists, from the files it lists them in, which `load` loads.
-fn sharded(directory: &Path, index_path: &Path, load: Load) -> Result<BTreeMap<String, RawTensor>> {
+fn sharded(
+    directory: &Path,
+    index_path: &Path,
+    load: Load<'_>,
+) -> Result<BTreeMap<String, RawTensor>> {
     let index_name = index_path.display().to_string();
     let index: Index = read_json(index_path, LONGEST_INDEX)?;
     let mut shards: BTreeMap<&str, BTreeMap<String, RawTensor>> = BTreeMap::new();
