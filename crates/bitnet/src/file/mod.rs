@@ -10,6 +10,7 @@ pub mod convert;
 mod create;
 mod data;
 mod directory;
+mod folder;
 pub mod gguf;
 pub mod map;
 pub(crate) mod names;
@@ -23,6 +24,7 @@ use std::path::Path;
 
 pub use bytes::Bytes;
 pub use data::TensorData;
+pub use folder::ModelFiles;
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use read::read;
@@ -30,6 +32,7 @@ pub(crate) use read::read_into;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
 
 use crate::{Error, Result};
+use folder::Folder;
 
 /// A model file of either kind.
 #[derive(Debug)]
@@ -101,8 +104,8 @@ impl ModelFile {
     /// As [`open`](Self::open), with files of weights loaded by `load`.
     pub(crate) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
         if path.is_dir() {
-            return match directory::find(path)? {
-                directory::Found::Gguf(file) => Gguf::load(&file, load).map(Self::Gguf),
+            return match directory::find(&Folder::directory(path))? {
+                directory::Found::Gguf(file) => Gguf::load(&path.join(file), load).map(Self::Gguf),
                 directory::Found::SafeTensors => {
                     SafeTensorsModel::load(path, load).map(Self::SafeTensors)
                 }
@@ -120,11 +123,31 @@ impl ModelFile {
         }
     }
 
+    /// A model from files in memory, of which it takes the one that [`open`](Self::open) would take in a directory of them. No
+    /// file system is needed, and nothing is copied.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_files(files: ModelFiles) -> Result<Self> {
+        let folder = Folder::from(files);
+        match directory::find(&folder)? {
+            directory::Found::Gguf(file) => {
+                let bytes = folder.weights(&file, &map)?;
+                Gguf::parse(folder.name_of(&file), bytes).map(Self::Gguf)
+            }
+            directory::Found::SafeTensors => {
+                let file = directory::find_safetensors(&folder)?;
+                let name = folder.name();
+                SafeTensorsModel::in_folder(name, folder, &file, &map).map(Self::SafeTensors)
+            }
+        }
+    }
+
     /// A GGUF file from its bytes; `name` is what errors call it.
     ///
     /// # Errors
     /// As [`Gguf::parse`]; [`Error::Unsupported`] for safetensors, whose description is in another file:
-    /// [`SafeTensorsModel::parse`] takes both.
+    /// [`from_files`](Self::from_files) takes both.
     pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
         Self::parse_gguf(name, bytes).map(Self::Gguf)
     }
@@ -141,7 +164,7 @@ impl ModelFile {
             Container::SafeTensors => Err(Error::Unsupported {
                 file: name,
                 what: "a safetensors file without its config.json".to_owned(),
-                advice: "give both to SafeTensorsModel::parse, or use a GGUF file".to_owned(),
+                advice: "give both to ModelFile::from_files, or use a GGUF file".to_owned(),
             }),
         }
     }

@@ -16,7 +16,7 @@ pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
-use crate::file::{Bytes, Gguf, ModelFile, read_into};
+use crate::file::{Bytes, Gguf, ModelFile, ModelFiles, read_into};
 use crate::session::Session;
 use crate::tokenizer::{Nfc, Tokenizer};
 use crate::{Cancel, Error, Result};
@@ -161,6 +161,35 @@ impl Model {
         options: &ModelOptions,
     ) -> Result<Self> {
         Self::from_file(&ModelFile::parse(name, bytes.into())?, options, |_, _| ())
+    }
+
+    /// Opens a model whose files are in memory, with its tokenizer and chat template: for programs that carry a model with them or
+    /// have it from elsewhere, also where there is no file system.
+    ///
+    /// ```no_run
+    /// use bitnet::file::ModelFiles;
+    /// use bitnet::{Model, ModelOptions};
+    ///
+    /// # fn fetch(name: &str) -> Vec<u8> { Vec::new() }
+    /// # fn main() -> bitnet::Result<()> {
+    /// let files = ModelFiles::new("my model")
+    ///     .with("model.safetensors", fetch("model.safetensors"))
+    ///     .with("config.json", fetch("config.json"))
+    ///     .with("tokenizer.json", fetch("tokenizer.json"))
+    ///     .with("chat_template.jinja", "{{ messages[0].content }}");
+    /// let model = Model::from_files(files, &ModelOptions::default(), |_, _| ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn from_files(
+        files: ModelFiles,
+        options: &ModelOptions,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        Self::from_file(&ModelFile::from_files(files)?, options, progress)
     }
 
     /// The small model that ships with this library: it tells stories, answers questions about them and adds
