@@ -32,12 +32,13 @@ fn checkpoint(directory: &Path) -> std::path::PathBuf {
 /// The files of a folder.
 fn loaded(folder: &Path) -> ModelFiles {
     let entries = fs::read_dir(folder).expect("a folder").flatten();
-    entries
-        .filter(|entry| entry.path().is_file())
-        .fold(ModelFiles::new("carried"), |files, entry| {
+    entries.filter(|entry| entry.path().is_file()).fold(
+        ModelFiles::new("carried"),
+        |files, entry| {
             let content = fs::read(entry.path()).expect("a file");
             files.with(entry.file_name(), content)
-        })
+        },
+    )
 }
 
 fn open(files: ModelFiles) -> bitnet::Result<Model> {

@@ -636,3 +636,61 @@ fn loading_is_cancelled_between_tensors() {
         session.forward(&[1], LogitsFor::Last).expect("logits");
     }
 }
+
+#[test]
+fn a_long_conversation_loses_its_oldest_turns() {
+    let options = greedy(8);
+    let model = Model::demo_with(&ModelOptions {
+        context: Some(160),
+        ..ModelOptions::default()
+    })
+    .expect("the demo model");
+    let mut messages = vec![ChatMessage::system("Be kind.")];
+    let tokens = |messages: &[ChatMessage]| {
+        let prompt = messages.to_vec().into();
+        model
+            .prompt_tokens(&prompt, &options)
+            .expect("tokens")
+            .len()
+    };
+    let mut session = model.session().expect("a session");
+    let mut gone = 0;
+    for number in 0..30 {
+        messages.push(ChatMessage::user(format!("What is {number} + 20?")));
+        let fitted = model
+            .fit_chat(&messages, 20, &options)
+            .expect("the last turn fits");
+        // The system message, and what follows the dropped turns.
+        assert_eq!(fitted.messages[0], messages[0]);
+        assert_eq!(fitted.dropped, messages[1..1 + fitted.dropped.len()]);
+        assert_eq!(fitted.messages[1..], messages[1 + fitted.dropped.len()..]);
+        assert!(tokens(&fitted.messages) + 20 <= 160);
+        // No more than has to.
+        if let [.., question, answer] = &fitted.dropped[..] {
+            let mut more = fitted.messages.clone();
+            more.splice(1..1, [question.clone(), answer.clone()]);
+            assert!(tokens(&more) + 20 > 160, "{number}");
+        }
+        assert!(fitted.dropped.len() >= gone && fitted.dropped.len() % 2 == 0);
+        gone = fitted.dropped.len();
+        let mut answer = session.chat(&fitted.messages, &options).expect("a prompt");
+        messages.push(ChatMessage::assistant(text(&mut answer).0.trim()));
+    }
+    assert!(gone > 30, "{gone}");
+    // More bytes than a prompt can have are no error either.
+    let question = messages.pop().expect("an answer");
+    messages.insert(1, ChatMessage::user("a".repeat(1 << 20)));
+    messages.push(question);
+    let fitted = model.fit_chat(&messages, 20, &options);
+    assert!(fitted.expect("a fit").dropped.len() > 30);
+    // The last turn stays, with less room than asked for, or none.
+    let one = [ChatMessage::user("What is 1 + 20?")];
+    let fitted = model.fit_chat(&one, 1000, &options).expect("a fit");
+    assert!(fitted.dropped.is_empty() && fitted.messages == one);
+    let long = [ChatMessage::user("again ".repeat(400))];
+    let error = model.fit_chat(&long, 1, &options).expect_err("no room");
+    assert!(
+        matches!(error, Error::ContextFull { capacity: 160, used: 0, wanted } if wanted > 160),
+        "{error}"
+    );
+}
