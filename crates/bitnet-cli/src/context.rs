@@ -2,24 +2,14 @@
 
 use bitnet::{Error, Model};
 
-/// `error`; if it says that the context is full, also how to get one that is long enough for `reply` more tokens, and
-/// `otherwise` what else helps.
-pub(crate) fn explain(
-    error: Error,
-    model: &Model,
-    reply: usize,
-    otherwise: Option<&str>,
-) -> anyhow::Error {
+/// `error`; if it says that the context is full, also how to get one that is long enough for `reply` more tokens.
+pub(crate) fn explain(error: Error, model: &Model, reply: usize) -> anyhow::Error {
     let Error::ContextFull { used, wanted, .. } = error else {
         return error.into();
     };
     let needed = used.saturating_add(wanted).saturating_add(reply);
     let own = model.architecture().context;
     let advice = advice(own, model.context(), needed, &format!("at least {needed}"));
-    let advice = match otherwise {
-        Some(otherwise) => format!("{advice}, or {otherwise}"),
-        None => advice,
-    };
     let message = format!("{error}; {advice}");
     anyhow::Error::new(error).context(message)
 }

@@ -5,13 +5,12 @@
 
 use anyhow::{Context, Result};
 use bitnet::Cancel;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// What Ctrl-C sets. Clones share it; whoever holds one, or its [`flag`](Self::flag), watches.
+/// What Ctrl-C sets. Clones share it; whoever holds one watches.
 #[derive(Clone, Default)]
 pub(crate) struct Interrupt {
-    pressed: Arc<AtomicBool>,
+    holders: Arc<()>,
     cancel: Cancel,
 }
 
@@ -33,8 +32,7 @@ impl Interrupt {
         let interrupt = Self::default();
         let seen = interrupt.clone();
         ctrlc::set_handler(move || {
-            let again = seen.pressed.swap(true, Ordering::Relaxed);
-            if again || Arc::strong_count(&seen.pressed) <= IDLE {
+            if seen.is_pressed() || Arc::strong_count(&seen.holders) <= IDLE {
                 std::process::exit(130);
             }
             seen.cancel.cancel();
@@ -44,24 +42,18 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// The flag for downloads.
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.pressed)
-    }
-
-    /// The flag for generations.
+    /// The flag for downloads and generations.
     pub(crate) fn cancel(&self) -> Cancel {
         self.cancel.clone()
     }
 
     /// Whether Ctrl-C was pressed since the last [`reset`](Self::reset).
     pub(crate) fn is_pressed(&self) -> bool {
-        self.pressed.load(Ordering::Relaxed)
+        self.cancel.is_cancelled()
     }
 
     /// Takes notice of it: the program goes on.
     pub(crate) fn reset(&self) {
-        self.pressed.store(false, Ordering::Relaxed);
         self.cancel.reset();
     }
 }

@@ -25,9 +25,57 @@ pub(crate) fn within(
     }
 }
 
+/// Reads a number of bytes: `500000000`, `500MB`, `4GiB`. Units are those of 1000 and, with an i, of 1024.
+pub(crate) fn bytes(text: &str) -> Result<usize, String> {
+    const UNITS: [&str; 5] = ["", "k", "m", "g", "t"];
+    let expected = || "expected bytes, such as 500MB or 4GiB".to_owned();
+    let text = text.trim();
+    let end = text.find(|letter: char| letter.is_ascii_alphabetic());
+    let (number, unit) = text.split_at(end.unwrap_or(text.len()));
+    let unit = unit.to_ascii_lowercase();
+    let unit = unit.strip_suffix('b').unwrap_or(&unit);
+    let (unit, base) = match unit.strip_suffix('i') {
+        Some(unit) if !unit.is_empty() => (unit, 1024.0_f64),
+        _ => (unit, 1000.0),
+    };
+    let power = UNITS.iter().position(|known| *known == unit);
+    let (Ok(number), Some(power)) = (number.trim().parse::<f64>(), power) else {
+        return Err(expected());
+    };
+    let bytes = number * base.powi(power as i32);
+    // Not for numbers that are none either.
+    if bytes >= 1.0 && bytes < usize::MAX as f64 {
+        Ok(bytes as usize)
+    } else {
+        Err(expected())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_have_units_or_none() {
+        for (text, expected) in [
+            ("1", 1),
+            ("4096", 4096),
+            ("500MB", 500_000_000),
+            ("4GiB", 4 << 30),
+            ("4 gib", 4 << 30),
+            ("1.5G", 1_500_000_000),
+            ("64Ki", 64 << 10),
+            ("7 B", 7),
+        ] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for wrong in [
+            "", "GB", "0", "-1", "4XB", "4iB", "nan", "inf", "1e40", "4GiBs",
+        ] {
+            let error = bytes(wrong).unwrap_err();
+            assert!(error.contains("4GiB"), "{wrong}: {error}");
+        }
+    }
 
     #[test]
     fn bounds_are_part_of_the_message() {

@@ -39,6 +39,10 @@ pub(crate) struct ModelArguments {
     #[arg(long)]
     no_mmap: bool,
 
+    /// The most memory that copied and repacked weights, activations, keys and values may take together, such as 500MB or 4GiB
+    #[arg(long, value_name = "BYTES", value_parser = number::bytes)]
+    memory_limit: Option<usize>,
+
     /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArgument,
@@ -210,6 +214,7 @@ impl ModelArguments {
             kv: self.kv.map(KvType::from),
             head,
             copy: self.no_mmap,
+            memory_limit: self.memory_limit,
             i2s_layout: self.i2s_layout.into(),
             context: self.context,
             chat_template,
@@ -249,8 +254,10 @@ pub(crate) fn resolve(model: &OsStr) -> anyhow::Result<PathBuf> {
         return Ok(PathBuf::from(model));
     };
     let mut options = HubOptions::from_env();
-    if hub::is_remote(model) {
-        options.cancel = Some(Interrupt::watch()?.flag());
+    // Watches until the model is here.
+    let interrupt = hub::is_remote(model).then(Interrupt::watch).transpose()?;
+    if let Some(interrupt) = &interrupt {
+        options.cancel = interrupt.cancel();
     }
     Ok(hub::resolve(model, &options, &Downloads::default())?)
 }

@@ -12,6 +12,7 @@
 //! mark only if all of it comes from the template. For messages without marks the ids are those of the whole text.
 
 mod guard;
+mod history;
 mod jinja;
 mod templates;
 
@@ -19,12 +20,13 @@ use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
-use crate::generate::Cancel;
+use crate::cancel::Cancel;
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
 
 use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
 
+pub use history::FittedChat;
 pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
 

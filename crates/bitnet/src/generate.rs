@@ -1,5 +1,6 @@
 //! Text from a session, piece by piece.
 
+use crate::cancel::Cancel;
 use crate::decoder::{Chosen, Decoder, Extras, Piece};
 use crate::hook::LogitsHook;
 use crate::sampler::SamplingOptions;
@@ -10,32 +11,9 @@ use bitnet_core::pending::now;
 use bitnet_core::{Output, Pending};
 use std::borrow::BorrowMut;
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 // The standard library has no clock for wasm32; elsewhere this is the standard one.
 use web_time::Instant;
-
-/// A flag that stops a generation from another thread. Clones share it.
-#[derive(Debug, Clone, Default)]
-pub struct Cancel(Arc<AtomicBool>);
-
-impl Cancel {
-    /// Asks the generation to stop.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Takes the request back, so that the flag can serve again.
-    pub fn reset(&self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
-
-    /// Whether it was asked to stop.
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
 
 /// How to generate.
 #[derive(Debug, Clone)]

@@ -19,6 +19,7 @@
 //! Logits are the same bits on every instruction set, for every number of threads, and however a prompt is cut into
 //! batches.
 
+mod cancel;
 pub mod chat;
 mod decoder;
 mod embed;
@@ -46,12 +47,13 @@ pub use bitnet_core::pool::{MovementStats, ZeroCopyStats};
 pub use bitnet_core::pool::{PoolStats, Tag, TagStats};
 pub use bitnet_core::{Activations, Candidate, Device, KvType, LmHeadMode, LmHeadStats};
 pub use bitnet_quant::I2sLayout;
+pub use cancel::Cancel;
 pub use chat::ChatMessage;
 pub use decoder::Piece;
 pub use embed::{EmbedOptions, Embeddings, Pooling};
 pub use engine::{Engine, EngineOptions, Request};
-pub use error::{Error, Result};
-pub use generate::{Cancel, GenerateOptions, Generation, StopReason, Timings};
+pub use error::{BackendError, DownloadFault, Error, Result};
+pub use generate::{GenerateOptions, Generation, StopReason, Timings};
 pub use hook::{HookScope, LogitBias, LogitsHook};
 pub use logprobs::TokenLogprobs;
 pub use model::{

@@ -42,7 +42,7 @@ impl From<Vec<ChatMessage>> for Prompt {
 }
 
 /// Bytes of text that `context` tokens can hold: tokens of 64 bytes are rare, and all of them never are so long.
-fn longest_prompt(context: usize) -> usize {
+pub(crate) fn longest_prompt(context: usize) -> usize {
     context.saturating_mul(64).clamp(64 << 10, 16 << 20)
 }
 

@@ -3,8 +3,9 @@
 
 use bitnet::engine::{Batcher, TokenStream};
 use bitnet::{
-    Candidate, Engine, EngineOptions, Error, GenerateOptions, HookScope, LogitBias, LogitsHook,
-    Model, ModelOptions, Prompt, Request, Result, SamplingOptions, Speculation, StopReason,
+    BackendError, Candidate, Engine, EngineOptions, Error, GenerateOptions, HookScope, LogitBias,
+    LogitsHook, Model, ModelOptions, Prompt, Request, Result, SamplingOptions, Speculation,
+    StopReason,
 };
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -300,6 +301,74 @@ fn texts_make_room_and_are_the_same() {
         assert_eq!(collect(stream), expected.text);
         assert_eq!(stream.finish().map(|f| f.reason), Some(expected.reason));
     }
+}
+
+/// With a limit on all memory, of which activations take their part too.
+#[test]
+fn texts_stay_within_the_memory_limit() {
+    let model = model(2);
+    let mut options = greedy(250);
+    options.stop_at_end = false;
+    let prompts: Vec<_> = (0..7).map(|i| format!("Story {i}: a dog")).collect();
+    let expected: Vec<_> = prompts
+        .iter()
+        .map(|prompt| alone(&model, &prompt.as_str().into(), &options))
+        .collect();
+    for limit in [6 << 20, 9 << 20] {
+        let limited = Model::demo_with(&ModelOptions {
+            threads: Some(2),
+            memory_limit: Some(limit),
+            ..ModelOptions::default()
+        })
+        .expect("the demo model");
+        let mut batcher = Batcher::new(&limited, EngineOptions::default()).expect("a batcher");
+        assert!(batcher.gauges().kv_budget_bytes <= limit);
+        let mut streams: Vec<_> = prompts
+            .iter()
+            .map(|prompt| {
+                let request = Request::new(prompt.as_str(), &options);
+                batcher.submit(request).expect("a stream")
+            })
+            .collect();
+        while batcher.step() {
+            assert!(limited.pool_stats().reserved <= limit);
+        }
+        assert!(batcher.gauges().preemptions > 0, "{:?}", batcher.gauges());
+        for (expected, stream) in expected.iter().zip(&mut streams) {
+            assert_eq!(collect(stream), expected.text);
+            assert_eq!(stream.finish().map(|f| f.reason), Some(expected.reason));
+        }
+    }
+}
+
+#[test]
+fn a_memory_limit_is_refused_by_name() {
+    let open = |limit| {
+        Model::demo_with(&ModelOptions {
+            threads: Some(1),
+            memory_limit: Some(limit),
+            ..ModelOptions::default()
+        })
+    };
+    let refused = |outcome: Result<()>, limit: usize| match outcome {
+        Err(Error::Backend(BackendError::OutOfMemory {
+            limit: Some(found), ..
+        })) => assert_eq!(found, limit),
+        other => panic!("{limit}: {other:?}"),
+    };
+    let limit = 700_000;
+    let tight = open(limit).expect("the weights lie where they are");
+    let engine = Batcher::new(&tight, EngineOptions::default());
+    refused(engine.map(|_| ()), limit);
+    let mut session = tight.session().expect("an empty session");
+    let long = vec![1; 900];
+    refused(
+        session
+            .forward(&long, bitnet::LogitsFor::Nothing)
+            .map(|_| ()),
+        limit,
+    );
+    assert!(session.tokens().is_empty());
 }
 
 #[test]

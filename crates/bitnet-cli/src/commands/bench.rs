@@ -154,7 +154,7 @@ impl Arguments {
                     parallel,
                 } = test.time(model, runs).map_err(|error| {
                     match error.downcast::<bitnet::Error>() {
-                        Ok(error) => context::explain(error, model, 0, None),
+                        Ok(error) => context::explain(error, model, 0),
                         Err(error) => error,
                     }
                 })?;

@@ -69,6 +69,8 @@ struct Chat {
     interrupt: Interrupt,
     system: Option<String>,
     messages: Vec<ChatMessage>,
+    /// How many of them no longer fit the context.
+    forgotten: usize,
     load: Duration,
     last: Option<Timings>,
     /// Whether somebody types the lines, and can type another after one that had no answer.
@@ -116,6 +118,7 @@ impl Arguments {
             interrupt,
             system: self.system,
             messages: Vec::new(),
+            forgotten: 0,
             load: opened.time,
             last: None,
             typed: stdin().is_terminal(),
@@ -208,6 +211,7 @@ impl Chat {
 
     fn reset(&mut self) {
         self.messages.clear();
+        self.forgotten = 0;
         self.messages
             .extend(self.system.as_deref().map(ChatMessage::system));
         self.session.reset();
@@ -247,16 +251,24 @@ impl Chat {
     /// Streams what the model says next, and says on stderr why it is not the whole answer, if it is not.
     fn stream(&mut self) -> anyhow::Result<String> {
         let model = self.session.model().clone();
-        let earlier = self
-            .messages
-            .iter()
-            .any(|message| message.role == "assistant");
-        // Without earlier turns the next conversation would be as long.
-        let reset = (self.typed && earlier).then_some("begin a new conversation with /reset");
+        let room = self.options.max_tokens.min(model.context() / 4);
+        let fitted = model
+            .fit_chat(&self.messages, room, &self.options)
+            .map_err(|error| context::explain(error, &model, 1))?;
+        let dropped = fitted.dropped.len();
+        if dropped > self.forgotten {
+            let dim = Style::new().dimmed();
+            anstream::eprintln!(
+                "{dim}[the context of {} tokens is full: the model no longer sees the {dropped} oldest messages; {}]{dim:#}",
+                model.context(),
+                context::longer(&model)
+            );
+        }
+        self.forgotten = dropped;
         let mut generation = self
             .session
-            .chat(&self.messages, &self.options)
-            .map_err(|error| context::explain(error, &model, 1, reset))?;
+            .chat(&fitted.messages, &self.options)
+            .map_err(|error| context::explain(error, &model, 1))?;
         {
             let mut steps = Steps::new("reading");
             generation.prefill(|done, all| steps.set(done as u64, all as u64))?;
@@ -279,7 +291,7 @@ impl Chat {
                 used,
                 wanted: 1,
             };
-            return Err(context::explain(full, &model, 0, reset));
+            return Err(context::explain(full, &model, 0));
         }
         out.finish()?;
         drop(out);

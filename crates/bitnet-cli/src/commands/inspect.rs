@@ -229,8 +229,8 @@ fn gguf_vocabulary(file: &Gguf) -> Option<Vocabulary> {
 }
 
 fn checkpoint_vocabulary(file: &SafeTensorsModel) -> Option<Vocabulary> {
-    let text = std::fs::read_to_string(file.sibling("tokenizer.json")?).ok()?;
-    let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+    let text = file.sibling("tokenizer.json").ok()??;
+    let json: serde_json::Value = serde_json::from_slice(&text).ok()?;
     Some(Vocabulary {
         kind: json["model"]["type"]
             .as_str()

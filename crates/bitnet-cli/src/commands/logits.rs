@@ -85,7 +85,7 @@ impl Arguments {
         for piece in tokens.chunks(self.batch) {
             let logits = session
                 .forward(piece, LogitsFor::All)
-                .map_err(|error| context::explain(error, &model, 0, None))?;
+                .map_err(|error| context::explain(error, &model, 0))?;
             for row in logits.chunks_exact(model.vocabulary()) {
                 if self.digest {
                     for value in row {

@@ -115,7 +115,7 @@ impl Arguments {
         let model = &opened.model;
         let mut generation = session
             .generate(&prompt, &options)
-            .map_err(|error| context::explain(error, model, 1, None))?;
+            .map_err(|error| context::explain(error, model, 1))?;
         let prompt_tokens = generation.session().tokens().len();
         let mut out = printable::stdout();
         if !self.json && !self.no_echo {
@@ -180,7 +180,7 @@ impl Arguments {
                 used: prompt_tokens,
                 wanted: 1,
             };
-            return Err(context::explain(full, model, 0, None));
+            return Err(context::explain(full, model, 0));
         }
         if interrupt.is_pressed() {
             return Err(Interrupted.into());

@@ -75,6 +75,34 @@ fn a_truncated_answer_says_so() {
 }
 
 #[test]
+fn the_oldest_turns_go_when_the_context_is_full() {
+    let question = "What is 20 + 22?\n";
+    let alone = texts(chat(&["-c", "48"], question));
+    assert_eq!(alone.2, "", "one question fits");
+    let folder = TempDir::new().unwrap();
+    let saved = folder.path().join("talk.json");
+    let lines = format!("{}/save {}\n", question.repeat(5), saved.display());
+    let (code, out, err) = texts(chat(&["-c", "48"], &lines));
+    assert_eq!(code, Some(0), "{err}");
+    assert_eq!(out.lines().count(), 5, "{out}");
+    let mut dropped = Vec::new();
+    for line in err.lines().filter(|line| !line.starts_with("saved to")) {
+        let count = line
+            .strip_prefix("[the context of 48 tokens is full: the model no longer sees the ")
+            .and_then(|rest| rest.split_once(" oldest messages; "))
+            .and_then(|(count, _)| count.parse::<usize>().ok());
+        dropped.push(count.unwrap_or_else(|| panic!("{line}")));
+    }
+    assert!(
+        !dropped.is_empty() && dropped.is_sorted() && dropped.iter().all(|count| count % 2 == 0),
+        "{dropped:?}"
+    );
+    // Nothing that was said is lost.
+    let messages: Value = serde_json::from_str(&fs::read_to_string(saved).unwrap()).unwrap();
+    assert_eq!(messages.as_array().map(Vec::len), Some(10));
+}
+
+#[test]
 fn chat_answers_lines_and_obeys_commands() {
     let folder = TempDir::new().unwrap();
     let saved = folder.path().join("talk.json");

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 /// A tiny model that embeds.
 const MODEL: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
-    "/../bitnet/tests/embedding/tiny-qwen3.gguf"
+    "/../bitnet/tests/vectors/tiny-qwen3.gguf"
 );
 
 #[test]

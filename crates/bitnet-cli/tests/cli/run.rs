@@ -148,3 +148,21 @@ fn stats_tell_where_memory_went() {
     assert!(memory["peak_bytes"].as_u64() >= memory["in_use_bytes"].as_u64());
     assert!(memory["zero_copy"]["share_of_bytes"].as_f64().unwrap() > 0.5);
 }
+
+#[test]
+fn a_memory_limit_is_kept_and_named() {
+    let words = "once upon a time ".repeat(40);
+    let within = run(&["run", "--memory-limit", "64MiB", &words, "-n", "2"]);
+    assert!(within.status.success());
+    let output = bitnet(&["run", "--memory-limit", "700kB", &words, "-n", "2"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("out of memory") && stderr.contains("the limit is 700000"),
+        "{stderr}"
+    );
+    let wrong = bitnet(&["run", "--memory-limit", "much"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+}

@@ -4,6 +4,7 @@ use super::{ChatTemplate, ends_of};
 use crate::file::{Gguf, ModelFile, SafeTensorsModel};
 use crate::tokenizer::Tokenizer;
 use crate::{Error, Result};
+use std::path::PathBuf;
 
 /// The template of microsoft/bitnet-b1.58-2B-4T, whose GGUF file carries another one that drops the system
 /// message and ends the text before the answer.
@@ -111,24 +112,22 @@ impl ChatTemplates {
     /// `additional_chat_templates/*.jinja` go before what `tokenizer_config.json` says.
     fn read_checkpoint(file: &SafeTensorsModel, ends: &(String, String)) -> Self {
         let mut templates = Self::default();
-        let mut paths = Vec::new();
-        paths.extend(
-            file.sibling("chat_template.jinja")
-                .map(|path| (DEFAULT.to_owned(), path)),
-        );
+        let mut paths = vec![(DEFAULT.to_owned(), PathBuf::from("chat_template.jinja"))];
         paths.extend(file.siblings_in(NAMED_TEMPLATES, "jinja"));
         for (name, path) in paths {
-            let source = std::fs::read(&path)
-                .map_err(|error| error.to_string())
-                .and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|error| {
-                        format!(
-                            "expected UTF-8 text, found other bytes at {}",
-                            error.utf8_error().valid_up_to()
-                        )
-                    })
-                });
-            templates.add(&name, path.display().to_string(), source, ends);
+            let source = match file.sibling(&path) {
+                Ok(None) => continue,
+                Ok(Some(bytes)) => String::from_utf8(bytes.into()).map_err(|error| {
+                    format!(
+                        "expected UTF-8 text, found other bytes at {}",
+                        error.utf8_error().valid_up_to()
+                    )
+                }),
+                // Its origin names the file.
+                Err(Error::Io { source, .. }) => Err(source.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            templates.add(&name, file.sibling_name(path), source, ends);
         }
         let origin = |field: &str| format!("{}: tokenizer_config.json: {field}", file.name());
         match file.sibling_json("tokenizer_config.json") {

@@ -10,7 +10,7 @@ use super::sequence::Sequence;
 use super::stream::TokenStream;
 use crate::generate::StopReason;
 use crate::model::{Model, Part};
-use crate::{Error, Result};
+use crate::{BackendError, Error, Result};
 use bitnet_core::pending::now;
 use bitnet_core::{Input, Output, OutputRequest};
 use std::collections::VecDeque;
@@ -20,6 +20,9 @@ use web_time::Instant;
 
 /// The most texts being written among which drafts are tried: the more run together, the more a wrong draft costs.
 const DRAFTING: usize = 4;
+
+/// After so many steps without want of memory, room for another block is tried.
+const PATIENCE: u64 = 16;
 
 /// Runs texts together, one step at a time, on the thread that calls it.
 pub struct Batcher {
@@ -33,6 +36,8 @@ pub struct Batcher {
     block_bytes: usize,
     /// Blocks for as much as a text needs of every length: the states of delta nets.
     state_blocks: usize,
+    /// Blocks for which there was memory when it was last short; the budget where it never was.
+    found_blocks: usize,
     arrivals: u64,
     gauges: Gauges,
 }
@@ -41,8 +46,9 @@ impl Batcher {
     /// A batcher without requests.
     ///
     /// # Errors
-    /// If an option is 0, or the memory for keys and values is too small for two blocks of them.
-    pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
+    /// If an option is 0, or the memory for keys and values is too small for two blocks of them, by the options or by
+    /// the model's [`memory_limit`](crate::ModelOptions::memory_limit).
+    pub fn new(model: &Model, mut options: EngineOptions) -> Result<Self> {
         options.validate()?;
         model.check_generates()?;
         let state = model.start(model.context())?;
@@ -52,6 +58,20 @@ impl Batcher {
         let block_bytes = block_bytes.max(1);
         let state_blocks = state.bytes_for(0).div_ceil(block_bytes);
         let least = state_blocks.saturating_add(2).saturating_mul(block_bytes);
+        let pool = model.run().pool();
+        if let Some(limit) = pool.options().hard_limit {
+            let in_use = pool.stats().in_use;
+            let left = limit.saturating_sub(in_use);
+            if left < least {
+                return Err(Error::Backend(BackendError::OutOfMemory {
+                    what: format!("keys and values of two blocks of {BLOCK} tokens"),
+                    bytes: least,
+                    in_use,
+                    limit: Some(limit),
+                }));
+            }
+            options.kv_bytes = options.kv_bytes.min(left);
+        }
         // One block that is written, and one behind it.
         if options.kv_bytes < least {
             return Err(Error::Argument {
@@ -66,6 +86,7 @@ impl Batcher {
                 ..Gauges::default()
             },
             model: model.clone(),
+            found_blocks: options.kv_bytes / block_bytes,
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
@@ -99,7 +120,7 @@ impl Batcher {
                 waiting: self.waiting.len(),
             });
         }
-        let capacity = (self.budget_blocks() - self.state_blocks) * BLOCK;
+        let capacity = (self.most_blocks() - self.state_blocks) * BLOCK;
         if sequence.tokens.len() >= capacity {
             return Err(Error::ContextFull {
                 capacity,
@@ -112,7 +133,7 @@ impl Batcher {
 
     /// Lets a text wait for its turn.
     pub(super) fn enqueue(&mut self, mut sequence: Sequence) {
-        let room = (self.budget_blocks() - self.state_blocks) * BLOCK;
+        let room = (self.most_blocks() - self.state_blocks) * BLOCK;
         sequence.capacity = sequence.capacity.min(room);
         sequence.set_arrival(self.arrivals);
         self.arrivals += 1;
@@ -153,6 +174,7 @@ impl Batcher {
             self.extend_index(&planned);
         }
         self.retire();
+        self.put_back_starved();
         !self.is_idle()
     }
 
@@ -243,8 +265,18 @@ impl Batcher {
             .sum()
     }
 
-    fn budget_blocks(&self) -> usize {
+    /// Blocks that the options allow.
+    fn most_blocks(&self) -> usize {
         self.options.kv_bytes / self.block_bytes
+    }
+
+    /// Blocks that there may be now: where memory turned out to be shorter than the options say, as many as there was room for,
+    /// but for a text that is alone, which runs or fails.
+    fn budget_blocks(&self) -> usize {
+        match self.running.len() {
+            0 | 1 => self.most_blocks(),
+            _ => self.found_blocks.min(self.most_blocks()),
+        }
     }
 
     /// Blocks that there is room for beside those in use.
@@ -402,22 +434,61 @@ impl Batcher {
     /// Runs the inputs of some running texts together; if that fails, each alone.
     async fn run(&mut self, places: &[usize]) {
         let first = match self.forward(places).await {
-            Ok(()) => return,
+            Ok(()) => {
+                if self.gauges.steps.is_multiple_of(PATIENCE) {
+                    self.found_blocks = self.most_blocks().min(self.found_blocks + 1);
+                }
+                return;
+            }
             Err(error) => error,
         };
         // No state has changed. Memory that nothing needs may be what is missing.
         while self.index.evict() {}
-        if let [place] = places {
-            if let Err(error) = self.forward(&[*place]).await {
-                self.running[*place].fail(error);
+        tracing::debug!("{} texts together: {first}", places.len());
+        for place in places {
+            self.run_alone(*place).await;
+        }
+    }
+
+    /// Runs the input of a running text, or as much of it as there is memory for.
+    async fn run_alone(&mut self, place: usize) {
+        while let Err(error) = self.forward(&[place]).await {
+            let short = matches!(error, Error::Backend(BackendError::OutOfMemory { .. }));
+            if short && self.running[place].shorten() {
+                continue;
+            }
+            if short && self.others_hold_memory(place) {
+                self.starve(place);
+            } else {
+                self.running[place].fail(error);
             }
             return;
         }
-        tracing::debug!("{} texts together: {first}", places.len());
-        for place in places {
-            if let Err(error) = self.forward(&[*place]).await {
-                self.running[*place].fail(error);
-            }
+    }
+
+    /// Whether running texts but the one at `place` have keys and values.
+    fn others_hold_memory(&self, place: usize) -> bool {
+        let mut others = self.running.iter().enumerate();
+        others.any(|(other, sequence)| other != place && sequence.state.is_some())
+    }
+
+    /// Takes its room from a running text for which there is no memory beside the others; it runs again later.
+    fn starve(&mut self, place: usize) {
+        let sequence = &mut self.running[place];
+        self.index.release(std::mem::take(&mut sequence.place));
+        sequence.state = None;
+        while self.index.evict() {}
+        let own = self.own_blocks();
+        self.found_blocks = (own + self.index.blocks()).max(1);
+        self.gauges.preemptions += 1;
+    }
+
+    /// Lets texts that found no memory wait again.
+    fn put_back_starved(&mut self) {
+        let starved = |sequence: &mut Sequence| sequence.state.is_none();
+        let starved: Vec<Sequence> = self.running.extract_if(.., starved).collect();
+        for sequence in starved {
+            self.wait(sequence);
         }
     }
 

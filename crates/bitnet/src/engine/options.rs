@@ -13,7 +13,8 @@ pub struct EngineOptions {
     pub step_tokens: usize,
     /// The same while texts are being written: the fewer, the less a long prompt slows them down.
     pub mixed_step_tokens: usize,
-    /// Bytes for keys and values. Texts that find no room wait, or begin again later, which does not change them.
+    /// Bytes for keys and values; fewer where [`ModelOptions::memory_limit`](crate::ModelOptions::memory_limit) leaves fewer.
+    /// Texts that find no room wait, or begin again later, which does not change them.
     pub kv_bytes: usize,
     /// Whether keys and values of prompts are kept for later ones that begin alike, as long as there is room. Without effect on
     /// backends whose sequences do not share memory.

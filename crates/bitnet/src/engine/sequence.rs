@@ -131,6 +131,18 @@ impl Sequence {
         }
     }
 
+    /// Makes the input of the next step shorter: without its draft, or half of it. Returns whether it was long enough for that.
+    pub(super) fn shorten(&mut self) -> bool {
+        let own = self.input.len() - self.draft;
+        let shorter = if self.draft > 0 { own } else { own / 2 };
+        if shorter == 0 {
+            return false;
+        }
+        self.input.truncate(shorter);
+        self.draft = 0;
+        true
+    }
+
     /// Takes what a step gave; it took `time`.
     ///
     /// # Errors

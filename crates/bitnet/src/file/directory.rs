@@ -1,17 +1,17 @@
-//! Which file of a directory is the model.
+//! Which file of a folder is the model.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use super::folder::Folder;
 use super::gguf::split::PartName;
-use super::safetensors::{INDEX, LONGEST_CONFIG, is_plain_name, read_json};
+use super::safetensors::{INDEX, LONGEST_CONFIG, is_plain_name};
 use crate::{Error, Result};
 
 /// Names that an error lists.
 const LISTED: usize = 8;
 
-/// What a directory holds.
+/// What a folder holds.
 pub(super) enum Found {
     /// A GGUF file, or the first part of one that is split.
     Gguf(PathBuf),
@@ -19,87 +19,71 @@ pub(super) enum Found {
     SafeTensors,
 }
 
-/// The model in `directory`.
+/// The model in `folder`.
 ///
 /// # Errors
 /// [`Error::Malformed`] if there is none, or several of which none comes first.
-pub(super) fn find(directory: &Path) -> Result<Found> {
-    let listed = of_transformers(directory)?;
-    let safetensors = with_extension(directory, "safetensors")?;
+pub(super) fn find(folder: &Folder) -> Result<Found> {
+    let listed = of_transformers(folder)?;
+    let safetensors = folder.with_extension("", "safetensors")?;
     // Without its config.json a safetensors file is no model.
-    if directory.join("config.json").is_file() && (listed.is_some() || safetensors.len() == 1) {
-        return find_safetensors(directory).map(|_| Found::SafeTensors);
+    if folder.has("config.json") && (listed.is_some() || safetensors.len() == 1) {
+        return find_safetensors(folder).map(|_| Found::SafeTensors);
     }
-    match &models(with_extension(directory, "gguf")?)[..] {
+    match &models(folder.with_extension("", "gguf")?)[..] {
         [one] => Ok(Found::Gguf(one.clone())),
         [] if listed.is_none() && safetensors.is_empty() => Err(none(
-            directory,
+            folder,
             "a GGUF file, model.safetensors, its index, or one other .safetensors file",
         )),
         // Opening it says what is missing.
-        [] => find_safetensors(directory).map(|_| Found::SafeTensors),
-        several => Err(ambiguous(directory, several)),
+        [] => find_safetensors(folder).map(|_| Found::SafeTensors),
+        several => Err(ambiguous(folder, several)),
     }
 }
 
-/// The safetensors file in `directory`, or the index of several.
+/// The name of the safetensors file in `folder`, or of the index of several.
 ///
 /// # Errors
 /// As [`find`].
-pub(super) fn find_safetensors(directory: &Path) -> Result<PathBuf> {
-    if let Some(path) = of_transformers(directory)? {
+pub(super) fn find_safetensors(folder: &Folder) -> Result<PathBuf> {
+    if let Some(path) = of_transformers(folder)? {
         return Ok(path);
     }
-    match &with_extension(directory, "safetensors")?[..] {
+    match &folder.with_extension("", "safetensors")?[..] {
         [] => Err(none(
-            directory,
+            folder,
             "model.safetensors, its index, or one other .safetensors file",
         )),
         [one] => Ok(one.clone()),
-        several => Err(ambiguous(directory, several)),
+        several => Err(ambiguous(folder, several)),
     }
 }
 
 /// The file that transformers takes, in the order of its `_get_resolved_checkpoint_files` (modeling_utils.py of 5.24): the one
 /// that config.json names, one file, the index of several. An index beside `model.safetensors` is left from another download.
-fn of_transformers(directory: &Path) -> Result<Option<PathBuf>> {
-    let config = directory.join("config.json");
-    if config.is_file() {
-        let content: serde_json::Value = read_json(&config, LONGEST_CONFIG)?;
+fn of_transformers(folder: &Folder) -> Result<Option<PathBuf>> {
+    if folder.has("config.json") {
+        let content: serde_json::Value = folder.json("config.json", LONGEST_CONFIG)?;
         if let Some(name) = content
             .get("transformers_weights")
             .and_then(|name| name.as_str())
         {
             let known = name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json");
-            let path = directory.join(name);
-            if !known || !is_plain_name(name) || !path.is_file() {
+            if !known || !is_plain_name(name) || !folder.has(name) {
                 return Err(Error::malformed(
-                    config.display().to_string(),
+                    folder.name_of("config.json"),
                     "transformers_weights",
                     "the name of a .safetensors file or of its index in the same directory",
                     super::quoted(name.as_bytes()),
                 ));
             }
-            return Ok(Some(path));
+            return Ok(Some(name.into()));
         }
     }
-    let mut paths = ["model.safetensors", INDEX]
-        .map(|name| directory.join(name))
-        .into_iter();
-    Ok(paths.find(|path| path.is_file()))
-}
-
-/// The files in `directory` with that extension, sorted.
-fn with_extension(directory: &Path, extension: &str) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))? {
-        let path = entry.map_err(|e| Error::io(directory, e))?.path();
-        if path.extension() == Some(OsStr::new(extension)) && path.is_file() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
+    let names = ["model.safetensors", INDEX];
+    let found = names.into_iter().find(|name| folder.has(name));
+    Ok(found.map(PathBuf::from))
 }
 
 /// The models among GGUF files: of the parts of a split one, the first that is there.
@@ -116,12 +100,11 @@ fn models(files: Vec<PathBuf>) -> Vec<PathBuf> {
     models.into_values().collect()
 }
 
-fn none(directory: &Path, expected: &str) -> Error {
-    let name = directory.display().to_string();
-    Error::malformed(name, "the directory", expected, "none of them")
+fn none(folder: &Folder, expected: &str) -> Error {
+    Error::malformed(folder.name(), "the directory", expected, "none of them")
 }
 
-fn ambiguous(directory: &Path, files: &[PathBuf]) -> Error {
+fn ambiguous(folder: &Folder, files: &[PathBuf]) -> Error {
     let names = files.iter().filter_map(|file| file.file_name());
     let mut names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     names.sort();
@@ -132,7 +115,7 @@ fn ambiguous(directory: &Path, files: &[PathBuf]) -> Error {
         list.push_str(&format!(" and {more} more"));
     }
     Error::malformed(
-        directory.display().to_string(),
+        folder.name(),
         "the directory",
         "one model; give the path of the file that you mean",
         format_args!("several: {list}"),

@@ -10,6 +10,7 @@ pub mod convert;
 mod create;
 mod data;
 mod directory;
+mod folder;
 pub mod gguf;
 pub mod map;
 pub(crate) mod names;
@@ -23,12 +24,15 @@ use std::path::Path;
 
 pub use bytes::Bytes;
 pub use data::TensorData;
+pub use folder::ModelFiles;
 pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use read::read;
+pub(crate) use read::read_into;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
 
 use crate::{Error, Result};
+use folder::Folder;
 
 /// A model file of either kind.
 #[derive(Debug)]
@@ -39,8 +43,8 @@ pub enum ModelFile {
     SafeTensors(SafeTensorsModel),
 }
 
-/// How the bytes of a file of weights come into memory: [`map`] or [`read`].
-pub(crate) type Load = fn(&Path) -> Result<Bytes>;
+/// How the bytes of a file of weights come into memory: as by [`map`] or [`read`].
+pub(crate) type Load<'a> = &'a dyn Fn(&Path) -> Result<Bytes>;
 
 /// Bytes at the beginning of a file that say what it is, or are shown where they do not.
 const HEAD: usize = 16;
@@ -85,22 +89,23 @@ impl ModelFile {
     /// [`Error::Io`] if a file cannot be read, [`Error::Malformed`] if a directory holds no model or several, otherwise as
     /// [`Gguf::open`] and [`SafeTensorsModel::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        Self::load(path, map)
+        Self::load(path, &map)
     }
 
     /// As [`open`](Self::open), with every file copied into memory: what happens to the files afterwards does not matter.
     ///
     /// # Errors
-    /// As [`open`](Self::open), and [`Error::Io`], naming the file and its bytes, if there is no memory for a copy.
+    /// As [`open`](Self::open), and [`BackendError::OutOfMemory`](crate::BackendError::OutOfMemory), naming the file, if there
+    /// is no memory for a copy.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::load(path, read)
+        Self::load(path, &read)
     }
 
     /// As [`open`](Self::open), with files of weights loaded by `load`.
-    fn load(path: &Path, load: Load) -> Result<Self> {
+    pub(crate) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
         if path.is_dir() {
-            return match directory::find(path)? {
-                directory::Found::Gguf(file) => Gguf::load(&file, load).map(Self::Gguf),
+            return match directory::find(&Folder::directory(path))? {
+                directory::Found::Gguf(file) => Gguf::load(&path.join(file), load).map(Self::Gguf),
                 directory::Found::SafeTensors => {
                     SafeTensorsModel::load(path, load).map(Self::SafeTensors)
                 }
@@ -118,11 +123,31 @@ impl ModelFile {
         }
     }
 
+    /// A model from files in memory, of which it takes the one that [`open`](Self::open) would take in a directory of them. No
+    /// file system is needed, and nothing is copied.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_files(files: ModelFiles) -> Result<Self> {
+        let folder = Folder::from(files);
+        match directory::find(&folder)? {
+            directory::Found::Gguf(file) => {
+                let bytes = folder.weights(&file, &map)?;
+                Gguf::parse(folder.name_of(&file), bytes).map(Self::Gguf)
+            }
+            directory::Found::SafeTensors => {
+                let file = directory::find_safetensors(&folder)?;
+                let name = folder.name();
+                SafeTensorsModel::in_folder(name, folder, &file, &map).map(Self::SafeTensors)
+            }
+        }
+    }
+
     /// A GGUF file from its bytes; `name` is what errors call it.
     ///
     /// # Errors
     /// As [`Gguf::parse`]; [`Error::Unsupported`] for safetensors, whose description is in another file:
-    /// [`SafeTensorsModel::parse`] takes both.
+    /// [`from_files`](Self::from_files) takes both.
     pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
         Self::parse_gguf(name, bytes).map(Self::Gguf)
     }
@@ -139,7 +164,7 @@ impl ModelFile {
             Container::SafeTensors => Err(Error::Unsupported {
                 file: name,
                 what: "a safetensors file without its config.json".to_owned(),
-                advice: "give both to SafeTensorsModel::parse, or use a GGUF file".to_owned(),
+                advice: "give both to ModelFile::from_files, or use a GGUF file".to_owned(),
             }),
         }
     }

@@ -4,36 +4,65 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use super::{Bytes, HEAD};
-use crate::{Error, Result};
+use bitnet_core::{HybridMemoryPool, Tag};
 
-/// Where the bytes begin in memory: at a multiple of a cache line, as those of a mapping do.
-const ALIGNMENT: usize = 64;
+use super::{Bytes, HEAD};
+use crate::{BackendError, Cancel, Error, Result};
+
+/// Bytes that are read between two looks at whether to go on.
+const AT_ONCE: usize = 8 << 20;
 
 /// The bytes of the file at `path`, copied into memory. Clones and slices of the result share the one copy.
 ///
 /// # Errors
-/// [`Error::Io`], naming the file, if it is missing, unreadable or not a regular file, or if there is no memory for its
-/// bytes: their number is in the message.
+/// [`Error::Io`], naming the file, if it is missing, unreadable or not a regular file;
+/// [`BackendError::OutOfMemory`], naming it too, if there is no memory for its bytes.
 pub fn read(path: &Path) -> Result<Bytes> {
-    let length = regular_file(path)?;
-    copied(path, length).map_err(|error| Error::io(path, error))
+    read_into(path, HybridMemoryPool::global(), &Cancel::default())
 }
 
-fn copied(path: &Path, length: u64) -> io::Result<Bytes> {
-    let mut bytes: Vec<u8> = Vec::new();
-    let room = usize::try_from(length).ok();
-    let room = room.and_then(|room| room.checked_add(ALIGNMENT));
-    if room.is_none_or(|room| bytes.try_reserve_exact(room).is_err()) {
-        let message = format!("there is no memory for its {length} bytes");
-        return Err(io::Error::new(ErrorKind::OutOfMemory, message));
+/// As [`read`], into memory of `pool`, until `cancel` is set. The copy begins at a multiple of a cache line, as a mapping does.
+///
+/// # Errors
+/// As [`read`]; [`Error::Cancelled`].
+pub(crate) fn read_into(path: &Path, pool: &HybridMemoryPool, cancel: &Cancel) -> Result<Bytes> {
+    copied(path, regular_file(path)?, pool, cancel)
+}
+
+fn copied(path: &Path, length: u64, pool: &HybridMemoryPool, cancel: &Cancel) -> Result<Bytes> {
+    // More than memory can have is more than the pool has.
+    let room = usize::try_from(length).unwrap_or(usize::MAX);
+    let mut bytes = pool
+        .buffer_uninit::<u8>(room, Tag::Weights)
+        .map_err(|error| match error {
+            BackendError::OutOfMemory {
+                bytes,
+                in_use,
+                limit,
+                ..
+            } => BackendError::OutOfMemory {
+                what: format!("a copy of {}", path.display()),
+                bytes,
+                in_use,
+                limit,
+            },
+            error => error,
+        })?;
+    let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
+    // A file that grows meanwhile is read as far as it was asked about, one that shrinks as far as it goes.
+    let mut read = 0;
+    while read < room {
+        cancel.check()?;
+        let end = room.min(read + AT_ONCE);
+        match file.read(&mut bytes[read..end]) {
+            Ok(0) => break,
+            Ok(count) => read += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io(path, error)),
+        }
     }
-    // `align_offset` may give up, which costs speed alone.
-    let begin = bytes.as_ptr().align_offset(ALIGNMENT) % ALIGNMENT;
-    bytes.resize(begin, 0);
-    // A file that grows meanwhile is read as far as it was asked about.
-    File::open(path)?.take(length).read_to_end(&mut bytes)?;
-    Ok(Bytes::from(bytes).slice(begin..))
+    bytes.truncate(read);
+    Ok(bytes.into_bytes())
 }
 
 /// The first bytes of the file at `path`.
@@ -71,6 +100,7 @@ pub(super) fn regular_file(path: &Path) -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bitnet_core::PoolOptions;
 
     #[test]
     fn copies_a_file_and_keeps_the_copy() {
@@ -81,7 +111,7 @@ mod tests {
             let bytes = read(&path).unwrap();
             std::fs::write(&path, "").unwrap();
             assert_eq!(&bytes[..], content);
-            assert_eq!(bytes.as_ptr().addr() % ALIGNMENT, 0);
+            assert!(content.is_empty() || bytes.as_ptr().addr().is_multiple_of(64));
         }
     }
 
@@ -90,10 +120,25 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("model.bin");
         std::fs::write(&path, "some bytes").unwrap();
-        for length in [u64::MAX, isize::MAX as u64] {
-            let error = copied(&path, length).unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::OutOfMemory);
-            assert!(error.to_string().contains(&length.to_string()), "{error}");
+        let limited = HybridMemoryPool::new(PoolOptions {
+            hard_limit: Some(1 << 20),
+            ..PoolOptions::default()
+        });
+        for (length, pool) in [
+            (u64::MAX, HybridMemoryPool::global()),
+            (isize::MAX as u64, HybridMemoryPool::global()),
+            (1 << 21, &limited),
+        ] {
+            let error = copied(&path, length, pool, &Cancel::default()).unwrap_err();
+            assert!(
+                matches!(&error, Error::Backend(BackendError::OutOfMemory { .. })),
+                "{error}"
+            );
+            let said = error.to_string();
+            assert!(
+                said.contains("model.bin") && said.contains(&length.to_string()),
+                "{error}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::transfer::Expected;
 use super::{HubOptions, KNOWN_MODELS, refused};
-use crate::Result;
+use crate::{DownloadFault, Result};
 use std::path::{Path, PathBuf};
 
 /// Where a model comes from.
@@ -65,10 +65,8 @@ impl Place {
         let (path, revision) = text.split_once('@').unwrap_or((text, "main"));
         let mut parts = path.splitn(3, '/');
         let form = || {
-            refused(
-                model,
-                "expected hf:owner/repo, hf:owner/repo/file or either with @revision",
-            )
+            let why = "expected hf:owner/repo, hf:owner/repo/file or either with @revision";
+            refused(model, DownloadFault::Name { why: why.into() })
         };
         let (Some(owner), Some(name)) = (parts.next(), parts.next()) else {
             return Err(form());
@@ -178,6 +176,28 @@ pub(super) fn encode(text: &str, keep_slashes: bool) -> String {
     encoded
 }
 
+/// `text`, an address or not, as it may be shown: without the name and password that an address can have before its host.
+pub(super) fn shown(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return text.to_owned();
+    };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, behind) = rest.split_at(end);
+    // A password with a slash that is not percent-encoded: what is before it would have to be a host and a port.
+    let port = authority.rsplit_once(':').map_or("", |(_, port)| port);
+    let torn = !authority.ends_with(']') && port.bytes().any(|byte| !byte.is_ascii_digit());
+    let (secret, shown) = match authority.rsplit_once('@') {
+        Some((_, host)) => (true, format!("{host}{behind}")),
+        None if torn => match behind.rsplit_once('@') {
+            Some((_, host)) => (true, host.to_owned()),
+            None => (false, rest.to_owned()),
+        },
+        None => (false, rest.to_owned()),
+    };
+    let hidden = if secret { "(hidden)@" } else { "" };
+    format!("{scheme}://{hidden}{shown}")
+}
+
 fn unknown(model: &str) -> crate::Error {
     let names: Vec<&str> = KNOWN_MODELS.iter().map(|known| known.name).collect();
     let looks_like_repository = model
@@ -188,13 +208,11 @@ fn unknown(model: &str) -> crate::Error {
     } else {
         String::new()
     };
-    refused(
-        model,
-        format!(
-            "no such file or folder{hint}; a model is a path, an http(s) address, hf:owner/repo[/file][@revision], or one of {}",
-            names.join(", ")
-        ),
-    )
+    let why = format!(
+        "no such file or folder{hint}; a model is a path, an http(s) address, hf:owner/repo[/file][@revision], or one of {}",
+        names.join(", ")
+    );
+    refused(model, DownloadFault::Name { why })
 }
 
 #[cfg(test)]
@@ -279,5 +297,21 @@ mod tests {
         assert_eq!(file_name("https://h.org"), "model");
         assert_eq!(encode("a b/ü", true), "a%20b/%C3%BC");
         assert_eq!(encode("refs/pr/1", false), "refs%2Fpr%2F1");
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (text, expected) in [
+            ("https://h.org/m.gguf?x=a@b", "https://h.org/m.gguf?x=a@b"),
+            ("http://h.org:80/a@b", "http://h.org:80/a@b"),
+            ("http://[::1]/a@b", "http://[::1]/a@b"),
+            ("hf:owner/repo@main", "hf:owner/repo@main"),
+            ("https://me:word@h.org/m", "https://(hidden)@h.org/m"),
+            ("HTTPS://me:w@rd@h.org:8/m", "HTTPS://(hidden)@h.org:8/m"),
+            ("https://token@h.org", "https://(hidden)@h.org"),
+            ("https://me:wo/rd@h.org/m", "https://(hidden)@h.org/m"),
+        ] {
+            assert_eq!(shown(text), expected);
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::content::{Content, INDEX, choose, files_in, parts};
 use super::kind::Kind;
 use super::transfer::{self, Expected};
 use super::{HubOptions, refused};
-use crate::{Error, Result};
+use crate::{DownloadFault, Error, Result};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -107,7 +107,8 @@ impl Cached<'_> {
             Err(_) if certainty == Certainty::Likely => files_in(&self.snapshot(commit)),
             Err(_) => return Ok(None),
         };
-        let content = choose(&names).map_err(|message| refused(self.model, message))?;
+        let content =
+            choose(&names).map_err(|why| refused(self.model, DownloadFault::Name { why }))?;
         Ok(match content {
             Content::Single(file) => self.file(commit, &file, pin),
             Content::Folder { files, indexed } => {

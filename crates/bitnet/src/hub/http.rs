@@ -1,8 +1,9 @@
 //! Requests with patience: what may pass is tried again, what will not is said at once.
 
+use super::HubOptions;
+use super::address::shown;
 use super::redirect::{is_downgrade, same_origin, target};
-use super::{HubOptions, refused};
-use crate::{Error, Result};
+use crate::{DownloadFault, Error, Result};
 use std::fmt;
 use std::time::Duration;
 use ureq::Agent;
@@ -14,13 +15,26 @@ const REDIRECTS: usize = 10;
 /// Why an attempt ended early.
 pub(super) enum Failure {
     /// Another attempt may do better.
-    Broken(String),
+    Broken(Trouble),
     /// Another attempt may do better, after so long.
-    Busy(String, Duration),
+    Busy(Trouble, Duration),
     /// No attempt will before the network or the server changes. What is in the cache may do.
-    Unreachable(String),
+    Unreachable(Trouble),
     /// No attempt will.
     Final(Error),
+}
+
+/// What the network or the server did, and where.
+pub(super) struct Trouble {
+    /// As it may be shown.
+    address: String,
+    why: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.address, self.why)
+    }
 }
 
 impl From<Error> for Failure {
@@ -32,8 +46,8 @@ impl From<Error> for Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Broken(reason) | Self::Busy(reason, _) | Self::Unreachable(reason) => {
-                formatter.write_str(reason)
+            Self::Broken(trouble) | Self::Busy(trouble, _) | Self::Unreachable(trouble) => {
+                trouble.fmt(formatter)
             }
             Self::Final(error) => error.fmt(formatter),
         }
@@ -41,11 +55,20 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// As an error about `model`.
-    pub(super) fn into_error(self, model: &str) -> Error {
+    /// As an error about `model`, of which `kept` bytes have arrived.
+    pub(super) fn into_error(self, model: &str, kept: u64) -> Error {
         match self {
             Self::Final(error) => error,
-            failure => refused(model, failure.to_string()),
+            Self::Broken(trouble) | Self::Busy(trouble, _) | Self::Unreachable(trouble) => {
+                Error::Download {
+                    model: shown(model),
+                    address: Some(trouble.address),
+                    fault: DownloadFault::Network {
+                        why: trouble.why,
+                        kept,
+                    },
+                }
+            }
         }
     }
 }
@@ -62,8 +85,27 @@ pub(super) struct Target<'a> {
 }
 
 impl Target<'_> {
-    pub(super) fn refused(&self, message: impl fmt::Display) -> Error {
-        refused(self.model, format!("{}: {message}", self.address))
+    /// An error about the address.
+    pub(super) fn refused(&self, fault: DownloadFault) -> Error {
+        Error::Download {
+            model: shown(self.model),
+            address: Some(shown(self.address)),
+            fault,
+        }
+    }
+
+    /// An error about an answer that is not followed.
+    pub(super) fn not_followed(&self, why: impl fmt::Display) -> Error {
+        let why = why.to_string();
+        self.refused(DownloadFault::Answer { why })
+    }
+
+    /// What went wrong there.
+    pub(super) fn trouble(&self, why: impl fmt::Display) -> Trouble {
+        Trouble {
+            address: shown(self.address),
+            why: why.to_string(),
+        }
     }
 
     /// Sends a GET with the headers `extra`, and follows redirects; the status of the answer is for the caller to check.
@@ -111,7 +153,7 @@ impl Target<'_> {
                     .into_with_config()
                     .limit(LIMIT)
                     .read_to_string()
-                    .map_err(|error| Failure::Broken(format!("{}: {error}", self.address)))
+                    .map_err(|error| Failure::Broken(self.trouble(error)))
             });
             (0, outcome)
         })
@@ -127,10 +169,10 @@ impl Target<'_> {
         extra: &[(&str, &str)],
         stop: impl Fn(&[HeaderMap], bool) -> bool,
     ) -> Result<(Vec<HeaderMap>, Response<ureq::Body>), Failure> {
-        let mut at: Uri = self
-            .address
-            .parse()
-            .map_err(|error| self.refused(format_args!("not an address: {error}")))?;
+        let mut at: Uri = self.address.parse().map_err(|error| {
+            let why = format!("not an address: {error}");
+            self.refused(DownloadFault::Name { why })
+        })?;
         let mut token = self.token;
         let mut seen = Vec::new();
         for _ in 0..=REDIRECTS {
@@ -153,14 +195,15 @@ impl Target<'_> {
                 return Ok((seen, response));
             };
             let next = target(&at, &location)
-                .map_err(|found| self.refused(format_args!("redirected to {found}")))?;
+                .map_err(|found| self.not_followed(format_args!("redirected to {found}")))?;
             let elsewhere = !same_origin(&at, &next);
             if stop(&seen, elsewhere) {
                 return Ok((seen, response));
             }
             if is_downgrade(&at, &next) {
-                return Err(Failure::Final(self.refused(format_args!(
-                    "redirected from https to {next}, where anybody on the way could change the file"
+                return Err(Failure::Final(self.not_followed(format_args!(
+                    "redirected from https to {}, where anybody on the way could change the file",
+                    without_secrets(&next)
                 ))));
             }
             if elsewhere {
@@ -168,15 +211,16 @@ impl Target<'_> {
             }
             at = next;
         }
-        Err(Failure::Final(self.refused(format_args!(
-            "redirected more than {REDIRECTS} times, the last time to {at}"
+        Err(Failure::Final(self.not_followed(format_args!(
+            "redirected more than {REDIRECTS} times, the last time to {}",
+            without_secrets(&at)
         ))))
     }
 
     /// Whether a failed request may do better the next time.
     fn sort(&self, error: &ureq::Error) -> Failure {
-        let reason = format!("{}: {error}", self.address);
-        let online = || format!("{reason}; is this machine online?");
+        let reason = || self.trouble(error);
+        let online = || self.trouble(format_args!("{error}; is this machine online?"));
         match error {
             ureq::Error::HostNotFound => Failure::Unreachable(online()),
             // What the standard library says where a name has no address. That the name server gave no answer may pass.
@@ -188,12 +232,18 @@ impl Target<'_> {
                 }
             }
             ureq::Error::Io(_) | ureq::Error::ConnectionFailed => Failure::Broken(online()),
-            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Failure::Broken(reason),
+            ureq::Error::Timeout(_) | ureq::Error::Protocol(_) => Failure::Broken(reason()),
             // As behind a gate that reads what passes, until one has logged in.
-            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => Failure::Unreachable(format!(
-                "{reason}; does this network want a login first, and is the clock right?"
-            )),
-            _ => Failure::Final(refused(self.model, reason)),
+            ureq::Error::Tls(_) | ureq::Error::Rustls(_) => {
+                Failure::Unreachable(self.trouble(format_args!(
+                    "{error}; does this network want a login first, and is the clock right?"
+                )))
+            }
+            // Its own message repeats the address as it was typed.
+            ureq::Error::BadUri(_) => Failure::Final(self.refused(DownloadFault::Name {
+                why: "not an http(s) address with a host".into(),
+            })),
+            _ => Failure::Final(self.not_followed(error)),
         }
     }
 
@@ -201,49 +251,70 @@ impl Target<'_> {
     pub(super) fn check_status(&self, response: &Response<ureq::Body>) -> Result<(), Failure> {
         let status = response.status();
         let code = text_header(response.headers(), "x-error-code").unwrap_or_default();
-        let say = |what: &str| format!("{}: the server answered {status}: {what}", self.address);
-        let final_word = |what: &str| Err(Failure::Final(refused(self.model, say(what))));
-        match (status.as_u16(), code.as_str(), self.token) {
-            (200..=299, ..) => Ok(()),
-            (401 | 403, ..) if !self.hub => final_word(
+        let found = status.to_string();
+        let forbidden = |advice: &str| DownloadFault::Forbidden {
+            found: found.clone(),
+            advice: advice.into(),
+        };
+        let not_found = |advice: &str| DownloadFault::NotFound {
+            found: found.clone(),
+            advice: advice.into(),
+        };
+        let busy = |advice: &str| {
+            let trouble = self.trouble(format_args!("the server answered {status}: {advice}"));
+            Err(Failure::Busy(trouble, retry_after(response.headers())))
+        };
+        let fault = match (status.as_u16(), code.as_str(), self.token) {
+            (200..=299, ..) => return Ok(()),
+            (401 | 403, ..) if !self.hub => forbidden(
                 "it wants a login, which this program has none for; download the file in a browser and give its path",
             ),
-            (401 | 403, "GatedRepo", _) => final_word(
+            (401 | 403, "GatedRepo", _) => forbidden(
                 "the repository is gated; accept its terms on its page, and set HF_TOKEN to a token of that account",
             ),
-            (401 | 403, "RepoNotFound", None) => final_word(
+            (401 | 403, "RepoNotFound", None) => forbidden(
                 "there is no such repository, or it is private and needs HF_TOKEN; check the spelling",
             ),
-            (401 | 403, _, None) => final_word(
+            (401 | 403, _, None) => forbidden(
                 "access is refused without a token; a private or gated repository needs HF_TOKEN and its terms accepted",
             ),
-            (401 | 403, _, Some(_)) => final_word(
+            (401 | 403, _, Some(_)) => forbidden(
                 "access is refused with this token; check that HF_TOKEN is valid and that its account may read the repository (and has accepted its terms)",
             ),
             (404 | 410, "EntryNotFound", _) => {
-                final_word("there is no such file in this revision of the repository")
+                not_found("there is no such file in this revision of the repository")
             }
             (404 | 410, "RevisionNotFound", _) => {
-                final_word("the repository has no such branch, tag or commit")
+                not_found("the repository has no such branch, tag or commit")
             }
-            (404 | 410, ..) if self.hub => final_word(
+            (404 | 410, ..) if self.hub => not_found(
                 "there is no such repository, revision or file; check the spelling, and HF_TOKEN if it is private",
             ),
-            (404 | 410, ..) => final_word("there is no such file; check the address"),
-            (429, ..) => Err(Failure::Busy(
-                say(if self.hub && self.token.is_none() {
+            (404 | 410, ..) => not_found("there is no such file; check the address"),
+            (429, ..) => {
+                return busy(if self.hub && self.token.is_none() {
                     "too many requests; wait some minutes, or set HF_TOKEN, which raises the limit"
                 } else {
                     "too many requests; wait some minutes"
-                }),
-                retry_after(response.headers()),
-            )),
-            (408 | 425 | 500..=599, ..) => Err(Failure::Busy(
-                say("trouble on the server's side; try again later"),
-                retry_after(response.headers()),
-            )),
-            _ => final_word("the file cannot be had from there"),
-        }
+                });
+            }
+            (408 | 425 | 500..=599, ..) => {
+                return busy("trouble on the server's side; try again later");
+            }
+            _ => DownloadFault::Answer {
+                why: format!("the server answered {status}: the file cannot be had from there"),
+            },
+        };
+        Err(Failure::Final(self.refused(fault)))
+    }
+}
+
+/// An address that a server named: without what may be signed or secret in it.
+fn without_secrets(address: &Uri) -> String {
+    let text = address.to_string();
+    match text.split_once('?') {
+        Some((before, _)) => format!("{}?…", shown(before)),
+        None => shown(&text),
     }
 }
 
@@ -275,12 +346,12 @@ pub(super) fn persist<T>(
     let mut fruitless = 0;
     let mut farthest = 0;
     loop {
-        options.check_cancelled()?;
+        options.cancel.check()?;
         let (reached, outcome) = attempt();
-        let (reason, asked) = match outcome {
+        let (trouble, asked) = match outcome {
             Ok(value) => return Ok(value),
-            Err(Failure::Broken(reason)) => (reason, Duration::ZERO),
-            Err(Failure::Busy(reason, pause)) => (reason, pause),
+            Err(Failure::Broken(trouble)) => (trouble, Duration::ZERO),
+            Err(Failure::Busy(trouble, pause)) => (trouble, pause),
             Err(failure) => return Err(failure),
         };
         // Only new ground counts: a server that always begins over and always breaks must not keep us for ever.
@@ -291,9 +362,9 @@ pub(super) fn persist<T>(
             fruitless += 1;
         }
         if fruitless >= options.retries {
-            return Err(Failure::Unreachable(reason));
+            return Err(Failure::Unreachable(trouble));
         }
-        tracing::warn!("{reason}; trying again");
+        tracing::warn!("{trouble}; trying again");
         options.sleep(asked.max(options.pause * 2_u32.pow(fruitless.min(4))))?;
     }
 }

@@ -43,8 +43,9 @@ impl Kind {
         }
     }
 
-    /// Why a file that begins so, its first [`BEGINNING`] bytes or all that it has, is not of this kind.
-    pub(super) fn objection(self, beginning: &[u8]) -> Option<String> {
+    /// What is expected and what is found instead, where a file that begins so, its first [`BEGINNING`] bytes or all that it
+    /// has, is not of this kind.
+    pub(super) fn objection(self, beginning: &[u8]) -> Option<(&'static str, String)> {
         let is_gguf = beginning.starts_with(b"GGUF");
         let is_safetensors = || match beginning.split_first_chunk::<8>() {
             Some((length, [b'{', ..])) => u64::from_le_bytes(*length) <= MOST_HEADER_BYTES,
@@ -75,7 +76,7 @@ impl Kind {
             let shown = &beginning[..beginning.len().min(16)];
             format!("one that begins with \"{}\"", shown.escape_ascii())
         };
-        Some(format!("expected {expected}, found {found}"))
+        Some((expected, found))
     }
 
     /// Whether the file at `path` can be of this kind.
@@ -130,19 +131,15 @@ mod tests {
             Kind::Text,
         ] {
             for page in [&b"<html>log in</html>"[..], b"\r\n<!DOCTYPE html>"] {
-                let objection = kind.objection(page).unwrap();
-                assert!(objection.contains("a web page"), "{kind:?}: {objection}");
+                let (_, found) = kind.objection(page).unwrap();
+                assert!(found.contains("a web page"), "{kind:?}: {found}");
             }
         }
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:";
-        assert!(Kind::Gguf.objection(pointer).unwrap().contains("/resolve/"));
+        let found = |beginning: &[u8]| Kind::Gguf.objection(beginning).unwrap().1;
+        assert!(found(pointer).contains("/resolve/"));
         assert!(Kind::Gguf.objection(header).is_some());
         assert!(Kind::SafeTensors.objection(&[0xff; 64]).is_some());
-        assert!(
-            Kind::Gguf
-                .objection(b"\x1b[2JGG")
-                .unwrap()
-                .contains("begins with \"\\x1b[2JGG\"")
-        );
+        assert!(found(b"\x1b[2JGG").contains("begins with \"\\x1b[2JGG\""));
     }
 }

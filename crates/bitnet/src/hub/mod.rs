@@ -26,7 +26,7 @@ mod transfer;
 
 pub use known::{KNOWN_MODELS, KnownModel};
 
-use crate::{Error, Result};
+use crate::{Cancel, DownloadFault, Error, Result};
 use address::Source;
 use http::Target;
 use kind::Kind;
@@ -34,8 +34,6 @@ use std::env;
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 use transfer::{Expected, Transfer};
@@ -81,8 +79,8 @@ pub struct HubOptions {
     pub pause: Duration,
     /// A connection that is silent for so long counts as broken.
     pub silence: Duration,
-    /// Set it, from another thread or a signal handler, to end a download with [`Error::Cancelled`]; what has arrived is kept.
-    pub cancel: Option<Arc<AtomicBool>>,
+    /// Ends a download with [`Error::Cancelled`]; what has arrived is kept, and a later one goes on from there.
+    pub cancel: Cancel,
 }
 
 impl Default for HubOptions {
@@ -100,7 +98,7 @@ impl Default for HubOptions {
             retries: 6,
             pause: Duration::from_millis(500),
             silence: Duration::from_secs(20),
-            cancel: None,
+            cancel: Cancel::default(),
         }
     }
 }
@@ -156,24 +154,17 @@ impl HubOptions {
         options
     }
 
-    fn check_cancelled(&self) -> Result<()> {
-        match &self.cancel {
-            Some(flag) if flag.load(Ordering::Relaxed) => Err(Error::Cancelled),
-            _ => Ok(()),
-        }
-    }
-
     /// Sleeps, but wakes up soon when cancelled.
     fn sleep(&self, time: Duration) -> Result<()> {
         let slice = Duration::from_millis(50);
         let mut left = time;
         while !left.is_zero() {
-            self.check_cancelled()?;
+            self.cancel.check()?;
             let now = left.min(slice);
             thread::sleep(now);
             left -= now;
         }
-        self.check_cancelled()
+        self.cancel.check()
     }
 }
 
@@ -181,7 +172,7 @@ impl fmt::Debug for HubOptions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("HubOptions")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &address::shown(&self.endpoint))
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("hub_cache", &self.hub_cache)
             .field("bitnet_cache", &self.bitnet_cache)
@@ -306,31 +297,23 @@ fn expand_home(path: String) -> PathBuf {
     }
 }
 
-fn refused(model: &str, message: impl Into<String>) -> Error {
-    let mut message = message.into();
-    // What was asked for may be the address that the message is about.
-    let rest = message.strip_prefix(model);
-    if let Some(rest) = rest.and_then(|rest| rest.strip_prefix(": ")) {
-        message = rest.to_owned();
-    }
+/// An error about `model`, which is about no address of its own.
+fn refused(model: &str, fault: DownloadFault) -> Error {
     Error::Download {
-        model: model.to_owned(),
-        message,
+        model: address::shown(model),
+        address: None,
+        fault,
     }
 }
 
 fn no_cache(model: &str) -> Error {
-    refused(
-        model,
-        "this system names no cache folder; set HF_HOME (for hf: names) or give the path of a downloaded file",
-    )
+    let why = "this system names no cache folder; set HF_HOME (for hf: names) or give the path of a downloaded file";
+    refused(model, DownloadFault::NotCached { why: why.into() })
 }
 
 fn not_cached(model: &str) -> Error {
-    refused(
-        model,
-        "not in the cache, and downloads are switched off (HF_HUB_OFFLINE)",
-    )
+    let why = "not in the cache, and downloads are switched off (HF_HUB_OFFLINE)";
+    refused(model, DownloadFault::NotCached { why: why.into() })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::http::{self, Failure, Target, text_header};
 use super::kind::Kind;
 use super::transfer::{Expected, Transfer};
 use super::{HubOptions, Progress, lock, no_cache, not_cached, refused};
-use crate::{Error, Result};
+use crate::{DownloadFault, Error, Result};
 use serde::Deserialize;
 use std::collections::BTreeSet;
 use std::fs;
@@ -119,7 +119,7 @@ impl Repository<'_> {
                 );
                 Ok(path)
             }
-            (outcome, _) => outcome.map_err(|failure| failure.into_error(self.model)),
+            (outcome, _) => outcome.map_err(|failure| failure.into_error(self.model, 0)),
         }
     }
 
@@ -152,12 +152,14 @@ impl Repository<'_> {
             None => repository.clone(),
         };
         let changed = |expected: String, found: String| {
-            refused(
-                self.model,
-                format!(
-                    "{file} of {repository} has changed: expected {expected}, the hub has {found}; to take it as it is now, ask for hf:{whole}"
+            let address = self.address(&metadata.commit, file);
+            self.target(&address).refused(DownloadFault::Content {
+                expected,
+                found,
+                advice: format!(
+                    "the file has changed on the hub; to take it as it is now, ask for hf:{whole}"
                 ),
-            )
+            })
         };
         match (pin.sha256, metadata.sha256()) {
             (Some(pinned), Some(found)) if !pinned.eq_ignore_ascii_case(found) => {
@@ -165,7 +167,7 @@ impl Repository<'_> {
             }
             _ => match (pin.size, metadata.size) {
                 (Some(pinned), Some(found)) if pinned != found => {
-                    Err(changed(format!("{pinned} bytes"), found.to_string()))
+                    Err(changed(format!("{pinned} bytes"), format!("{found} bytes")))
                 }
                 _ => Ok(()),
             },
@@ -187,15 +189,13 @@ impl Repository<'_> {
         let text = self.target(&address).text(requests.0, requests.1)?;
         let listing: Listing = serde_json::from_str(&text).map_err(|error| {
             // As a network that wants a login first may send anything.
-            Failure::Unreachable(format!(
-                "{address}: expected the hub's list of files, found something else ({error}); does this network want a login first?"
-            ))
+            Failure::Unreachable(self.target(&address).trouble(format_args!(
+                "expected the hub's list of files, found something else ({error}); does this network want a login first?"
+            )))
         })?;
         if !is_plain_name(&listing.sha) {
-            return Err(Failure::Final(refused(
-                self.model,
-                format!("{address}: expected a commit, found {:?}", listing.sha),
-            )));
+            let why = format!("expected a commit, found {:?}", listing.sha);
+            return Err(Failure::Final(self.target(&address).not_followed(why)));
         }
         let commit = listing.sha;
         let names: BTreeSet<String> = listing
@@ -204,7 +204,8 @@ impl Repository<'_> {
             .map(|sibling| sibling.rfilename)
             .filter(|name| is_safe_path(name))
             .collect();
-        let content = choose(&names).map_err(|message| refused(self.model, message))?;
+        let content =
+            choose(&names).map_err(|why| refused(self.model, DownloadFault::Name { why }))?;
         self.cache.keep_listing(&commit, &names);
         let path = match content {
             Content::Single(file) => {
@@ -291,9 +292,9 @@ impl Repository<'_> {
         let find = |name: &str| find(&answers, name);
         let missing = |what: &str| {
             // As a network that wants a login first may answer anything.
-            Failure::Unreachable(format!(
-                "{address}: the server says no {what}; is it a Hugging Face hub, or does this network want a login first?"
-            ))
+            Failure::Unreachable(self.target(&address).trouble(format_args!(
+                "the server says no {what}; is it a Hugging Face hub, or does this network want a login first?"
+            )))
         };
         let commit = find("x-repo-commit").ok_or_else(|| missing("commit (X-Repo-Commit)"))?;
         let last = answers.last();
@@ -302,12 +303,10 @@ impl Repository<'_> {
             .ok_or_else(|| missing("ETag"))?;
         let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
         if !is_plain_name(&commit) || !is_plain_name(&etag) {
-            return Err(Failure::Final(refused(
-                self.model,
-                format!(
-                    "{address}: expected a commit and an ETag of plain letters, found {commit:?} and {etag:?}"
-                ),
-            )));
+            let why = format!(
+                "expected a commit and an ETag of plain letters, found {commit:?} and {etag:?}"
+            );
+            return Err(Failure::Final(self.target(&address).not_followed(why)));
         }
         let redirected = last.is_some_and(|headers| headers.contains_key("location"));
         let size = find("x-linked-size")

@@ -6,8 +6,8 @@
 
 use super::http::{Failure, Target, persist, text_header};
 use super::kind::{BEGINNING, Kind};
-use super::{HubOptions, Progress, refused};
-use crate::{Error, Result};
+use super::{HubOptions, Progress};
+use crate::{DownloadFault, Error, Result};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::fs::{self, File};
@@ -79,7 +79,7 @@ impl<'a> Partial<'a> {
         };
         let mut buffer = vec![0; BUFFER];
         loop {
-            options.check_cancelled()?;
+            options.cancel.check()?;
             match partial.file.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => partial.took(&buffer[..count]),
@@ -163,14 +163,7 @@ impl Transfer<'_> {
                 let outcome = self.attempt(agent, options, progress, &mut partial, &mut known);
                 (partial.length, outcome)
             })
-            .map_err(|failure| match failure {
-                Failure::Final(error) => error,
-                failure if partial.length == 0 => failure.into_error(self.target.model),
-                failure => refused(
-                    self.target.model,
-                    format!("{failure}; what has arrived is kept, and the same command goes on from there"),
-                ),
-            })?;
+            .map_err(|failure| failure.into_error(self.target.model, partial.length))?;
             let found = hex(&partial.digest.clone().finalize());
             match self.expected.sha256 {
                 Some(expected) if !expected.eq_ignore_ascii_case(&found) => {
@@ -178,9 +171,9 @@ impl Transfer<'_> {
                     partial.clear()?;
                     known.started = false;
                     if !inherited {
-                        return Err(self.refused(format!(
-                            "wrong content: expected SHA-256 {expected}, found {found} in {length} bytes; nothing was kept"
-                        )));
+                        let expected = format!("SHA-256 {expected}");
+                        let found = format!("{found} in {length} bytes");
+                        return Err(self.wrong(expected, found));
                     }
                     // The fault may be in what an earlier program left: once more, from the start.
                     inherited = false;
@@ -248,7 +241,7 @@ impl Transfer<'_> {
                     .as_deref()
                     .and_then(parse_content_range)
                     .ok_or_else(|| {
-                        Failure::Final(self.refused(format!(
+                        Failure::Final(self.target.not_followed(format_args!(
                             "the server sent a part without saying which (Content-Range: {})",
                             range.as_deref().unwrap_or("none")
                         )))
@@ -277,18 +270,15 @@ impl Transfer<'_> {
             if short {
                 return Err(self.broken("the connection ended at the beginning of the file"));
             }
-            if let Some(objection) = self.kind.objection(&beginning) {
-                return Err(Failure::Final(
-                    self.refused(format!("{objection}; nothing of it was kept")),
-                ));
+            if let Some((expected, found)) = self.kind.objection(&beginning) {
+                return Err(Failure::Final(self.wrong(expected, found)));
             }
         }
         if let (Some(expected), Some(total)) = (self.expected.size, total)
             && expected != total
         {
-            return Err(Failure::Final(self.refused(format!(
-                "wrong size: expected {expected} bytes, the server offers {total}"
-            ))));
+            let expected = format!("{expected} bytes");
+            return Err(Failure::Final(self.wrong(expected, total)));
         }
         if status != StatusCode::PARTIAL_CONTENT && partial.length > 0 {
             // It has changed, or the server knows no ranges.
@@ -308,7 +298,7 @@ impl Transfer<'_> {
         progress.advance(beginning.len() as u64);
         let mut buffer = vec![0; BUFFER];
         loop {
-            options.check_cancelled()?;
+            options.cancel.check()?;
             match body.read(&mut buffer) {
                 Ok(0) => break,
                 Ok(count) => {
@@ -325,9 +315,9 @@ impl Transfer<'_> {
             {
                 let length = partial.length;
                 partial.clear()?;
-                return Err(Failure::Final(self.refused(format!(
-                    "wrong size: expected {total} bytes, the server sent {length} and more"
-                ))));
+                let expected = format!("{total} bytes");
+                let found = format!("{length} and more");
+                return Err(Failure::Final(self.wrong(expected, found)));
             }
         }
         match known.total {
@@ -363,12 +353,17 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn refused(&self, message: String) -> Error {
-        self.target.refused(message)
+    /// An error about content that is not what it must be.
+    fn wrong(&self, expected: impl fmt::Display, found: impl fmt::Display) -> Error {
+        self.target.refused(DownloadFault::Content {
+            expected: expected.to_string(),
+            found: found.to_string(),
+            advice: "nothing of it was kept; try again, or get the file from elsewhere".into(),
+        })
     }
 
     fn broken(&self, what: impl fmt::Display) -> Failure {
-        Failure::Broken(format!("{}: {what}", self.target.address))
+        Failure::Broken(self.target.trouble(what))
     }
 }
 

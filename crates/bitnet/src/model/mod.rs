@@ -19,15 +19,18 @@ pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
-use crate::file::{Bytes, Gguf, ModelFile};
+use crate::file::{Bytes, Gguf, ModelFile, ModelFiles, read_into};
 use crate::session::Session;
 use crate::tokenizer::{Nfc, Tokenizer};
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use bitnet_core::cpu::Isa;
 use bitnet_core::device::AdapterChoice;
 use bitnet_core::pool::PoolStats;
 use bitnet_core::pool::ZeroCopyStats;
-use bitnet_core::{Activations, Backend, Device, Input, KvType, LmHeadMode, LmHeadStats};
+use bitnet_core::{
+    Activations, Backend, Device, HybridMemoryPool, Input, KvType, LmHeadMode, LmHeadStats,
+    PoolOptions,
+};
 use bitnet_quant::I2sLayout;
 use sha2::{Digest, Sha256};
 use std::path::Path;
@@ -58,6 +61,11 @@ pub struct ModelOptions {
     /// its pages come from disk as they are touched, but a program ends (by `SIGBUS` on Unix) if another process truncates
     /// the file while the model is in use; a copy does not depend on the file any more.
     pub copy: bool,
+    /// The most bytes of memory that weights which are not used where they lie (copied, repacked or screened ones),
+    /// activations, keys and values may take together; what is over it is refused with
+    /// [`BackendError::OutOfMemory`](crate::BackendError::OutOfMemory). On a GPU it is the limit of the host's memory and of
+    /// the device's, each by itself. Mapped files, and bytes that are the caller's, are not counted.
+    pub memory_limit: Option<usize>,
     /// Byte order of I2_S tensors, which a file does not tell.
     pub i2s_layout: I2sLayout,
     /// Positions a session can hold; if `None`, the model's own context, at most 4096.
@@ -72,6 +80,23 @@ pub struct ModelOptions {
     /// Unicode's normal form C, which some vocabularies are made for, by the host: of use where this library is built without
     /// tables of its own (without the feature `nfc`). For GGUF files.
     pub nfc: Option<Nfc>,
+    /// Ends the loading of a model with [`Error::Cancelled`]: it is looked at between tensors, and while a file is copied. An open
+    /// model does not look at it.
+    pub cancel: Cancel,
+}
+
+impl ModelOptions {
+    /// Memory for a model, with the limit that they set.
+    fn pool(&self) -> HybridMemoryPool {
+        let usual = PoolOptions::default();
+        let most = self.memory_limit.unwrap_or(usize::MAX);
+        HybridMemoryPool::new(PoolOptions {
+            hard_limit: self.memory_limit,
+            // What threads keep for themselves counts, and no other thread can have it.
+            thread_cache: usual.thread_cache.min(most / 64),
+            ..usual
+        })
+    }
 }
 
 /// A model ready to run. Cheap to clone; clones share the weights.
@@ -119,19 +144,21 @@ impl Model {
     /// compiles before it can begin.
     ///
     /// # Errors
-    /// As [`open`](Self::open); also if the machine lacks what the options ask for, among it memory for a copy of the files.
+    /// As [`open`](Self::open); also if the machine lacks what the options ask for, among it memory for a copy of the files,
+    /// or more memory is needed than [`ModelOptions::memory_limit`] allows; [`Error::Cancelled`].
     pub fn open_with(
         path: impl AsRef<Path>,
         options: &ModelOptions,
         progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         let path = path.as_ref();
+        let pool = options.pool();
         let file = if options.copy {
-            ModelFile::read(path)?
+            ModelFile::load(path, &|path: &Path| read_into(path, &pool, &options.cancel))?
         } else {
             ModelFile::open(path)?
         };
-        Self::from_file(&file, options, progress)
+        Self::place(&file, pool, options, progress)
     }
 
     /// Opens a GGUF file that is in memory. `name` is what errors call it.
@@ -144,6 +171,35 @@ impl Model {
         options: &ModelOptions,
     ) -> Result<Self> {
         Self::from_file(&ModelFile::parse(name, bytes.into())?, options, |_, _| ())
+    }
+
+    /// Opens a model whose files are in memory, with its tokenizer and chat template: for programs that carry a model with them or
+    /// have it from elsewhere, also where there is no file system.
+    ///
+    /// ```no_run
+    /// use bitnet::file::ModelFiles;
+    /// use bitnet::{Model, ModelOptions};
+    ///
+    /// # fn fetch(name: &str) -> Vec<u8> { Vec::new() }
+    /// # fn main() -> bitnet::Result<()> {
+    /// let files = ModelFiles::new("my model")
+    ///     .with("model.safetensors", fetch("model.safetensors"))
+    ///     .with("config.json", fetch("config.json"))
+    ///     .with("tokenizer.json", fetch("tokenizer.json"))
+    ///     .with("chat_template.jinja", "{{ messages[0].content }}");
+    /// let model = Model::from_files(files, &ModelOptions::default(), |_, _| ())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`open_with`](Self::open_with).
+    pub fn from_files(
+        files: ModelFiles,
+        options: &ModelOptions,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        Self::from_file(&ModelFile::from_files(files)?, options, progress)
     }
 
     /// The small model that ships with this library: it tells stories, answers questions about them and adds
@@ -165,7 +221,8 @@ impl Model {
         Self::from_bytes("demo model", Bytes::from_static(bitnet_demo::GGUF), options)
     }
 
-    /// Loads an opened file on a backend of the caller's own: the options that choose one are not looked at.
+    /// Loads an opened file on a backend of the caller's own: the options that choose one are not looked at, nor is
+    /// [`ModelOptions::memory_limit`], as the backend has brought its memory along.
     ///
     /// # Errors
     /// As [`open_with`](Self::open_with).
@@ -263,6 +320,7 @@ impl Model {
             architecture,
             backend,
             (options.activations, options.head),
+            &options.cancel,
             &mut progress,
         )?;
         if tokenizer.vocab_size() > summary.vocabulary {
@@ -274,7 +332,7 @@ impl Model {
                 summary.vocabulary,
             );
         }
-        transformer.warm_up(capacity, &mut progress)?;
+        transformer.warm_up(capacity, &options.cancel, &mut progress)?;
         Ok(Self(Arc::new(Inner {
             embed_capacity: options.context.unwrap_or(transformer.architecture.context),
             architecture: transformer.architecture.clone(),

@@ -3,9 +3,9 @@
 use super::{Model, ModelOptions};
 use crate::file::ModelFile;
 use crate::{Error, Result};
-use bitnet_core::Device;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::device::{Placement, adapters};
+use bitnet_core::{Device, HybridMemoryPool};
 
 impl Model {
     /// Loads an opened file on the device that the options ask for. Where they leave that open, a GPU that turns out not to
@@ -16,29 +16,39 @@ impl Model {
     pub fn from_file(
         file: &ModelFile,
         options: &ModelOptions,
+        progress: impl FnMut(usize, usize),
+    ) -> Result<Self> {
+        Self::place(file, options.pool(), options, progress)
+    }
+
+    /// [`from_file`](Self::from_file), with memory of `pool`.
+    pub(super) fn place(
+        file: &ModelFile,
+        pool: HybridMemoryPool,
+        options: &ModelOptions,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self> {
         match options.device {
-            Some(Device::Cpu) => on_cpu(file, options, progress),
-            Some(Device::Wgpu) => on_gpu(file, options, &mut progress),
-            Some(Device::Metal) => on_metal(file, options, &mut progress),
-            Some(Device::Mlx) => on_mlx(file, options, &mut progress),
-            None if !options.adapter.is_default() => on_gpu(file, options, &mut progress),
+            Some(Device::Cpu) => on_cpu(file, pool, options, progress),
+            Some(Device::Wgpu) => on_gpu(file, pool, options, &mut progress),
+            Some(Device::Metal) => on_metal(file, pool, options, &mut progress),
+            Some(Device::Mlx) => on_mlx(file, pool, options, &mut progress),
+            None if !options.adapter.is_default() => on_gpu(file, pool, options, &mut progress),
             None if options.threads.is_some() || options.isa.is_some() => {
-                on_cpu(file, options, progress)
+                on_cpu(file, pool, options, progress)
             }
             None => {
                 let placement = Placement::of_model(file.tensor_bytes(), adapters);
                 tracing::debug!("device {}: {}", placement.device, placement.because);
                 if placement.device == Device::Wgpu {
-                    match on_gpu(file, options, &mut progress) {
+                    match on_gpu(file, pool.clone(), options, &mut progress) {
                         Err(Error::Backend(error)) => {
                             tracing::warn!("{error}; the model runs on the processor instead");
                         }
                         outcome => return outcome,
                     }
                 }
-                on_cpu(file, options, progress)
+                on_cpu(file, pool, options, progress)
             }
         }
     }
@@ -46,16 +56,18 @@ impl Model {
 
 fn on_cpu(
     file: &ModelFile,
+    pool: HybridMemoryPool,
     options: &ModelOptions,
     progress: impl FnMut(usize, usize),
 ) -> Result<Model> {
-    let backend = CpuBackend::new(options.threads, options.isa)?;
+    let backend = CpuBackend::with_pool(options.threads, options.isa, pool)?;
     Model::from_file_on(file, backend, options, progress)
 }
 
 #[cfg(all(feature = "wgpu", not(target_arch = "wasm32")))]
 fn on_gpu(
     file: &ModelFile,
+    pool: HybridMemoryPool,
     options: &ModelOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
@@ -66,13 +78,19 @@ fn on_gpu(
         adapter: options.adapter.name.clone(),
         software: options.adapter.software,
         half_cache: options.kv == Some(KvType::F16),
+        pool,
         ..GpuOptions::default()
     })?;
     Model::from_file_on(file, backend, options, progress)
 }
 
 #[cfg(all(feature = "wgpu", target_arch = "wasm32"))]
-fn on_gpu(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+fn on_gpu(
+    _: &ModelFile,
+    _: HybridMemoryPool,
+    _: &ModelOptions,
+    _: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
     Err(Error::Backend(bitnet_core::Error::Unavailable {
         what: "device \"wgpu\"".into(),
         why: "a browser's GPU must be awaited: open a WgpuBackend, then use Model::from_file_on"
@@ -81,13 +99,19 @@ fn on_gpu(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> R
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn on_gpu(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+fn on_gpu(
+    _: &ModelFile,
+    _: HybridMemoryPool,
+    _: &ModelOptions,
+    _: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
     Err(Device::Wgpu.not_built().into())
 }
 
 #[cfg(all(feature = "metal", target_os = "macos"))]
 fn on_metal(
     file: &ModelFile,
+    pool: HybridMemoryPool,
     options: &ModelOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
@@ -98,13 +122,19 @@ fn on_metal(
         interface: GpuInterface::Metal,
         adapter: options.adapter.name.clone(),
         half_cache: options.kv != Some(KvType::F32),
+        pool,
         ..GpuOptions::default()
     })?;
     Model::from_file_on(file, backend, options, progress)
 }
 
 #[cfg(not(all(feature = "metal", target_os = "macos")))]
-fn on_metal(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+fn on_metal(
+    _: &ModelFile,
+    _: HybridMemoryPool,
+    _: &ModelOptions,
+    _: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
     Err(Device::Metal.not_built().into())
 }
 
@@ -114,10 +144,11 @@ fn on_metal(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) ->
 ))]
 fn on_mlx(
     file: &ModelFile,
+    pool: HybridMemoryPool,
     options: &ModelOptions,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Model> {
-    let backend = bitnet_core::mlx::MlxBackend::new()?;
+    let backend = bitnet_core::mlx::MlxBackend::with_pool(pool)?;
     Model::from_file_on(file, backend, options, progress)
 }
 
@@ -125,6 +156,11 @@ fn on_mlx(
     feature = "mlx",
     any(all(target_os = "macos", target_arch = "aarch64"), mlx_on_linux)
 )))]
-fn on_mlx(_: &ModelFile, _: &ModelOptions, _: &mut dyn FnMut(usize, usize)) -> Result<Model> {
+fn on_mlx(
+    _: &ModelFile,
+    _: HybridMemoryPool,
+    _: &ModelOptions,
+    _: &mut dyn FnMut(usize, usize),
+) -> Result<Model> {
     Err(Device::Mlx.not_built().into())
 }

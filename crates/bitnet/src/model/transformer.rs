@@ -1,7 +1,7 @@
 //! The forward pass, written once over [`Backend`]: embed → (mixer → feed-forward) × layers → outputs.
 
 use super::architecture::Architecture;
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use bitnet_core::{
     Backend, Batch, HybridMemoryPool, Input, KvType, LmHead, LmHeadStats, MixerState, Output,
     OutputRequest, Pending, SequenceState, Span, Top,
@@ -53,12 +53,13 @@ impl<B: Backend> Transformer<B> {
     /// [`weights::load`](super::weights::load).
     ///
     /// # Errors
-    /// If a kernel cannot be compiled, or memory is short.
+    /// If a kernel cannot be compiled, or memory is short; [`Error::Cancelled`], for which it looks before each batch.
     pub(crate) fn warm_up(
         &self,
         capacity: usize,
+        cancel: &Cancel,
         progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<(), bitnet_core::Error> {
+    ) -> Result<()> {
         let Some(warm_up) = self.backend.warm_up() else {
             return Ok(());
         };
@@ -66,6 +67,7 @@ impl<B: Backend> Transformer<B> {
         let largest = batches.iter().copied().max().unwrap_or(0);
         let mut state = warm_up.state(&self.states, capacity.min(largest))?;
         for (tokens, done) in batches.iter().zip(1..) {
+            cancel.check()?;
             let tokens = vec![0; capacity.min(*tokens)];
             let top = Top {
                 count: 1,
@@ -87,7 +89,7 @@ impl<B: Backend> Transformer<B> {
                         tokens = tokens.len()
                     );
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
             state.truncate(0);
             progress(layers + done, layers + batches.len());

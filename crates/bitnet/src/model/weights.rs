@@ -6,7 +6,7 @@
 use super::architecture::Architecture;
 use super::hadamard::Contract;
 use super::transformer::{Layer, Transformer};
-use crate::{Error, Result};
+use crate::{Cancel, Error, Result};
 use bitnet_core::pool::Movement;
 use bitnet_core::{
     Activations, AttentionWeights, Backend, DeltaNetWeights, FeedForwardWeights, GatedWeights,
@@ -50,12 +50,13 @@ pub(super) fn lies_in(matrix: &WeightMatrix, tensor: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Error::Tensor`] for missing, misshapen or invalid tensors; [`Error::Unsupported`] if the file holds
-/// tensors that the forward pass has no place for.
+/// tensors that the forward pass has no place for; [`Error::Cancelled`], for which it looks before each matrix.
 pub(crate) fn load<B: Backend>(
     source: &mut dyn Source,
     mut architecture: Architecture,
     backend: B,
     (activations, head_mode): (Activations, LmHeadMode),
+    cancel: &Cancel,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(Transformer<B>, Summary)> {
     let mut summary = Summary::default();
@@ -65,6 +66,7 @@ pub(crate) fn load<B: Backend>(
         summary: &mut summary,
         eps: architecture.eps,
         hadamard: architecture.hadamard.clone(),
+        cancel,
     };
     let hidden = architecture.hidden;
     let half = architecture.rope.dims / 2;
@@ -200,6 +202,7 @@ struct Loader<'a, B: Backend> {
     summary: &'a mut Summary,
     eps: f32,
     hadamard: Option<Arc<Contract>>,
+    cancel: &'a Cancel,
 }
 
 impl<B: Backend> Loader<'_, B> {
@@ -220,6 +223,7 @@ impl<B: Backend> Loader<'_, B> {
         rows: Option<usize>,
         cols: usize,
     ) -> Result<Option<WeightMatrix>> {
+        self.cancel.check()?;
         let pool = self.backend.pool();
         let Some(matrix) = self.source.matrix(role, rows, cols, pool)? else {
             return Ok(None);

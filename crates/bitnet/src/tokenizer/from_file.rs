@@ -2,7 +2,7 @@
 
 use super::roles::RoleFiles;
 use super::{Nfc, Tokenizer, TokenizerSpec, json};
-use crate::file::{Gguf, ModelFile, SafeTensorsModel, read};
+use crate::file::{Gguf, ModelFile, SafeTensorsModel};
 use crate::{Error, Result};
 use std::sync::Arc;
 
@@ -66,15 +66,14 @@ impl Tokenizer {
     /// # Errors
     /// If tokenizer.json is missing or is no tokenizer.
     pub(crate) fn from_checkpoint(file: &SafeTensorsModel) -> Result<Self> {
-        let Some(path) = file.sibling("tokenizer.json") else {
+        let Some(document) = file.sibling("tokenizer.json")? else {
             return Err(Error::tokenizer(
                 file.name(),
                 "no tokenizer.json beside the weights",
             ));
         };
         let files = RoleFiles::beside(file)?;
-        let document = read(&path)?;
-        let inner = json::read(&path.display().to_string(), &document, &files)?;
+        let inner = json::read(&file.sibling_name("tokenizer.json"), &document, &files)?;
         Ok(Self(Arc::new(inner)))
     }
 }

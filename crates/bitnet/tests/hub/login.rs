@@ -84,7 +84,7 @@ fn a_login_page_is_not_kept_as_a_description() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("config.json: expected JSON, found a web page"),
+        error.contains("config.json: wrong content: expected JSON, found a web page"),
         "{error}"
     );
     assert!(
@@ -176,7 +176,7 @@ fn a_pinned_size_that_changed_is_refused_before_the_download() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("expected 999908608 bytes, the hub has 15")
+        error.contains("expected 999908608 bytes, found 15 bytes")
             && error.contains("ask for hf:tiiuae/Falcon-E-3B-Instruct-GGUF/"),
         "{error}"
     );
@@ -201,8 +201,8 @@ fn the_weights_of_a_folder_are_pinned_too() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("model.safetensors of microsoft/bitnet-b1.58-2B-4T has changed")
-            && error.contains("expected 1178623988 bytes, the hub has 2")
+        error.contains("/model.safetensors: wrong content")
+            && error.contains("expected 1178623988 bytes, found 2 bytes")
             && error.ends_with("ask for hf:microsoft/bitnet-b1.58-2B-4T"),
         "{error}"
     );

@@ -3,19 +3,19 @@
 #![allow(clippy::unwrap_used)]
 
 mod cache;
+mod kinds;
 mod login;
 mod ranges;
 mod redirects;
 mod server;
 
-use bitnet::Error;
 use bitnet::hub::{HubOptions, Progress, is_remote, resolve};
+use bitnet::{Cancel, Error};
 use server::{Reply, Request, Server};
 use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -245,11 +245,11 @@ fn refusals_are_final_and_say_why() {
 
 #[test]
 fn cancelling_keeps_what_has_arrived() {
-    struct Stop(Arc<AtomicBool>);
+    struct Stop(Cancel);
     impl Progress for Stop {
         fn start(&self, _name: &str, _total: Option<u64>, _resumed: u64) {}
         fn advance(&self, _bytes: u64) {
-            self.0.store(true, Ordering::Relaxed);
+            self.0.cancel();
         }
         fn finish(&self) {}
     }
@@ -257,14 +257,13 @@ fn cancelling_keeps_what_has_arrived() {
     let served = file.clone();
     let server = Server::start(move |request| Reply::file(request, &served, "v1"));
     let cache = TempDir::new().unwrap();
-    let mut options = options(cache.path(), "http://unused");
-    let flag = Arc::new(AtomicBool::new(false));
-    options.cancel = Some(Arc::clone(&flag));
+    let options = options(cache.path(), "http://unused");
+    let stop = Stop(options.cancel.clone());
 
-    let outcome = resolve(&server.url("/m.gguf"), &options, &Stop(Arc::clone(&flag)));
+    let outcome = resolve(&server.url("/m.gguf"), &options, &stop);
     assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
 
-    options.cancel = None;
+    options.cancel.reset();
     let count = Count::default();
     let path = resolve(&server.url("/m.gguf"), &options, &count).unwrap();
     assert_eq!(fs::read(path).unwrap(), file);

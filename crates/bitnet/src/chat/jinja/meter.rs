@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::generate::Cancel;
+use crate::cancel::Cancel;
 
 /// Why a rendering ended early.
 #[derive(Debug, Clone, PartialEq, Eq)]

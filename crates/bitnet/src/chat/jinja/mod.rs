@@ -36,7 +36,7 @@ mod sequences;
 mod text;
 mod value;
 
-use crate::generate::Cancel;
+use crate::cancel::Cancel;
 use machine::Machine;
 use meter::Meter;
 use value::Value;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::config::{Numbers, mark_packed};
 use super::weights::{Content, RowOrder, Tensor};
-use super::{ConvertReport, Job, refuse_cancelled, refuse_without_ternary};
+use super::{ConvertReport, Job, refuse_without_ternary};
 use crate::file::create::NewDirectory;
 use crate::file::names::{self, is_projection};
 use crate::file::quantization::{Projection, Quantization, scale_name};
@@ -226,7 +226,7 @@ pub(super) fn write(
     } in &outputs
     {
         let mut push = |name: &str, bytes: &[u8]| {
-            refuse_cancelled(cancel)?;
+            cancel.check()?;
             data.push(name, bytes)?;
             done += bytes.len() as u64;
             progress(done, total);
@@ -266,7 +266,7 @@ pub(super) fn write(
     }
     // The last, since a directory without it is no model.
     directory.write("config.json", &config)?;
-    refuse_cancelled(cancel)?;
+    cancel.check()?;
     directory.keep()?;
     report.data_bytes = total;
     Ok(())

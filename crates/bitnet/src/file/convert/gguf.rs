@@ -3,7 +3,7 @@
 use bitnet_quant::{Format, I2sLayout};
 
 use super::weights::{Content, RowOrder, Tensor};
-use super::{ConvertReport, Job, refuse_cancelled, refuse_row_length, refuse_without_ternary};
+use super::{ConvertReport, Job, refuse_row_length, refuse_without_ternary};
 use crate::file::create::NewFile;
 use crate::file::gguf::GgufWriter;
 use crate::file::names::is_projection;
@@ -140,7 +140,7 @@ pub(super) fn write(
     let mut data = writer.begin(&mut out)?;
     for (tensor, scale) in tensors.iter().zip(scales) {
         let mut push = |bytes: &[u8]| {
-            refuse_cancelled(cancel)?;
+            cancel.check()?;
             data.push(&tensor.name, bytes)?;
             done += bytes.len() as u64;
             progress(done, total);

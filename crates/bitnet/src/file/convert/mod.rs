@@ -244,14 +244,6 @@ struct Job<'a> {
     report: ConvertReport,
 }
 
-/// Refuses to go on when that was cancelled.
-fn refuse_cancelled(cancel: &Cancel) -> Result<()> {
-    if cancel.is_cancelled() {
-        return Err(Error::Cancelled);
-    }
-    Ok(())
-}
-
 /// Refuses a model in which no matrix is ternary.
 fn refuse_without_ternary(file: &str, tensors: &[Tensor]) -> Result<()> {
     let ternary = tensors

@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use super::ConvertReport;
+use crate::Result;
 use crate::chat::{ChatTemplates, NAMED_TEMPLATES};
 use crate::file::gguf::{Array, GgufWriter};
 use crate::file::{Gguf, SafeTensorsModel};
 use crate::tokenizer::{TokenKind, Tokenizer};
-use crate::{Error, Result};
 
 /// Files beside a checkpoint that belong to its tokenizer.
 const FILES: [&str; 6] = [
@@ -99,14 +99,14 @@ pub(super) fn checkpoint_files(
 pub(super) fn copied_files(file: &SafeTensorsModel) -> Result<Vec<(String, Vec<u8>)>> {
     let mut files = Vec::new();
     for name in FILES {
-        if let Some(path) = file.sibling(name) {
-            let content = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
-            files.push((name.to_owned(), content));
+        if let Some(content) = file.sibling(name)? {
+            files.push((name.to_owned(), content.into()));
         }
     }
     for (name, path) in file.siblings_in(NAMED_TEMPLATES, "jinja") {
-        let content = std::fs::read(&path).map_err(|error| Error::io(&path, error))?;
-        files.push((format!("{NAMED_TEMPLATES}/{name}.jinja"), content));
+        if let Some(content) = file.sibling(path)? {
+            files.push((format!("{NAMED_TEMPLATES}/{name}.jinja"), content.into()));
+        }
     }
     Ok(files)
 }

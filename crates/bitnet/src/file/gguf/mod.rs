@@ -75,11 +75,11 @@ impl Gguf {
     /// As [`Gguf::parse`], and [`Error::Io`] if a file cannot be read; [`Error::Malformed`] if a part is missing or belongs to
     /// another model.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::load(path, map)
+        Self::load(path, &map)
     }
 
     /// As [`open`](Self::open), with the bytes of each file loaded by `load`.
-    pub(super) fn load(path: &Path, load: Load) -> Result<Self> {
+    pub(super) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
         let file = Self::read(path.display().to_string(), load(path)?)?;
         split::assemble(path, file, load)
     }

@@ -60,7 +60,7 @@ fn number_behind<'a>(text: &'a [u8], mark: &[u8]) -> Option<(&'a [u8], u32)> {
 ///
 /// # Errors
 /// As [`Gguf::open`].
-pub(super) fn assemble(path: &Path, file: Gguf, load: Load) -> Result<Gguf> {
+pub(super) fn assemble(path: &Path, file: Gguf, load: Load<'_>) -> Result<Gguf> {
     let (number, count) = match file.part()? {
         None => return Ok(file),
         Some(part) => part,

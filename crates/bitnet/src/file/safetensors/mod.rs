@@ -13,8 +13,8 @@ use bitnet_quant::Format;
 use serde::Deserialize;
 pub use writer::SafeTensorsWriter;
 
-use super::read::regular_file;
-use super::{Bytes, Load, directory, map, read};
+use super::folder::{Folder, ModelFiles};
+use super::{Bytes, Load, directory, map};
 use crate::{Error, Result};
 
 /// The file that lists the parts of a sharded model.
@@ -95,7 +95,8 @@ impl RawTensor {
 #[derive(Debug)]
 pub struct SafeTensorsModel {
     name: String,
-    directory: Option<PathBuf>,
+    /// Where it lies, and what beside it.
+    folder: Folder,
     config: serde_json::Value,
     tensors: BTreeMap<String, RawTensor>,
 }
@@ -116,38 +117,44 @@ impl SafeTensorsModel {
     /// [`Error::Io`] for files that are missing or unreadable, [`Error::Malformed`] or [`Error::Tensor`] for files that
     /// break the rules of the format.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::load(path, map)
+        Self::load(path, &map)
     }
 
     /// As [`open`](Self::open), with the bytes of each file of weights loaded by `load`.
-    pub(super) fn load(path: &Path, load: Load) -> Result<Self> {
-        let file = if path.is_dir() {
-            directory::find_safetensors(path)?
-        } else {
-            path.to_owned()
+    pub(super) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
+        let name = path.display().to_string();
+        if path.is_dir() {
+            let folder = Folder::directory(path);
+            let file = directory::find_safetensors(&folder)?;
+            return Self::in_folder(name, folder, &file, load);
+        }
+        let folder = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => Folder::directory(parent),
+            _ => Folder::directory("."),
         };
-        let directory = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        let config_path = directory.join("config.json");
-        let config = read_json(&config_path, LONGEST_CONFIG)?;
-        let tensors = if file
+        let file = path.file_name().unwrap_or_default();
+        Self::in_folder(name, folder, Path::new(file), load)
+    }
+
+    /// The model of `file`, weights or an index of them, and of what stands beside it in `folder`.
+    pub(super) fn in_folder(
+        name: String,
+        folder: Folder,
+        file: &Path,
+        load: Load<'_>,
+    ) -> Result<Self> {
+        let config = folder.json("config.json", LONGEST_CONFIG)?;
+        let is_index = file
             .extension()
-            .is_some_and(|extension| extension == "json")
-        {
-            sharded(&directory, &file, load)?
+            .is_some_and(|extension| extension == "json");
+        let tensors = if is_index {
+            sharded(&folder, file, load)?
         } else {
-            refuse_shard(&file)?;
-            header::parse(&file.display().to_string(), &load(&file)?)?
+            refuse_shard(&folder, file)?;
+            header::parse(&folder.name_of(file), &folder.weights(file, load)?)?
         };
-        Self::new(
-            path.display().to_string(),
-            Some(directory),
-            config,
-            &config_path.display().to_string(),
-            tensors,
-        )
+        let config_name = folder.name_of("config.json");
+        Self::new(name, folder, config, &config_name, tensors)
     }
 
     /// A model from the bytes of its one file and the content of its config.json; `name` is what errors call it.
@@ -157,12 +164,13 @@ impl SafeTensorsModel {
     pub fn parse(name: impl Into<String>, bytes: Bytes, config: serde_json::Value) -> Result<Self> {
         let name = name.into();
         let tensors = header::parse(&name, &bytes)?;
-        Self::new(name.clone(), None, config, &name, tensors)
+        let nothing = ModelFiles::new(name.clone()).into();
+        Self::new(name.clone(), nothing, config, &name, tensors)
     }
 
     fn new(
         name: String,
-        directory: Option<PathBuf>,
+        folder: Folder,
         config: serde_json::Value,
         config_name: &str,
         tensors: BTreeMap<String, RawTensor>,
@@ -177,7 +185,7 @@ impl SafeTensorsModel {
         }
         Ok(Self {
             name,
-            directory,
+            folder,
             config,
             tensors,
         })
@@ -208,26 +216,30 @@ impl SafeTensorsModel {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// A file that stands beside the model, such as tokenizer.json, if it exists.
-    pub fn sibling(&self, file_name: &str) -> Option<PathBuf> {
-        let path = self.directory.as_ref()?.join(file_name);
-        path.is_file().then_some(path)
+    /// The content of a file that stands beside the model, such as tokenizer.json, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn sibling(&self, file_name: impl AsRef<Path>) -> Result<Option<Bytes>> {
+        if !self.folder.has(&file_name) {
+            return Ok(None);
+        }
+        self.folder.read(file_name, u64::MAX).map(Some)
     }
 
-    /// The files with that extension in a folder beside the model, with their names without it, sorted.
+    /// What errors call a file that stands beside the model.
+    pub(crate) fn sibling_name(&self, file_name: impl AsRef<Path>) -> String {
+        self.folder.name_of(file_name)
+    }
+
+    /// The files with that extension in a folder beside the model: their names without it, and where they are; sorted.
     pub(crate) fn siblings_in(&self, folder: &str, extension: &str) -> Vec<(String, PathBuf)> {
-        let directory = self.directory.as_ref().map(|path| path.join(folder));
-        let entries = directory.and_then(|path| std::fs::read_dir(path).ok());
-        let mut found: Vec<(String, PathBuf)> = entries
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == extension) && path.is_file())
-            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path)))
-            .collect();
-        found.sort();
+        // There need not be such a folder.
+        let found = self.folder.with_extension(folder, extension);
+        let found = found.unwrap_or_default().into_iter();
         found
+            .filter_map(|path| Some((path.file_stem()?.to_str()?.to_owned(), path)))
+            .collect()
     }
 
     /// The content of a JSON file that stands beside the model, if it exists.
@@ -235,19 +247,20 @@ impl SafeTensorsModel {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Malformed`] if it is no JSON or too long.
     pub(crate) fn sibling_json(&self, file_name: &str) -> Result<Option<serde_json::Value>> {
-        let path = self.sibling(file_name);
-        path.map(|path| read_json(&path, LONGEST_SIBLING))
-            .transpose()
+        if !self.folder.has(file_name) {
+            return Ok(None);
+        }
+        self.folder.json(file_name, LONGEST_SIBLING).map(Some)
     }
 }
 
 /// Refuses `model-00001-of-00002.safetensors`, one piece of several.
-fn refuse_shard(path: &Path) -> Result<()> {
+fn refuse_shard(folder: &Folder, path: &Path) -> Result<()> {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     match stem.rsplit_once("-of-") {
         Some((_, total)) if total.parse::<u32>().is_ok_and(|total| total > 1) => {
             Err(Error::Unsupported {
-                file: path.display().to_string(),
+                file: folder.name_of(path),
                 what: "one piece of a sharded model".to_owned(),
                 advice: format!("open its directory, or the {INDEX} in it"),
             })
@@ -256,10 +269,10 @@ fn refuse_shard(path: &Path) -> Result<()> {
     }
 }
 
-/// The tensors that an index lists, from the files it lists them in, which `load` loads.
-fn sharded(directory: &Path, index_path: &Path, load: Load) -> Result<BTreeMap<String, RawTensor>> {
-    let index_name = index_path.display().to_string();
-    let index: Index = read_json(index_path, LONGEST_INDEX)?;
+/// The tensors that an index lists, from the files of `folder` it lists them in, which `load` loads.
+fn sharded(folder: &Folder, index: &Path, load: Load<'_>) -> Result<BTreeMap<String, RawTensor>> {
+    let index_name = folder.name_of(index);
+    let index: Index = folder.json(index, LONGEST_INDEX)?;
     let mut shards: BTreeMap<&str, BTreeMap<String, RawTensor>> = BTreeMap::new();
     for file in index.weight_map.values() {
         if shards.contains_key(file.as_str()) {
@@ -281,8 +294,7 @@ fn sharded(directory: &Path, index_path: &Path, load: Load) -> Result<BTreeMap<S
                 "more",
             ));
         }
-        let path = directory.join(file);
-        let tensors = header::parse(&path.display().to_string(), &load(&path)?)?;
+        let tensors = header::parse(&folder.name_of(file), &folder.weights(file, load)?)?;
         shards.insert(file, tensors);
     }
     let mut tensors = BTreeMap::new();
@@ -306,20 +318,4 @@ fn sharded(directory: &Path, index_path: &Path, load: Load) -> Result<BTreeMap<S
 /// Whether `name` is that of a file in the same directory.
 pub(super) fn is_plain_name(name: &str) -> bool {
     !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', ':', '\0'])
-}
-
-/// Parses a JSON file of at most `longest` bytes.
-pub(super) fn read_json<T: for<'de> Deserialize<'de>>(path: &Path, longest: u64) -> Result<T> {
-    let length = regular_file(path)?;
-    let name = path.display().to_string();
-    if length > longest {
-        return Err(Error::malformed(
-            name,
-            "the file",
-            format_args!("at most {longest} bytes"),
-            length,
-        ));
-    }
-    serde_json::from_slice(&read(path)?)
-        .map_err(|error| Error::malformed(name, "the file", "JSON", error))
 }

@@ -18,7 +18,7 @@ use rayon::prelude::*;
 
 use super::create::NewFile;
 use super::gguf::GgufWriter;
-use crate::{Cancel, Error, Result};
+use crate::{Cancel, Result};
 pub use checkpoint::{CheckpointWeights, write_checkpoint};
 use plan::{Content, Dimensions, Planned, Yarn};
 use random::Random;
@@ -285,9 +285,7 @@ fn make(
         let row_bytes = tensor.format.row_bytes(tensor.cols)?;
         let rows_at_once = (PIECE / row_bytes).max(1);
         for first in (0..tensor.rows).step_by(rows_at_once) {
-            if cancel.is_cancelled() {
-                return Err(Error::Cancelled);
-            }
+            cancel.check()?;
             let rows = rows_at_once.min(tensor.rows - first);
             piece.resize(rows * row_bytes, 0);
             fill(options.seed, index, tensor, first, row_bytes, &mut piece)?;

@@ -1,11 +1,34 @@
 //! Everything that can go wrong between a model's name and its text.
 
+mod download;
+
 use std::path::PathBuf;
+
+pub use bitnet_core::Error as BackendError;
+pub use download::DownloadFault;
 
 /// The result of this crate's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why an operation failed. Every message names the file or tensor, what was expected and what was found.
+///
+/// Kinds are matched without another crate: what a backend says is a [`BackendError`], what a download says a
+/// [`DownloadFault`].
+///
+/// ```
+/// use bitnet::{BackendError, DownloadFault, Error};
+///
+/// fn status(error: &Error) -> u16 {
+///     match error {
+///         Error::Argument { .. } | Error::ContextFull { .. } => 400,
+///         Error::Download { fault: DownloadFault::NotFound { .. }, .. } => 404,
+///         Error::Download { fault: DownloadFault::Forbidden { .. }, .. } => 403,
+///         Error::Overloaded { .. } | Error::Backend(BackendError::OutOfMemory { .. }) => 503,
+///         _ => 500,
+///     }
+/// }
+/// assert_eq!(status(&Error::Overloaded { waiting: 9 }), 503);
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -82,13 +105,15 @@ pub enum Error {
         /// Tokens that did not fit.
         wanted: usize,
     },
-    /// A model name that cannot be resolved or downloaded.
-    #[error("{model}: {message}")]
+    /// A model name that cannot be resolved or downloaded. Nothing in it shows a password.
+    #[error("{model}: {place}{fault}", place = download::place(model, address))]
     Download {
         /// The name or address asked for.
         model: String,
+        /// The address of the file, listing or page that the fault is about, where it is about one.
+        address: Option<String>,
         /// What is wrong and what to do.
-        message: String,
+        fault: DownloadFault,
     },
     /// A compute backend failed.
     #[error(transparent)]
