@@ -91,6 +91,7 @@ fn mixer(shape: Shape) -> MixerWeights {
     let Shape { hidden, heads, .. } = shape;
     MixerWeights::Attention(AttentionWeights {
         output_norm: None,
+        gated: false,
         heads,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
@@ -106,6 +107,7 @@ fn mixer(shape: Shape) -> MixerWeights {
         value: ternary(heads.kv_width(), hidden).into(),
         head_norms: None,
         output: Projection {
+            rotation: None,
             norm: Some(norm(heads.query_width())),
             matrix: ternary(hidden, heads.query_width()),
         },
@@ -126,6 +128,7 @@ fn feed_forward(shape: Shape) -> FeedForwardWeights {
         gate: ternary(feed_forward, hidden).into(),
         up: ternary(feed_forward, hidden).into(),
         down: Projection {
+            rotation: None,
             norm: Some(norm(feed_forward)),
             matrix: ternary(hidden, feed_forward),
         },
@@ -247,6 +250,8 @@ impl Bench {
 fn vocabulary(backend: &WgpuBackend, embedding: WeightMatrix) -> (GpuEmbedding, GpuLmHead) {
     let weights = VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         norm: norm(embedding.cols()),
         embedding,
         head: None,

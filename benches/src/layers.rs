@@ -328,6 +328,8 @@ fn head(backend: CpuBackend, mode: LmHeadMode, matrices: &[WeightMatrix]) -> Res
     };
     let (embedding, head) = backend.load_vocabulary(VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding,
         norm,
         head: None,

@@ -3,7 +3,7 @@
 //! The rows behind the last layer of a text become one, which is cut to its first numbers and normed to length 1 if asked. No
 //! head is computed. Texts run together, those of a length side by side; none depends on the others.
 
-use crate::generate::Cancel;
+use crate::Cancel;
 use crate::model::{DynSequence, Model, Part};
 use crate::{Error, Result};
 use bitnet_core::{Input, OutputRequest, Pending};

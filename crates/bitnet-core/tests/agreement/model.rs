@@ -33,6 +33,8 @@ impl Weights {
         Self {
             vocabulary: VocabularyWeights {
                 embedding_scale: 1.0,
+                embedding_rotation: None,
+                head_rotation: None,
                 embedding: table(&embedding, HIDDEN, Format::F16),
                 norm: norm(&mut numbers, HIDDEN),
                 head: None,
@@ -60,6 +62,7 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
     };
     let mixer = AttentionWeights {
         output_norm: None,
+        gated: false,
         heads: HEADS,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
@@ -75,6 +78,7 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         value: matrix(numbers, HEADS.kv_width(), HIDDEN).into(),
         head_norms: (numbers.below(2) == 0).then(|| [(); 2].map(|()| norm(numbers, HEADS.dim))),
         output: Projection {
+            rotation: None,
             norm: Some(norm(numbers, HEADS.query_width())),
             matrix: matrix(numbers, HIDDEN, HEADS.query_width()),
         },
@@ -87,6 +91,7 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         gate: matrix(numbers, WIDTH, HIDDEN).into(),
         up: matrix(numbers, WIDTH, HIDDEN).into(),
         down: Projection {
+            rotation: None,
             norm: Some(norm(numbers, WIDTH)),
             matrix: matrix(numbers, HIDDEN, WIDTH),
         },

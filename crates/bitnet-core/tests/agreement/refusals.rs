@@ -19,6 +19,8 @@ fn norm(weight: Vec<f32>) -> NormWeights {
 fn vocabulary(embedding: WeightMatrix, weight: Vec<f32>) -> VocabularyWeights {
     VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding,
         norm: norm(weight),
         head: None,
@@ -57,6 +59,7 @@ fn bad_weights_are_refused() {
         gate: fine.into(),
         up: matrix.into(),
         down: Projection {
+            rotation: None,
             norm: None,
             matrix: down.expect("a matching size"),
         },

@@ -22,6 +22,8 @@ fn norm(weight: Vec<f32>, eps: f32) -> NormWeights {
 fn vocabulary(x: WeightMatrix, head: Option<WeightMatrix>) -> VocabularyWeights {
     VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         norm: norm(vec![0.7; x.cols()], 1e-5),
         embedding: x,
         head,
@@ -191,6 +193,7 @@ proptest! {
             .map(|width| Projection::from(floats(&mut numbers, width, hidden)));
         let weights = MixerWeights::Attention(AttentionWeights {
             output_norm: None,
+            gated: false,
             heads,
             rope: Rope { pairs, dims: heads.dim, base: 10_000.0, divisors: Vec::new(), magnitude },
             activations: Activations::Int8,
@@ -199,7 +202,7 @@ proptest! {
             key,
             value,
             head_norms: norms.then_some(head_norms),
-            output: Projection { norm: None, matrix: identity(hidden, heads.query_width()) },
+            output: Projection { rotation: None, norm: None, matrix: identity(hidden, heads.query_width()) },
         });
         let backends = backends();
         let expected = bits(&mixed(&backends[0], &x, &weights, tokens));
@@ -228,6 +231,7 @@ proptest! {
             gate: gate.into(),
             up: floats(&mut numbers, width, hidden).into(),
             down: Projection {
+                rotation: None,
                 norm: normed.then(|| norm(numbers.floats(width), 1e-5)),
                 matrix: padded(&mut numbers, Format::I2s(I2sLayout::A), hidden, width),
             },
@@ -258,11 +262,13 @@ proptest! {
             activations: if int8 { Activations::Int8 } else { Activations::F32 },
             norm: Some(norm(numbers.floats(hidden), 1e-5)),
             gate: Projection {
+                rotation: None,
                 norm: gate_norm,
                 matrix: padded(&mut numbers, format, width, hidden),
             },
             up: padded(&mut numbers, format, width, hidden).into(),
             down: Projection {
+                rotation: None,
                 norm: Some(norm(numbers.floats(width), 1e-5)),
                 matrix: padded(&mut numbers, format, hidden, width),
             },

@@ -30,6 +30,8 @@ fn logits(embedding: WeightMatrix) -> (Vec<f32>, usize) {
     let (is_mapped, cols) = (embedding.is_mapped(), embedding.cols());
     let weights = VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     };

@@ -37,6 +37,8 @@ fn weights_that_are_no_numbers_are_refused() {
         refused_value(&error, "row 0");
         let vocabulary = VocabularyWeights {
             embedding_scale: 1.0,
+            embedding_rotation: None,
+            head_rotation: None,
             embedding: weights,
             ..vocabulary(&vec![0.0; cols], cols)
         };

@@ -17,6 +17,7 @@ pub(crate) fn attention(heads: AttentionHeads, rope: &Rope) -> MixerWeights {
     let (cols, query, kv) = (row_width(heads), heads.query_width(), heads.kv_width());
     MixerWeights::Attention(AttentionWeights {
         output_norm: None,
+        gated: false,
         heads,
         rope: rope.clone(),
         activations: Activations::F32,

@@ -132,6 +132,8 @@ proptest! {
         let x = numbers.floats(rows * cols);
         let vocabulary = VocabularyWeights {
             embedding_scale: 1.0,
+            embedding_rotation: None,
+            head_rotation: None,
             norm: NormWeights { eps: 1e-3, ..norm(&numbers.floats(cols)) },
             head: Some(weights(&mut numbers, format, rows, cols)),
             ..vocabulary(&x, cols)

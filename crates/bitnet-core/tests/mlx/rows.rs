@@ -10,6 +10,8 @@ pub(crate) fn transparent(x: &[f32], cols: usize) -> VocabularyWeights {
     embedding.resize(rows * cols, 0.0);
     VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         norm: transparent_norm(cols),
         head: Some(into_columns(0, cols, rows)),
         ..vocabulary(&embedding, cols)

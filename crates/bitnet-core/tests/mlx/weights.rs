@@ -31,6 +31,8 @@ fn shared_table(embedding: WeightMatrix) -> VocabularyWeights {
     let cols = embedding.cols();
     VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     }

@@ -42,6 +42,7 @@ fn weights(
     };
     AttentionWeights {
         output_norm: None,
+        gated: false,
         heads,
         rope,
         activations: Activations::Int8,
@@ -287,6 +288,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         (
             AttentionWeights {
                 output_norm: None,
+                gated: false,
                 key: columns(0, 7, hidden).into(),
                 ..fine.clone()
             },
@@ -295,6 +297,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         (
             AttentionWeights {
                 output_norm: None,
+                gated: false,
                 heads: AttentionHeads { kv: 3, ..heads },
                 ..fine.clone()
             },
@@ -303,7 +306,9 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         (
             AttentionWeights {
                 output_norm: None,
+                gated: false,
                 output: Projection {
+                    rotation: None,
                     norm: Some(norm(&[1.0; 5])),
                     ..fine.output.clone()
                 },
@@ -314,6 +319,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
         (
             AttentionWeights {
                 output_norm: None,
+                gated: false,
                 rope: plain_rope(10, 10_000.0),
                 ..fine.clone()
             },

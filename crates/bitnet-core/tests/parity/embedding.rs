@@ -27,6 +27,8 @@ pub(crate) fn rows<B: Rows>(others: &[Other<'_, B>]) {
 fn embedded<B: Rows>(backend: &B, weights: &WeightMatrix, ids: &[u32]) -> Vec<f32> {
     let weights = VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding: weights.clone(),
         ..vocabulary(&vec![0.0; weights.cols()], weights.cols())
     };

@@ -32,6 +32,7 @@ pub(crate) fn gates<B: Rows>(others: &[Other<'_, B>]) {
             gate: columns(0, width, hidden).into(),
             up: columns(width, width, hidden).into(),
             down: Projection {
+                rotation: None,
                 norm: (case % 4 < 2).then(|| norm(&numbers.floats(width))),
                 matrix: ternary(&mut numbers, TERNARY[case % TERNARY.len()], hidden, width),
             },

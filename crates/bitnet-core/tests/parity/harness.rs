@@ -171,13 +171,19 @@ pub(crate) fn norm(weight: &[f32]) -> NormWeights {
 
 /// The part of a sublayer that multiplies by `matrix` alone.
 pub(crate) fn projection(matrix: WeightMatrix) -> Projection {
-    Projection { norm: None, matrix }
+    Projection {
+        rotation: None,
+        norm: None,
+        matrix,
+    }
 }
 
 /// A vocabulary whose embedding is the rows of `x`, of `cols` columns.
 pub(crate) fn vocabulary(x: &[f32], cols: usize) -> VocabularyWeights {
     VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding: table(x, cols, Format::F32),
         norm: norm(&vec![1.0; cols]),
         head: None,

@@ -22,6 +22,8 @@ fn output<B: Backend>(
     embedding.resize(rows.max(1) * cols, 0.0);
     let vocabulary = VocabularyWeights {
         embedding_scale: 1.0,
+        embedding_rotation: None,
+        head_rotation: None,
         embedding: table(&embedding, cols, Format::F32),
         norm: norm(&vec![0.7; cols]),
         head: Some(weights.clone()),

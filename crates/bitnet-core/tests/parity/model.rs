@@ -37,6 +37,8 @@ impl<'a, B: Backend> Model<'a, B> {
         let embedding = numbers.floats(VOCABULARY * HIDDEN);
         let vocabulary = VocabularyWeights {
             embedding_scale: 1.0,
+            embedding_rotation: None,
+            head_rotation: None,
             embedding: table(&embedding, HIDDEN, Format::F16),
             norm: one.clone(),
             head: None,
@@ -49,6 +51,7 @@ impl<'a, B: Backend> Model<'a, B> {
             };
             let mixer = MixerWeights::Attention(AttentionWeights {
                 output_norm: None,
+                gated: false,
                 heads: HEADS,
                 rope: Rope {
                     pairs: RopePairs::HalfSplit,
@@ -64,6 +67,7 @@ impl<'a, B: Backend> Model<'a, B> {
                 value: matrix(HEADS.kv_width(), HIDDEN).into(),
                 head_norms: None,
                 output: Projection {
+                    rotation: None,
                     norm: Some(two.clone()),
                     matrix: matrix(HIDDEN, HEADS.query_width()),
                 },
@@ -76,6 +80,7 @@ impl<'a, B: Backend> Model<'a, B> {
                 gate: matrix(FEED_FORWARD, HIDDEN).into(),
                 up: matrix(FEED_FORWARD, HIDDEN).into(),
                 down: Projection {
+                    rotation: None,
                     norm: Some(three.clone()),
                     matrix: matrix(HIDDEN, FEED_FORWARD),
                 },

@@ -129,6 +129,7 @@ fn values<B: Rows>(
     let (hidden, width) = (query.cols(), heads.query_width());
     let weights = MixerWeights::Attention(AttentionWeights {
         output_norm: None,
+        gated: false,
         heads,
         rope: Rope {
             pairs: RopePairs::HalfSplit,
