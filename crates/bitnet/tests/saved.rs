@@ -70,7 +70,7 @@ fn goes_on_with_the_same_bits(kv: KvType) {
         (Some(Isa::Scalar), Some(1)),
         (None, Some(3)),
     ];
-    let logits = session.forward(&[7, 8], LogitsFor::All).unwrap();
+    let logits = session.forward(&[7, 8], LogitsFor::All).expect("logits");
     for (isa, threads) in others {
         let model = demo(ModelOptions {
             isa,
@@ -78,9 +78,12 @@ fn goes_on_with_the_same_bits(kv: KvType) {
             kv,
             ..ModelOptions::default()
         });
-        let mut restored = Session::restore(&model, "memory", &file[..]).unwrap();
+        let mut restored = Session::restore(&model, "memory", &file[..]).expect("a session");
         assert_eq!(restored.tokens().len() + 2, session.tokens().len());
-        assert_eq!(restored.forward(&[7, 8], LogitsFor::All).unwrap(), logits);
+        assert_eq!(
+            restored.forward(&[7, 8], LogitsFor::All).expect("logits"),
+            logits
+        );
         assert_eq!(restored.tokens(), session.tokens());
     }
 }

@@ -103,7 +103,7 @@ fn has_many_registers<I: Isa>(isa: I) -> bool {
 macro_rules! for_each_tile {
     (
         $isa:ident, $range:expr, $function:ident::<$i:ident, $t:ident>($from:ident => $($arg:expr),*),
-        $tile:ident => $then:expr
+        $tile:ident => $then:block
     ) => {{
         let Range { start: mut $from, end } = $range;
         while $from < end {
@@ -125,7 +125,7 @@ macro_rules! for_each_tile {
                 }
             };
             let $tile = $from..$from + count;
-            $then;
+            $then
             $from += count;
         }
     }};
@@ -230,7 +230,7 @@ fn one_block<I: Isa, T: Load>(
     let at_work = ended..all.len();
     let mut ahead = values;
     for_each_tile!(
-        isa, at_work.clone(), scores::<I, T>(from => isa, all, from, head, &mut ahead), _tile => ()
+        isa, at_work.clone(), scores::<I, T>(from => isa, all, from, head, &mut ahead), _tile => {}
     );
     let scale = 1.0 / (all.dim as f32).sqrt();
     for query in at_work.clone() {
@@ -246,7 +246,7 @@ fn one_block<I: Isa, T: Load>(
     ahead = next;
     for_each_tile!(
         isa, at_work, add_values::<I, T>(from => isa, all, block, from, head, &mut ahead),
-        tile => add_rest(isa, all, block, tile, head)
+        tile => { add_rest(isa, all, block, tile, head); }
     );
 }
 

@@ -77,8 +77,8 @@ pub(super) fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
         let mut values = T::load::<I, R>(isa, &values[column..column + step]);
         if T::SCALED {
             let scale = ops.splat(head.scales[1][position]);
-            for i in 0..R {
-                values[i] = ops.mul(values[i], scale);
+            for value in &mut values {
+                *value = ops.mul(*value, scale);
             }
         }
         for query in 0..Q {
@@ -111,8 +111,8 @@ pub(super) fn add_last_columns<T: Load>(
     if column == dim {
         return;
     }
-    for position in 0..count {
-        let (weight, scale) = (weights[position], head.scale(1, position));
+    for (position, weight) in weights.iter().enumerate().take(count) {
+        let scale = head.scale(1, position);
         let values = &head.values[position * dim..][column..dim];
         for (out, value) in out[column..].iter_mut().zip(values) {
             *out += weight * (value.widen() * scale);
