@@ -1,8 +1,8 @@
 //! What a model file itself says about the work: bytes that decode must read, products that prefill must compute.
 
 use anyhow::{Context, Result};
-use bitnet::Architecture;
 use bitnet::file::{GgmlType, Gguf};
+use bitnet::{Architecture, KvType};
 use std::path::Path;
 
 /// The work of one file.
@@ -43,7 +43,7 @@ impl Facts {
             weight_bytes: read.map(|tensor| tensor.data.len() as u64).sum(),
             head_bytes: head.data.len() as u64,
             ternary: ternary.map(|tensor| tensor.elements() as u64).sum(),
-            cache_bytes: architecture.kv_bytes_per_position(),
+            cache_bytes: architecture.kv_bytes_per_position(KvType::F16),
         })
     }
 

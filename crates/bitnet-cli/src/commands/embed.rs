@@ -148,7 +148,7 @@ impl Arguments {
                 instruction: Some(task.to_owned()),
                 ..options.clone()
             };
-            let found = embed(model, &[query.clone()], &options)?;
+            let found = embed(model, std::slice::from_ref(query), &options)?;
             embeddings.rows.splice(0..0, found.rows);
             embeddings.tokens.splice(0..0, found.tokens);
             embeddings.truncated += found.truncated;

@@ -26,7 +26,7 @@ impl Files {
         self.folder.path().join(name)
     }
 
-    fn arguments<'a>(&self, more: &[&'a str]) -> Vec<String> {
+    fn arguments(&self, more: &[&str]) -> Vec<String> {
         let path = |name| self.path(name).to_str().unwrap().to_owned();
         let mut arguments = vec!["batch".to_owned(), path("in.jsonl"), path("out.jsonl")];
         arguments.extend(more.iter().map(|&argument| argument.to_owned()));

@@ -341,7 +341,7 @@ fn files_that_break_the_contract_are_refused_by_key_and_value() {
         ),
     ] {
         let model = Model::from_bytes("tiny", bytes, &ModelOptions::default());
-        let error = model.err().expect(expected).to_string();
+        let error = model.expect_err(expected).to_string();
         assert!(error.contains(expected), "{expected}: {error}");
     }
 }
