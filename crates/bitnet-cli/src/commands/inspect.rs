@@ -78,6 +78,11 @@ struct Shape {
     rope_base: f32,
     rope_scaling: String,
     activation: String,
+    /// D for each gated delta net and A for each attention, where there are both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mixers: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    delta_nets: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -104,6 +109,8 @@ struct Memory {
     kv_bytes_per_token: u64,
     context: usize,
     kv_bytes: u64,
+    /// States of delta nets, which do not grow with the context.
+    state_bytes: u64,
     total_bytes: u64,
 }
 
@@ -149,7 +156,8 @@ impl Report {
                 kv_bytes_per_token,
                 context,
                 kv_bytes,
-                total_bytes: census.resident_bytes + kv_bytes,
+                state_bytes: architecture.recurrent_bytes(),
+                total_bytes: census.resident_bytes + kv_bytes + architecture.recurrent_bytes(),
             }
         });
         let templates = ChatTemplates::listed_in(file);
@@ -200,6 +208,19 @@ impl Shape {
                 scaling => format!("{scaling}, {divided}"),
             };
         }
+        let mixers = architecture.hybrid.as_ref().map(|_| {
+            let kinds = (0..architecture.layers).map(|layer| architecture.is_recurrent(layer));
+            kinds
+                .map(|is_recurrent| if is_recurrent { 'D' } else { 'A' })
+                .collect()
+        });
+        let delta_nets = architecture.hybrid.as_ref().map(|hybrid| {
+            let heads = hybrid.delta;
+            format!(
+                "{} value heads of {}, {} key heads of {}, convolution over {} positions",
+                heads.value, heads.value_dim, heads.key, heads.key_dim, heads.taps
+            )
+        });
         Self {
             name: architecture.name,
             layers: architecture.layers,
@@ -212,6 +233,8 @@ impl Shape {
             rope_base: architecture.rope.base,
             rope_scaling,
             activation: format!("{:?}", architecture.gate).to_lowercase(),
+            mixers,
+            delta_nets,
         }
     }
 }
@@ -288,6 +311,13 @@ fn print(report: &Report) -> anyhow::Result<()> {
                 shape.heads, shape.head_dim, shape.kv_heads, shape.context, shape.rope_base
             ),
         )?;
+        if let (Some(nets), Some(mixers)) = (&shape.delta_nets, &shape.mixers) {
+            line("delta nets", nets.clone())?;
+            line(
+                "layers",
+                format!("{mixers}  (D: gated delta net, A: attention)"),
+            )?;
+        }
         if shape.rope_scaling != "none" {
             line("rotary scaling", shape.rope_scaling.clone())?;
         }
@@ -351,11 +381,15 @@ fn print(report: &Report) -> anyhow::Result<()> {
         line(
             "memory",
             format!(
-                "{} = {} of weights + {} of f16 keys and values for {} tokens",
+                "{} = {} of weights + {} of f16 keys and values for {} tokens{}",
                 units::bytes(memory.total_bytes),
                 units::bytes(memory.weights_bytes),
                 units::bytes(memory.kv_bytes),
-                memory.context
+                memory.context,
+                match memory.state_bytes {
+                    0 => String::new(),
+                    bytes => format!(" + {} of states", units::bytes(bytes)),
+                }
             ),
         )?;
     }

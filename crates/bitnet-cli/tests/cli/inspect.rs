@@ -77,3 +77,26 @@ fn a_hostile_file_cannot_speak_to_the_terminal() {
     assert!(line.ends_with('\n') && line.lines().count() == 1);
     assert!(!line.trim_end().contains(char::is_control), "{line:?}");
 }
+
+#[test]
+fn layers_of_a_hybrid_model_are_drawn() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../bitnet/tests/bonsai2/tiny-bonsai2.gguf"
+    );
+    let text = stdout(&["inspect", model]);
+    assert!(
+        text.contains("DDDA  (D: gated delta net, A: attention)"),
+        "{text}"
+    );
+    assert!(
+        text.contains("8 value heads of 32, 4 key heads of 32"),
+        "{text}"
+    );
+    let report = json(&["inspect", model, "--json"]);
+    // Three layers of 8 · 32 · 32 and 3 · 512 numbers.
+    assert_eq!(
+        report["memory"]["state_bytes"],
+        3 * (8 * 32 * 32 + 3 * 512) * 4
+    );
+}
