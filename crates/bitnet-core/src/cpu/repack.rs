@@ -1,9 +1,9 @@
 //! Weights in the form in which they are multiplied, made once, at load.
 //!
 //! Rows whose groups of 64 or 128 columns have scales of their own (Q2_0, PQ2_0, PTQ1_0), and base-3 ones, are put side by
-//! side ([`Interleaving`]): with AVX-512 VNNI one core of a Zen 5 multiplies 140 G weights of PQ2_0 a second instead of 60 G,
-//! and 112 G of PTQ1_0 instead of 50 G. That takes a copy, and the mapped pages are given back; in a browser, which cannot do
-//! so, the file's own bytes are multiplied.
+//! side ([`Interleaving`]): with AVX-512 VNNI one core of a Zen 5 multiplies 125 G weights of PQ2_0 a second instead of 60 G,
+//! 120 G of PTQ1_0 instead of 50 G, and 130 G of TQ1_0 instead of 83 G. That takes a copy, and the mapped pages are given back;
+//! in a browser, which cannot do so, the file's own bytes are multiplied.
 //!
 //! Base-3 weights (TQ1_0, PTQ1_0) become 2-bit codes (TQ2_0, PQ2_0) on x86-64 without AVX-512 VNNI: the same codes and block
 //! scales, so the same bits of every product. Five digits to a byte are a fifth fewer bytes to read than four codes, but
