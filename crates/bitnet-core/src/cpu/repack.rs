@@ -123,6 +123,24 @@ mod tests {
         let backend = CpuBackend::new(Some(2), None).unwrap().with_base3(true);
         let repacked = backend.repacked(weights).unwrap();
         assert_eq!(repacked.format(), Format::Tq2_0);
+        assert_eq!(
+            repacked.data().len(),
+            rows * Format::Tq2_0.row_bytes(cols).unwrap()
+        );
         assert_eq!(LONGEST.load(Ordering::Relaxed), rows * row_bytes);
+    }
+
+    #[test]
+    fn rows_side_by_side_are_left_alone() {
+        let row_bytes = Format::Ptq1_0.row_bytes(256).unwrap();
+        let data = vec![0u8; 5 * row_bytes].into();
+        let weights = WeightMatrix::new("w", Format::Ptq1_0, (5, 256, 256), 1.0, data).unwrap();
+        let backend = CpuBackend::new(Some(1), None).unwrap();
+        let backend = backend.with_base3(false).with_interleaving(true);
+        let once = backend.repacked(weights).unwrap();
+        assert!(once.is_interleaved() && once.row(0).is_empty());
+        assert_eq!(once.data().len(), TOGETHER * row_bytes);
+        let twice = backend.repacked(once.clone()).unwrap();
+        assert_eq!(twice.data(), once.data());
     }
 }
