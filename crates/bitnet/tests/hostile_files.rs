@@ -176,6 +176,8 @@ fn gguf_files() -> Vec<(Vec<u8>, usize)> {
         (SynthArch::BitnetB158, TernaryType::I2S, EmbeddingType::F16),
         (SynthArch::Llama, TernaryType::TQ1_0, EmbeddingType::Q8_0),
         (SynthArch::Qwen3, TernaryType::TQ2_0, EmbeddingType::Q6K),
+        (SynthArch::Qwen3, TernaryType::PTQ1_0, EmbeddingType::F16),
+        (SynthArch::Qwen3, TernaryType::Q2_0, EmbeddingType::F16),
     ] {
         let options = SynthOptions {
             ternary,

@@ -141,8 +141,8 @@ pub(super) struct IntegerKernels {
 }
 
 impl IntegerKernels {
-    /// The functions `gemv`, `gemv_interleaved` and `gemm` compiled for `I`, the last with panels of `vectors` registers of rows and tiles
-    /// of `tile` tokens.
+    /// The functions `gemv`, `gemv_interleaved` and `gemm` compiled for `I`, the last with panels of `vectors` registers of
+    /// rows and tiles of `tile` tokens.
     pub(super) const fn new<I: IntegerIsa>(
         vectors: usize,
         tile: usize,

@@ -2,7 +2,8 @@
 //!
 //! Kernels take the bytes of a row as they are: a register of code bytes yields one register of codes for each *plane*
 //! (a pair of bits, or a base-3 digit). Whatever order that gives, sums do not mind, as long as the activations come
-//! in it too; so they are rearranged, once for a whole matrix, and the weights never are.
+//! in it too; so they are rearranged, once for a whole matrix. Weights are rearranged at load alone, where that makes up for
+//! the copy ([`interleave`](super::interleave)).
 //!
 //! Arranged activations are runs of `width` bytes: for each run of `width` code bytes, one for every plane. Code bytes
 //! are counted over the row, scales left out. Positions without an element hold 0.

@@ -2,8 +2,9 @@
 //!
 //! A weight row's product with a token is Σ over groups of columns of (Σ (c − 1)·q) · d, divided by the token's
 //! scale: the inner sum exact in i32, the outer one in f32 from the first group to the last (one group, and d = 1,
-//! where the scale belongs to the tensor). Few tokens are multiplied straight from the packed rows ([`gemv`]); more
-//! share the unpacking of a panel of rows ([`gemm`]).
+//! where the scale belongs to the tensor). Few tokens are multiplied straight from the packed rows ([`gemv`],
+//! [`gemv_interleaved`](super::gemv_interleaved) where rows lie side by side); more share the unpacking of a panel of rows
+//! ([`gemm`]).
 
 use super::columns::{self, Piece};
 use super::gemm::{self, Gemm, Products, Tiles};

@@ -12,11 +12,13 @@ pub(crate) struct Checkpoint {
     pub(crate) weights: Vec<u8>,
 }
 
-fn options() -> [SynthOptions; 3] {
+fn options() -> [SynthOptions; 5] {
     [
         (SynthArch::BitnetB158, TernaryType::I2S, EmbeddingType::F16),
         (SynthArch::Llama, TernaryType::TQ1_0, EmbeddingType::Q8_0),
         (SynthArch::Qwen3, TernaryType::TQ2_0, EmbeddingType::Q6K),
+        (SynthArch::Qwen3, TernaryType::PTQ1_0, EmbeddingType::F16),
+        (SynthArch::Qwen3, TernaryType::Q2_0, EmbeddingType::F16),
     ]
     .map(|(arch, ternary, embedding)| SynthOptions {
         arch,
