@@ -12,8 +12,12 @@ pub enum Test {
     Decode(usize),
     /// Tokens per second of decoding so many tokens behind so many others.
     DecodeAfter(usize, usize),
+    /// Tokens per second of so many texts that are written together, all counted.
+    Parallel(usize),
     /// Bytes that the program says it reads for one decoded token.
     BytesPerToken,
+    /// The same behind so many others.
+    BytesAfter(usize),
     /// Seconds from starting the program to its first token and its end.
     FirstToken,
     /// Seconds from opening the file to the first token, as the program itself saw it.

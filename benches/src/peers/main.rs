@@ -1,9 +1,10 @@
 //! Runs other programs beside ours on the same files, in turns, and says how they compare: `cargo xtask bench-peers`.
 //!
-//! Peers are llama.cpp (`llama-bench` on the same GGUF files) and candle (its quantized products on the shapes of the
+//! Peers are llama.cpp (`llama-bench` and `llama-batched-bench` on the same GGUF files) and candle (its quantized products on the shapes of the
 //! model). In the same run the machine's read bandwidth and int8 peak are measured, the roofs over decode and prefill.
 
 mod facts;
+mod large;
 mod products;
 mod programs;
 mod reference;
@@ -17,7 +18,7 @@ use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::{Parser, Subcommand};
 use facts::Facts;
-use programs::{LlamaBench, Plan, VARIANTS};
+use programs::{LARGE, LlamaCpp, Plan, VARIANTS, Variant};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -46,8 +47,12 @@ struct Arguments {
     bitnet: Option<PathBuf>,
 
     /// llama.cpp's llama-bench; without it, llama.cpp is left out
-    #[arg(long, value_name = "PROGRAM")]
+    #[arg(long, value_name = "PROGRAM", requires = "llama_batched_bench")]
     llama_bench: Option<PathBuf>,
+
+    /// llama.cpp's llama-batched-bench
+    #[arg(long, value_name = "PROGRAM", requires = "llama_bench")]
+    llama_batched_bench: Option<PathBuf>,
 
     /// What is to be said of llama.cpp: how it was built, or why it is missing
     #[arg(
@@ -132,7 +137,12 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut session = Session {
         plan,
         bitnet: &bitnet,
-        llama: arguments.llama_bench.as_deref().map(LlamaBench::new),
+        llama: (arguments.llama_bench.as_deref())
+            .zip(arguments.llama_batched_bench.as_deref())
+            .map(|(bench, batched_bench)| LlamaCpp {
+                bench,
+                batched_bench,
+            }),
         figures: Figures::default(),
         facts: Vec::new(),
     };
@@ -177,12 +187,15 @@ fn command(arguments: &Arguments) -> String {
     words.join(" ")
 }
 
+/// What the steps of [`Session::large_turn`] say that run many texts at once.
+const TOGETHER: &str = ", many texts";
+
 /// What is measured, with what, and what came out so far.
 struct Session<'a> {
     plan: Plan,
     bitnet: &'a Path,
     /// Until it fails.
-    llama: Option<LlamaBench<'a>>,
+    llama: Option<LlamaCpp<'a>>,
     figures: Figures,
     facts: Vec<Facts>,
 }
@@ -226,6 +239,9 @@ impl Session<'_> {
             for (name, path, llama) in paths {
                 self.turn(round, (name, path), threads, *llama, report)?;
             }
+            if let Some((name, path, _)) = paths.iter().find(|(name, ..)| *name == LARGE) {
+                self.large_turn(round, (name, path), threads, report)?;
+            }
         }
         Ok(())
     }
@@ -235,10 +251,11 @@ impl Session<'_> {
         let (figures, facts, threads) = (&self.figures, &self.facts, machine::thread_counts());
         tables::tell(figures, facts, &self.plan, &threads, report);
         targets::tell(figures, facts, &self.plan, &threads, report);
+        large::tell(figures, &self.plan, &threads, report);
         report.tables.push(reference::table());
     }
 
-    /// Every program once on one file. A peer that fails is named and left out from then on; ours may not fail.
+    /// Every program once on one file.
     fn turn(
         &mut self,
         round: usize,
@@ -247,30 +264,90 @@ impl Session<'_> {
         llama_knows: bool,
         report: &mut Report,
     ) -> Result<()> {
-        for variant in VARIANTS.iter().filter(|it| it.applies(file, threads)) {
-            let what = format!("{}, {file}, {}", variant.name, with(threads));
-            step(round, self.plan.rounds, &what);
-            let results = variant
-                .run(self.bitnet, path, threads, &self.plan)
-                .with_context(|| what)?;
-            self.figures.add_all(file, variant.name, threads, results);
+        let plan = self.plan;
+        let variants = VARIANTS.iter().filter(|it| it.applies(file, threads));
+        for variant in variants {
+            self.ours(round, variant, (file, threads), "", |bitnet| {
+                variant.run(bitnet, path, threads, &plan)
+            })?;
         }
-        if let Some(llama) = self.llama.as_ref().filter(|_| llama_knows) {
-            let what = format!("{}, {file}, {}", LlamaBench::NAME, with(threads));
-            step(round, self.plan.rounds, &what);
-            match llama.run(path, threads, &self.plan) {
-                Ok(results) => self
-                    .figures
-                    .add_all(file, LlamaBench::NAME, threads, results),
-                Err(error) => {
-                    let why = format!("llama.cpp is left out from here on: {what}: {error:#}");
-                    eprintln!("bench-peers: {why}");
-                    report.note(why);
-                    self.llama = None;
-                }
-            }
+        if llama_knows {
+            self.theirs(round, (file, threads), "", report, |llama| {
+                llama.run(path, threads, &plan)
+            });
         }
         Ok(())
+    }
+
+    /// Long contexts on one file, and with all threads a long prompt and many texts at once.
+    fn large_turn(
+        &mut self,
+        round: usize,
+        (file, path): (&'static str, &Path),
+        threads: usize,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (plan, place) = (self.plan, (file, threads));
+        let all = machine::thread_counts().last() == Some(&threads);
+        let long = format!(", {} tokens deep", plan.depth);
+        for variant in large::variants() {
+            self.ours(round, variant, place, &long, |bitnet| {
+                variant.long(bitnet, path, threads, &plan, all)
+            })?;
+            if all {
+                self.ours(round, variant, place, TOGETHER, |bitnet| {
+                    variant.parallel(bitnet, path, threads, &plan)
+                })?;
+            }
+        }
+        self.theirs(round, place, &long, report, |llama| {
+            llama.long(path, threads, &plan, all)
+        });
+        if all {
+            self.theirs(round, place, TOGETHER, report, |llama| {
+                llama.parallel(path, threads, &plan)
+            });
+        }
+        Ok(())
+    }
+
+    /// One run of ours, which may not fail.
+    fn ours(
+        &mut self,
+        round: usize,
+        variant: &Variant,
+        (file, threads): (&'static str, usize),
+        how: &str,
+        run: impl FnOnce(&Path) -> Result<Vec<(Test, f64)>>,
+    ) -> Result<()> {
+        let what = format!("{}, {file}, {}{how}", variant.name, with(threads));
+        step(round, self.plan.rounds, &what);
+        let results = run(self.bitnet).with_context(|| what)?;
+        self.figures.add_all(file, variant.name, threads, results);
+        Ok(())
+    }
+
+    /// One run of llama.cpp, which is named and left out from then on if it fails.
+    fn theirs(
+        &mut self,
+        round: usize,
+        (file, threads): (&'static str, usize),
+        how: &str,
+        report: &mut Report,
+        run: impl FnOnce(&LlamaCpp<'_>) -> Result<Vec<(Test, f64)>>,
+    ) {
+        let Some(llama) = &self.llama else { return };
+        let what = format!("{}, {file}, {}{how}", LlamaCpp::NAME, with(threads));
+        step(round, self.plan.rounds, &what);
+        match run(llama) {
+            Ok(results) => self.figures.add_all(file, LlamaCpp::NAME, threads, results),
+            Err(error) => {
+                let why = format!("llama.cpp is left out from here on: {what}: {error:#}");
+                eprintln!("bench-peers: {why}");
+                report.note(why);
+                self.llama = None;
+            }
+        }
     }
 }
 

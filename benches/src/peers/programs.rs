@@ -1,9 +1,10 @@
-//! The programs that run whole models: ours in its variants, and llama.cpp's llama-bench. Each is started as a process
-//! of its own, once for the speeds and once for the way from opening the file to the first token.
+//! The programs that run whole models: ours in its variants, and llama.cpp's benchmarks. Each is started as a process
+//! of its own, once for the speeds and once for the way from opening the file to the first token. On [`LARGE`] further
+//! processes measure long contexts and many texts at once.
 
 use anyhow::Result;
 use bitnet_benchmarks::figures::Test;
-use bitnet_benchmarks::outputs::{parse_bitnet, parse_llama};
+use bitnet_benchmarks::outputs::{BitnetReport, parse_bitnet, parse_llama, parse_llama_batched};
 use bitnet_benchmarks::process::{self, Finished};
 use std::path::Path;
 use std::process::Command;
@@ -17,9 +18,20 @@ pub(crate) struct Plan {
     pub(crate) prompts: &'static [usize],
     /// Tokens of the decode test.
     pub(crate) decode: usize,
+    /// Tokens of the long prompt.
+    pub(crate) long: usize,
+    /// Tokens before the decode test at depth.
+    pub(crate) depth: usize,
+    /// Numbers of texts that are written together, one first.
+    pub(crate) texts: &'static [usize],
+    /// Tokens of each of them, and of its prompt.
+    pub(crate) each: usize,
     /// Whether this is a look only.
     pub(crate) quick: bool,
 }
+
+/// The file on which long contexts and many texts are measured: llama.cpp knows it.
+pub(crate) const LARGE: &str = "TQ2_0-F16";
 
 /// Tokens of the prompt before the first token.
 pub(crate) const FIRST: usize = 8;
@@ -30,6 +42,10 @@ impl Plan {
             rounds: rounds.unwrap_or(if quick { 1 } else { 3 }).max(1),
             prompts: if quick { &[64] } else { &[128, 512] },
             decode: if quick { 8 } else { 64 },
+            long: if quick { 256 } else { 4096 },
+            depth: if quick { 256 } else { 4000 },
+            texts: if quick { &[1, 8] } else { &[1, 8, 16, 32] },
+            each: if quick { 8 } else { 32 },
             quick,
         }
     }
@@ -51,11 +67,6 @@ impl Plan {
                 ""
             }
         )
-    }
-
-    fn prompts(&self) -> String {
-        let words: Vec<String> = self.prompts.iter().map(usize::to_string).collect();
-        words.join(",")
     }
 }
 
@@ -124,54 +135,166 @@ impl Variant {
         threads: usize,
         plan: &Plan,
     ) -> Result<Vec<(Test, f64)>> {
-        let bench = |options: &[&str]| {
-            let mut command = Command::new(bitnet);
-            command.arg("bench").arg("-m").arg(file).args(options);
-            command.args(["-t", &threads.to_string(), "-r", "1", "--json"]);
-            command.args(self.arguments);
-            if let Some(isa) = self.isa {
-                command.env("BITNET_ISA", isa);
-            }
-            process::run(&mut command, "bitnet bench")
-        };
-        let speeds = bench(&["-p", &plan.prompts(), "-n", &plan.decode.to_string()])?;
-        let first = bench(&["-p", &FIRST.to_string(), "-n", "0", "--no-warmup"])?;
-        let mut report = parse_bitnet(&speeds.stdout)?;
+        let bench = |options: &[String]| self.bench(bitnet, file, threads, options);
+        let (report, speeds) = bench(&tokens(listed(plan.prompts), plan.decode))?;
         let mut tests = report.tests();
         tests.push((Test::BytesPerToken, report.bytes_per_token as f64));
-        report = parse_bitnet(&first.stdout)?;
+        let (report, first) = bench(&with(tokens(FIRST, 0), ["--no-warmup"]))?;
         if let Some(seconds) = report.open_to_first() {
             tests.push((Test::OpenToFirst, seconds));
         }
         Ok(together(tests, &speeds, &first))
     }
+
+    /// Decode behind a long context, and the long prompt if `prompt`. No run before them warms up, which would take as
+    /// long again.
+    pub(crate) fn long(
+        &self,
+        bitnet: &Path,
+        file: &Path,
+        threads: usize,
+        plan: &Plan,
+        prompt: bool,
+    ) -> Result<Vec<(Test, f64)>> {
+        let prompt = if prompt { plan.long } else { 0 };
+        let depth = ["-d", &plan.depth.to_string(), "--no-warmup"].map(str::to_owned);
+        let options = with(tokens(prompt, plan.decode), depth);
+        let (report, _) = self.bench(bitnet, file, threads, &options)?;
+        let mut tests = report.tests();
+        let bytes = report.bytes_per_token as f64;
+        tests.push((Test::BytesAfter(plan.depth), bytes));
+        Ok(tests)
+    }
+
+    /// Texts that are written together.
+    pub(crate) fn parallel(
+        &self,
+        bitnet: &Path,
+        file: &Path,
+        threads: usize,
+        plan: &Plan,
+    ) -> Result<Vec<(Test, f64)>> {
+        let each = plan.each.to_string();
+        let texts = [
+            "--parallel",
+            &listed(plan.texts),
+            "--parallel-prompt",
+            &each,
+        ];
+        let options = with(tokens(0, plan.each), texts.map(str::to_owned));
+        let (report, _) = self.bench(bitnet, file, threads, &options)?;
+        let mut tests = report.tests();
+        tests.retain(|(test, _)| matches!(test, Test::Parallel(_)));
+        Ok(tests)
+    }
+
+    fn bench(
+        &self,
+        bitnet: &Path,
+        file: &Path,
+        threads: usize,
+        options: &[String],
+    ) -> Result<(BitnetReport, Finished)> {
+        let mut command = Command::new(bitnet);
+        command.arg("bench").arg("-m").arg(file).args(options);
+        command.args(["-t", &threads.to_string(), "-r", "1", "--json"]);
+        command.args(self.arguments);
+        if let Some(isa) = self.isa {
+            command.env("BITNET_ISA", isa);
+        }
+        let finished = process::run(&mut command, "bitnet bench")?;
+        Ok((parse_bitnet(&finished.stdout)?, finished))
+    }
 }
 
-/// llama.cpp's own benchmark.
-pub(crate) struct LlamaBench<'a> {
-    program: &'a Path,
+/// llama.cpp's own benchmarks.
+pub(crate) struct LlamaCpp<'a> {
+    /// One sequence.
+    pub(crate) bench: &'a Path,
+    /// Many at once.
+    pub(crate) batched_bench: &'a Path,
 }
 
-impl<'a> LlamaBench<'a> {
+impl LlamaCpp<'_> {
     /// What reports call it.
     pub(crate) const NAME: &'static str = "llama.cpp";
 
-    pub(crate) fn new(program: &'a Path) -> Self {
-        Self { program }
-    }
-
     /// All figures of one turn.
     pub(crate) fn run(&self, file: &Path, threads: usize, plan: &Plan) -> Result<Vec<(Test, f64)>> {
-        let bench = |options: &[&str]| {
-            let mut command = Command::new(self.program);
-            command.arg("-m").arg(file).args(options);
-            command.args(["-t", &threads.to_string(), "-r", "1", "-o", "json"]);
-            process::run(&mut command, "llama-bench")
-        };
-        let speeds = bench(&["-p", &plan.prompts(), "-n", &plan.decode.to_string()])?;
-        let first = bench(&["-p", &FIRST.to_string(), "-n", "0", "--no-warmup"])?;
+        let bench = |options: &[String]| self.bench(file, threads, options);
+        let speeds = bench(&tokens(listed(plan.prompts), plan.decode))?;
+        let first = bench(&with(tokens(FIRST, 0), ["--no-warmup"]))?;
         Ok(together(parse_llama(&speeds.stdout)?, &speeds, &first))
     }
+
+    /// Decode behind a long context, and the long prompt if `prompt`: a process each, since one has the same depth for all
+    /// tests.
+    pub(crate) fn long(
+        &self,
+        file: &Path,
+        threads: usize,
+        plan: &Plan,
+        prompt: bool,
+    ) -> Result<Vec<(Test, f64)>> {
+        let mut tests = Vec::new();
+        let depth = ["-d", &plan.depth.to_string(), "--no-warmup"].map(str::to_owned);
+        let decode = self.bench(file, threads, &with(tokens(0, plan.decode), depth))?;
+        tests.extend(parse_llama(&decode.stdout)?);
+        if prompt {
+            let prompt = with(tokens(plan.long, 0), ["--no-warmup"]);
+            tests.extend(parse_llama(&self.bench(file, threads, &prompt)?.stdout)?);
+        }
+        Ok(tests)
+    }
+
+    /// Sequences that are written together.
+    pub(crate) fn parallel(
+        &self,
+        file: &Path,
+        threads: usize,
+        plan: &Plan,
+    ) -> Result<Vec<(Test, f64)>> {
+        let most = plan.texts.iter().copied().max().unwrap_or(1);
+        let (each, threads) = (plan.each.to_string(), threads.to_string());
+        let context = most * 2 * plan.each;
+        let mut command = Command::new(self.batched_bench);
+        command.arg("-m").arg(file);
+        command.args(["-c", &context.to_string(), "-npp", &each, "-ntg", &each]);
+        command.args(["-npl", &listed(plan.texts), "--output-format", "jsonl"]);
+        command.args(["-t", &threads, "-tb", &threads]);
+        let finished = process::run(&mut command, "llama-batched-bench")?;
+        parse_llama_batched(&finished.stdout)
+    }
+
+    fn bench(&self, file: &Path, threads: usize, options: &[String]) -> Result<Finished> {
+        let mut command = Command::new(self.bench);
+        command.arg("-m").arg(file).args(options);
+        command.args(["-t", &threads.to_string(), "-r", "1", "-o", "json"]);
+        process::run(&mut command, "llama-bench")
+    }
+}
+
+/// The options that both have for tokens of a prompt and of a decode test.
+fn tokens(prompt: impl ToString, decode: usize) -> Vec<String> {
+    vec![
+        "-p".to_owned(),
+        prompt.to_string(),
+        "-n".to_owned(),
+        decode.to_string(),
+    ]
+}
+
+fn with<T: Into<String>>(
+    mut options: Vec<String>,
+    more: impl IntoIterator<Item = T>,
+) -> Vec<String> {
+    options.extend(more.into_iter().map(T::into));
+    options
+}
+
+fn listed(numbers: &[usize]) -> String {
+    let words: Vec<String> = numbers.iter().map(usize::to_string).collect();
+    words.join(",")
 }
 
 /// Speeds, and what was seen of the two processes from outside.
@@ -194,7 +317,7 @@ mod tests {
         assert!(!avx2.applies("TQ1_0-F16", 1));
         let plan = Plan::new(false, None);
         assert_eq!(
-            (plan.prompts().as_str(), plan.longest(), plan.rounds),
+            (listed(plan.prompts).as_str(), plan.longest(), plan.rounds),
             ("128,512", 512, 3)
         );
         assert_eq!(Plan::new(true, Some(0)).rounds, 1);

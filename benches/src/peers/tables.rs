@@ -1,7 +1,7 @@
 //! Tables and charts of all figures.
 
 use crate::facts::Facts;
-use crate::programs::{FIRST, LlamaBench, Plan, VARIANTS};
+use crate::programs::{FIRST, LlamaCpp, Plan, VARIANTS};
 use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::report::{Chart, Report, Table};
 
@@ -63,8 +63,8 @@ pub(crate) fn tell(
                 decoding.bar(&place, who, speed);
                 reading.bar(&place, who, prefill);
                 let times = |test| {
-                    let theirs = Key::new(fact.name, LlamaBench::NAME, threads, test);
-                    let own = who == LlamaBench::NAME;
+                    let theirs = Key::new(fact.name, LlamaCpp::NAME, threads, test);
+                    let own = who == LlamaCpp::NAME;
                     let ratio = figures.ratio(&key(test), &theirs).filter(|_| !own);
                     ratio.map_or("–".to_owned(), |ratio| format!("{ratio:.2}×"))
                 };
@@ -97,7 +97,7 @@ pub(crate) fn tell(
 /// Ours, then theirs.
 fn programs() -> impl Iterator<Item = &'static str> {
     let ours = VARIANTS.iter().map(|variant| variant.name);
-    ours.chain([LlamaBench::NAME])
+    ours.chain([LlamaCpp::NAME])
 }
 
 fn machine(figures: &Figures, threads: &[usize], report: &Report) -> Table {
@@ -127,9 +127,15 @@ fn machine(figures: &Figures, threads: &[usize], report: &Report) -> Table {
 
 /// Bytes that one token reads: what the program itself says (it may have repacked weights), else what the tensors say.
 pub(crate) fn bytes(figures: &Figures, decode: &Key, fact: &Facts, plan: &Plan) -> f64 {
-    let all = fact.bytes_per_token(plan.decode);
+    let (test, all) = match decode.test {
+        Test::DecodeAfter(_, depth) => {
+            // A test of twice the length reads as many keys and values on average.
+            (Test::BytesAfter(depth), fact.bytes_per_token(2 * depth))
+        }
+        _ => (Test::BytesPerToken, fact.bytes_per_token(plan.decode)),
+    };
     let said = Key {
-        test: Test::BytesPerToken,
+        test,
         ..decode.clone()
     };
     figures.median(&said).unwrap_or(all)
@@ -176,7 +182,7 @@ mod tests {
             rounds: 1,
             prompts: &[8],
             decode: 4,
-            quick: true,
+            ..Plan::new(true, None)
         };
         let mut figures = Figures::default();
         let decode = Key::new("f", FULL, 1, Test::Decode(4));

@@ -4,7 +4,7 @@
 //! what this run measured and quotes the other machine's figure beside it.
 
 use crate::facts::Facts;
-use crate::programs::{AVX2, FIRST, FULL, LlamaBench, Plan, SCREENED};
+use crate::programs::{AVX2, FIRST, FULL, LARGE, LlamaCpp, Plan, SCREENED};
 use crate::reference::{BITNET_CPP, OF, Reference, pair};
 use crate::tables::{bytes, of_bandwidth, of_peak};
 use bitnet_benchmarks::figures::{Figures, Key, Test};
@@ -45,11 +45,28 @@ pub(crate) fn tell(
         }
         targets.against_llama("TQ1_0-F16", FULL, threads, decode, 2.5);
         targets.against_two_bits(threads, 0.9);
+        let deep = Test::DecodeAfter(plan.decode, plan.depth);
+        for variant in [FULL, SCREENED] {
+            targets.against_own(LARGE, variant, threads, (deep, decode), 0.65);
+            targets.against_llama(LARGE, variant, threads, deep, 2.5);
+        }
     }
+    targets.against_llama("TQ2_0-Q6_K", FULL, 1, decode, 1.2);
     // As asked: with two threads, that is, all cores.
     if let Some(&all) = targets.threads.last() {
         targets.against_llama("TQ2_0-F16", FULL, all, prefill, 4.5);
         targets.against_reference("I2_S-F16", FULL, all, prefill, 3.2);
+        targets.against_llama(LARGE, FULL, all, Test::Prefill(plan.long), 4.0);
+        for variant in [FULL, SCREENED] {
+            for (texts, least) in [(8, 3.0), (16, 4.0), (32, 4.5)] {
+                if plan.texts.contains(&texts) {
+                    let together = Test::Parallel(texts);
+                    let alone = Test::Parallel(1);
+                    targets.against_own(LARGE, variant, all, (together, alone), least);
+                    targets.against_llama(LARGE, variant, all, together, 4.0);
+                }
+            }
+        }
         targets.int8_peak("I2_S-F16", all, 0.6);
         targets.int8_peak("TQ2_0-F16", all, 0.6);
         for fact in targets.facts {
@@ -75,6 +92,8 @@ fn what(test: Test) -> String {
     match test {
         Test::Prefill(tokens) => format!("prefill {tokens}"),
         Test::Decode(tokens) => format!("decode {tokens}"),
+        Test::DecodeAfter(tokens, depth) => format!("decode {tokens} behind {depth}"),
+        Test::Parallel(texts) => format!("decode of {texts} together"),
         _ => String::new(),
     }
 }
@@ -108,7 +127,7 @@ impl Targets<'_> {
         );
         let target = format!("≥ {least}×");
         let ours = Key::new(file, who, threads, test);
-        let theirs = Key::new(file, LlamaBench::NAME, threads, test);
+        let theirs = Key::new(file, LlamaCpp::NAME, threads, test);
         let Some(speed) = self.figures.median(&ours) else {
             let note = self.missing(file, who);
             self.report
@@ -187,29 +206,45 @@ impl Targets<'_> {
             what(test),
             with(threads)
         );
-        match self.figures.ratio(&ours, &two) {
-            Some(ratio) => {
-                let note = if ratio >= least {
-                    String::new()
-                } else {
-                    self.roof(&ours)
-                };
-                self.report.target(
-                    name,
-                    format!("≥ {least}×"),
-                    format!("{ratio:.2}×"),
-                    Verdict::of(ratio >= least),
-                    note,
-                );
-            }
-            None => self.report.target(
-                name,
-                format!("≥ {least}×"),
-                "",
-                Verdict::Unmeasured,
-                "a file of the two was left out of this run",
-            ),
-        }
+        self.against(name, &ours, &two, least);
+    }
+
+    /// A test beside another of the same program on the same file.
+    fn against_own(
+        &mut self,
+        file: &'static str,
+        who: &'static str,
+        threads: usize,
+        (test, other): (Test, Test),
+        least: f64,
+    ) {
+        let key = |test| Key::new(file, who, threads, test);
+        let name = format!(
+            "{}, {who}, {file}, {}, against its own {}",
+            what(test),
+            with(threads),
+            what(other)
+        );
+        self.against(name, &key(test), &key(other), least);
+    }
+
+    /// A figure of ours over another of ours.
+    fn against(&mut self, name: String, ours: &Key, other: &Key, least: f64) {
+        let target = format!("≥ {least}×");
+        let Some(ratio) = self.figures.ratio(ours, other) else {
+            let note = "one of the two was left out of this run";
+            self.report
+                .target(name, target, "", Verdict::Unmeasured, note);
+            return;
+        };
+        let note = if ratio >= least {
+            String::new()
+        } else {
+            self.roof(ours)
+        };
+        let measured = format!("{ratio:.2}×");
+        self.report
+            .target(name, target, measured, Verdict::of(ratio >= least), note);
     }
 
     fn bandwidth(&mut self, file: &'static str, variant: &'static str, threads: usize, least: f64) {
@@ -351,6 +386,33 @@ impl Targets<'_> {
         }
     }
 
+    /// What the machine would allow texts that share each reading of the weights.
+    fn roof_together(&self, ours: &Key, fact: &Facts, texts: usize) -> String {
+        let machine = |test| self.figures.median(&Key::machine(ours.threads, test));
+        let (Some(peak), Some(bandwidth)) = (machine(Test::Int8Peak), machine(Test::Bandwidth))
+        else {
+            return String::new();
+        };
+        let products = texts as f64 * fact.ternary as f64;
+        let alone = Key {
+            test: Test::Decode(self.plan.decode),
+            ..ours.clone()
+        };
+        let read = bytes(self.figures, &alone, fact, self.plan);
+        let least = (products / peak).max(read / bandwidth);
+        let most = texts as f64 / least;
+        let speed = self.figures.median(ours).unwrap_or(f64::NAN);
+        format!(
+            "roofline: {:.1} G ternary products for a token of each at {:.0} GMAC/s, and {:.3} GB at {:.1} GB/s, allow \
+             {most:.0} tokens/s; {:.0} % of that is reached, attention and the head's products included",
+            products / 1e9,
+            peak / 1e9,
+            read / 1e9,
+            bandwidth / 1e9,
+            100.0 * speed / most
+        )
+    }
+
     /// What the machine would allow at most.
     fn roof(&self, ours: &Key) -> String {
         let Some(fact) = self.fact(ours.file) else {
@@ -358,7 +420,8 @@ impl Targets<'_> {
         };
         let speed = self.figures.median(ours).unwrap_or(f64::NAN);
         match ours.test {
-            Test::Decode(_) => {
+            Test::Parallel(texts) => self.roof_together(ours, fact, texts),
+            Test::Decode(_) | Test::DecodeAfter(..) => {
                 let read = bytes(self.figures, ours, fact, self.plan);
                 let bandwidth = self
                     .figures
@@ -416,9 +479,17 @@ mod tests {
             figures.add(Key::new(file, FULL, 1, Test::OpenToFirst), 0.4);
         }
         figures.add(
-            Key::new("TQ2_0-F16", LlamaBench::NAME, 1, Test::Decode(64)),
+            Key::new("TQ2_0-F16", LlamaCpp::NAME, 1, Test::Decode(64)),
             5.0,
         );
+        for (test, speed) in [
+            (Test::DecodeAfter(64, 4000), 9.0),
+            (Test::Parallel(1), 10.0),
+            (Test::Parallel(8), 25.0),
+        ] {
+            figures.add(Key::new(LARGE, FULL, 1, test), speed);
+        }
+        figures.add(Key::machine(1, Test::Int8Peak), 400e9);
         figures.add(Key::machine(1, Test::Bandwidth), 20e9);
         let mut report = Report::new("peers", "t", "c".into());
         let facts = [fact("TQ2_0-F16"), fact("I2_S-F16")];
@@ -449,6 +520,15 @@ mod tests {
         );
         assert_eq!(find(&["peak resident", "I2_S-F16"]).met, Verdict::Unmet);
         assert_eq!(find(&["open to first token", "TQ2_0"]).met, Verdict::Met);
-        assert_eq!(find(&["share of the int8 peak"]).met, Verdict::Unmeasured);
+        let row = find(&[
+            "decode 64 behind 4000",
+            "bitnet, TQ2_0",
+            "its own decode 64",
+        ]);
+        assert_eq!((row.met, row.measured.as_str()), (Verdict::Met, "0.75×"));
+        let row = find(&["decode of 8 together, bitnet, TQ2_0", "its own decode of 1"]);
+        assert_eq!((row.met, row.measured.as_str()), (Verdict::Unmet, "2.50×"));
+        // 16 G products take 40 ms, and 1 GB takes 50.
+        assert!(row.note.contains("allow 160 tokens/s"), "{}", row.note);
     }
 }

@@ -1,4 +1,4 @@
-//! llama.cpp's llama-bench, built once from the source package that PyPI carries (`llama-cpp-python`), outside the
+//! llama.cpp's llama-bench and llama-batched-bench, built once from the source package that PyPI carries (`llama-cpp-python`), outside the
 //! repository.
 //!
 //! In `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust/peers`: `venv` holds pip, cmake and ninja, `llama.cpp-VERSION` the
@@ -28,34 +28,45 @@ const SWITCHES: [&str; 9] = [
     "-DLLAMA_BUILD_TOOLS=ON",
 ];
 
-/// A built llama-bench.
+/// The programs, as they are built.
+const PROGRAMS: [&str; 2] = ["llama-bench", "llama-batched-bench"];
+
+/// Built programs.
 pub(crate) struct Built {
-    /// The program.
-    pub(crate) program: PathBuf,
+    /// One sequence.
+    pub(crate) bench: PathBuf,
+    /// Many at once.
+    pub(crate) batched_bench: PathBuf,
     /// Which version, and how it was built.
     pub(crate) description: String,
 }
 
-/// Builds llama-bench, unless that was done before.
+/// Builds the programs, unless that was done before.
 pub(crate) fn install() -> Result<Built> {
     let cache = cache()?.join("peers");
     let root = cache.join(format!("llama.cpp-{VERSION}"));
     let build = root.join("build");
     let suffix = std::env::consts::EXE_SUFFIX;
-    let program = build.join("bin").join(format!("llama-bench{suffix}"));
-    if !succeeds(Command::new(&program).arg("--help")) {
+    let [bench, batched_bench] =
+        PROGRAMS.map(|program| build.join("bin").join(format!("{program}{suffix}")));
+    let fails = || {
+        let mut programs = [&bench, &batched_bench].into_iter();
+        programs.find(|program| !succeeds(Command::new(program).arg("--help")))
+    };
+    if fails().is_some() {
         std::fs::create_dir_all(&root)
             .with_context(|| format!("cannot make {}", root.display()))?;
         make(&cache, &root, &build)?;
-        if !succeeds(Command::new(&program).arg("--help")) {
+        if let Some(program) = fails() {
             bail!("{} was built but does not run", program.display());
         }
     }
     let compiler = compiler(&build).unwrap_or_else(|| "a compiler that is not known".to_owned());
     Ok(Built {
-        program,
+        bench,
+        batched_bench,
         description: format!(
-            "llama-bench of llama-cpp-python {VERSION}, built by {compiler} with -O3 for this processor"
+            "llama-bench and llama-batched-bench of llama-cpp-python {VERSION}, built by {compiler} with -O3 for this processor"
         ),
     })
 }
@@ -105,7 +116,7 @@ fn make(cache: &Path, root: &Path, build: &Path) -> Result<()> {
         finish(&mut unpack, "python -m tarfile")?;
     }
 
-    say("building llama-bench, once; this takes some minutes");
+    say("building its benchmarks, once; this takes some minutes");
     let mut configure = Command::new(tool("cmake"));
     configure.args(["-G", "Ninja"]).args(SWITCHES);
     configure.arg(format!("-DCMAKE_MAKE_PROGRAM={}", tool("ninja").display()));
@@ -114,7 +125,7 @@ fn make(cache: &Path, root: &Path, build: &Path) -> Result<()> {
         .context("a C++ compiler is needed (Debian: apt-get install g++)")?;
     let mut compile = Command::new(tool("cmake"));
     compile.arg("--build").arg(build);
-    finish(compile.args(["--target", "llama-bench"]), "cmake --build")
+    finish(compile.arg("--target").args(PROGRAMS), "cmake --build")
 }
 
 fn say(what: &str) {

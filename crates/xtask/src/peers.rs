@@ -32,7 +32,8 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     if wants_llama {
         match llama_cpp::install() {
             Ok(built) => {
-                peers.arg("--llama-bench").arg(&built.program);
+                peers.arg("--llama-bench").arg(&built.bench);
+                peers.arg("--llama-batched-bench").arg(built.batched_bench);
                 peers.arg("--llama-note").arg(&built.description);
             }
             Err(error) => {
