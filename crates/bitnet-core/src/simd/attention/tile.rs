@@ -18,24 +18,27 @@ pub(super) fn scores<I: Isa, T: Load, const Q: usize, const R: usize>(
     let ops = isa.f32();
     let dim = queries.len() / Q;
     let step = R * ops.len();
+    // Of one length, so that no index is checked in the loop.
+    let keys = &head.keys.as_chunks::<POSITIONS>().0[..dim];
+    let queries: [&[f32]; Q] = std::array::from_fn(|query| &queries[query * dim..][..dim]);
     for start in (0..POSITIONS).step_by(step) {
         let mut scales = [ops.zero(); R];
         if T::SCALED {
             scales = f32::load::<I, R>(isa, &head.scales[0][start..start + step]);
         }
         let mut sums = [[ops.zero(); R]; Q];
-        for (d, keys) in head.keys.chunks_exact(POSITIONS).enumerate() {
+        for d in 0..dim {
             if !ahead.is_empty() {
                 prefetch(isa, &ahead[d * POSITIONS..][..POSITIONS]);
             }
-            let mut keys = T::load::<I, R>(isa, &keys[start..start + step]);
+            let mut keys = T::load::<I, R>(isa, &keys[d][start..start + step]);
             if T::SCALED {
                 for i in 0..R {
                     keys[i] = ops.mul(keys[i], scales[i]);
                 }
             }
             for query in 0..Q {
-                let q = ops.splat(queries[query * dim + d]);
+                let q = ops.splat(queries[query][d]);
                 for i in 0..R {
                     sums[query][i] = ops.add(sums[query][i], ops.mul(q, keys[i]));
                 }
@@ -69,6 +72,7 @@ pub(super) fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
     for (sums, out) in sums.iter_mut().zip(out.chunks_exact(dim)) {
         *sums = f32::load::<I, R>(isa, &out[column..column + step]);
     }
+    let weights = &weights.as_chunks::<POSITIONS>().0[..Q];
     let rows = head.values.chunks_exact(dim).enumerate();
     for (position, values) in rows.take(positions.end).skip(positions.start) {
         if !ahead.is_empty() {
@@ -82,7 +86,7 @@ pub(super) fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
             }
         }
         for query in 0..Q {
-            let weight = ops.splat(weights[query * POSITIONS + position]);
+            let weight = ops.splat(weights[query][position]);
             for i in 0..R {
                 sums[query][i] = ops.add(sums[query][i], ops.mul(weight, values[i]));
             }
