@@ -330,6 +330,7 @@ fn head(backend: CpuBackend, mode: LmHeadMode, matrices: &[WeightMatrix]) -> Res
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding,
         norm,
         head: None,

@@ -77,6 +77,8 @@ impl GpuBackend {
             embedding_scale,
             embedding_rotation,
             head_rotation,
+            // Ternary heads multiply f32 rows here, as others do.
+            activations: _,
             norm,
             head,
             mode,

@@ -437,6 +437,8 @@ pub struct VocabularyWeights {
     pub norm: NormWeights,
     /// Of the rows that a head of its own multiplies.
     pub head_rotation: Option<Arc<Rotation>>,
+    /// Rounding of the rows that a ternary head multiplies. Others multiply f32.
+    pub activations: Activations,
     /// `[vocabulary, hidden]`, where it is not the embedding.
     pub head: Option<WeightMatrix>,
     /// The way to the likeliest tokens.

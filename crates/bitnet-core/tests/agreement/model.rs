@@ -35,6 +35,7 @@ impl Weights {
                 embedding_scale: 1.0,
                 embedding_rotation: None,
                 head_rotation: None,
+                activations: bitnet_core::Activations::F32,
                 embedding: table(&embedding, HIDDEN, Format::F16),
                 norm: norm(&mut numbers, HIDDEN),
                 head: None,

@@ -21,6 +21,7 @@ fn vocabulary(embedding: WeightMatrix, weight: Vec<f32>) -> VocabularyWeights {
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding,
         norm: norm(weight),
         head: None,

@@ -24,6 +24,7 @@ fn vocabulary(x: WeightMatrix, head: Option<WeightMatrix>) -> VocabularyWeights 
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         norm: norm(vec![0.7; x.cols()], 1e-5),
         embedding: x,
         head,

@@ -32,6 +32,7 @@ fn logits(embedding: WeightMatrix) -> (Vec<f32>, usize) {
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     };

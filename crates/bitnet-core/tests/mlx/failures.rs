@@ -39,6 +39,7 @@ fn weights_that_are_no_numbers_are_refused() {
             embedding_scale: 1.0,
             embedding_rotation: None,
             head_rotation: None,
+            activations: bitnet_core::Activations::F32,
             embedding: weights,
             ..vocabulary(&vec![0.0; cols], cols)
         };

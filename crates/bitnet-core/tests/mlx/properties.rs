@@ -134,6 +134,7 @@ proptest! {
             embedding_scale: 1.0,
             embedding_rotation: None,
             head_rotation: None,
+            activations: bitnet_core::Activations::F32,
             norm: NormWeights { eps: 1e-3, ..norm(&numbers.floats(cols)) },
             head: Some(weights(&mut numbers, format, rows, cols)),
             ..vocabulary(&x, cols)

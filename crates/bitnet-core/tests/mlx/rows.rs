@@ -12,6 +12,7 @@ pub(crate) fn transparent(x: &[f32], cols: usize) -> VocabularyWeights {
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         norm: transparent_norm(cols),
         head: Some(into_columns(0, cols, rows)),
         ..vocabulary(&embedding, cols)

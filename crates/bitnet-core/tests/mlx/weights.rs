@@ -33,6 +33,7 @@ fn shared_table(embedding: WeightMatrix) -> VocabularyWeights {
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding,
         ..vocabulary(&vec![0.0; cols], cols)
     }

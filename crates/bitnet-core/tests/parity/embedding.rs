@@ -29,6 +29,7 @@ fn embedded<B: Rows>(backend: &B, weights: &WeightMatrix, ids: &[u32]) -> Vec<f3
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding: weights.clone(),
         ..vocabulary(&vec![0.0; weights.cols()], weights.cols())
     };

@@ -184,6 +184,7 @@ pub(crate) fn vocabulary(x: &[f32], cols: usize) -> VocabularyWeights {
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding: table(x, cols, Format::F32),
         norm: norm(&vec![1.0; cols]),
         head: None,

@@ -24,6 +24,7 @@ fn output<B: Backend>(
         embedding_scale: 1.0,
         embedding_rotation: None,
         head_rotation: None,
+        activations: bitnet_core::Activations::F32,
         embedding: table(&embedding, cols, Format::F32),
         norm: norm(&vec![0.7; cols]),
         head: Some(weights.clone()),

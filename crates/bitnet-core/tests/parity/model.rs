@@ -39,6 +39,7 @@ impl<'a, B: Backend> Model<'a, B> {
             embedding_scale: 1.0,
             embedding_rotation: None,
             head_rotation: None,
+            activations: bitnet_core::Activations::F32,
             embedding: table(&embedding, HIDDEN, Format::F16),
             norm: one.clone(),
             head: None,

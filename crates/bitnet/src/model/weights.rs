@@ -90,6 +90,7 @@ pub(crate) fn load<B: Backend>(
         head: loader.optional_matrix("output", Some(vocabulary), hidden)?,
         mode: head_mode,
         embedding_scale: architecture.embedding_scale,
+        activations,
         embedding_rotation: loader
             .hadamard
             .as_ref()

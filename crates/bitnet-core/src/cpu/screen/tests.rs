@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cpu::Isa;
-use crate::{Backend, Bytes};
+use crate::{Activations, Backend, Bytes};
 use proptest::prelude::*;
 
 fn backends() -> Vec<CpuBackend> {
@@ -47,8 +47,12 @@ fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
         let (full, screened) = (head(LmHeadMode::Full), head(LmHeadMode::Screened));
         let x = rows(&backend, x, table[0].len());
         let tops = vec![*top; x.tokens];
-        let expected = backend.candidates(&x, &full, &tops).unwrap();
-        let found = backend.candidates(&x, &screened, &tops).unwrap();
+        let expected = backend
+            .candidates(&x, &full, Activations::F32, &tops)
+            .unwrap();
+        let found = backend
+            .candidates(&x, &screened, Activations::F32, &tops)
+            .unwrap();
         assert_eq!(bits(&found), bits(&expected), "{}", backend.describe());
         computed = screened.shadow.unwrap().logits.into_inner();
     }
@@ -66,7 +70,7 @@ fn check_spans(format: Format, table: &[Vec<f32>], x: &[f32]) {
         return;
     };
     let x = rows(&backend, x, table[0].len());
-    let logits = backend.logits(&x, &screened).unwrap();
+    let logits = backend.logits(&x, &screened, Activations::F32).unwrap();
     let stride = x.width + BOUNDS;
     for (row, logit) in shadow.rows.chunks_exact(stride).zip(logits) {
         let (q, bounds) = row.split_at(x.width);
@@ -213,6 +217,7 @@ fn numbers_that_are_none_go_to_the_full_head() {
         let found = backend.candidates(
             &x,
             &head.unwrap(),
+            Activations::F32,
             &[Top {
                 count: 1,
                 also: &[],
