@@ -3,9 +3,9 @@
 
 use bitnet::engine::{Batcher, TokenStream};
 use bitnet::{
-    BackendError, Candidate, Engine, EngineOptions, Error, GenerateOptions, HookScope, LogitBias,
-    LogitsHook, Model, ModelOptions, Prompt, Request, Result, SamplingOptions, Speculation,
-    StopReason,
+    BackendError, Candidate, Engine, EngineOptions, Error, GenerateOptions, HookScope, KvType,
+    LogitBias, LogitsHook, Model, ModelOptions, Prompt, Request, Result, SamplingOptions,
+    Speculation, StopReason,
 };
 use proptest::prelude::*;
 use std::sync::{Arc, Mutex};
@@ -306,7 +306,16 @@ fn texts_make_room_and_are_the_same() {
 /// With a limit on all memory, of which activations take their part too.
 #[test]
 fn texts_stay_within_the_memory_limit() {
-    let model = model(2);
+    let open = |memory_limit| {
+        Model::demo_with(&ModelOptions {
+            threads: Some(2),
+            memory_limit,
+            kv: Some(KvType::F32),
+            ..ModelOptions::default()
+        })
+        .expect("the demo model")
+    };
+    let model = open(None);
     let mut options = greedy(250);
     options.stop_at_end = false;
     let prompts: Vec<_> = (0..7).map(|i| format!("Story {i}: a dog")).collect();
@@ -315,12 +324,7 @@ fn texts_stay_within_the_memory_limit() {
         .map(|prompt| alone(&model, &prompt.as_str().into(), &options))
         .collect();
     for limit in [6 << 20, 9 << 20] {
-        let limited = Model::demo_with(&ModelOptions {
-            threads: Some(2),
-            memory_limit: Some(limit),
-            ..ModelOptions::default()
-        })
-        .expect("the demo model");
+        let limited = open(Some(limit));
         let mut batcher = Batcher::new(&limited, EngineOptions::default()).expect("a batcher");
         assert!(batcher.gauges().kv_budget_bytes <= limit);
         let mut streams: Vec<_> = prompts
@@ -347,6 +351,7 @@ fn a_memory_limit_is_refused_by_name() {
         Model::demo_with(&ModelOptions {
             threads: Some(1),
             memory_limit: Some(limit),
+            kv: Some(KvType::F32),
             ..ModelOptions::default()
         })
     };
