@@ -163,10 +163,14 @@ fn test_kernels() -> Result<()> {
         "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER",
         emulator(CPUS[0]).join(" "),
     );
+    test.env("PROPTEST_CASES", CASES);
     test.arg("--");
     test.args(ELSEWHERE.map(|module| format!("--skip={module}::")));
     carry_out(test)
 }
+
+/// Random cases of a property on an emulated CPU, where each takes some thirty times as long.
+const CASES: &str = "12";
 
 /// Modules whose tests touch no kernel.
 const ELSEWHERE: [&str; 3] = ["device", "tuning", "pool"];

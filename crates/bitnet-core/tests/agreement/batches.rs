@@ -1,7 +1,7 @@
 //! Batches of several sequences, forks, and batches that fail.
 
 use super::model::{Job, Model, VOCABULARY, Weights};
-use super::{Numbers, backends};
+use super::{Numbers, at_most, backends};
 use bitnet_core::cpu::{CpuBackend, CpuState};
 use bitnet_core::{
     Alignment, Backend, Error, HybridMemoryPool, KvType, Output, OutputRequest, PoolOptions,
@@ -98,7 +98,7 @@ fn outputs(model: &Model<'_>, cases: &[Case], together: bool) -> Vec<Vec<(u32, u
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(at_most(12))]
 
     #[test]
     fn spans_of_a_batch_have_the_bits_they_have_alone(

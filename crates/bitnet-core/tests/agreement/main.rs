@@ -166,8 +166,13 @@ fn rows_of_odd_groups_are_read_to_their_end_only() {
     }
 }
 
+/// So many cases, or fewer if `PROPTEST_CASES` says so: an emulated processor takes many times as long for each.
+fn at_most(cases: u32) -> ProptestConfig {
+    ProptestConfig::with_cases(ProptestConfig::default().cases.min(cases))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(at_most(48))]
 
     #[test]
     fn ternary_products_agree(
@@ -198,7 +203,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(at_most(48))]
 
     /// Bytes that no encoder writes: base-3 bytes that stand for no number, and 2-bit codes 3, which are +2.
     #[test]

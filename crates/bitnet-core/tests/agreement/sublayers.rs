@@ -1,6 +1,6 @@
 //! Sublayers, embeddings and heads of every kernel set.
 
-use super::{Numbers, TERNARY, backends, bits, table, ternary};
+use super::{Numbers, TERNARY, at_most, backends, bits, table, ternary};
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::{
     Activations, AttentionHeads, AttentionWeights, Backend, Batch, FeedForwardWeights, Gate,
@@ -155,7 +155,7 @@ fn padded(numbers: &mut Numbers, format: Format, rows: usize, cols: usize) -> We
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(at_most(48))]
 
     #[test]
     fn head_products_agree(
