@@ -19,7 +19,7 @@ const ROUNDED: f32 = 0.05;
 const ROTATED: f32 = 1e-4;
 
 fn any_format() -> impl Strategy<Value = Format> {
-    proptest::sample::select([TERNARY, DENSE].concat())
+    proptest::sample::select([&TERNARY[..], &DENSE[..]].concat())
 }
 
 fn any_activations() -> impl Strategy<Value = Activations> {
