@@ -23,9 +23,9 @@ mod delta;
 mod functions;
 mod hadamard;
 mod keys_values;
-mod lanes;
+pub(crate) mod lanes;
 mod norm;
-mod packed;
+pub(crate) mod packed;
 mod quantize;
 mod reduce;
 pub mod scalar;
@@ -63,9 +63,8 @@ pub(crate) use hadamard::Hadamard;
 pub(crate) use keys_values::{
     HeadBlockMut, KeysValues, POSITIONS, RoundHead, Stored, head_bytes, with_stored,
 };
-pub(crate) use lanes::LANES;
 pub(crate) use norm::{RmsNorm, RmsNormInto};
-pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense, prefetch_ahead};
+pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
 pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};

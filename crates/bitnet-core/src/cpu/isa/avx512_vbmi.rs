@@ -10,7 +10,9 @@
 //! kernel of all formats, which also has the rows that end within a block.
 
 use crate::math::tree_sum;
-use crate::simd::{DotPacked, DotTile, LANES, ROWS, prefetch_ahead};
+use crate::simd::lanes::LANES;
+use crate::simd::packed::prefetch_ahead;
+use crate::simd::{DotPacked, DotTile, ROWS};
 use bitnet_quant::Format;
 use rten_simd::isa::Avx512Isa;
 use std::arch::x86_64::*;
