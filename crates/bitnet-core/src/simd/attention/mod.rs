@@ -119,8 +119,7 @@ macro_rules! for_each_tile {
             } else {
                 match left {
                     4.. => { $function::<$i, $t, 4, 2>($($arg),*); 4 }
-                    3 => { $function::<$i, $t, 3, 2>($($arg),*); 3 }
-                    2 => { $function::<$i, $t, 2, 2>($($arg),*); 2 }
+                    2.. => { $function::<$i, $t, 2, 2>($($arg),*); 2 }
                     _ => { $function::<$i, $t, 1, 2>($($arg),*); 1 }
                 }
             };

@@ -87,7 +87,10 @@ fn dot_four<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
 /// none is ever −0.
 ///
 /// Registers stay out of closures given to the standard library, which are compiled without the target's features.
-#[inline(always)]
+///
+/// WebAssembly has no features to lose by a call, and keeps one copy of the loops instead of one for each quarter of a tile.
+#[cfg_attr(target_arch = "wasm32", inline(never))]
+#[cfg_attr(not(target_arch = "wasm32"), inline(always))]
 fn dot_rows<I: Isa, P: Packed<BYTES>, const BYTES: usize, const R: usize, const T: usize>(
     isa: I,
     x: [&[f32]; T],
