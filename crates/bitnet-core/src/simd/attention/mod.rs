@@ -119,7 +119,7 @@ macro_rules! for_each_tile {
             } else {
                 match left {
                     4.. => { $function::<$i, $t, 4, 2>($($arg),*); 4 }
-                    2.. => { $function::<$i, $t, 2, 2>($($arg),*); 2 }
+                    2.. if !cfg!(target_arch = "wasm32") => { $function::<$i, $t, 2, 2>($($arg),*); 2 }
                     _ => { $function::<$i, $t, 1, 2>($($arg),*); 1 }
                 }
             };

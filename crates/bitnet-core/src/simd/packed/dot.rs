@@ -69,6 +69,16 @@ fn dot_four<I: Isa, P: Packed<BYTES>, const BYTES: usize>(
         return dot_rows::<I, P, BYTES, ROWS, ROWS>(isa, x, rows);
     }
     let mut out = [[0.0; ROWS]; ROWS];
+    if cfg!(target_arch = "wasm32") {
+        // A page is smaller without tiles of each format, and multiplies its head by one token at a time.
+        for token in 0..tokens {
+            let sums = dot_rows::<I, P, BYTES, ROWS, 1>(isa, [x[token]], rows);
+            for (out, sums) in out.iter_mut().zip(sums) {
+                out[token] = sums[0];
+            }
+        }
+        return out;
+    }
     // Sixteen lanes fill several registers: a quarter of the tile at a time stays in them.
     for (row, token) in [(0, 0), (2, 0), (0, 2), (2, 2)] {
         if token < tokens {
