@@ -83,7 +83,7 @@ struct BitnetTest {
     parallel: Option<BitnetTexts>,
 }
 
-/// What is said of texts that were written together.
+/// Figures of texts that were written together.
 #[derive(Deserialize)]
 struct BitnetTexts {
     texts: usize,

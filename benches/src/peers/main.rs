@@ -187,7 +187,7 @@ fn command(arguments: &Arguments) -> String {
     words.join(" ")
 }
 
-/// What the steps of [`Session::large_turn`] say that run many texts at once.
+/// The lines of the steps of [`Session::large_turn`] that run many texts at once.
 const TOGETHER: &str = ", many texts";
 
 /// What is measured, with what, and what came out so far.

@@ -386,7 +386,7 @@ impl Targets<'_> {
         }
     }
 
-    /// What the machine would allow texts that share each reading of the weights.
+    /// The rate that the machine would allow texts that share each reading of the weights.
     fn roof_together(&self, ours: &Key, fact: &Facts, texts: usize) -> String {
         let machine = |test| self.figures.median(&Key::machine(ours.threads, test));
         let (Some(peak), Some(bandwidth)) = (machine(Test::Int8Peak), machine(Test::Bandwidth))

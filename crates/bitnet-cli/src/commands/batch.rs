@@ -104,7 +104,8 @@ impl Arguments {
                 speculation: self.sampling.speculation(),
                 ..GenerateOptions::default()
             },
-            model: opened.model.name().to_owned(),
+            model: opened.model.fingerprint()?,
+            kv: opened.model.kv_type(),
             context: opened.model.context(),
         };
         let lines = Lines::open(&self.input, defaults.fingerprint())?;

@@ -3,17 +3,17 @@
 use super::print_json;
 use crate::failure::Usage;
 use crate::interrupt::Interrupt;
-use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
+use crate::open::{ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
 use crate::{number, printable, stdin};
-use bitnet::{EmbedOptions, Embeddings, Model, Pooling};
+use bitnet::{EmbedOptions, Embeddings, LmHeadMode, Model, Pooling};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::fs;
 use std::io::{IsTerminal, Write, stdout};
 use std::path::{Path, PathBuf};
 
-/// What a query is for unless it is said: the task of the published models that is nearest to a search.
+/// The task of a query unless it is said: of those of the published models the one that is nearest to a search.
 const TASK: &str = "Given a web search query, retrieve relevant passages that answer the query";
 /// Numbers of a vector that people are shown.
 const SHOWN: usize = 6;
@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TEXT")]
     query: Option<String>,
 
-    /// What the query is for [default: a search of the web]
+    /// The task of the query [default: a search of the web]
     #[arg(long, value_name = "SENTENCE", requires = "query")]
     task: Option<String>,
 
@@ -81,7 +81,7 @@ pub(crate) struct Arguments {
 /// [`Pooling`] as an argument; `file` is what the model's file says.
 #[derive(Clone, Copy, ValueEnum)]
 enum PoolingArgument {
-    /// What the file says
+    /// The one that the file names
     File,
     /// The last row
     Last,
@@ -130,9 +130,8 @@ impl Arguments {
             return Err(Usage(why.to_owned()).into());
         }
         let corpus = self.similar.as_deref().map(lines).transpose()?;
-        let opened = self
-            .model
-            .open(self.threads.threads, HeadArgument::default().mode())?;
+        // No head is computed.
+        let opened = self.model.open(self.threads.threads, LmHeadMode::Full)?;
         let model = &opened.model;
         let options = EmbedOptions {
             pooling: self.pooling(model)?,

@@ -12,9 +12,10 @@ use crate::{
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows together from which on the whole table is multiplied, unless screening is asked for: its tiles decode a weight once for
-/// several rows, while each row is screened by itself. Measured on the 2B-4T shape, f16 and Q6_K, two threads: of 4 rows the
-/// ways take the same time, of 8 screening takes 1.15 times as much, of 32 1.35 times.
+/// The most rows together that are screened unless screening is asked for. Of more the whole table is multiplied: its tiles
+/// decode a weight once for several rows, while each row is screened by itself. On the 2B-4T shape (`bitnet bench --parallel
+/// 4,8,16,32` with `--head full` and `screened`, f16 and Q6_K, two threads) a token of 4 texts together takes about the same
+/// time either way, of 8 texts 1.15 times as long with the screen, of 32 texts 1.35 times.
 const SCREENED_TOGETHER: usize = 4;
 
 /// The embedding of the CPU.
@@ -31,7 +32,6 @@ pub struct CpuLmHead {
     table: Arc<Table>,
     norm: NormWeights,
     rotation: Option<Arc<Rotation>>,
-    activations: Activations,
 }
 
 impl Sublayer for CpuLmHead {
@@ -53,7 +53,9 @@ pub(super) struct Table {
     weights: WeightMatrix,
     pub(super) shadow: Option<Shadow>,
     /// The most rows together whose likeliest tokens are found by the shadow.
-    most_screened: usize,
+    pub(super) most_screened: usize,
+    /// Rounding of the rows that it multiplies as a head.
+    activations: Activations,
 }
 
 impl Table {
@@ -91,11 +93,11 @@ impl CpuBackend {
         };
         let (embedding, table) = match head {
             Some(head) => (
-                Arc::new(self.table(embedding, LmHeadMode::Full)?),
-                Arc::new(self.table(head, mode)?),
+                Arc::new(self.table(embedding, LmHeadMode::Full, activations)?),
+                Arc::new(self.table(head, mode, activations)?),
             ),
             None => {
-                let table = Arc::new(self.table(embedding, mode)?);
+                let table = Arc::new(self.table(embedding, mode, activations)?);
                 (Arc::clone(&table), table)
             }
         };
@@ -108,15 +110,37 @@ impl CpuBackend {
             table,
             norm,
             rotation,
-            activations,
         };
         Ok((embedding, head))
     }
 
-    /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one.
-    pub(super) fn table(&self, weights: WeightMatrix, mode: LmHeadMode) -> Result<Table> {
-        let shadow = self.shadow_of(&weights, mode)?;
+    /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one. Ternary ones multiply
+    /// rows that are rounded as `activations` say, others f32.
+    pub(super) fn table(
+        &self,
+        weights: WeightMatrix,
+        mode: LmHeadMode,
+        activations: Activations,
+    ) -> Result<Table> {
+        let rounds = weights.format().is_ternary() && activations == Activations::Int8;
+        let shadow = if rounds {
+            if mode == LmHeadMode::Screened {
+                // Its bounds are those of products of f32.
+                tracing::warn!(
+                    "{}: multiplies int8 and cannot be screened, so all of it is read",
+                    weights.name()
+                );
+            }
+            self.shadow_of(&weights, LmHeadMode::Full)?
+        } else {
+            self.shadow_of(&weights, mode)?
+        };
         Ok(Table {
+            activations: if rounds {
+                Activations::Int8
+            } else {
+                Activations::F32
+            },
             weights,
             shadow,
             most_screened: match mode {
@@ -198,14 +222,15 @@ impl CpuBackend {
         let mut logits = Vec::new();
         if !logit_rows.is_empty() {
             let rows = self.rotated_rows(x, head, &logit_rows)?;
-            logits = self.logits(&rows, &head.table, head.activations)?;
+            logits = self.logits(&rows, &head.table)?;
         }
         let mut candidates = Vec::new();
         if !top_rows.is_empty() {
             let rows = self.rotated_rows(x, head, &top_rows)?;
-            candidates = self.candidates(&rows, &head.table, head.activations, &tops)?;
+            candidates = self.candidates(&rows, &head.table, &tops)?;
         }
         let mut candidates = candidates.into_iter();
+        // No rows for most batches.
         let hidden = self.head_rows(x, &head.norm, &hidden_rows)?;
         let mut hidden = hidden.values.chunks_exact(x.width.max(1));
         let (vocabulary, mut first) = (head.table.weights.rows(), 0);
@@ -254,12 +279,7 @@ impl CpuBackend {
     }
 
     /// Logits of each row of `x`, normed: `[tokens, rows]`.
-    pub(super) fn logits(
-        &self,
-        x: &Rows,
-        table: &Table,
-        activations: Activations,
-    ) -> Result<Vec<f32>> {
+    pub(super) fn logits(&self, x: &Rows, table: &Table) -> Result<Vec<f32>> {
         // Logits are the caller's, not the pool's.
         let len = x.tokens.saturating_mul(table.weights.rows());
         let mut logits = Vec::new();
@@ -272,10 +292,7 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        let int8 = match table.weights.format().is_ternary() {
-            true => self.rounded(x.view(), activations)?,
-            false => None,
-        };
+        let int8 = self.rounded(x.view(), table.activations)?;
         let weights = [&table.weights];
         self.linear_into(x.view(), int8.as_ref(), &weights, &mut [&mut logits])?;
         Ok(logits)
@@ -286,7 +303,6 @@ impl CpuBackend {
         &self,
         x: &Rows,
         table: &Table,
-        activations: Activations,
         tops: &[Top<'_>],
     ) -> Result<Vec<Vec<Candidate>>> {
         if table.weights.cols() != x.width {
@@ -304,7 +320,7 @@ impl CpuBackend {
                 return self.screen(x, &table.weights, shadow, &rounded, tops);
             }
         }
-        let logits = self.logits(x, table, activations)?;
+        let logits = self.logits(x, table)?;
         let logits = logits.chunks_exact(table.weights.rows());
         let rows = logits.zip(tops);
         Ok(rows.map(|(logits, top)| top.of_logits(logits)).collect())

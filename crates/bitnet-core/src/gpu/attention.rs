@@ -89,9 +89,9 @@ impl GpuMixer {
             activations,
             norm: norm.map(|norm| backend.norm(norm)).transpose()?,
             projections: [
-                backend.matrix(&query.without_norm(REFUSED_BY)?)?,
-                backend.matrix(&key.without_norm(REFUSED_BY)?)?,
-                backend.matrix(&value.without_norm(REFUSED_BY)?)?,
+                backend.matrix(&query.plain_matrix(REFUSED_BY)?)?,
+                backend.matrix(&key.plain_matrix(REFUSED_BY)?)?,
+                backend.matrix(&value.plain_matrix(REFUSED_BY)?)?,
             ],
             head_norms: head_norms.map(norms).transpose()?,
             output_norm: output.norm.map(|norm| backend.norm(norm)).transpose()?,

@@ -59,8 +59,8 @@ impl GpuFeedForward {
             function,
             activations,
             norm: norm.map(|norm| backend.norm(norm)).transpose()?,
-            gate: backend.matrix(&gate.without_norm(REFUSED_BY)?)?,
-            up: backend.matrix(&up.without_norm(REFUSED_BY)?)?,
+            gate: backend.matrix(&gate.plain_matrix(REFUSED_BY)?)?,
+            up: backend.matrix(&up.plain_matrix(REFUSED_BY)?)?,
             down_norm: down.norm.map(|norm| backend.norm(norm)).transpose()?,
             down: backend.matrix(&down.matrix)?,
         })

@@ -42,8 +42,8 @@ impl MlxBackend {
             function: weights.function,
             activations: weights.activations,
             norm: self.norm_of(weights.norm.as_ref())?,
-            gate: self.loader.load(&weights.gate.without_norm(REFUSED_BY)?)?,
-            up: self.loader.load(&weights.up.without_norm(REFUSED_BY)?)?,
+            gate: self.loader.load(&weights.gate.plain_matrix(REFUSED_BY)?)?,
+            up: self.loader.load(&weights.up.plain_matrix(REFUSED_BY)?)?,
             down: self.projection_of(&weights.down)?,
         }))
     }

@@ -75,9 +75,9 @@ impl MlxBackend {
             rotation: Rotation::load(self.thread, &weights.rope)?,
             activations: weights.activations,
             norm: self.norm_of(weights.norm.as_ref())?,
-            query: self.loader.load(&weights.query.without_norm(REFUSED_BY)?)?,
-            key: self.loader.load(&weights.key.without_norm(REFUSED_BY)?)?,
-            value: self.loader.load(&weights.value.without_norm(REFUSED_BY)?)?,
+            query: self.loader.load(&weights.query.plain_matrix(REFUSED_BY)?)?,
+            key: self.loader.load(&weights.key.plain_matrix(REFUSED_BY)?)?,
+            value: self.loader.load(&weights.value.plain_matrix(REFUSED_BY)?)?,
             head_norms,
             output: self.projection_of(&weights.output)?,
         })

@@ -150,7 +150,7 @@ impl Projection {
     ///
     /// # Errors
     /// [`Error::Unavailable`] if the projection has a norm of its own or is rotated; `backend` says who refuses it.
-    pub fn without_norm(self, backend: &str) -> Result<WeightMatrix> {
+    pub fn plain_matrix(self, backend: &str) -> Result<WeightMatrix> {
         self.without_rotation(backend)?;
         match self.norm {
             None => Ok(self.matrix),
@@ -437,7 +437,7 @@ pub struct VocabularyWeights {
     pub norm: NormWeights,
     /// Of the rows that a head of its own multiplies.
     pub head_rotation: Option<Arc<Rotation>>,
-    /// Rounding of the rows that a ternary head multiplies. Others multiply f32.
+    /// Rounding of the rows that a ternary head multiplies on processors. Other heads multiply f32, and on GPUs all do.
     pub activations: Activations,
     /// `[vocabulary, hidden]`, where it is not the embedding.
     pub head: Option<WeightMatrix>,

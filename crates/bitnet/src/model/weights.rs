@@ -81,6 +81,8 @@ pub(crate) fn load<B: Backend>(
         }
         architecture.rope.divide(&divisors);
     }
+    let probe = loader.optional_norm("blk.0.attn_q_norm_in", hidden)?;
+    loader.summary.input_norms = probe.is_some();
     let embedding = loader.matrix("token_embd", None, hidden)?;
     let vocabulary = embedding.rows();
     loader.summary.vocabulary = vocabulary;
@@ -88,7 +90,11 @@ pub(crate) fn load<B: Backend>(
         embedding,
         norm: loader.norm("output_norm", hidden)?,
         head: loader.optional_matrix("output", Some(vocabulary), hidden)?,
-        mode: head_mode,
+        // Models that only embed texts never use their head.
+        mode: match loader.summary.input_norms {
+            true => LmHeadMode::Full,
+            false => head_mode,
+        },
         embedding_scale: architecture.embedding_scale,
         activations,
         embedding_rotation: loader
@@ -426,12 +432,9 @@ impl<B: Backend> Loader<'_, B> {
             ("ffn_up", hidden, &mut norms.up),
             ("ffn_down", architecture.feed_forward, &mut norms.down),
         ];
-        for (place, (name, width, slot)) in slots.into_iter().enumerate() {
+        for (name, width, slot) in slots {
             let role = format!("blk.{index}.{name}_norm_in");
             let norm = self.optional_norm(&role, width)?;
-            if (index, place) == (0, 0) {
-                self.summary.input_norms = norm.is_some();
-            }
             let file = self.source.file();
             match (self.summary.input_norms, norm) {
                 (false, None) => {}

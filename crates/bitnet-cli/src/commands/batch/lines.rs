@@ -13,7 +13,7 @@ const LONGEST: usize = 16 << 20;
 pub(super) struct Line {
     /// From 1, blank ones counted.
     pub(super) number: usize,
-    /// What it says, or why that cannot be read.
+    /// Its text, or why that cannot be read.
     pub(super) text: Result<String, String>,
     /// The beginning of the SHA-256 of the options and the line, in hexadecimal.
     pub(super) input: String,

@@ -3,11 +3,11 @@
 use super::lines::Line;
 use anyhow::anyhow;
 use bitnet::chat::ChatMessage;
-use bitnet::{GenerateOptions, Prompt, Request};
+use bitnet::{Fingerprint, GenerateOptions, KvType, Prompt, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-/// What a line may say.
+/// The fields of a line.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -28,11 +28,12 @@ struct Fields {
     chat_template_kwargs: Option<Map<String, Value>>,
 }
 
-/// What holds for lines that do not say otherwise.
+/// Options of lines that do not say otherwise.
 pub(super) struct Defaults {
     pub(super) options: GenerateOptions,
-    /// The model's name and its context.
-    pub(super) model: String,
+    /// The model, whatever its file is called.
+    pub(super) model: Fingerprint,
+    pub(super) kv: KvType,
     pub(super) context: usize,
 }
 
@@ -41,8 +42,9 @@ impl Defaults {
     pub(super) fn fingerprint(&self) -> String {
         let options = &self.options;
         format!(
-            "{:?} {} {} {:?} {:?} {}\n",
+            "{:?} {} {} {} {:?} {:?} {}\n",
             self.model,
+            self.kv,
             self.context,
             options.max_tokens,
             options.sampling,

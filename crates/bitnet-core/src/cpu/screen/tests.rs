@@ -43,16 +43,16 @@ fn bits(answers: &[Vec<Candidate>]) -> Vec<Vec<(u32, u32)>> {
 fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
     let mut computed = 0;
     for backend in backends() {
-        let head = |mode| backend.table(matrix(format, table), mode).unwrap();
+        let head = |mode| {
+            backend
+                .table(matrix(format, table), mode, Activations::F32)
+                .unwrap()
+        };
         let (full, screened) = (head(LmHeadMode::Full), head(LmHeadMode::Screened));
         let x = rows(&backend, x, table[0].len());
         let tops = vec![*top; x.tokens];
-        let expected = backend
-            .candidates(&x, &full, Activations::F32, &tops)
-            .unwrap();
-        let found = backend
-            .candidates(&x, &screened, Activations::F32, &tops)
-            .unwrap();
+        let expected = backend.candidates(&x, &full, &tops).unwrap();
+        let found = backend.candidates(&x, &screened, &tops).unwrap();
         assert_eq!(bits(&found), bits(&expected), "{}", backend.describe());
         computed = screened.shadow.unwrap().logits.into_inner();
     }
@@ -63,14 +63,18 @@ fn check(format: Format, table: &[Vec<f32>], x: &[f32], top: &Top<'_>) -> u64 {
 fn check_spans(format: Format, table: &[Vec<f32>], x: &[f32]) {
     let backend = CpuBackend::new(Some(1), None).unwrap();
     let screened = backend
-        .table(matrix(format, table), LmHeadMode::Screened)
+        .table(
+            matrix(format, table),
+            LmHeadMode::Screened,
+            Activations::F32,
+        )
         .unwrap();
     let shadow = screened.shadow.as_ref().unwrap();
     let Some(rounded) = Rounded::new(x).filter(|x| x.fits(shadow)) else {
         return;
     };
     let x = rows(&backend, x, table[0].len());
-    let logits = backend.logits(&x, &screened, Activations::F32).unwrap();
+    let logits = backend.logits(&x, &screened).unwrap();
     let stride = x.width + BOUNDS;
     for (row, logit) in shadow.rows.chunks_exact(stride).zip(logits) {
         let (q, bounds) = row.split_at(x.width);
@@ -212,12 +216,15 @@ fn numbers_that_are_none_go_to_the_full_head() {
         let mut x = vec![1.0; 40];
         x[17] = bad;
         let backend = CpuBackend::new(Some(1), None).unwrap();
-        let head = backend.table(matrix(Format::F32, &table), LmHeadMode::Screened);
+        let head = backend.table(
+            matrix(Format::F32, &table),
+            LmHeadMode::Screened,
+            Activations::F32,
+        );
         let x = rows(&backend, &x, 40);
         let found = backend.candidates(
             &x,
             &head.unwrap(),
-            Activations::F32,
             &[Top {
                 count: 1,
                 also: &[],
@@ -235,7 +242,11 @@ fn numbers_that_are_none_go_to_the_full_head() {
         Bytes::from(vec![255; 4]),
     );
     let backend = CpuBackend::new(Some(1), None).unwrap();
-    assert!(backend.table(bad.unwrap(), LmHeadMode::Screened).is_err());
+    assert!(
+        backend
+            .table(bad.unwrap(), LmHeadMode::Screened, Activations::F32)
+            .is_err()
+    );
 }
 
 #[test]
@@ -259,4 +270,55 @@ fn most_of_a_head_is_not_computed() {
         },
     );
     assert!(computed < 200, "{computed} of 2000");
+}
+
+#[test]
+fn many_rows_are_not_screened_unless_that_is_asked_for() {
+    let backend = CpuBackend::new(Some(1), None).unwrap();
+    let values: Vec<Vec<f32>> = (0..40)
+        .map(|row| {
+            (0..64)
+                .map(|i| ((row * 31 + i * 17) % 23) as f32 - 11.0)
+                .collect()
+        })
+        .collect();
+    let mode = LmHeadMode::Screened;
+    let mut table = backend
+        .table(matrix(Format::F16, &values), mode, Activations::F32)
+        .unwrap();
+    let x: Vec<f32> = (0..3 * 64)
+        .map(|i| ((i * 7) % 19) as f32 / 9.0 - 1.0)
+        .collect();
+    let x = rows(&backend, &x, 64);
+    let top = Top {
+        count: 2,
+        also: &[],
+    };
+    let screened = backend.candidates(&x, &table, &[top; 3]).unwrap();
+    let computed = |table: &super::super::head::Table| {
+        let shadow = table.shadow.as_ref().unwrap();
+        shadow.logits.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let before = computed(&table);
+    assert!(before > 0);
+    table.most_screened = 2;
+    let whole = backend.candidates(&x, &table, &[top; 3]).unwrap();
+    assert_eq!(bits(&whole), bits(&screened));
+    assert_eq!(computed(&table), before);
+}
+
+#[test]
+fn a_head_that_multiplies_int8_is_not_screened() {
+    let backend = CpuBackend::new(Some(1), None).unwrap();
+    let values: Vec<Vec<f32>> = (0..5)
+        .map(|row| (0..128).map(|i| ((row + i) % 3) as f32 - 1.0).collect())
+        .collect();
+    let table = |activations| {
+        let weights = matrix(Format::Q2_0, &values);
+        backend
+            .table(weights, LmHeadMode::Screened, activations)
+            .unwrap()
+    };
+    assert!(table(Activations::Int8).shadow.is_none());
+    assert!(table(Activations::F32).shadow.is_some());
 }

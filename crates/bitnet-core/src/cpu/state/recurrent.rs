@@ -100,6 +100,9 @@ impl RecurrentStates {
     /// # Errors
     /// If memory is short.
     pub(super) fn reserve(&mut self, pool: &HybridMemoryPool, position: usize) -> Result<()> {
+        if self.heads.is_empty() {
+            return Ok(());
+        }
         if self.moments.is_empty() {
             let zeros = self
                 .heads
