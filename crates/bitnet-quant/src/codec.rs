@@ -6,7 +6,7 @@ use crate::q2_0::{Q2_0, Q2_0Group128};
 use crate::tq1_0::Tq1_0;
 use crate::tq2_0::Tq2_0;
 use crate::{Format, I2sLayout, QuantError};
-use crate::{float, i2_s, q4_0, q6_k, q8_0, ternary_block};
+use crate::{float, i2_s, q4_0, q4_k, q6_k, q8_0, ternary_block};
 
 /// Calls a function of `ternary_block` with the codec of a format.
 macro_rules! with_ternary {
@@ -19,7 +19,8 @@ macro_rules! with_ternary {
             Format::Tq2_0 => ternary_block::$function::<Tq2_0, 256, 66>($($argument),*),
             Format::Q2_0 => ternary_block::$function::<Q2_0, 64, 18>($($argument),*),
             Format::Q2_0Group128 => ternary_block::$function::<Q2_0Group128, 128, 34>($($argument),*),
-            Format::F32 | Format::F16 | Format::Bf16 | Format::Q4_0 | Format::Q8_0 | Format::Q6K => $other,
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Q4_0 | Format::Q8_0 | Format::Q4K
+            | Format::Q6K => $other,
         }
     };
 }
@@ -41,6 +42,7 @@ impl Format {
             Self::Bf16 => float::decode_bf16(row, out),
             Self::Q4_0 => q4_0::decode(row, out),
             Self::Q8_0 => q8_0::decode(row, out),
+            Self::Q4K => q4_k::decode(row, out),
             Self::Q6K => q6_k::decode(row, out),
             ternary => {
                 if let Self::I2s(layout) = self {
@@ -91,6 +93,9 @@ impl Format {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => float::validate(self, row),
             Self::Q4_0 | Self::Q8_0 => self.validate_scales(row, 0),
+            Self::Q4K => {
+                (q4_k::FACTORS.into_iter()).try_for_each(|at| self.validate_scales(row, at))
+            }
             Self::Q6K => self.validate_scales(row, q6_k::SUPER_SCALE),
             Self::I2s(layout) => i2_s::validate_rows(layout, row),
             ternary => with_ternary!(ternary, validate(row), else Ok(())),
@@ -99,7 +104,7 @@ impl Format {
 
     /// Encodes one row of values. `out` has [`row_bytes`](Self::row_bytes)`(values.len())` bytes.
     ///
-    /// F32 copies bits. F16 and BF16 round to nearest even and keep NaN (quiet) and infinities. Q8_0, Q4_0 and Q6_K
+    /// F32 copies bits. F16 and BF16 round to nearest even and keep NaN (quiet) and infinities. Q8_0, Q4_0, Q4_K and Q6_K
     /// quantize. TQ1_0, PTQ1_0, TQ2_0 and Q2_0 take each block's largest magnitude for its scale and round to the nearest of
     /// −1, 0 and +1 times it: exact, up to the f16 rounding of the scale, for values that are ternary already, and poor
     /// for others (quantize those with [`quantize_absmean`](crate::quantize_absmean) first). I2_S takes only values that
@@ -116,6 +121,7 @@ impl Format {
             Self::Bf16 => float::encode_bf16(values, out)?,
             Self::Q4_0 => q4_0::encode(values, out)?,
             Self::Q8_0 => q8_0::encode(values, out)?,
+            Self::Q4K => q4_k::encode(values, out)?,
             Self::Q6K => q6_k::encode(values, out)?,
             Self::I2s(layout) => i2_s::encode(layout, values, scale, out)?,
             ternary => with_ternary!(ternary, encode(values, out), else Ok(()))?,

@@ -28,6 +28,8 @@ pub enum Format {
     Q4_0,
     /// 32 elements: f16 scale, 32 signed bytes.
     Q8_0,
+    /// 256 elements: f16 factors of scales and minimums, eight 6-bit ones of each, 4-bit codes.
+    Q4K,
     /// 256 elements: 6-bit codes, sixteen i8 scales, f16 super-scale.
     Q6K,
     /// 256 ternary elements in base 3: 52 bytes, then the f16 scale.
@@ -59,6 +61,8 @@ pub enum Encoding {
     Q4_0,
     /// Those of [`Format::Q8_0`].
     Q8_0,
+    /// Those of [`Format::Q4K`].
+    Q4K,
     /// Those of [`Format::Q6K`].
     Q6K,
     /// −1, 0 or +1 times a scale (a 2-bit code 3 counts as +2).
@@ -110,6 +114,7 @@ formats! {
     Bf16 = "BF16", 1, 2, Encoding::Bf16;
     Q4_0 = "Q4_0", 32, 18, Encoding::Q4_0;
     Q8_0 = "Q8_0", 32, 34, Encoding::Q8_0;
+    Q4K = "Q4_K", 256, 144, Encoding::Q4K;
     Q6K = "Q6_K", 256, 210, Encoding::Q6K;
     Tq1_0 = "TQ1_0", 256, 54, Encoding::Ternary(ScaleOwner::Block);
     Ptq1_0 = "PTQ1_0", 128, 28, Encoding::Ternary(ScaleOwner::Block);

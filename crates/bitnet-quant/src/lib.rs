@@ -50,6 +50,7 @@ mod metrics;
 mod ptq1_0;
 mod q2_0;
 mod q4_0;
+mod q4_k;
 mod q6_k;
 mod q8_0;
 mod ternary;

@@ -208,6 +208,35 @@ fn q4_0() {
 }
 
 #[test]
+fn q4_k() {
+    let mut packed: Vec<u8> = (0..144).map(|i| (37 * i + 11) as u8).collect();
+    packed[..4].copy_from_slice(&[0x00, 0x2c, 0x00, 0x34]);
+    let mut values = vec![0.0; 256];
+    Format::Q4K.decode_row(&packed, 0.0, &mut values).unwrap();
+    for (index, expected) in [
+        (0, 8.5625),
+        (1, -12.75),
+        (31, -1.125),
+        (32, -4.75),
+        (63, -2.75),
+        (64, 12.9375),
+        (96, 4.625),
+        (127, -2.375),
+        (128, 23.8125),
+        (129, -3.0),
+        (160, 26.25),
+        (192, 29.4375),
+        (223, 14.125),
+        (224, -7.625),
+        (255, -4.625),
+    ] {
+        assert_eq!(values[index], expected, "{index}");
+    }
+    assert_eq!(values.iter().sum::<f32>(), 1554.5);
+    assert_eq!(values.iter().map(|v| v.abs()).sum::<f32>(), 2871.75);
+}
+
+#[test]
 fn q6_k() {
     let mut packed: Vec<u8> = (0..208).map(|i| (37 * i + 11) as u8).collect();
     packed.extend([0x00, 0x2c]);

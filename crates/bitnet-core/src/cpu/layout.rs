@@ -104,6 +104,7 @@ impl RowLayout {
             | Format::Bf16
             | Format::Q4_0
             | Format::Q8_0
+            | Format::Q4K
             | Format::Q6K => return None,
         })
     }

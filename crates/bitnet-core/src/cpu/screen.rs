@@ -221,11 +221,11 @@ impl CpuBackend {
         weights: &WeightMatrix,
         mode: LmHeadMode,
     ) -> Result<Option<Shadow>> {
-        // Floats have more bytes than their shadow. Q6_K has fewer, but decoding it takes one core twice the time that
+        // Floats have more bytes than their shadow. Q4_K and Q6_K have fewer, but decoding them takes one core twice the time that
         // reading a shadow does. A browser has no map whose pages could be given back for the shadow's.
         let slower = matches!(
             weights.format(),
-            Format::F32 | Format::F16 | Format::Bf16 | Format::Q6K
+            Format::F32 | Format::F16 | Format::Bf16 | Format::Q4K | Format::Q6K
         ) && cfg!(not(target_arch = "wasm32"));
         let wanted = match mode {
             LmHeadMode::Full => false,

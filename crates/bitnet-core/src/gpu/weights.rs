@@ -98,7 +98,10 @@ impl Layout {
         let words = |kind, words: usize| plain(kind, words, 4 * words);
         let scales = (stored / 32).div_ceil(2);
         match format.encoding() {
-            Encoding::F32 => plain(TableKind::F32, stored.div_ceil(4), stored.div_ceil(4) * 16),
+            // Decoded, for want of kernels.
+            Encoding::F32 | Encoding::Q4K => {
+                plain(TableKind::F32, stored.div_ceil(4), stored.div_ceil(4) * 16)
+            }
             Encoding::F16 => plain(TableKind::F16, stored.div_ceil(8), stored.div_ceil(8) * 16),
             Encoding::Bf16 => plain(TableKind::Bf16, stored.div_ceil(8), stored.div_ceil(8) * 16),
             Encoding::Q8_0 => words(TableKind::Q8_0, stored / 4 + scales),
@@ -266,6 +269,12 @@ fn arrange(weights: &WeightMatrix, packed: &[u8], out: &mut [u8], scales: &mut [
     match format.encoding() {
         Encoding::F32 | Encoding::F16 | Encoding::Bf16 => {
             out[..packed.len()].copy_from_slice(packed);
+        }
+        Encoding::Q4K => {
+            let mut values = vec![0.0; weights.stored_cols()];
+            format.decode_row(packed, 1.0, &mut values)?;
+            let bytes: &[u8] = bytemuck::cast_slice(&values);
+            out[..bytes.len()].copy_from_slice(bytes);
         }
         Encoding::Q8_0 => scales_behind::<34>(packed, out),
         Encoding::Q4_0 => scales_behind::<18>(packed, out),

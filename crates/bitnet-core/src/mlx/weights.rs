@@ -6,6 +6,7 @@
 //! | Q8_0 | 8-bit codes | code·d − 128·d for 32 |
 //! | Q4_0 | 4-bit codes | code·d − 8·d for 32 |
 //! | F32, F16, BF16 | the bytes of the file | lent where MLX takes them so |
+//! | Q4_K | f32 | its minimums have codes of their own |
 //! | Q6_K | f32 | its groups of 16 are shorter than MLX's |
 //!
 //! Words hold their first code in their lowest bits. Where the scale belongs to the whole tensor (I2_S), d is 1 here and
@@ -92,7 +93,9 @@ struct Layout {
 impl Layout {
     fn of(format: Format, stored: usize) -> Option<Self> {
         let (bits, group, zero) = match format.encoding() {
-            Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q6K => return None,
+            Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q4K | Encoding::Q6K => {
+                return None;
+            }
             Encoding::Q8_0 => (8, 32, 128),
             Encoding::Q4_0 => (4, 32, 8),
             // No longer than what shares a scale.
@@ -177,7 +180,7 @@ impl Loader {
         let shape = [rows, stored];
         let lent = self.thread.run(|mlx| self.lent(mlx, bytes, dtype, shape));
         let (tensor, movement) = lent?;
-        if movement == Movement::Copy || weights.format() == Format::Q6K {
+        if movement == Movement::Copy || matches!(weights.format(), Format::Q4K | Format::Q6K) {
             weights.give_back(0..rows);
         }
         Ok((Weights::Dense(tensor), size))
@@ -315,7 +318,12 @@ fn unpack(format: Format, packed: &[u8], layout: Layout, out: &mut [u32]) -> Res
             }
         }
         // Formats without codes are refused.
-        Encoding::F32 | Encoding::F16 | Encoding::Bf16 | Encoding::Q6K | Encoding::Ternary(_) => {
+        Encoding::F32
+        | Encoding::F16
+        | Encoding::Bf16
+        | Encoding::Q4K
+        | Encoding::Q6K
+        | Encoding::Ternary(_) => {
             let mut codes = vec![0i8; out.len()];
             format.decode_codes(packed, &mut codes)?;
             for (out, code) in out.iter_mut().zip(codes) {

@@ -73,6 +73,11 @@ macro_rules! with_packed {
             Encoding::F16 => $function::<$isa, F16, 64>($($arg),*),
             Encoding::Bf16 => $function::<$isa, Bf16, 64>($($arg),*),
             Encoding::Q8_0 => $function::<$isa, Q8_0, 34>($($arg),*),
+            // No model of a browser has it.
+            #[cfg(not(target_arch = "wasm32"))]
+            Encoding::Q4K => $function::<$isa, Q4K, 144>($($arg),*),
+            #[cfg(target_arch = "wasm32")]
+            Encoding::Q4K => $other,
             Encoding::Q6K => $function::<$isa, Q6K, 210>($($arg),*),
             Encoding::Q4_0 => $function::<$isa, Q4_0, 18>($($arg),*),
             Encoding::Ternary(_) => $other,
@@ -86,7 +91,8 @@ pub(crate) use dot::{DotPacked, DotTile};
 
 /// Whether rows of `format` are decoded here.
 pub(crate) fn is_dense(format: Format) -> bool {
-    !format.is_ternary()
+    let known_elsewhere = cfg!(target_arch = "wasm32") && matches!(format, Format::Q4K);
+    !format.is_ternary() && !known_elsewhere
 }
 
 /// The weights of a row of a dense format, as many as `out` takes; any other format leaves it alone.
@@ -399,6 +405,73 @@ impl Packed<18> for Q4_0 {
             *code = *code >> (4 * STEP) & 15;
         }
         scaled(isa, codes, 8, *scale)
+    }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+struct Q4K;
+
+/// d times the scale of each of eight groups, and dmin times its minimum.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Clone, Copy)]
+struct OpenQ4K {
+    scales: [f32; 8],
+    minimums: [f32; 8],
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl Packed<144> for Q4K {
+    const TURNS: usize = 2;
+    const STEPS: usize = 8;
+    type Open<I: Isa> = OpenQ4K;
+
+    #[inline(always)]
+    fn closed<I: Isa>(_: I) -> OpenQ4K {
+        OpenQ4K {
+            scales: [0.0; 8],
+            minimums: [0.0; 8],
+        }
+    }
+
+    #[inline(always)]
+    fn open<I: Isa>(isa: I, block: &[u8; 144], open: &mut OpenQ4K) {
+        // The scales of all groups, then the minimums.
+        let mut codes = [0; LANES];
+        for j in 0..4 {
+            let (low, middle, high) = (block[4 + j], block[8 + j], block[12 + j]);
+            codes[j] = low & 63;
+            codes[4 + j] = (high & 15) | (low >> 6) << 4;
+            codes[8 + j] = middle & 63;
+            codes[12 + j] = (high >> 4) | (middle >> 6) << 4;
+        }
+        let factors = |at: usize| splat_f16(isa, [block[at], block[at + 1]]);
+        let mut products = [0.0; LANES];
+        store(isa, &scaled(isa, codes, 0, factors(0)), &mut products);
+        open.scales.copy_from_slice(&products[..8]);
+        store(isa, &scaled(isa, codes, 0, factors(2)), &mut products);
+        open.minimums.copy_from_slice(&products[8..]);
+    }
+
+    #[inline(always)]
+    fn sixteen<I: Isa, const STEP: usize>(
+        isa: I,
+        block: &[u8; 144],
+        open: &OpenQ4K,
+        turn: usize,
+    ) -> Sixteen<I> {
+        let ops = isa.f32();
+        let group = 4 * turn + STEP / 2;
+        let at = 16 + 32 * (group / 2) + LANES * (STEP % 2);
+        let mut codes = sixteen_bytes(block, at);
+        for code in &mut codes {
+            *code = *code >> (4 * (STEP / 2 % 2)) & 15;
+        }
+        let mut out = scaled(isa, codes, 0, ops.splat(open.scales[group]));
+        let minimum = ops.splat(open.minimums[group]);
+        for out in &mut out[..registers(isa)] {
+            *out = ops.sub(*out, minimum);
+        }
+        out
     }
 }
 

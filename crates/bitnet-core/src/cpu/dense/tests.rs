@@ -6,11 +6,12 @@ use crate::simd::{DotPacked, DotTile, ROWS};
 use bitnet_quant::Format;
 use proptest::prelude::*;
 
-const FORMATS: [Format; 6] = [
+const FORMATS: [Format; 7] = [
     Format::F32,
     Format::F16,
     Format::Bf16,
     Format::Q8_0,
+    Format::Q4K,
     Format::Q6K,
     Format::Q4_0,
 ];

@@ -118,6 +118,7 @@ impl From<Format> for GgmlType {
             Format::Bf16 => Self::BF16,
             Format::Q4_0 => Self::Q4_0,
             Format::Q8_0 => Self::Q8_0,
+            Format::Q4K => Self::Q4_K,
             Format::Q6K => Self::Q6_K,
             Format::Tq1_0 => Self::TQ1_0,
             Format::Ptq1_0 => Self::PTQ1_0,
@@ -184,6 +185,7 @@ impl GgufTensor {
             GgmlType::BF16 => Format::Bf16,
             GgmlType::Q4_0 => Format::Q4_0,
             GgmlType::Q8_0 => Format::Q8_0,
+            GgmlType::Q4_K => Format::Q4K,
             GgmlType::Q6_K => Format::Q6K,
             GgmlType::TQ1_0 => Format::Tq1_0,
             GgmlType::TQ2_0 => Format::Tq2_0,
@@ -210,7 +212,7 @@ impl GgufTensor {
                     file: file.to_owned(),
                     what: format!("the type {other} of tensor {}", self.name),
                     advice: "use a file whose matrices are I2_S, TQ1_0, TQ2_0, Q2_0, PQ2_0 or PTQ1_0 and whose other tensors \
-                             are F32, F16, BF16, Q8_0, Q6_K or Q4_0"
+                             are F32, F16, BF16, Q8_0, Q6_K, Q4_K or Q4_0"
                         .to_owned(),
                 });
             }
