@@ -93,13 +93,14 @@ fn mixer(shape: Shape) -> MixerWeights {
         output_norm: None,
         gated: false,
         heads,
-        rope: Rope {
+        rope: Some(Rope {
             pairs: RopePairs::HalfSplit,
             dims: heads.dim,
             base: 500_000.0,
             divisors: Vec::new(),
             magnitude: 1.0,
-        },
+        }),
+        window: None,
         activations: Activations::Int8,
         norm: Some(norm(hidden)),
         query: ternary(heads.query_width(), hidden).into(),

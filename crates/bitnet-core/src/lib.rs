@@ -54,7 +54,7 @@ pub use pending::Pending;
 pub use pool::{Alignment, Block, Buffer, HybridMemoryPool, PoolOptions, Tag};
 pub use rope::{Rope, RopePairs};
 pub use sublayer::{
-    Activations, AttentionHeads, AttentionWeights, DeltaHeads, DeltaNetWeights, FeedForwardWeights,
-    Gate, GatedWeights, MixerState, MixerWeights, NormWeights, Projection, Regroup, Rotation,
-    VocabularyWeights,
+    Activations, AttentionHeads, AttentionWeights, DeltaHeads, DeltaNetWeights, ExpertsWeights,
+    FeedForwardWeights, Gate, GatedWeights, MixerState, MixerWeights, NormWeights, Projection,
+    Regroup, Rotation, VocabularyWeights,
 };

@@ -114,6 +114,29 @@ impl WeightMatrix {
         Ok(repacked)
     }
 
+    /// `count` matrices of as many rows each, which are parts of this one: nothing is copied.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `count` does not divide the rows, or a part would begin amid rows that lie side by side.
+    pub(crate) fn parts(&self, count: usize) -> Result<Vec<Self>> {
+        let rows = self.rows / count.max(1);
+        let len = rows * self.row_bytes;
+        let whole = !self.interleaved || len * count == self.data.len();
+        if rows * count != self.rows || !whole {
+            return Err(Error::Shape {
+                what: self.name.clone(),
+                expected: format!("rows of {count} whole parts"),
+                found: format!("{} rows", self.rows),
+            });
+        }
+        let part = |index: usize| Self {
+            rows,
+            data: self.data.slice(index * len..(index + 1) * len),
+            ..self.clone()
+        };
+        Ok((0..count).map(part).collect())
+    }
+
     /// Whether rows lie side by side, as only the backend that put them there can read them.
     pub fn is_interleaved(&self) -> bool {
         self.interleaved

@@ -57,7 +57,8 @@ pub use generate::{GenerateOptions, Generation, StopReason, Timings};
 pub use hook::{HookScope, LogitBias, LogitsHook};
 pub use logprobs::TokenLogprobs;
 pub use model::{
-    Architecture, Fingerprint, Hybrid, LogitsFor, Model, ModelOptions, RopeScaling, ScalingKind,
+    Architecture, Fingerprint, Hybrid, LogitsFor, Mixture, Model, ModelOptions, RopeScaling,
+    ScalingKind,
 };
 pub use perplexity::{Perplexity, perplexity};
 pub use prompt::Prompt;

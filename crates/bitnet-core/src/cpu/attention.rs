@@ -38,7 +38,7 @@ impl CpuBackend {
         }
         let mut work = 0;
         for Attended { keys_values, run } in spans {
-            let positions = run.first + run.rows.len();
+            let positions = (run.first + run.rows.len()).min(keys_values.window);
             let row_bytes = heads.kv * keys_values.kv.bytes(heads.dim);
             self.moved(Movement::ZeroCopy, 2 * positions * row_bytes);
             work += run.rows.len() * q.width * positions;

@@ -33,9 +33,12 @@ pub(super) fn of_last(q: &Rows, heads: AttentionHeads, spans: &[Attended<'_>]) -
     Ok(weights)
 }
 
-/// q·k / √dim for each position.
+/// q·k / √dim for each position; −∞ for those before the window.
 fn scores<T: Stored>(query: &[f32], head: &KeysValues<'_>) -> impl Iterator<Item = f32> {
     (0..head.positions).map(|position| {
+        if position < head.positions.saturating_sub(head.window) {
+            return f32::NEG_INFINITY;
+        }
         let block = head.block::<T>(position / POSITIONS);
         let key = block.key(position % POSITIONS);
         let product: f32 = query.iter().zip(key).map(|(q, k)| q * k).sum();

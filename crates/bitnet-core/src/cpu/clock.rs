@@ -10,6 +10,8 @@ pub enum Part {
     Embed,
     /// Norm and rounding to int8.
     NormQuantize,
+    /// Choice of experts, and the sum of what they give.
+    Experts,
     /// Products with projections.
     Matmul,
     /// Rotation of queries and keys, and keys and values into the state.
@@ -28,9 +30,10 @@ pub enum Part {
 
 impl Part {
     /// All kinds, in the order of a forward pass.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Embed,
         Self::NormQuantize,
+        Self::Experts,
         Self::Matmul,
         Self::RopeAppend,
         Self::Attention,
@@ -45,6 +48,7 @@ impl Part {
         match self {
             Self::Embed => "embed",
             Self::NormQuantize => "norm + quantize",
+            Self::Experts => "experts",
             Self::Matmul => "projections",
             Self::RopeAppend => "rotate + append",
             Self::Attention => "attention",

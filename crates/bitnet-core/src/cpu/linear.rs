@@ -26,6 +26,19 @@ impl Job<'_> {
     }
 }
 
+/// Rows times a matrix, and where the product goes.
+pub(super) struct Product<'a> {
+    /// They may be missing, but for their number and width, where the matrix multiplies int8.
+    pub(super) x: RowView<'a>,
+    pub(super) int8: Option<&'a Int8Rows>,
+    pub(super) weights: &'a WeightMatrix,
+    /// `[tokens, rows of the matrix]`.
+    pub(super) out: &'a mut [f32],
+}
+
+/// int8 rows in the orders of the matrices that multiply them.
+type PackedRows<'a> = (&'a Int8Rows, PackedActivations);
+
 impl CpuBackend {
     /// `[tokens, rows]` for each of `weights`.
     pub(crate) fn linear<const N: usize>(
@@ -64,21 +77,39 @@ impl CpuBackend {
         weights: &[&WeightMatrix],
         products: &mut [&mut [f32]],
     ) -> Result<()> {
+        let products = weights.iter().zip(products.iter_mut());
+        let products = products.map(|(weights, out)| Product {
+            x,
+            int8,
+            weights,
+            out,
+        });
+        self.linear_each(products.collect())
+    }
+
+    /// Rows times matrices, which may be others for each.
+    pub(super) fn linear_each(&self, products: Vec<Product<'_>>) -> Result<()> {
         let mut packed = Vec::new();
-        let places = weights
+        let places = products
             .iter()
-            .map(|weights| self.pack(x.width, int8, weights, &mut packed))
+            .map(|product| self.pack(product, &mut packed))
             .collect::<Result<Vec<_>>>()?;
-        let jobs = (places.into_iter().zip(weights))
-            .map(|(place, weights)| match (place, int8) {
-                (Some(place), Some(int8)) => self
-                    .ternary_job(int8, weights, &packed[place])
-                    .map(Job::Ternary),
-                _ => Ok(Job::Dense(self.dense_job(x, weights))),
+        let jobs = (places.into_iter().zip(&products))
+            .map(|(place, product)| match place {
+                Some(place) => {
+                    let (int8, packed): &PackedRows<'_> = &packed[place];
+                    let job = self.ternary_job(int8, product.weights, packed);
+                    job.map(Job::Ternary)
+                }
+                None => Ok(Job::Dense(self.dense_job(product.x, product.weights))),
             })
             .collect::<Result<Vec<_>>>()?;
-        let rows: usize = weights.iter().map(|weights| weights.rows()).sum();
-        let macs = rows.saturating_mul(x.values.len());
+        let rows: usize = products.iter().map(|product| product.weights.rows()).sum();
+        let macs = products.iter().map(|Product { x, weights, .. }| {
+            let rows = weights.rows().saturating_mul(x.tokens);
+            rows.saturating_mul(x.width)
+        });
+        let macs = macs.fold(0, usize::saturating_add);
         let shared = jobs
             .iter()
             .any(|job| self.crossovers.is_parallel(job.operation(), macs));
@@ -87,14 +118,14 @@ impl CpuBackend {
         } else {
             rows
         };
-        let targets = (jobs.iter().zip(weights).zip(products)).map(|((job, weights), product)| {
+        let targets = jobs.iter().zip(products).map(|(job, product)| {
             let chunk = match job {
                 Job::Ternary(job) => self.ternary_chunk(job, share),
                 Job::Dense(job) => self.dense_chunk(job, share),
             };
             Target {
-                product,
-                width: weights.rows(),
+                product: product.out,
+                width: product.weights.rows(),
                 chunk,
             }
         });
@@ -105,25 +136,27 @@ impl CpuBackend {
 
     /// The place in `packed` of the activations in the order of a ternary matrix; they are added where no matrix before it
     /// has that order. `None` for a matrix that multiplies floats.
-    fn pack(
+    fn pack<'a>(
         &self,
-        width: usize,
-        int8: Option<&Int8Rows>,
-        weights: &WeightMatrix,
-        packed: &mut Vec<PackedActivations>,
+        Product {
+            x, int8, weights, ..
+        }: &Product<'a>,
+        packed: &mut Vec<PackedRows<'a>>,
     ) -> Result<Option<usize>> {
-        if weights.cols() != width {
-            return Err(shape_error(weights.name(), weights.cols(), width));
+        if weights.cols() != x.width {
+            return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let (format, row_bytes) = (weights.format(), weights.row_bytes());
         let layout = RowLayout::new(format, weights.stored_cols(), row_bytes);
-        let (Some(int8), Some(layout)) = (int8, layout) else {
+        let (Some(int8), Some(layout)) = (*int8, layout) else {
             return Ok(None);
         };
         let way = self.way(int8, weights);
-        let place = packed.iter().position(|other| other.suits(&layout, way));
+        let suits =
+            |(rows, other): &PackedRows<'_>| std::ptr::eq(*rows, int8) && other.suits(&layout, way);
+        let place = packed.iter().position(suits);
         if place.is_none() {
-            packed.push(self.pack_activations(int8, &layout, way)?);
+            packed.push((int8, self.pack_activations(int8, &layout, way)?));
         }
         Ok(Some(place.unwrap_or(packed.len() - 1)))
     }

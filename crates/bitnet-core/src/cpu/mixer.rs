@@ -148,7 +148,8 @@ impl CpuBackend {
             (q, gates) = (queries, Some(own_gates));
         }
         self.timed(Part::RopeAppend, || {
-            let rotations = x.rotations(&self.pool, &weights.rope)?;
+            let rope = weights.rope.as_ref();
+            let rotations = rope.map(|rope| x.rotations(&self.pool, rope)).transpose()?;
             let norms = weights.head_norms.as_ref();
             self.rotate(&mut q, norms.map(|[q, _]| q), weights.heads, rotations)?;
             self.rotate(&mut k, norms.map(|[_, k]| k), weights.heads, rotations)?;
@@ -163,6 +164,7 @@ impl CpuBackend {
                         heads.kv_width(),
                     ));
                 }
+                span.state.check_window(layer, weights.window)?;
                 let (keys, values) = (k.range(run.rows.clone()), v.range(run.rows));
                 let by = (&self.threads, self.kernels);
                 span.state.write(by, layer, keys, values)?;
@@ -203,13 +205,13 @@ impl CpuBackend {
         })
     }
 
-    /// Norms each head of `rows` (if asked) and rotates it.
+    /// Norms each head of `rows` and rotates it (if asked).
     pub(crate) fn rotate(
         &self,
         rows: &mut Rows,
         norm: Option<&NormWeights>,
         heads: AttentionHeads,
-        rotations: &Rotations,
+        rotations: Option<&Rotations>,
     ) -> Result<()> {
         let (width, work) = (rows.width, rows.values.len());
         let chunk = self.chunk(Operation::Elementwise, rows.tokens, 1, work);
@@ -223,7 +225,9 @@ impl CpuBackend {
                         if let Some(norm) = norm {
                             (self.kernels.rms_norm)(head, &norm.weight, norm.eps);
                         }
-                        rotations.apply(index * chunk + i, head);
+                        if let Some(rotations) = rotations {
+                            rotations.apply(index * chunk + i, head);
+                        }
                     }
                 }
                 Ok(())

@@ -11,6 +11,7 @@ mod clock;
 mod columns;
 mod delta_net;
 mod dense;
+mod experts;
 mod f16;
 mod feed_forward;
 mod fork;

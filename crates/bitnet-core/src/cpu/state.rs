@@ -49,6 +49,8 @@ enum Layer {
 #[derive(Debug, Clone, Copy)]
 struct Place {
     heads: AttentionHeads,
+    /// Positions that a row attends to.
+    window: Option<usize>,
     /// Where they begin in a block.
     first: usize,
 }
@@ -99,10 +101,15 @@ impl CpuState {
         let (mut first, mut recurrent) = (0, Vec::new());
         for mixer in mixers {
             match mixer {
-                MixerState::KeysValues(heads) => {
+                MixerState::KeysValues(heads) | MixerState::Window(heads, _) => {
                     heads.check()?;
+                    let window = match mixer {
+                        MixerState::Window(_, window) => Some(*window),
+                        _ => None,
+                    };
                     layers.push(Layer::KeysValues(Place {
                         heads: *heads,
+                        window,
                         first,
                     }));
                     let bytes = heads.kv.saturating_mul(head_bytes(kv, heads.dim));
@@ -323,6 +330,19 @@ impl CpuState {
         Ok(self.place(layer)?.heads)
     }
 
+    /// Refuses a mixer of `layer` whose window is another than that of the state.
+    pub(super) fn check_window(&self, layer: usize, window: Option<usize>) -> Result<()> {
+        let found = self.place(layer)?.window;
+        if found == window {
+            return Ok(());
+        }
+        Err(Error::Shape {
+            what: format!("window of layer {layer} of a state"),
+            expected: format!("{window:?}"),
+            found: format!("{found:?}"),
+        })
+    }
+
     fn place(&self, layer: usize) -> Result<Place> {
         match self.layers.get(layer) {
             Some(Layer::KeysValues(place)) => Ok(*place),
@@ -367,6 +387,7 @@ impl CpuState {
             first: found.first,
             dim: found.heads.dim,
             positions: self.len,
+            window: found.window.unwrap_or(usize::MAX),
             kv: self.kv,
         })
     }

@@ -12,7 +12,7 @@ use super::scratch::Bound;
 use super::state::GpuState;
 use super::weights::Matrix;
 use super::{GpuBackend, GpuHidden, REFUSED_BY};
-use crate::sublayer::without_output_norm;
+use crate::sublayer::{rotating, without_output_norm};
 use crate::{
     Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, Result, Rope,
     SequenceState, Sublayer,
@@ -75,7 +75,9 @@ impl GpuMixer {
             output,
             output_norm,
             gated: _,
+            window: _,
         } = weights;
+        let rope = rotating(rope, query.matrix.name(), REFUSED_BY)?;
         output.without_rotation(REFUSED_BY)?;
         without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
         let norms = |norms: [crate::NormWeights; 2]| {

@@ -41,7 +41,7 @@ impl GpuFeedForward {
     /// # Errors
     /// As [`Backend::load_feed_forward`](crate::Backend::load_feed_forward).
     pub(super) fn new(backend: &GpuBackend, weights: FeedForwardWeights) -> Result<Self> {
-        let FeedForwardWeights::Gated(weights) = weights;
+        let weights = weights.into_gated(REFUSED_BY)?;
         weights.check()?;
         let GatedWeights {
             function,

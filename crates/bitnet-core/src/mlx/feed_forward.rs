@@ -34,7 +34,7 @@ impl MlxBackend {
     /// # Errors
     /// As [`Backend::load_feed_forward`](crate::Backend::load_feed_forward).
     pub(super) fn feed_forward_of(&self, weights: FeedForwardWeights) -> Result<MlxFeedForward> {
-        let FeedForwardWeights::Gated(weights) = weights;
+        let weights = weights.into_gated(REFUSED_BY)?;
         weights.check()?;
         without_output_norm(weights.output_norm.as_ref(), REFUSED_BY)?;
         weights.down.without_rotation(REFUSED_BY)?;

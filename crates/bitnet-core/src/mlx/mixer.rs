@@ -7,7 +7,7 @@ use super::thread::MlxThreadToken;
 use super::weights::Matrix;
 use super::{MlxBackend, MlxRows, MlxState, REFUSED_BY};
 use crate::pool::Movement;
-use crate::sublayer::without_output_norm;
+use crate::sublayer::{rotating, without_output_norm};
 use crate::{
     Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, NormWeights, Projection,
     Result, SequenceState, Span, Sublayer,
@@ -70,9 +70,10 @@ impl MlxBackend {
             ]),
             None => None,
         };
+        let rope = rotating(weights.rope, weights.query.matrix.name(), REFUSED_BY)?;
         Ok(Attention {
             heads: weights.heads,
-            rotation: Rotation::load(self.thread, &weights.rope)?,
+            rotation: Rotation::load(self.thread, &rope)?,
             activations: weights.activations,
             norm: self.norm_of(weights.norm.as_ref())?,
             query: self.loader.load(&weights.query.plain_matrix(REFUSED_BY)?)?,

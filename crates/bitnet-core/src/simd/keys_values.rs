@@ -167,6 +167,8 @@ pub(crate) struct KeysValues<'a> {
     pub(crate) dim: usize,
     /// The first positions, which take part.
     pub(crate) positions: usize,
+    /// Positions that a row attends to: its own and those before it.
+    pub(crate) window: usize,
     /// How they are stored.
     pub(crate) kv: KvType,
 }

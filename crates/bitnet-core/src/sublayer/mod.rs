@@ -5,9 +5,11 @@
 //! Each sublayer adds its result to the rows that it is given.
 
 mod delta_net;
+mod experts;
 mod rotation;
 
 pub use delta_net::{DeltaHeads, DeltaNetWeights};
+pub use experts::ExpertsWeights;
 pub use rotation::{Regroup, Rotation};
 
 use crate::head::LmHeadMode;
@@ -230,13 +232,26 @@ fn unavailable(norm: &str, backend: &str) -> Error {
     }
 }
 
+/// Refuses attention whose queries and keys do not rotate, for a backend that rotates all.
+///
+/// # Errors
+/// [`Error::Unavailable`] if there is no rotation; `backend` says who refuses it.
+pub fn rotating(rope: Option<Rope>, query: &str, backend: &str) -> Result<Rope> {
+    rope.ok_or_else(|| Error::Unavailable {
+        what: format!("attention without rotary positions ({query})"),
+        why: format!("not on {backend}: use --device cpu"),
+    })
+}
+
 /// Causal softmax attention: norm → query, key, value → head norms → RoPE → softmax(q·k / √dim)·v → output → output norm.
 #[derive(Debug, Clone)]
 pub struct AttentionWeights {
     /// Widths.
     pub heads: AttentionHeads,
-    /// Rotation of queries and keys.
-    pub rope: Rope,
+    /// Rotation of queries and keys; none where positions are told apart by their order alone (maple's global layers).
+    pub rope: Option<Rope>,
+    /// Positions that a row attends to, its own and those before it; all without a window.
+    pub window: Option<usize>,
     /// Rounding of the rows that its matrices multiply.
     pub activations: Activations,
     /// Of the rows that query, key and value multiply.
@@ -275,11 +290,18 @@ impl AttentionWeights {
         for norm in self.head_norms.iter().flatten() {
             norm.check(heads.dim)?;
         }
-        if self.rope.dims > heads.dim {
+        if let Some(rope) = self.rope.as_ref().filter(|rope| rope.dims > heads.dim) {
             return Err(Error::Shape {
                 what: "rotating columns of a head".into(),
                 expected: format!("at most {}", heads.dim),
-                found: self.rope.dims.to_string(),
+                found: rope.dims.to_string(),
+            });
+        }
+        if self.window == Some(0) {
+            return Err(Error::Shape {
+                what: format!("{}: window of attention", self.query.matrix.name()),
+                expected: "at least 1 position".into(),
+                found: "0".into(),
             });
         }
         self.output.check(hidden, heads.query_width())
@@ -299,13 +321,21 @@ impl MixerWeights {
     /// The weights of plain attention, for a backend that has no other mixer.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] for a delta net and for gated attention; `backend` says who refuses it.
+    /// [`Error::Unavailable`] for a delta net, and for gated attention or a window; `backend` says who refuses it.
     pub fn into_attention(self, backend: &str) -> Result<AttentionWeights> {
         let what = match self {
-            Self::Attention(weights) if !weights.gated => return Ok(weights),
-            Self::Attention(weights) => {
+            Self::Attention(weights) if weights.gated => {
                 format!("gated attention ({})", weights.query.matrix.name())
             }
+            Self::Attention(AttentionWeights {
+                window: Some(window),
+                query,
+                ..
+            }) => format!(
+                "attention in a window of {window} ({})",
+                query.matrix.name()
+            ),
+            Self::Attention(weights) => return Ok(weights),
             Self::DeltaNet(weights) => format!("a delta net ({})", weights.mixed.matrix.name()),
         };
         Err(Error::Unavailable {
@@ -317,7 +347,10 @@ impl MixerWeights {
     /// The state that it keeps of a sequence.
     pub const fn state(&self) -> MixerState {
         match self {
-            Self::Attention(weights) => MixerState::KeysValues(weights.heads),
+            Self::Attention(weights) => match weights.window {
+                None => MixerState::KeysValues(weights.heads),
+                Some(window) => MixerState::Window(weights.heads, window),
+            },
             Self::DeltaNet(weights) => MixerState::Recurrent(weights.heads),
         }
     }
@@ -349,6 +382,8 @@ impl MixerWeights {
 pub enum MixerState {
     /// A key and a value of each kv head for every position.
     KeysValues(AttentionHeads),
+    /// A key and a value of each kv head for so many last positions, of which each row attends to as many.
+    Window(AttentionHeads, usize),
     /// A matrix of each value head, and the last rows of a convolution: as much for every number of positions.
     Recurrent(DeltaHeads),
 }
@@ -361,8 +396,11 @@ impl MixerState {
     pub fn keys_values(&self, backend: &str) -> Result<&AttentionHeads> {
         match self {
             Self::KeysValues(heads) => Ok(heads),
-            Self::Recurrent(_) => Err(Error::Unavailable {
-                what: "the state of a delta net".into(),
+            other => Err(Error::Unavailable {
+                what: match other {
+                    Self::Recurrent(_) => "the state of a delta net".into(),
+                    _ => "keys and values of a window".into(),
+                },
                 why: format!("not on {backend}: use --device cpu"),
             }),
         }
@@ -401,6 +439,11 @@ impl GatedWeights {
         check_norm(self.output_norm.as_ref(), hidden)?;
         self.down.check(hidden, feed_forward)
     }
+
+    /// Its matrices.
+    pub fn matrices(&self) -> Vec<&WeightMatrix> {
+        vec![&self.gate.matrix, &self.up.matrix, &self.down.matrix]
+    }
 }
 
 /// A sublayer that works on each row alone.
@@ -408,17 +451,30 @@ impl GatedWeights {
 pub enum FeedForwardWeights {
     /// Three matrices that every row meets.
     Gated(GatedWeights),
+    /// A mixture of experts.
+    Experts(ExpertsWeights),
 }
 
 impl FeedForwardWeights {
+    /// The weights of a dense sublayer, for a backend that has no other.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] for a mixture of experts; `backend` says who refuses it.
+    pub fn into_gated(self, backend: &str) -> Result<GatedWeights> {
+        match self {
+            Self::Gated(weights) => Ok(weights),
+            Self::Experts(weights) => Err(Error::Unavailable {
+                what: format!("a mixture of experts ({})", weights.gate.name()),
+                why: format!("not on {backend}: use --device cpu"),
+            }),
+        }
+    }
+
     /// Its matrices.
     pub fn matrices(&self) -> Vec<&WeightMatrix> {
         match self {
-            Self::Gated(weights) => vec![
-                &weights.gate.matrix,
-                &weights.up.matrix,
-                &weights.down.matrix,
-            ],
+            Self::Gated(weights) => weights.matrices(),
+            Self::Experts(weights) => weights.matrices(),
         }
     }
 }

@@ -65,13 +65,14 @@ fn layer(numbers: &mut Numbers) -> (MixerWeights, FeedForwardWeights) {
         output_norm: None,
         gated: false,
         heads: HEADS,
-        rope: Rope {
+        rope: Some(Rope {
             pairs: RopePairs::HalfSplit,
             dims: HEADS.dim,
             base: 10_000.0,
             divisors: Vec::new(),
             magnitude: 1.0,
-        },
+        }),
+        window: None,
         activations: Activations::Int8,
         norm: Some(norm(numbers, HIDDEN)),
         query: matrix(numbers, HEADS.query_width(), HIDDEN).into(),

@@ -44,7 +44,8 @@ fn weights(
         output_norm: None,
         gated: false,
         heads,
-        rope,
+        rope: Some(rope),
+        window: None,
         activations: Activations::Int8,
         norm: None,
         query: matrix(width).into(),
@@ -320,7 +321,7 @@ pub(crate) fn refusals<B: Rows>(backend: &B) {
             AttentionWeights {
                 output_norm: None,
                 gated: false,
-                rope: plain_rope(10, 10_000.0),
+                rope: Some(plain_rope(10, 10_000.0)),
                 ..fine.clone()
             },
             "at most 8",

@@ -54,13 +54,14 @@ impl<'a, B: Backend> Model<'a, B> {
                 output_norm: None,
                 gated: false,
                 heads: HEADS,
-                rope: Rope {
+                rope: Some(Rope {
                     pairs: RopePairs::HalfSplit,
                     dims: HEADS.dim,
                     base: 10_000.0,
                     divisors: Vec::new(),
                     magnitude: 1.0,
-                },
+                }),
+                window: None,
                 activations: Activations::Int8,
                 norm: Some(one.clone()),
                 query: matrix(HEADS.query_width(), HIDDEN).into(),

@@ -131,13 +131,14 @@ fn values<B: Rows>(
         output_norm: None,
         gated: false,
         heads,
-        rope: Rope {
+        rope: Some(Rope {
             pairs: RopePairs::HalfSplit,
             dims: heads.dim,
             base: 10_000.0,
             divisors: Vec::new(),
             magnitude: 1.0,
-        },
+        }),
+        window: None,
         activations: Activations::Int8,
         norm: None,
         query: query.clone().into(),

@@ -25,7 +25,7 @@ use std::path::Path;
 pub use bytes::Bytes;
 pub use data::TensorData;
 pub use folder::ModelFiles;
-pub use gguf::{GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
+pub use gguf::{Array, GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
 pub use read::read;
 pub(crate) use read::read_into;

@@ -4,6 +4,7 @@
 use super::config_class::{CLASSES, ConfigClass};
 use super::hadamard::Contract;
 use super::hybrid::Hybrid;
+use super::mixture::Mixture;
 use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
 use crate::embed::Pooling;
 use crate::file::gguf::GgufArchitecture;
@@ -48,6 +49,8 @@ pub struct Architecture {
     pub pooling: Option<Pooling>,
     /// Which layers are gated delta nets, where some are.
     pub hybrid: Option<Hybrid>,
+    /// Experts and windows, where layers have them.
+    pub mixture: Option<Mixture>,
     /// Which matrices are rotated, where some are.
     pub(crate) hadamard: Option<Arc<Contract>>,
 }
@@ -72,6 +75,7 @@ struct Raw {
     norms_results: bool,
     pooling: Option<Pooling>,
     hybrid: Option<Hybrid>,
+    mixture: Option<Mixture>,
     hadamard: Option<Arc<Contract>>,
 }
 
@@ -102,6 +106,20 @@ impl Architecture {
     pub fn is_recurrent(&self, index: usize) -> bool {
         let hybrid = self.hybrid.as_ref();
         hybrid.is_some_and(|hybrid| hybrid.recurrent.get(index) == Some(&true))
+    }
+
+    /// Positions that a token attends to in layer `index`, if it is a window of them.
+    pub fn window_of(&self, index: usize) -> Option<usize> {
+        self.mixture.as_ref()?.window_of(index)
+    }
+
+    /// Parameters of experts that a token does not meet.
+    pub fn idle_parameters(&self) -> u64 {
+        self.mixture.as_ref().map_or(0, |mixture| {
+            let expert = 3 * mixture.width as u64 * self.hidden as u64;
+            let idle = (mixture.experts - mixture.used) as u64;
+            expert.saturating_mul(idle * self.layers as u64)
+        })
     }
 
     /// Layers that keep keys and values.
@@ -174,6 +192,10 @@ impl Architecture {
             true => Some(Hybrid::read(file, &arch, blocks)?),
             false => None,
         };
+        let mixture = match known.is_mixture {
+            true => Some(Mixture::read(file, &arch, blocks)?),
+            false => None,
+        };
         if known.is_hybrid {
             // Their defaults would be wrong, and would not show.
             required("attention.key_length")?;
@@ -187,7 +209,11 @@ impl Architecture {
                 .as_ref()
                 .map_or(blocks, |hybrid| hybrid.recurrent.len()),
             hidden: required("embedding_length")?,
-            feed_forward: required("feed_forward_length")?,
+            feed_forward: match &mixture {
+                // The file's own number is that of a dense sublayer that there is not.
+                Some(mixture) => mixture.width,
+                None => required("feed_forward_length")?,
+            },
             context,
             query_heads,
             kv_heads: file
@@ -198,7 +224,7 @@ impl Architecture {
                 Some(dims) => RopeDims::Count(dims),
                 None => RopeDims::Share(1.0),
             },
-            rope_base: file.f32(&key("rope.freq_base"))?.unwrap_or(10_000.0),
+            rope_base: rope_base(file, known)?.unwrap_or(10_000.0),
             rope_scaling: RopeScaling::from_gguf(file, &arch, context)?,
             pairs: known.pairs,
             eps: file
@@ -209,6 +235,7 @@ impl Architecture {
             norms_results: known.norms_results,
             pooling: pooling(file, &key("pooling_type"))?,
             hybrid,
+            mixture,
             hadamard: hadamard.map(Arc::new),
             name: arch.clone(),
         };
@@ -220,7 +247,7 @@ impl Architecture {
             None if arch == "bitnet" && is_2b4t => Gate::Relu2,
             None => known.gate,
         };
-        refuse_other_attention(file, &arch)?;
+        refuse_other_attention(file, known)?;
         if let Some(values) = file.usize(&key("attention.value_length"))? {
             check(
                 file.name(),
@@ -290,6 +317,7 @@ impl Architecture {
             norms_results: false,
             pooling: None,
             hybrid: None,
+            mixture: None,
             hadamard: None,
         };
         raw.build(&name)
@@ -466,6 +494,7 @@ impl Raw {
             norms_results: self.norms_results,
             pooling: self.pooling,
             hybrid: self.hybrid,
+            mixture: self.mixture,
             hadamard: self.hadamard,
         })
     }
@@ -500,8 +529,22 @@ fn pooling(file: &Gguf, key: &str) -> Result<Option<Pooling>> {
     }
 }
 
+/// θ of the layers that rotate.
+fn rope_base(file: &Gguf, known: &GgufArchitecture) -> Result<Option<f32>> {
+    let key = |name: &str| format!("{}.rope.{name}", known.name);
+    // Where windows rotate and nothing else does, theirs is the one that counts.
+    let own = match known.is_mixture {
+        true => file.f32(&key("freq_base_swa"))?,
+        false => None,
+    };
+    match own {
+        Some(base) => Ok(Some(base)),
+        None => file.f32(&key("freq_base")),
+    }
+}
+
 /// Refuses attention that does more than that here.
-fn refuse_other_attention(file: &Gguf, arch: &str) -> Result<()> {
+fn refuse_other_attention(file: &Gguf, known: &GgufArchitecture) -> Result<()> {
     let refuse = |key: String, what: &str| {
         Err(Error::Unsupported {
             file: file.name().into(),
@@ -509,17 +552,15 @@ fn refuse_other_attention(file: &Gguf, arch: &str) -> Result<()> {
             advice: "use a model with full attention and plain scores".into(),
         })
     };
-    let key = |name: &str| format!("{arch}.attention.{name}");
+    let key = |name: &str| format!("{}.attention.{name}", known.name);
     if file
         .f32(&key("logit_softcapping"))?
         .is_some_and(|cap| cap != 0.0)
     {
         return refuse(key("logit_softcapping"), "capped attention scores");
     }
-    if file
-        .usize(&key("sliding_window"))?
-        .is_some_and(|window| window > 0)
-    {
+    let window = file.usize(&key("sliding_window"))?;
+    if !known.is_mixture && window.is_some_and(|window| window > 0) {
         return refuse(key("sliding_window"), "sliding-window attention");
     }
     Ok(())

@@ -50,6 +50,45 @@ impl<'a> GgufSource<'a> {
         ))
     }
 
+    /// All rows of the tensor of a role as one matrix.
+    fn rows_of(
+        &mut self,
+        role: &str,
+        tensor: &GgufTensor,
+        (rows, cols): (usize, usize),
+        pool: &HybridMemoryPool,
+    ) -> Result<WeightMatrix> {
+        let file = self.file.name();
+        let format = tensor.format(self.layout, file)?;
+        let scale = match format {
+            Format::I2s(_) => tensor.i2s_scale(file)?,
+            _ => 1.0,
+        };
+        let ternary = match format {
+            Format::F32 | Format::F16 | Format::Bf16 if is_projection(&tensor.name) => {
+                Ternary::of_floats(format, tensor.row_data(), cols, 1.0, false)?
+            }
+            _ => None,
+        };
+        let matrix = match ternary {
+            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols), pool)?,
+            None => {
+                let shape = (rows, cols, cols);
+                WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?
+            }
+        };
+        match self.take(&format!("{role}.scale")) {
+            None => Ok(matrix),
+            Some(tensor) => {
+                let factor = self.floats_of(tensor, &[1])?[0];
+                if !factor.is_finite() {
+                    return Err(Error::tensor(file, &tensor.name, "a finite scale", factor));
+                }
+                Ok(matrix.with_output_scale(factor)?)
+            }
+        }
+    }
+
     fn floats_of(&self, tensor: &GgufTensor, shape: &[usize]) -> Result<Vec<f32>> {
         self.expect_shape(tensor, shape)?;
         let len = shape.iter().product();
@@ -91,35 +130,21 @@ impl Source for GgufSource<'_> {
         };
         let rows = rows.unwrap_or_else(|| tensor.rows());
         self.expect_shape(tensor, &[cols, rows])?;
-        let file = self.file.name();
-        let format = tensor.format(self.layout, file)?;
-        let scale = match format {
-            Format::I2s(_) => tensor.i2s_scale(file)?,
-            _ => 1.0,
+        self.rows_of(role, tensor, (rows, cols), pool).map(Some)
+    }
+
+    fn experts(
+        &mut self,
+        role: &str,
+        [count, rows, cols]: [usize; 3],
+        pool: &HybridMemoryPool,
+    ) -> Result<Option<WeightMatrix>> {
+        let Some(tensor) = self.take(&self.tensor_name(role)) else {
+            return Ok(None);
         };
-        let ternary = match format {
-            Format::F32 | Format::F16 | Format::Bf16 if is_projection(&tensor.name) => {
-                Ternary::of_floats(format, tensor.row_data(), cols, 1.0, false)?
-            }
-            _ => None,
-        };
-        let matrix = match ternary {
-            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols), pool)?,
-            None => {
-                let shape = (rows, cols, cols);
-                WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?
-            }
-        };
-        match self.take(&format!("{role}.scale")) {
-            None => Ok(Some(matrix)),
-            Some(tensor) => {
-                let factor = self.floats_of(tensor, &[1])?[0];
-                if !factor.is_finite() {
-                    return Err(Error::tensor(file, &tensor.name, "a finite scale", factor));
-                }
-                Ok(Some(matrix.with_output_scale(factor)?))
-            }
-        }
+        self.expect_shape(tensor, &[cols, rows, count])?;
+        let shape = (tensor.rows(), cols);
+        self.rows_of(role, tensor, shape, pool).map(Some)
     }
 
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>> {

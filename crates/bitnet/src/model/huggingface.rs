@@ -74,6 +74,16 @@ impl Source for CheckpointSource<'_> {
         Ok(Some(matrix))
     }
 
+    fn experts(
+        &mut self,
+        _: &str,
+        _: [usize; 3],
+        _: &HybridMemoryPool,
+    ) -> Result<Option<WeightMatrix>> {
+        // Mixtures are read from GGUF alone.
+        Ok(None)
+    }
+
     fn vector(&mut self, role: &str, len: usize) -> Result<Option<Vec<f32>>> {
         let Some(tensor) = self.take(role) else {
             return Ok(None);

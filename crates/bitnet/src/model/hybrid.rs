@@ -1,7 +1,7 @@
 //! Hybrid models: layers of gated delta nets between layers of gated attention (`qwen35`).
 
 use super::architecture::missing;
-use crate::file::{Gguf, Value};
+use crate::file::Gguf;
 use crate::{Error, Result};
 use bitnet_core::DeltaHeads;
 
@@ -89,7 +89,7 @@ impl Hybrid {
 fn recurrent_layers(file: &Gguf, arch: &str, layers: usize, blocks: usize) -> Result<Vec<bool>> {
     let key = format!("{arch}.attention.recurrent_layers");
     let interval_key = format!("{arch}.full_attention_interval");
-    let Some(value) = file.get(&key) else {
+    let Some(mut flags) = file.flags(&key)? else {
         let interval = file.usize(&interval_key)?.unwrap_or(4);
         if interval == 0 {
             return Err(Error::malformed(file.name(), interval_key, "at least 1", 0));
@@ -97,23 +97,12 @@ fn recurrent_layers(file: &Gguf, arch: &str, layers: usize, blocks: usize) -> Re
         let is_full = |layer: usize| (layer + 1).is_multiple_of(interval);
         return Ok((0..layers).map(|layer| !is_full(layer)).collect());
     };
-    let expected = format!("{layers} or {blocks} of 0 and 1, one for each layer");
-    let wrong = || Error::malformed(file.name(), &key, &expected, value);
-    let Value::Array(array) = value else {
-        return Err(wrong());
-    };
-    if array.len() != layers && array.len() != blocks {
-        return Err(wrong());
+    if flags.len() != layers && flags.len() != blocks {
+        let expected = format!("{layers} or {blocks} elements, one for each layer");
+        return Err(Error::malformed(file.name(), key, expected, flags.len()));
     }
-    let kinds = array.iter().map(|value| match value {
-        Value::Bool(kind) => Some(kind),
-        other => match other.integer()? {
-            0 => Some(false),
-            1 => Some(true),
-            _ => None,
-        },
-    });
-    kinds.take(layers).collect::<Option<_>>().ok_or_else(wrong)
+    flags.truncate(layers);
+    Ok(flags)
 }
 
 /// Refuses rotary sections by which positions of text would rotate other than plainly.

@@ -6,6 +6,7 @@ mod gguf;
 mod hadamard;
 mod huggingface;
 mod hybrid;
+mod mixture;
 mod open;
 mod pack;
 mod scaling;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use architecture::Architecture;
 pub use hybrid::Hybrid;
+pub use mixture::Mixture;
 pub use scaling::{RopeScaling, ScalingKind};
 pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};

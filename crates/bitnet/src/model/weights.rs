@@ -5,14 +5,16 @@
 
 use super::architecture::Architecture;
 use super::hadamard::Contract;
+use super::mixture::Mixture;
 use super::transformer::{Layer, Transformer};
 use crate::{Cancel, Error, Result};
 use bitnet_core::pool::Movement;
 use bitnet_core::{
-    Activations, AttentionWeights, Backend, DeltaNetWeights, FeedForwardWeights, GatedWeights,
-    HybridMemoryPool, LmHeadMode, MixerWeights, NormWeights, Projection, Regroup, Rotation,
-    Sublayer, VocabularyWeights, WeightMatrix,
+    Activations, AttentionWeights, Backend, DeltaNetWeights, ExpertsWeights, FeedForwardWeights,
+    GatedWeights, HybridMemoryPool, LmHeadMode, MixerWeights, NormWeights, Projection, Regroup,
+    Rotation, Sublayer, VocabularyWeights, WeightMatrix,
 };
+use bitnet_quant::Format;
 use std::sync::Arc;
 
 /// A file that holds the tensors of one model.
@@ -26,6 +28,13 @@ pub(crate) trait Source {
         role: &str,
         rows: Option<usize>,
         cols: usize,
+        pool: &HybridMemoryPool,
+    ) -> Result<Option<WeightMatrix>>;
+    /// The matrices of a role, of `count` experts of `rows × cols` each, one after the other in one matrix, if the file has them.
+    fn experts(
+        &mut self,
+        role: &str,
+        shape: [usize; 3],
         pool: &HybridMemoryPool,
     ) -> Result<Option<WeightMatrix>>;
     /// The vector of a role, if the file has it.
@@ -81,15 +90,22 @@ pub(crate) fn load<B: Backend>(
         }
         architecture.rope.divide(&divisors);
     }
-    let probe = loader.optional_norm("blk.0.attn_q_norm_in", hidden)?;
-    loader.summary.input_norms = probe.is_some();
+    let is_mixture = architecture.mixture.is_some();
+    if !is_mixture {
+        let probe = loader.optional_norm("blk.0.attn_q_norm_in", hidden)?;
+        loader.summary.input_norms = probe.is_some();
+    }
     let embedding = loader.matrix("token_embd", None, hidden)?;
     let vocabulary = embedding.rows();
     loader.summary.vocabulary = vocabulary;
     let weights = VocabularyWeights {
         embedding,
         norm: loader.norm("output_norm", hidden)?,
-        head: loader.optional_matrix("output", Some(vocabulary), hidden)?,
+        head: match is_mixture {
+            // None of these models is tied.
+            true => Some(loader.matrix("output", Some(vocabulary), hidden)?),
+            false => loader.optional_matrix("output", Some(vocabulary), hidden)?,
+        },
         // Models that only embed texts never use their head.
         mode: match loader.summary.input_norms {
             true => LmHeadMode::Full,
@@ -113,19 +129,10 @@ pub(crate) fn load<B: Backend>(
     let (mut layers, mut states) = (Vec::new(), Vec::new());
     for index in 0..architecture.layers {
         progress(index, total);
-        // Sub-norms come in pairs, over two sublayers.
-        let roles = ["attn_sub_norm", "ffn_sub_norm"].map(|name| format!("blk.{index}.{name}"));
-        let widths = [architecture.heads.query_width(), architecture.feed_forward];
-        let sub_norms = loader.both_norms(roles.each_ref().map(String::as_str), widths)?;
-        let mut norms = match sub_norms {
-            Some([attention, down]) => LayerNorms {
-                output: Some(attention),
-                down: Some(down),
-                ..LayerNorms::default()
-            },
-            None => LayerNorms::default(),
+        let mut norms = match is_mixture {
+            true => LayerNorms::default(),
+            false => loader.inner_norms(&architecture, index)?,
         };
-        loader.input_norms(&architecture, index, &mut norms)?;
         if architecture.norms_results {
             let role = |name: &str| format!("blk.{index}.{name}");
             let result = loader.norm(&role("post_attention_norm"), hidden)?;
@@ -138,7 +145,10 @@ pub(crate) fn load<B: Backend>(
         } else {
             loader.mixer(kind, index, &mut norms)?
         };
-        let feed_forward = loader.feed_forward(kind, index, &mut norms)?;
+        let feed_forward = match &architecture.mixture {
+            Some(mixture) => loader.experts(mixture, kind, index)?,
+            None => loader.feed_forward(kind, index, &mut norms)?,
+        };
         states.push(mixer.state());
         let mixer = loader.named(backend.load_mixer(mixer))?;
         let feed_forward = loader.named(backend.load_feed_forward(feed_forward))?;
@@ -231,10 +241,20 @@ impl<B: Backend> Loader<'_, B> {
         cols: usize,
     ) -> Result<Option<WeightMatrix>> {
         self.cancel.check()?;
-        let pool = self.backend.pool();
-        let Some(matrix) = self.source.matrix(role, rows, cols, pool)? else {
-            return Ok(None);
-        };
+        let matrix = (self.source).matrix(role, rows, cols, self.backend.pool())?;
+        Ok(matrix.map(|matrix| self.counted(matrix)))
+    }
+
+    /// The matrices of a role, of `[experts, rows, columns]`, as one.
+    fn stack(&mut self, role: &str, shape: [usize; 3]) -> Result<WeightMatrix> {
+        self.cancel.check()?;
+        let matrix = (self.source).experts(role, shape, self.backend.pool())?;
+        let matrix = matrix.ok_or_else(|| self.missing(role))?;
+        Ok(self.counted(matrix))
+    }
+
+    /// Counts a matrix.
+    fn counted(&mut self, matrix: WeightMatrix) -> WeightMatrix {
         self.summary.parameters += matrix.rows() as u64 * matrix.cols() as u64;
         self.summary.bytes += matrix.data().len() as u64;
         let (movement, matrix) = if self.source.is_borrowed(&matrix) {
@@ -244,8 +264,9 @@ impl<B: Backend> Loader<'_, B> {
         } else {
             (Movement::Copy, matrix)
         };
-        pool.zero_copy().record(movement, matrix.data().len());
-        Ok(Some(matrix))
+        let tracker = self.backend.pool().zero_copy();
+        tracker.record(movement, matrix.data().len());
+        matrix
     }
 
     /// The numbers of a vector, which are few enough to be copied to f32.
@@ -372,9 +393,16 @@ impl<B: Backend> Loader<'_, B> {
         };
         let head_norms =
             self.both_norms([&role("attn_q_norm"), &role("attn_k_norm")], [heads.dim; 2])?;
+        if architecture.mixture.is_some() && head_norms.is_none() {
+            return Err(self.missing(&role("attn_q_norm")));
+        }
+        let mixture = architecture.mixture.as_ref();
+        let window = mixture.and_then(|mixture| mixture.window_of(index));
         Ok(MixerWeights::Attention(AttentionWeights {
             heads,
-            rope: architecture.rope.clone(),
+            rope: (architecture.mixture.is_none() || window.is_some())
+                .then(|| architecture.rope.clone()),
+            window,
             activations,
             norm: Some(self.norm(&role("attn_norm"), hidden)?),
             gated: architecture.hybrid.is_some(),
@@ -413,6 +441,56 @@ impl<B: Backend> Loader<'_, B> {
             down: self.projection(&role("ffn_down"), norms.down.take(), (hidden, width))?,
             output_norm: norms.feed_forward_result.take(),
         }))
+    }
+
+    /// The mixture of experts of layer `index`.
+    fn experts(
+        &mut self,
+        mixture: &Mixture,
+        (architecture, activations): (&Architecture, Activations),
+        index: usize,
+    ) -> Result<FeedForwardWeights> {
+        let role = |name: &str| format!("blk.{index}.{name}");
+        let (count, width, hidden) = (mixture.experts, mixture.width, architecture.hidden);
+        let router = self.matrix(&role("ffn_gate_inp"), Some(count), hidden)?;
+        if !matches!(router.format(), Format::F32 | Format::F16 | Format::Bf16) {
+            let (file, found) = (self.source.file(), router.format());
+            return Err(Error::tensor(
+                file,
+                router.name(),
+                "F32, F16 or BF16",
+                found,
+            ));
+        }
+        Ok(FeedForwardWeights::Experts(ExpertsWeights {
+            function: architecture.gate,
+            limit: mixture.limits.get(index).copied().flatten(),
+            activations,
+            norm: Some(self.norm(&role("ffn_norm"), hidden)?),
+            router,
+            used: mixture.used,
+            gate: self.stack(&role("ffn_gate_exps"), [count, width, hidden])?,
+            up: self.stack(&role("ffn_up_exps"), [count, width, hidden])?,
+            down: self.stack(&role("ffn_down_exps"), [count, hidden, width])?,
+        }))
+    }
+
+    /// Norms within the sublayers of layer `index`, which not every file has.
+    fn inner_norms(&mut self, architecture: &Architecture, index: usize) -> Result<LayerNorms> {
+        // Sub-norms come in pairs, over two sublayers.
+        let roles = ["attn_sub_norm", "ffn_sub_norm"].map(|name| format!("blk.{index}.{name}"));
+        let widths = [architecture.heads.query_width(), architecture.feed_forward];
+        let sub_norms = self.both_norms(roles.each_ref().map(String::as_str), widths)?;
+        let mut norms = match sub_norms {
+            Some([attention, down]) => LayerNorms {
+                output: Some(attention),
+                down: Some(down),
+                ..LayerNorms::default()
+            },
+            None => LayerNorms::default(),
+        };
+        self.input_norms(architecture, index, &mut norms)?;
+        Ok(norms)
     }
 
     /// The norms of the inputs of a layer's seven projections, of which a file has all or none, in all layers or in none.

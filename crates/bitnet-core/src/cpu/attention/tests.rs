@@ -14,7 +14,7 @@ fn plain(
     rows: &[Vec<f32>; 2],
     first: usize,
     stride: usize,
-    positions: usize,
+    (positions, window): (usize, usize),
 ) -> Vec<f32> {
     let dim = query.len();
     let [keys, values] = rows.each_ref().map(|rows| {
@@ -23,7 +23,15 @@ fn plain(
     });
     let scale = 1.0 / (dim as f32).sqrt();
     let (mut largest, mut sum, mut out) = (f32::NEG_INFINITY, 0.0, vec![0.0; dim]);
-    for (keys, values) in keys.chunks(POSITIONS).zip(values.chunks(POSITIONS)) {
+    let blocks = keys.chunks(POSITIONS).zip(values.chunks(POSITIONS));
+    for (block, (keys, values)) in blocks.enumerate() {
+        let before = positions.saturating_sub(window + block * POSITIONS);
+        let (Some(keys), Some(values)) = (keys.get(before..), values.get(before..)) else {
+            continue;
+        };
+        if keys.is_empty() {
+            continue;
+        }
         let scores = keys.iter().map(|key| {
             let products = query.iter().zip(*key);
             products.fold(0.0, |sum, (q, k)| sum + q * k) * scale
@@ -88,11 +96,14 @@ fn numbers(seed: u64, len: usize) -> Vec<f32> {
 fn state(
     backend: &CpuBackend,
     heads: AttentionHeads,
-    kv: KvType,
+    (kv, window): (KvType, Option<usize>),
     case: &Case,
     seed: u64,
 ) -> CpuState {
-    let layers = [MixerState::KeysValues(heads)];
+    let layers = [match window {
+        None => MixerState::KeysValues(heads),
+        Some(window) => MixerState::Window(heads, window),
+    }];
     let count = case.before + case.new;
     let mut state = backend.state(&layers, 1000, Some(kv)).unwrap();
     let floats = count * heads.kv_width();
@@ -103,12 +114,12 @@ fn state(
 }
 
 /// Attention of all cases in one batch, and what plain loops say.
-fn check(heads: AttentionHeads, kv: KvType, cases: &[Case], seed: u64) {
+fn check(heads: AttentionHeads, (kv, window): (KvType, Option<usize>), cases: &[Case], seed: u64) {
     let mut expected: Option<Vec<f32>> = None;
     for backend in backends() {
         let states = cases.iter().zip(seed..);
         let states: Vec<CpuState> = states
-            .map(|(case, seed)| state(&backend, heads, kv, case, seed))
+            .map(|(case, seed)| state(&backend, heads, (kv, window), case, seed))
             .collect();
         let mut spans = Vec::new();
         let mut tokens = 0;
@@ -139,7 +150,8 @@ fn check(heads: AttentionHeads, kv: KvType, cases: &[Case], seed: u64) {
                     let positions = run.first + row - run.rows.start + 1;
                     all.extend(queries.flat_map(|(head, query)| {
                         let first = head / group * heads.dim;
-                        plain(query, &rows, first, heads.kv_width(), positions)
+                        let seen = (positions, window.unwrap_or(positions));
+                        plain(query, &rows, first, heads.kv_width(), seen)
                     }));
                 }
             }
@@ -150,7 +162,7 @@ fn check(heads: AttentionHeads, kv: KvType, cases: &[Case], seed: u64) {
         assert_eq!(
             same.count(),
             expected.len(),
-            "{}, {heads:?}, {kv}, {cases:?}",
+            "{}, {heads:?}, {kv}, {window:?}, {cases:?}",
             backend.describe()
         );
     }
@@ -165,11 +177,12 @@ proptest! {
         group in 1usize..9,
         dim in prop::sample::select(vec![1, 3, 16, 32, 40, 64, 80, 96, 100, 128]),
         kv in prop::sample::select(&KvType::ALL),
+        window in prop::option::of(prop::sample::select(vec![1, 2, 5, 63, 64, 65, 100, 128, 200])),
         cases in prop::collection::vec(case(), 1..4),
         seed in any::<u64>(),
     ) {
         let heads = AttentionHeads { query: kv_heads * group, kv: kv_heads, dim };
-        check(heads, kv, &cases, seed);
+        check(heads, (kv, window), &cases, seed);
     }
 }
 
@@ -184,7 +197,9 @@ fn tiles_of_every_size_meet_every_edge_of_a_block() {
         for kv in KvType::ALL {
             let cases = [(0, 1), (0, 130), (63, 2), (64, 100), (120, 9)];
             let cases = cases.map(|(before, new)| Case { before, new });
-            check(heads, kv, &cases, 3);
+            for window in [None, Some(3), Some(64), Some(70)] {
+                check(heads, (kv, window), &cases, 3);
+            }
         }
     }
 }

@@ -72,6 +72,8 @@ struct Queries<'a> {
     dim: usize,
     /// Positions of the first token.
     positions: usize,
+    /// Positions that each token attends to at most.
+    window: usize,
     /// `[query, POSITIONS]`.
     weights: &'a mut [f32],
     running: &'a mut [f32],
@@ -90,7 +92,44 @@ impl Queries<'_> {
         let positions = self.positions + query / self.group;
         positions.saturating_sub(block * POSITIONS).min(POSITIONS)
     }
+
+    /// The first position of a block that a query attends to.
+    #[inline(always)]
+    fn start(&self, query: usize, block: usize) -> usize {
+        if !HAS_WINDOWS {
+            return 0;
+        }
+        let first = (self.positions + query / self.group).saturating_sub(self.window);
+        first.saturating_sub(block * POSITIONS).min(POSITIONS)
+    }
+
+    /// The block of the first position that any query attends to.
+    #[inline(always)]
+    fn first_block(&self) -> usize {
+        if HAS_WINDOWS {
+            self.positions.saturating_sub(self.window) / POSITIONS
+        } else {
+            0
+        }
+    }
+
+    /// Those that attend to positions of a block: not tokens whose positions end before it, nor those whose windows begin
+    /// behind it.
+    #[inline(always)]
+    fn at_work(&self, block: usize) -> Range<usize> {
+        let ended = (block * POSITIONS + 1).saturating_sub(self.positions) * self.group;
+        let end = (block + 1) * POSITIONS;
+        let begun = end.saturating_add(self.window) - self.positions.min(end);
+        if HAS_WINDOWS {
+            ended..begun.saturating_mul(self.group).min(self.len())
+        } else {
+            ended..self.len()
+        }
+    }
 }
+
+/// Whether any layer has a window: not in a browser, for which models of such layers are too large.
+const HAS_WINDOWS: bool = !cfg!(target_arch = "wasm32");
 
 /// Whether there are 32 registers, so that larger tiles stay in them.
 #[inline(always)]
@@ -152,12 +191,13 @@ fn attend<I: Isa>(isa: I, op: Attend<'_>) {
         group,
         dim,
         positions,
+        window: keys_values.window,
         weights,
         running,
         out,
     };
     let blocks = (positions + (count - 1) / group).div_ceil(POSITIONS);
-    for block in 0..blocks {
+    for block in all.first_block()..blocks {
         let rest = block..blocks;
         // One place for f32, so that its kernels are compiled once.
         let (head, ahead) = match keys_values.kv {
@@ -224,19 +264,20 @@ fn one_block<I: Isa, T: Load>(
     head: &HeadBlock<'_, T>,
     [values, next]: [&[T]; 2],
 ) {
-    // Tokens whose positions end before the block.
-    let ended = (block * POSITIONS + 1).saturating_sub(all.positions) * all.group;
-    let at_work = ended..all.len();
+    let at_work = all.at_work(block);
     let mut ahead = values;
     for_each_tile!(
         isa, at_work.clone(), scores::<I, T>(from => isa, all, from, head, &mut ahead), _tile => {}
     );
     let scale = 1.0 / (all.dim as f32).sqrt();
     for query in at_work.clone() {
-        let count = all.count(query, block);
+        let (start, count) = (all.start(query, block), all.count(query, block));
+        let weights = &mut all.weights[query * POSITIONS..][..count];
+        // Of a tile some may attend to positions that others do not: times 0 they add nothing.
+        weights[..start].fill(0.0);
         softmax::weigh(
             isa,
-            &mut all.weights[query * POSITIONS..][..count],
+            &mut weights[start..],
             scale,
             (&mut *all.running, query),
             &mut all.out[query * all.dim..][..all.dim],
@@ -280,7 +321,7 @@ fn add_values<I: Isa, T: Load, const Q: usize, const R: usize>(
     head: &HeadBlock<'_, T>,
     ahead: &mut &[T],
 ) {
-    let positions = 0..all.count(from, block);
+    let positions = all.start(from, block)..all.count(from, block);
     let weights = &all.weights[from * POSITIONS..][..Q * POSITIONS];
     let out = &mut all.out[from * all.dim..][..Q * all.dim];
     let mut ahead = std::mem::take(ahead);
@@ -308,11 +349,11 @@ fn add_rest<I: Isa, T: Load>(
         return;
     }
     for query in tile {
-        let count = all.count(query, block);
+        let (start, count) = (all.start(query, block), all.count(query, block));
         let weights = &all.weights[query * POSITIONS..][..POSITIONS];
         let out = &mut all.out[query * all.dim..][..all.dim];
         for column in (0..pairs).step_by(2 * width) {
-            let from = if column < tiled { common } else { 0 };
+            let from = if column < tiled { common } else { start };
             tile::add_values::<I, T, 1, 2>(isa, weights, head, from..count, &[], column, out);
         }
         tile::add_last_columns(weights, head, count, pairs, out);

@@ -22,6 +22,8 @@ pub(crate) struct GgufArchitecture {
     pub(crate) norms_results: bool,
     /// Whether some layers are gated delta nets, and the others have gated attention.
     pub(crate) is_hybrid: bool,
+    /// Whether feed-forwards are mixtures of experts, and some layers attend in a window.
+    pub(crate) is_mixture: bool,
     /// Whether files may have Hadamard-rotated weights.
     pub(crate) rotates: bool,
 }
@@ -30,7 +32,7 @@ pub(crate) struct GgufArchitecture {
 const BITNET: &[&str] = &["BitNetForCausalLM", "BitnetForCausalLM"];
 
 /// All supported architectures. Of those with one class the first with the model's gate is written.
-pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
+pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
     GgufArchitecture {
         name: "bitnet-b1.58",
         classes: BITNET,
@@ -40,6 +42,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: false,
+        is_mixture: false,
         rotates: false,
     },
     GgufArchitecture {
@@ -51,6 +54,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: false,
+        is_mixture: false,
         rotates: false,
     },
     GgufArchitecture {
@@ -62,6 +66,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: false,
+        is_mixture: false,
         rotates: false,
     },
     GgufArchitecture {
@@ -73,6 +78,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: false,
+        is_mixture: false,
         rotates: false,
     },
     GgufArchitecture {
@@ -84,6 +90,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: false,
+        is_mixture: false,
         rotates: true,
     },
     GgufArchitecture {
@@ -95,7 +102,20 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: false,
         norms_results: false,
         is_hybrid: true,
+        is_mixture: false,
         rotates: true,
+    },
+    GgufArchitecture {
+        name: "maple",
+        classes: &[],
+        model_type: "maple",
+        pairs: RopePairs::HalfSplit,
+        gate: Gate::Silu,
+        scales_embedding: false,
+        norms_results: false,
+        is_hybrid: false,
+        is_mixture: true,
+        rotates: false,
     },
     GgufArchitecture {
         name: "gemma3",
@@ -106,6 +126,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 7] = [
         scales_embedding: true,
         norms_results: true,
         is_hybrid: false,
+        is_mixture: false,
         rotates: false,
     },
 ];

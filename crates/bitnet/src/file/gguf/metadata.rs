@@ -122,6 +122,23 @@ impl Gguf {
         })
     }
 
+    /// The truths of `key`, stored as bools, or as any integer type 0 and 1.
+    pub fn flags(&self, key: &str) -> Result<Option<Vec<bool>>> {
+        self.array(key, "an array of bools, or of 0 and 1", |array| {
+            array
+                .iter()
+                .map(|value| match value {
+                    Value::Bool(flag) => Some(flag),
+                    other => match other.integer()? {
+                        0 => Some(false),
+                        1 => Some(true),
+                        _ => None,
+                    },
+                })
+                .collect()
+        })
+    }
+
     fn array<T>(
         &self,
         key: &str,

@@ -250,6 +250,15 @@ impl Array {
         }
     }
 
+    /// An array of bools.
+    pub fn from_bools(flags: &[bool]) -> Self {
+        Self {
+            kind: ValueType::Bool,
+            len: flags.len(),
+            bytes: flags.iter().map(|flag| u8::from(*flag)).collect(),
+        }
+    }
+
     /// An array of i32.
     pub fn from_i32s(numbers: &[i32]) -> Self {
         Self {
