@@ -78,11 +78,15 @@ struct Shape {
     rope_base: f32,
     rope_scaling: String,
     activation: String,
-    /// D for each gated delta net and A for each attention, where there are both.
+    /// D for each gated delta net, W for each attention in a window and A for each other attention, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     mixers: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     delta_nets: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    windows: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -208,12 +212,13 @@ impl Shape {
                 scaling => format!("{scaling}, {divided}"),
             };
         }
-        let mixers = architecture.hybrid.as_ref().map(|_| {
-            let kinds = (0..architecture.layers).map(|layer| architecture.is_recurrent(layer));
-            kinds
-                .map(|is_recurrent| if is_recurrent { 'D' } else { 'A' })
-                .collect()
-        });
+        let draw = |layer| match architecture.window_of(layer) {
+            Some(_) => 'W',
+            None if architecture.is_recurrent(layer) => 'D',
+            None => 'A',
+        };
+        let has_kinds = architecture.hybrid.is_some() || architecture.mixture.is_some();
+        let mixers = has_kinds.then(|| (0..architecture.layers).map(draw).collect());
         let delta_nets = architecture.hybrid.as_ref().map(|hybrid| {
             let heads = hybrid.delta;
             format!(
@@ -221,7 +226,30 @@ impl Shape {
                 heads.value, heads.value_dim, heads.key, heads.key_dim, heads.taps
             )
         });
+        let (experts, windows) = match &architecture.mixture {
+            None => (None, None),
+            Some(mixture) => {
+                let idle = architecture.idle_parameters();
+                let experts = format!(
+                    "{} of width {} in each layer, of which a token meets {} ({} parameters rest), {}",
+                    mixture.experts,
+                    mixture.width,
+                    mixture.used,
+                    units::count(idle),
+                    clamps(&mixture.limits),
+                );
+                let windows = format!(
+                    "{} layers attend to {} positions, rotating {} columns of a head; the others to all, without rotation",
+                    mixture.slides.iter().filter(|slides| **slides).count(),
+                    mixture.window,
+                    architecture.rope.dims,
+                );
+                (Some(experts), Some(windows))
+            }
+        };
         Self {
+            experts,
+            windows,
             name: architecture.name,
             layers: architecture.layers,
             hidden: architecture.hidden,
@@ -236,6 +264,17 @@ impl Shape {
             mixers,
             delta_nets,
         }
+    }
+}
+
+/// The clamps of a mixture's layers in words.
+fn clamps(limits: &[Option<f32>]) -> String {
+    match limits {
+        [first, others @ ..] if others.iter().all(|other| other == first) => match first {
+            Some(limit) => format!("clamped at {limit}"),
+            None => "not clamped".to_owned(),
+        },
+        _ => "clamped layer by layer".to_owned(),
     }
 }
 
@@ -311,12 +350,21 @@ fn print(report: &Report) -> anyhow::Result<()> {
                 shape.heads, shape.head_dim, shape.kv_heads, shape.context, shape.rope_base
             ),
         )?;
-        if let (Some(nets), Some(mixers)) = (&shape.delta_nets, &shape.mixers) {
+        if let Some(experts) = &shape.experts {
+            line("experts", experts.clone())?;
+        }
+        if let Some(windows) = &shape.windows {
+            line("windows", windows.clone())?;
+        }
+        if let Some(nets) = &shape.delta_nets {
             line("delta nets", nets.clone())?;
-            line(
-                "layers",
-                format!("{mixers}  (D: gated delta net, A: attention)"),
-            )?;
+        }
+        if let Some(mixers) = &shape.mixers {
+            let other = match shape.windows {
+                Some(_) => "W: attention in a window",
+                None => "D: gated delta net",
+            };
+            line("layers", format!("{mixers}  ({other}, A: attention)"))?;
         }
         if shape.rope_scaling != "none" {
             line("rotary scaling", shape.rope_scaling.clone())?;

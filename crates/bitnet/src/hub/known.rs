@@ -82,6 +82,15 @@ pub const KNOWN_MODELS: &[KnownModel] = &[
         license: "Apache-2.0",
     },
     KnownModel {
+        name: "maple-20b-a1b",
+        source: "hf:deepgrove/maple-preview-GGUF/maple-preview-TQ2_0-head-Q4_K.gguf",
+        title: "DeepGrove Maple 20B-A1B preview, chat",
+        format: "GGUF, TQ2_0",
+        bytes: Some(5_901_782_560),
+        sha256: Some("221f792cc9760d27a34f449b4229e258fa968a63bd4213993e45d9c0bb477a9e"),
+        license: "MIT",
+    },
+    KnownModel {
         name: "falcon-e-1b",
         source: "hf:tiiuae/Falcon-E-1B-Instruct-GGUF/ggml-model-i2_s.gguf",
         title: "TII Falcon-E 1B Instruct",

@@ -1,39 +1,9 @@
-//! What a synthetic file contains: its metadata and the list of its tensors, as data.
+//! The tensors of a synthetic file, as data.
 
 use bitnet_quant::Format;
 
-use super::vocabulary::Vocabulary;
-use super::{SynthArch, SynthOptions};
-use crate::Result;
-use crate::file::gguf::{Array, GgufWriter};
-
-/// The numbers of a model shape.
-pub(super) struct Dimensions {
-    pub(super) vocabulary: usize,
-    pub(super) context: u32,
-    pub(super) hidden: usize,
-    pub(super) ffn: usize,
-    pub(super) layers: usize,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    /// Width of one head.
-    pub(super) head: usize,
-    /// Whether the embedding is the head too, where the architecture leaves the choice.
-    pub(super) tied: bool,
-    /// Added to the mean square in every norm.
-    pub(super) eps: f32,
-    /// θ of the rotary embedding.
-    pub(super) base: f32,
-    /// How positions are scaled.
-    pub(super) yarn: Option<Yarn>,
-}
-
-/// Rotary scaling by YaRN.
-pub(super) struct Yarn {
-    pub(super) factor: u16,
-    /// Positions the model was pretrained for.
-    pub(super) original: u32,
-}
+use super::shape::{Dimensions, HybridDimensions, MixtureDimensions};
+use super::{EmbeddingType, SynthArch, SynthOptions};
 
 /// What stands in a tensor.
 #[derive(Clone, Copy)]
@@ -47,10 +17,8 @@ pub(super) enum Content {
 /// One tensor to be made.
 pub(super) struct Planned {
     pub(super) name: String,
-    pub(super) rows: usize,
-    pub(super) cols: usize,
-    /// Whether it is a vector, described by one dimension.
-    pub(super) vector: bool,
+    /// Elements along each dimension, fastest first.
+    pub(super) ne: Vec<u64>,
     pub(super) format: Format,
     pub(super) content: Content,
 }
@@ -60,94 +28,201 @@ const NONZERO: f32 = 154.0 / 256.0;
 /// The deviation of the logits: enough to prefer some tokens, not so much that one always wins.
 const LOGIT_DEVIATION: f32 = 2.5;
 
-/// Norm gains near 1.
-const GAIN: Content = Content::Normal {
+/// Norm weights near 1.
+const NORM: Content = Content::Normal {
     mean: 1.0,
     deviation: 0.05,
 };
 
 impl Planned {
-    fn gain(name: String, len: usize) -> Self {
+    fn floats(name: String, ne: &[usize], format: Format, content: Content) -> Self {
         Self {
             name,
-            rows: 1,
-            cols: len,
-            vector: true,
-            format: Format::F32,
-            content: GAIN,
-        }
-    }
-
-    fn matrix(name: String, [rows, cols]: [usize; 2], format: Format, content: Content) -> Self {
-        Self {
-            name,
-            rows,
-            cols,
-            vector: false,
+            ne: ne.iter().map(|n| *n as u64).collect(),
             format,
             content,
         }
     }
+
+    fn norm(name: String, len: usize) -> Self {
+        Self::floats(name, &[len], Format::F32, NORM)
+    }
+
+    /// A ternary matrix whose product with inputs of deviation 1 has deviation 1.
+    fn ternary(name: String, ne: &[usize], format: Format) -> Self {
+        let scale = unit_scale(ne[0]);
+        Self::floats(name, ne, format, Content::Ternary { scale })
+    }
+
+    /// Elements of a row.
+    pub(super) fn cols(&self) -> usize {
+        self.ne.first().map_or(0, |cols| *cols as usize)
+    }
+
+    /// Rows of all matrices.
+    pub(super) fn rows(&self) -> usize {
+        self.ne.iter().skip(1).product::<u64>() as usize
+    }
+
+    /// Whether it is ternary.
+    pub(super) fn is_matrix(&self) -> bool {
+        matches!(self.content, Content::Ternary { .. })
+    }
 }
 
 /// The tensors of a model in the order of its file.
-pub(super) fn tensors(options: &SynthOptions) -> Vec<Planned> {
-    let shape = options.shape.dimensions();
-    let (hidden, ffn) = (shape.hidden, shape.ffn);
-    let heads = shape.heads * shape.head;
-    let kv = shape.kv_heads * shape.head;
-    let embedding = |name: &str| {
+pub(super) fn tensors(options: &SynthOptions, shape: &Dimensions) -> Vec<Planned> {
+    let hidden = shape.hidden;
+    let embedding = |name: &str, kind: EmbeddingType| {
         let deviation = LOGIT_DEVIATION / (hidden as f32).sqrt();
-        Planned::matrix(
-            name.to_owned(),
-            [shape.vocabulary, hidden],
-            options.embedding.format(),
-            Content::Normal {
-                mean: 0.0,
-                deviation,
-            },
-        )
+        let (name, ne) = (name.to_owned(), [hidden, shape.vocabulary]);
+        let (format, content) = match kind {
+            EmbeddingType::Ternary => {
+                let scale = half::f16::from_f32(deviation / NONZERO.sqrt()).to_f32();
+                (options.ternary.format(), Content::Ternary { scale })
+            }
+            EmbeddingType::F16 => (Format::F16, normal(deviation)),
+            EmbeddingType::Q8_0 => (Format::Q8_0, normal(deviation)),
+            EmbeddingType::Q6K => (Format::Q6K, normal(deviation)),
+            EmbeddingType::Q4K => (Format::Q4K, normal(deviation)),
+        };
+        Planned::floats(name, &ne, format, content)
     };
-
-    let mut gains = vec![("attn_norm", hidden), ("ffn_norm", hidden)];
-    match options.arch {
-        SynthArch::BitnetB158 | SynthArch::Bitnet => {
-            gains.extend([("attn_sub_norm", heads), ("ffn_sub_norm", ffn)]);
-        }
-        SynthArch::Qwen3 => {
-            gains.extend([("attn_q_norm", shape.head), ("attn_k_norm", shape.head)]);
-        }
-        SynthArch::Llama => {}
-    }
-    let matrices = [
-        ("attn_q", [heads, hidden]),
-        ("attn_k", [kv, hidden]),
-        ("attn_v", [kv, hidden]),
-        ("attn_output", [hidden, heads]),
-        ("ffn_gate", [ffn, hidden]),
-        ("ffn_up", [ffn, hidden]),
-        ("ffn_down", [hidden, ffn]),
-    ];
-
-    let mut planned = vec![embedding("token_embd.weight")];
+    let mut planned = vec![embedding("token_embd.weight", options.embedding)];
     for layer in 0..shape.layers {
-        let name = |name: &str| format!("blk.{layer}.{name}.weight");
-        planned.extend(
-            gains
-                .iter()
-                .map(|(gain, len)| Planned::gain(name(gain), *len)),
-        );
-        planned.extend(matrices.iter().map(|(matrix, size)| {
-            let scale = unit_scale(size[1]);
-            let content = Content::Ternary { scale };
-            Planned::matrix(name(matrix), *size, options.ternary.format(), content)
-        }));
+        let mut layer = Layer {
+            options,
+            shape,
+            index: layer,
+            planned: &mut planned,
+        };
+        layer.norms();
+        match &shape.hybrid {
+            Some(hybrid) if hybrid.is_recurrent(layer.index) => layer.delta_net(hybrid),
+            _ => layer.attention(),
+        }
+        match &shape.mixture {
+            Some(mixture) => layer.experts(mixture),
+            None => {
+                layer.matrix("ffn_gate", &[hidden, shape.ffn]);
+                layer.matrix("ffn_up", &[hidden, shape.ffn]);
+                layer.matrix("ffn_down", &[shape.ffn, hidden]);
+            }
+        }
     }
-    planned.push(Planned::gain("output_norm.weight".to_owned(), hidden));
-    if options.arch == SynthArch::Llama || !shape.tied {
-        planned.push(embedding("output.weight"));
+    planned.push(Planned::norm("output_norm.weight".to_owned(), hidden));
+    if !shape.tied {
+        let head = options.head.unwrap_or(options.embedding);
+        planned.push(embedding("output.weight", head));
     }
     planned
+}
+
+/// A layer whose tensors are planned.
+struct Layer<'a> {
+    options: &'a SynthOptions,
+    shape: &'a Dimensions,
+    index: usize,
+    planned: &'a mut Vec<Planned>,
+}
+
+impl Layer<'_> {
+    fn name(&self, name: &str) -> String {
+        format!("blk.{}.{name}", self.index)
+    }
+
+    /// A matrix, or a stack of them.
+    fn matrix(&mut self, name: &str, ne: &[usize]) {
+        let name = self.name(&format!("{name}.weight"));
+        let format = self.options.ternary.format();
+        self.planned.push(Planned::ternary(name, ne, format));
+    }
+
+    fn floats(&mut self, name: &str, ne: &[usize], format: Format, content: Content) {
+        let name = self.name(name);
+        self.planned
+            .push(Planned::floats(name, ne, format, content));
+    }
+
+    fn norms(&mut self) {
+        let shape = self.shape;
+        let heads = shape.heads * shape.head;
+        let mut norms = vec![("attn_norm", shape.hidden)];
+        match self.options.arch {
+            SynthArch::BitnetB158 | SynthArch::Bitnet => norms.extend([
+                ("ffn_norm", shape.hidden),
+                ("attn_sub_norm", heads),
+                ("ffn_sub_norm", shape.ffn),
+            ]),
+            SynthArch::Qwen3 | SynthArch::Maple => norms.extend([
+                ("ffn_norm", shape.hidden),
+                ("attn_q_norm", shape.head),
+                ("attn_k_norm", shape.head),
+            ]),
+            SynthArch::Llama => norms.push(("ffn_norm", shape.hidden)),
+            SynthArch::Qwen35 => norms.push(("post_attention_norm", shape.hidden)),
+        }
+        for (name, len) in norms {
+            let name = self.name(&format!("{name}.weight"));
+            self.planned.push(Planned::norm(name, len));
+        }
+    }
+
+    fn attention(&mut self) {
+        let shape = self.shape;
+        let (heads, kv) = (shape.heads * shape.head, shape.kv_heads * shape.head);
+        let query = match shape.hybrid {
+            // Each head's gate behind it.
+            Some(_) => 2 * heads,
+            None => heads,
+        };
+        if shape.hybrid.is_some() {
+            for name in ["attn_q_norm.weight", "attn_k_norm.weight"] {
+                self.floats(name, &[shape.head], Format::F32, NORM);
+            }
+        }
+        self.matrix("attn_q", &[shape.hidden, query]);
+        self.matrix("attn_k", &[shape.hidden, kv]);
+        self.matrix("attn_v", &[shape.hidden, kv]);
+        self.matrix("attn_output", &[heads, shape.hidden]);
+    }
+
+    fn experts(&mut self, mixture: &MixtureDimensions) {
+        let (hidden, width, count) = (self.shape.hidden, mixture.width, mixture.experts);
+        let unit = normal(1.0 / (hidden as f32).sqrt());
+        self.floats("ffn_gate_inp.weight", &[hidden, count], Format::F32, unit);
+        self.matrix("ffn_gate_exps", &[hidden, width, count]);
+        self.matrix("ffn_up_exps", &[hidden, width, count]);
+        self.matrix("ffn_down_exps", &[width, hidden, count]);
+    }
+
+    fn delta_net(&mut self, hybrid: &HybridDimensions) {
+        let (hidden, values) = (self.shape.hidden, hybrid.value_heads);
+        let unit = normal(1.0 / (hidden as f32).sqrt());
+        self.matrix("attn_qkv", &[hidden, hybrid.conv()]);
+        self.matrix("attn_gate", &[hidden, hybrid.inner()]);
+        self.floats("ssm_alpha.weight", &[hidden, values], Format::Bf16, unit);
+        self.floats("ssm_beta.weight", &[hidden, values], Format::Bf16, unit);
+        let taps = [hybrid.taps, hybrid.conv()];
+        self.floats("ssm_conv1d.weight", &taps, Format::F32, normal(0.5));
+        self.floats("ssm_dt.bias", &[values], Format::F32, normal(1.0));
+        // Below 0 for every draw, as −exp(A) is.
+        let decay = Content::Normal {
+            mean: -2.0,
+            deviation: 0.5,
+        };
+        self.floats("ssm_a", &[values], Format::F32, decay);
+        self.floats("ssm_norm.weight", &[hybrid.state], Format::F32, NORM);
+        self.matrix("ssm_out", &[hybrid.inner(), hidden]);
+    }
+}
+
+/// Numbers around 0.
+const fn normal(deviation: f32) -> Content {
+    Content::Normal {
+        mean: 0.0,
+        deviation,
+    }
 }
 
 /// The scale that gives a product of deviation 1 for inputs of deviation 1, rounded to f16 so that every ternary type
@@ -155,65 +230,3 @@ pub(super) fn tensors(options: &SynthOptions) -> Vec<Planned> {
 fn unit_scale(cols: usize) -> f32 {
     half::f16::from_f32(1.0 / (NONZERO * cols as f32).sqrt()).to_f32()
 }
-
-/// The metadata of a model, in the order and with the names of published files.
-pub(super) fn metadata(options: &SynthOptions, file: &mut GgufWriter) -> Result<()> {
-    let shape = options.shape.dimensions();
-    let arch = options.arch.name();
-    let vocabulary = Vocabulary::new(shape.vocabulary)?;
-    let key = |name: &str| format!("{arch}.{name}");
-    let special = |id: usize| id >= vocabulary.first_special;
-    let scores: Vec<f32> = (0..shape.vocabulary)
-        .map(|id| if special(id) { -1000.0 } else { 0.0 })
-        .collect();
-    let token_types: Vec<i32> = (0..shape.vocabulary)
-        .map(|id| if special(id) { 3 } else { 1 })
-        .collect();
-
-    file.entry("general.architecture", arch)
-        .entry("general.name", format!("synthetic {}", options.shape))
-        .entry(key("vocab_size"), shape.vocabulary as u32)
-        .entry(key("context_length"), shape.context)
-        .entry(key("embedding_length"), shape.hidden as u32)
-        .entry(key("block_count"), shape.layers as u32)
-        .entry(key("feed_forward_length"), shape.ffn as u32)
-        .entry(key("rope.dimension_count"), shape.head as u32)
-        .entry(key("attention.head_count"), shape.heads as u32)
-        .entry(key("attention.head_count_kv"), shape.kv_heads as u32);
-    if options.arch == SynthArch::Qwen3 || shape.head * shape.heads != shape.hidden {
-        file.entry(key("attention.key_length"), shape.head as u32)
-            .entry(key("attention.value_length"), shape.head as u32);
-    }
-    file.entry("tokenizer.ggml.add_bos_token", true)
-        .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
-        .entry(key("rope.freq_base"), shape.base);
-    if let Some(Yarn { factor, original }) = shape.yarn {
-        file.entry(key("rope.scaling.type"), "yarn")
-            .entry(key("rope.scaling.factor"), f32::from(factor))
-            .entry(key("rope.scaling.original_context_length"), original);
-    }
-    file.entry("general.file_type", options.ternary.file_type())
-        .entry("tokenizer.ggml.model", "gpt2")
-        .entry("tokenizer.ggml.pre", "llama-bpe")
-        .entry(
-            "tokenizer.ggml.tokens",
-            Array::from_strings(&vocabulary.tokens),
-        )
-        .entry("tokenizer.ggml.scores", Array::from_f32s(&scores))
-        .entry("tokenizer.ggml.token_type", Array::from_i32s(&token_types))
-        .entry(
-            "tokenizer.ggml.merges",
-            Array::from_strings(&vocabulary.merges),
-        )
-        .entry("tokenizer.ggml.bos_token_id", vocabulary.bos)
-        .entry("tokenizer.ggml.eos_token_id", vocabulary.eos)
-        .entry("tokenizer.ggml.padding_token_id", vocabulary.eos)
-        .entry("tokenizer.chat_template", CHAT_TEMPLATE)
-        .entry("general.quantization_version", 2u32);
-    Ok(())
-}
-
-/// Turns end with `<|eot_id|>` and begin with the role's name.
-const CHAT_TEMPLATE: &str = "{% for message in messages %}\
-{{ message['role'] | capitalize }}: {{ message['content'] | trim }}<|eot_id|>\
-{% endfor %}{% if add_generation_prompt %}Assistant: {% endif %}";
