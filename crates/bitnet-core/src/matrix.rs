@@ -19,6 +19,7 @@ pub struct WeightMatrix {
     output_scale: f32,
     data: Bytes,
     reclaim: Option<fn(&[u8])>,
+    fetch: Option<fn(&[u8])>,
     interleaved: bool,
 }
 
@@ -70,6 +71,7 @@ impl WeightMatrix {
             output_scale: 1.0,
             data,
             reclaim: None,
+            fetch: None,
             interleaved: false,
         })
     }
@@ -96,6 +98,21 @@ impl WeightMatrix {
     pub fn with_reclaim(mut self, reclaim: fn(&[u8])) -> Self {
         self.reclaim = Some(reclaim);
         self
+    }
+
+    /// The same matrix over memory that comes from afar: `fetch` is called with bytes of it that are about to be read, if they
+    /// are not all read anyway.
+    #[must_use]
+    pub fn with_fetch(mut self, fetch: fn(&[u8])) -> Self {
+        self.fetch = Some(fetch);
+        self
+    }
+
+    /// Says that all of it is about to be read.
+    pub fn fetch(&self) {
+        if let Some(fetch) = self.fetch {
+            fetch(&self.data);
+        }
     }
 
     /// The same weights in another format, or in rows that lie side by side and are followed by rows of padding.

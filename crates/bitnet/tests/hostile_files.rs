@@ -178,6 +178,7 @@ fn gguf_files() -> Vec<(Vec<u8>, usize)> {
         (SynthArch::Qwen3, TernaryType::TQ2_0, EmbeddingType::Q6K),
         (SynthArch::Qwen3, TernaryType::PTQ1_0, EmbeddingType::F16),
         (SynthArch::Qwen3, TernaryType::Q2_0, EmbeddingType::F16),
+        (SynthArch::Maple, TernaryType::TQ2_0, EmbeddingType::Q4K),
     ] {
         let options = SynthOptions {
             ternary,

@@ -168,6 +168,11 @@ impl CpuBackend {
 
     /// What the experts of each group give for its rows.
     fn run_experts(&self, a: &Activation, groups: &Groups, weights: &Experts) -> Result<Rows> {
+        for (expert, _) in &groups.experts {
+            for matrices in [&weights.gate, &weights.up, &weights.down] {
+                matrices[*expert].fetch();
+            }
+        }
         let inputs = self.gather(a, groups, weights)?;
         let (places, inner) = (groups.rows.len(), weights.down[0].cols());
         let mut gate = Rows::new(&self.pool, places, inner)?;

@@ -12,8 +12,8 @@ pub struct CpuFeedForward(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Gated(GatedWeights),
-    Experts(Experts),
+    Gated(Box<GatedWeights>),
+    Experts(Box<Experts>),
 }
 
 impl Sublayer for CpuFeedForward {
@@ -35,16 +35,16 @@ impl CpuBackend {
         match weights {
             FeedForwardWeights::Gated(weights) => {
                 weights.check()?;
-                Ok(CpuFeedForward(Kind::Gated(GatedWeights {
+                Ok(CpuFeedForward(Kind::Gated(Box::new(GatedWeights {
                     gate: self.projection(weights.gate)?,
                     up: self.projection(weights.up)?,
                     down: self.projection(weights.down)?,
                     ..weights
-                })))
+                }))))
             }
             FeedForwardWeights::Experts(weights) if HAS_EXPERTS => {
                 let experts = self.experts_of(weights)?;
-                Ok(CpuFeedForward(Kind::Experts(experts)))
+                Ok(CpuFeedForward(Kind::Experts(Box::new(experts))))
             }
             FeedForwardWeights::Experts(weights) => Err(Error::Unavailable {
                 what: format!("a mixture of experts ({})", weights.gate.name()),

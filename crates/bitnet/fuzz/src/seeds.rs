@@ -12,13 +12,14 @@ pub(crate) struct Checkpoint {
     pub(crate) weights: Vec<u8>,
 }
 
-fn options() -> [SynthOptions; 5] {
+fn options() -> [SynthOptions; 6] {
     [
         (SynthArch::BitnetB158, TernaryType::I2S, EmbeddingType::F16),
         (SynthArch::Llama, TernaryType::TQ1_0, EmbeddingType::Q8_0),
         (SynthArch::Qwen3, TernaryType::TQ2_0, EmbeddingType::Q6K),
         (SynthArch::Qwen3, TernaryType::PTQ1_0, EmbeddingType::F16),
         (SynthArch::Qwen3, TernaryType::Q2_0, EmbeddingType::F16),
+        (SynthArch::Maple, TernaryType::TQ2_0, EmbeddingType::Q4K),
     ]
     .map(|(arch, ternary, embedding)| SynthOptions {
         arch,
@@ -34,7 +35,7 @@ pub(crate) fn gguf() -> Vec<Vec<u8>> {
     options().map(file).into()
 }
 
-/// Checkpoints of several architectures.
+/// Checkpoints of the architectures that have them.
 pub(crate) fn checkpoints() -> Vec<Checkpoint> {
     let checkpoint = |options| {
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -48,5 +49,10 @@ pub(crate) fn checkpoints() -> Vec<Checkpoint> {
             weights: read("model.safetensors"),
         }
     };
-    options().map(checkpoint).into()
+    let plain = |options: &SynthOptions| SynthArch::PLAIN.contains(&options.arch);
+    options()
+        .into_iter()
+        .filter(plain)
+        .map(checkpoint)
+        .collect()
 }

@@ -68,35 +68,40 @@ impl AsRef<[u8]> for Mapping {
     }
 }
 
+/// The mapping that holds `bytes`, and where in it they lie.
+#[cfg(unix)]
+fn place_of(bytes: &[u8]) -> Option<(Arc<memmap2::Mmap>, Range<usize>)> {
+    let wanted = bytes.as_ptr_range();
+    let (start, end) = (wanted.start.addr(), wanted.end.addr());
+    let list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
+    list.iter().filter_map(Weak::upgrade).find_map(|mapping| {
+        let own = mapping.as_ptr_range();
+        let holds = own.start.addr() <= start && end <= own.end.addr();
+        let first = own.start.addr();
+        holds.then(|| (mapping, start - first..end - first))
+    })
+}
+
 /// Says that `bytes` will not be read soon. If they are part of a file that [`map`] mapped, the pages that lie wholly in
 /// them no longer count as this process's memory; they come from the system's cache, or the file, when read again.
 #[cfg(unix)]
 pub fn give_back(bytes: &[u8]) {
-    let wanted = bytes.as_ptr_range();
-    let (start, end) = (wanted.start.addr(), wanted.end.addr());
-    let list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    for mapping in list.iter().filter_map(Weak::upgrade) {
-        let Range {
-            start: first,
-            end: last,
-        } = mapping.as_ptr_range();
-        if first.addr() <= start && end <= last.addr() {
-            // Pages of up to 64 kB; a mapping begins with one.
-            const PAGE: usize = 1 << 16;
-            let from = (start - first.addr()).next_multiple_of(PAGE);
-            let to = (end - first.addr()) / PAGE * PAGE;
-            if from < to {
-                // SAFETY: the mapping is of a file and read-only, so its pages hold nothing but the file, which is what
-                // they hold when they come again; `map` demands that the file does not change.
-                let advised = unsafe {
-                    let advice = memmap2::UncheckedAdvice::DontNeed;
-                    mapping.unchecked_advise_range(advice, from, to - from)
-                };
-                if let Err(error) = advised {
-                    tracing::debug!("the system keeps pages of a mapped file: {error}");
-                }
-            }
-            return;
+    // Pages of up to 64 kB; a mapping begins with one.
+    const PAGE: usize = 1 << 16;
+    let Some((mapping, place)) = place_of(bytes) else {
+        return;
+    };
+    let from = place.start.next_multiple_of(PAGE);
+    let to = place.end / PAGE * PAGE;
+    if from < to {
+        // SAFETY: the mapping is of a file and read-only, so its pages hold nothing but the file, which is what
+        // they hold when they come again; `map` demands that the file does not change.
+        let advised = unsafe {
+            let advice = memmap2::UncheckedAdvice::DontNeed;
+            mapping.unchecked_advise_range(advice, from, to - from)
+        };
+        if let Err(error) = advised {
+            tracing::debug!("the system keeps pages of a mapped file: {error}");
         }
     }
 }
@@ -104,6 +109,24 @@ pub fn give_back(bytes: &[u8]) {
 /// Says that `bytes` will not be read soon; this system gives no memory back.
 #[cfg(not(unix))]
 pub fn give_back(_: &[u8]) {}
+
+/// Says that `bytes` are about to be read. If they are part of a file that [`map`] mapped, the system begins to read those of
+/// their pages that it does not hold, all at once, instead of a few at a time when each is touched.
+#[cfg(unix)]
+pub fn fetch(bytes: &[u8]) {
+    let Some((mapping, place)) = place_of(bytes) else {
+        return;
+    };
+    // The whole pages around them are advised.
+    let advised = mapping.advise_range(memmap2::Advice::WillNeed, place.start, place.len());
+    if let Err(error) = advised {
+        tracing::debug!("the system does not read a mapped file ahead: {error}");
+    }
+}
+
+/// Says that `bytes` are about to be read; this system is not told.
+#[cfg(not(unix))]
+pub fn fetch(_: &[u8]) {}
 
 #[cfg(target_family = "wasm")]
 fn bytes_of(path: &Path) -> std::io::Result<Bytes> {
@@ -138,6 +161,20 @@ mod tests {
         // Nothing of a mapping.
         give_back(&content);
         assert_eq!(&bytes[..], content);
+    }
+
+    #[test]
+    fn bytes_fetched_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        let content: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let bytes = map(&path).unwrap();
+        for range in [0..300_000, 70_000..100_001, 299_999..300_000] {
+            fetch(&bytes[range]);
+            assert_eq!(&bytes[..], content);
+        }
+        fetch(&content);
     }
 
     #[test]

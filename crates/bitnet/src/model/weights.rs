@@ -8,6 +8,7 @@ use super::hadamard::Contract;
 use super::mixture::Mixture;
 use super::transformer::{Layer, Transformer};
 use crate::{Cancel, Error, Result};
+use bitnet_core::device::Memory;
 use bitnet_core::pool::Movement;
 use bitnet_core::{
     Activations, AttentionWeights, Backend, DeltaNetWeights, ExpertsWeights, FeedForwardWeights,
@@ -75,6 +76,7 @@ pub(crate) fn load<B: Backend>(
         summary: &mut summary,
         eps: architecture.eps,
         hadamard: architecture.hadamard.clone(),
+        comes_from_disk: exceeds_memory(&architecture),
         cancel,
     };
     let hidden = architecture.hidden;
@@ -184,6 +186,20 @@ pub(crate) fn load<B: Backend>(
     Ok((transformer, summary))
 }
 
+/// Whether the experts of a mixture are more than this machine's memory holds beside everything else. Then those that a router
+/// chose are fetched from the file together: touched page by page, they would be waited for a few pages at a time.
+fn exceeds_memory(architecture: &Architecture) -> bool {
+    if architecture.mixture.is_none() {
+        return false;
+    }
+    // Two bits a parameter, and room for another third.
+    let experts = architecture.idle_parameters() / 3;
+    Memory::detect().is_some_and(|memory| {
+        let most = memory.limit.unwrap_or(memory.total);
+        experts > most
+    })
+}
+
 /// What was loaded.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Summary {
@@ -219,6 +235,8 @@ struct Loader<'a, B: Backend> {
     summary: &'a mut Summary,
     eps: f32,
     hadamard: Option<Arc<Contract>>,
+    /// Whether not all experts stay in memory.
+    comes_from_disk: bool,
     cancel: &'a Cancel,
 }
 
@@ -259,7 +277,10 @@ impl<B: Backend> Loader<'_, B> {
         self.summary.bytes += matrix.data().len() as u64;
         let (movement, matrix) = if self.source.is_borrowed(&matrix) {
             // Where the backend reads something else instead, it can give pages of a mapped file back.
-            let matrix = matrix.with_reclaim(crate::file::map::give_back);
+            let mut matrix = matrix.with_reclaim(crate::file::map::give_back);
+            if self.comes_from_disk {
+                matrix = matrix.with_fetch(crate::file::map::fetch);
+            }
             (Movement::ZeroCopy, matrix)
         } else {
             (Movement::Copy, matrix)

@@ -59,7 +59,7 @@ fn weights(
 
 /// Rows to which the mixture adds its result.
 fn run(backend: &CpuBackend, experts: &Experts, x: &[f32]) -> Vec<f32> {
-    let mut rows = Rows::of(backend.pool(), x, 256).expect("rows");
+    let mut rows = Rows::of(&backend.pool, x, 256).expect("rows");
     backend.feed_experts(&mut rows, experts).expect("results");
     rows.values.to_vec()
 }
@@ -212,7 +212,7 @@ fn logits_that_are_no_numbers_are_an_error() {
     let experts = weights(Format::Tq2_0, [4, 2, 256], Activations::Int8);
     let experts = backend.experts_of(experts).expect("experts");
     for wrong in [f32::NAN, f32::INFINITY] {
-        let mut rows = Rows::of(backend.pool(), &[wrong; 256], 256).expect("rows");
+        let mut rows = Rows::of(&backend.pool, &[wrong; 256], 256).expect("rows");
         let error = backend
             .feed_experts(&mut rows, &experts)
             .expect_err("no choice");
@@ -271,4 +271,54 @@ proptest! {
         let sum: f32 = chosen.iter().map(|choice| choice.weight).sum();
         prop_assert!((sum - 1.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn backends_without_mixtures_and_windows_refuse_them_by_name() {
+    let experts = weights(Format::Tq2_0, [4, 2, 256], Activations::Int8);
+    let refused = crate::FeedForwardWeights::Experts(experts).into_gated("the GPU backends");
+    let error = refused.expect_err("refused").to_string();
+    assert!(
+        error.contains("a mixture of experts (experts)") && error.contains("not on the GPU"),
+        "{error}"
+    );
+    let heads = crate::AttentionHeads {
+        query: 1,
+        kv: 1,
+        dim: 256,
+    };
+    let matrix = || matrix(Format::Tq2_0, 256, 256, 1).into();
+    let attention = crate::AttentionWeights {
+        heads,
+        rope: None,
+        window: Some(8),
+        activations: Activations::Int8,
+        norm: None,
+        gated: false,
+        query: matrix(),
+        key: matrix(),
+        value: matrix(),
+        head_norms: None,
+        output: matrix(),
+        output_norm: None,
+    };
+    let mixer = crate::MixerWeights::Attention(attention);
+    let state = mixer.state();
+    assert_eq!(state, crate::MixerState::Window(heads, 8));
+    let error = state.keys_values("MLX").expect_err("refused").to_string();
+    assert!(
+        error.contains("a window") && error.contains("not on MLX"),
+        "{error}"
+    );
+    let error = mixer
+        .into_attention("MLX")
+        .expect_err("refused")
+        .to_string();
+    assert!(error.contains("a window of 8 (experts)"), "{error}");
+    let error = crate::sublayer::rotating(None, "blk.3.attn_q", "MLX");
+    let error = error.expect_err("refused").to_string();
+    assert!(
+        error.contains("without rotary positions (blk.3.attn_q)"),
+        "{error}"
+    );
 }
