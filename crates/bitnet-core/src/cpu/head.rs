@@ -122,12 +122,16 @@ impl CpuBackend {
         mode: LmHeadMode,
         activations: Activations,
     ) -> Result<Table> {
-        let rounds = weights.format().is_ternary() && activations == Activations::Int8;
+        let activations = match weights.format().is_ternary() {
+            true => activations,
+            false => Activations::F32,
+        };
+        let rounds = activations != Activations::F32;
         let shadow = if rounds {
             if mode == LmHeadMode::Screened {
                 // Its bounds are those of products of f32.
                 tracing::warn!(
-                    "{}: multiplies int8 and cannot be screened, so all of it is read",
+                    "{}: multiplies rounded rows and cannot be screened, so all of it is read",
                     weights.name()
                 );
             }
@@ -136,11 +140,7 @@ impl CpuBackend {
             self.shadow_of(&weights, mode)?
         };
         Ok(Table {
-            activations: if rounds {
-                Activations::Int8
-            } else {
-                Activations::F32
-            },
+            activations,
             weights,
             shadow,
             most_screened: match mode {
@@ -292,9 +292,9 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        let int8 = self.rounded(x.view(), table.activations)?;
+        let rounded = self.rounded(x.view(), table.activations)?;
         let weights = [&table.weights];
-        self.linear_into(x.view(), int8.as_ref(), &weights, &mut [&mut logits])?;
+        self.linear_into(x.view(), rounded.as_ref(), &weights, &mut [&mut logits])?;
         Ok(logits)
     }
 

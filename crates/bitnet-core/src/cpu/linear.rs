@@ -1,10 +1,11 @@
-//! Rows of activations times matrices: in int8 where the weights are ternary, else in f32.
+//! Rows of activations times matrices: in int8 or otherwise rounded where the weights are ternary, else in f32.
 //!
 //! The matrices that share an activation are multiplied together: one piece of work for all threads, not one for each.
 
 use super::columns::{Piece, Target, split_all};
 use super::dense::DenseJob;
 use super::layout::RowLayout;
+use super::rows::RoundedRows;
 use super::ternary::{PackedActivations, TernaryJob};
 use super::tuning::Operation;
 use super::{Activation, CpuBackend, Int8Rows, RowView, Rows, shape_error};
@@ -52,7 +53,7 @@ impl CpuBackend {
             .iter_mut()
             .map(|rows| &mut rows.values[..])
             .collect();
-        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, &mut out)?;
+        self.linear_into(a.rows.view(), a.rounded.as_ref(), weights, &mut out)?;
         Ok(products)
     }
 
@@ -60,20 +61,27 @@ impl CpuBackend {
     pub(super) fn linear_into(
         &self,
         x: RowView<'_>,
-        int8: Option<&Int8Rows>,
+        rounded: Option<&RoundedRows>,
         weights: &[&WeightMatrix],
         products: &mut [&mut [f32]],
     ) -> Result<()> {
         let mut packed = Vec::new();
+        let int8 = match rounded {
+            Some(RoundedRows::Int8(int8)) => Some(int8),
+            _ => None,
+        };
         let places = weights
             .iter()
             .map(|weights| self.pack(x.width, int8, weights, &mut packed))
             .collect::<Result<Vec<_>>>()?;
         let jobs = (places.into_iter().zip(weights))
-            .map(|(place, weights)| match (place, int8) {
-                (Some(place), Some(int8)) => self
+            .map(|(place, weights)| match (place, rounded) {
+                (Some(place), Some(RoundedRows::Int8(int8))) => self
                     .ternary_job(int8, weights, &packed[place])
                     .map(Job::Ternary),
+                (_, Some(RoundedRows::Groups(rows))) if weights.format().is_ternary() => {
+                    Ok(Job::Dense(self.dense_job(rows.view(), weights)))
+                }
                 _ => Ok(Job::Dense(self.dense_job(x, weights))),
             })
             .collect::<Result<Vec<_>>>()?;

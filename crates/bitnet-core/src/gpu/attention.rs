@@ -76,6 +76,7 @@ impl GpuMixer {
             output_norm,
             gated: _,
         } = weights;
+        activations.without_groups(REFUSED_BY)?;
         output.without_rotation(REFUSED_BY)?;
         without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
         let norms = |norms: [crate::NormWeights; 2]| {
