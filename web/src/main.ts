@@ -8,6 +8,7 @@ import { Inside } from "./inside.js";
 import { connectOffline, keepForOffline } from "./offline.js";
 import { connectPicker } from "./picker.js";
 import { connectPreferences, loadOptions } from "./preferences.js";
+import { Search } from "./search.js";
 
 /** What the page opens with. */
 const OPENING = "Tell me a story about a fox named Rusty in the forest.";
@@ -25,6 +26,7 @@ let source: ModelSource | undefined;
 let loading: AbortController | undefined;
 
 const inside = new Inside(showError);
+const search = new Search(showError);
 const conversation = new Conversation({
   onRate: (rate) => (gauges.rate.textContent = figure(rate)),
   onEnd(timings) {
@@ -45,6 +47,7 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
   load.hidden = false;
   load.removeAttribute("value");
   await conversation.use(undefined, false);
+  search.use(undefined);
   model?.dispose();
   model = undefined;
   source = chosen;
@@ -69,7 +72,8 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
     }
     model = opened;
     showFacts(opened);
-    await conversation.use(opened, chosen === undefined);
+    search.use(opened);
+    await conversation.use(search.isOpen ? undefined : opened, chosen === undefined);
     if (opening !== undefined) {
       conversation.say(opening);
     }
@@ -190,7 +194,16 @@ connectPreferences(
   () => void open(source),
   () => inside.paint(),
 );
-connectPicker((chosen) => void open(chosen));
+connectPicker(
+  (chosen) => void open(chosen),
+  (texts) => {
+    if (search.isOpen) {
+      search.add(texts);
+    } else {
+      showError(new BitNetError("argument", "Texts are searched with a model that embeds: open one first, such as BitNet-embedding."));
+    }
+  },
+);
 connectBenchmark(() => model, showError);
 if (!(await connectOffline())) {
   await open(undefined, OPENING);

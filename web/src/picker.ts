@@ -2,13 +2,14 @@
 
 import { type ModelSource, modelCache } from "bitnet-web";
 import { bytes, element, made } from "./dom.js";
+import { isText } from "./passages.js";
 
 const dialog = element("dialog", "picker");
 const file = element("input", "pick-file");
 const kept = element("div", "kept");
 
-/** Connects the dialog; `choose` gets the source, or `undefined` for the demo model. */
-export function connectPicker(choose: (source: ModelSource | undefined) => void): void {
+/** Connects the dialog; `choose` gets the source, or `undefined` for the demo model. `takeTexts` gets text files that are dropped. */
+export function connectPicker(choose: (source: ModelSource | undefined) => void, takeTexts: (files: File[]) => void): void {
   const pick = (source: ModelSource | undefined) => {
     dialog.close();
     choose(source);
@@ -53,10 +54,14 @@ export function connectPicker(choose: (source: ModelSource | undefined) => void)
   addEventListener("drop", (event) => {
     inside = 0;
     mark();
-    const dropped = event.dataTransfer?.files[0];
-    if (dropped !== undefined) {
+    const dropped = [...(event.dataTransfer?.files ?? [])];
+    if (dropped[0] !== undefined) {
       event.preventDefault();
-      pick(dropped);
+      if (dropped.every(isText)) {
+        takeTexts(dropped);
+      } else {
+        pick(dropped[0]);
+      }
     }
   });
 }

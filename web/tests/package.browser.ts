@@ -1,5 +1,8 @@
 // The npm package as it is published, in a page of its own.
 
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "@playwright/test";
 import type * as BitNetWeb from "../package/src/index.js";
 
@@ -43,5 +46,46 @@ for (const variant of ["simd128", "relaxed", "threads"] as const) {
     expect(seen.timings?.generatedTokens).toBe(60);
     expect(DIGEST.digest, "BITNET_DIGEST is set by cargo xtask test --web").toMatch(/^[0-9a-f]{64}$/);
     expect(seen.digests).toEqual([DIGEST.digest, DIGEST.digest]);
+  });
+}
+
+/** A tiny model that embeds, and its vectors by an independent implementation. */
+const VECTORS = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../crates/bitnet/tests/vectors");
+
+for (const variant of ["simd128", "relaxed", "threads"] as const) {
+  test(`texts become the golden vectors: ${variant}`, async ({ page }) => {
+    const bytes = readFileSync(path.join(VECTORS, "tiny-qwen3.gguf")).toString("base64");
+    const seen = await page.evaluate(
+      async ({ bytes, variant }) => {
+        const { BitNet } = (await import("/package/index.js" as string)) as Package;
+        const model = await BitNet.load(Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)), { variant, threads: 2 });
+        const code = (work: Promise<unknown>) => work.then(() => "none").catch((error: { code: string }) => error.code);
+        const texts = ["", "the hand", ...Array.from({ length: 60 }, (_, i) => `the hand and ${i} tins`)];
+        const steps: number[] = [];
+        const together = await model.embed(texts, { onProgress: (done) => steps.push(done) });
+        const alone = await model.embed(["the hand"]);
+        const mean = await model.embed([""], { pooling: "mean", dimensions: 16 });
+        const codes = [
+          await code(model.embed(["a"], { pooling: "best" as "mean" })),
+          await code(model.embed(["a"], { dimensions: 129 })),
+          await code(model.embed(["a"], { signal: AbortSignal.abort() })),
+          await code(model.generate("a").text()),
+        ];
+        const empty = [...(together.vectors[0] ?? [])];
+        const same = String(together.vectors[1]) === String(alone.vectors[0]);
+        const { embedsOnly } = model.info;
+        model.dispose();
+        return { count: together.vectors.length, truncated: together.truncated, steps, empty, same, mean: mean.vectors[0]?.length, codes, embedsOnly };
+      },
+      { bytes, variant },
+    );
+    const golden = JSON.parse(readFileSync(path.join(VECTORS, "tiny-qwen3.json"), "utf8")) as { cases: { int8: { last: number[] } }[] };
+    const cosine = golden.cases[0]?.int8.last.reduce((sum, value, index) => sum + value * (seen.empty[index] ?? 0), 0);
+    // Keys and values are f16 here, and f32 there.
+    expect(cosine).toBeGreaterThan(0.999);
+    expect(seen).toMatchObject({ count: 62, truncated: 0, same: true, mean: 16, embedsOnly: true });
+    expect(seen.steps.length).toBeGreaterThan(1);
+    expect(seen.steps.at(-1)).toBe(62);
+    expect(seen.codes).toEqual(["argument", "argument", "aborted", "unsupported"]);
   });
 }

@@ -96,3 +96,22 @@ test("works again without a network, and on a host that sends no headers", async
   await page.reload();
   await opened(page);
 });
+
+test("a model that embeds searches texts", async ({ page }) => {
+  await page.goto("/");
+  await opened(page);
+  const text = (name: string, content: string) => ({ name, mimeType: "text/plain", buffer: Buffer.from(content) });
+  await page.locator("#pick-file").setInputFiles("../crates/bitnet/tests/vectors/tiny-qwen3.gguf");
+  const search = page.getByRole("region", { name: "Search in texts" });
+  await expect(search).toBeVisible();
+  await expect(page.locator("#composer")).toBeHidden();
+  await page.locator("#pick-texts").setInputFiles([text("hands.txt", "the hand and a tin"), text("long.txt", "It was a day to remember. ".repeat(60))]);
+  await expect(page.locator("#search-state")).toHaveText("4 passages of 2 files");
+  await page.getByLabel("Search for").fill("hand");
+  await page.keyboard.press("Enter");
+  await expect(page.locator("#found li")).toHaveCount(4);
+  await expect(page.locator("#found")).toContainText("hands.txt");
+  await page.locator("#pick-file").setInputFiles("package/dist/demo.gguf");
+  await expect(page.locator("#composer")).toBeVisible();
+  await expect(search).toBeHidden();
+});

@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 
 /// The reports that a folder may hold, in the order of its page.
-const NAMES: [&str; 4] = ["validate", "peers", "profile", "kernels"];
+const NAMES: [&str; 5] = ["validate", "peers", "activations", "profile", "kernels"];
 
 impl Report {
     /// Figures, then targets (what is asked for, what was measured, whether that is enough), in columns, each note below its row.

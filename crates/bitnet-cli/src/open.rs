@@ -43,7 +43,7 @@ pub(crate) struct ModelArguments {
     #[arg(long, value_name = "BYTES", value_parser = number::bytes)]
     memory_limit: Option<usize>,
 
-    /// Activations between the layers: int8 as ternary models are trained, or f32 to compare implementations
+    /// Activations between the layers: int8 as ternary models are trained; int8-groups, with a scale for each 128 of them, or f32, both slow, to judge that rounding and to compare implementations
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArgument,
 
@@ -117,6 +117,7 @@ pub(crate) const THREADS: RangeInclusive<usize> = 1..=4096;
 enum ActivationsArgument {
     #[default]
     Int8,
+    Int8Groups,
     F32,
 }
 
@@ -209,6 +210,7 @@ impl ModelArguments {
             threads,
             activations: match self.activations {
                 ActivationsArgument::Int8 => Activations::Int8,
+                ActivationsArgument::Int8Groups => Activations::Int8Groups,
                 ActivationsArgument::F32 => Activations::F32,
             },
             kv: self.kv.map(KvType::from),

@@ -14,7 +14,10 @@ use crate::report::{Info, Outcome, json};
 use bitnet::chat::TemplateOptions;
 use bitnet::file::{Gguf, ModelFile};
 use bitnet::tokenizer::EncodeOptions;
-use bitnet::{ChatMessage, GenerateOptions, Generation, LogitsFor, Model, ModelOptions, Session};
+use bitnet::{
+    ChatMessage, EmbedOptions, GenerateOptions, Generation, LogitsFor, Model, ModelOptions,
+    Pooling, Session,
+};
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::pending::now;
@@ -27,7 +30,7 @@ enum Phase {
     /// Reading a prompt: these tokens of it have yet to run.
     Reading(Session, Vec<u32>, GenerateOptions),
     Writing(Box<Generation>),
-    /// Only while one phase becomes another.
+    /// No session: while one phase becomes another, and in models that only embed texts.
     Between,
 }
 
@@ -54,6 +57,8 @@ pub struct Engine {
     /// The kernels in use.
     kernels: &'static str,
     phase: Phase,
+    /// How many of the texts that were embedded last had to be cut.
+    truncated: usize,
 }
 
 #[wasm_bindgen]
@@ -206,6 +211,48 @@ impl Engine {
         }
     }
 
+    /// The vectors of `texts`, a JSON array of strings, one behind the other. `pooling` is `mean`, `first` or `last`, or as the model
+    /// wants it; `dimensions` is how many numbers of a vector are kept, `instruction` what the texts are queries for.
+    ///
+    /// # Errors
+    /// If an argument is none of these, a text has no token, or memory is short.
+    pub fn embed(
+        &mut self,
+        texts: &str,
+        pooling: Option<String>,
+        normalize: bool,
+        dimensions: Option<usize>,
+        instruction: Option<String>,
+    ) -> Result<Vec<f32>> {
+        let texts: Vec<String> = options::parse("texts", texts)?;
+        let known = [Pooling::Mean, Pooling::First, Pooling::Last];
+        let pooling = match &pooling {
+            None => None,
+            Some(name) => match known.into_iter().find(|known| known.name() == name) {
+                None => {
+                    let message = format!("pooling: expected mean, first or last, found {name:?}");
+                    return Err(Failure::argument(message).into());
+                }
+                known => known,
+            },
+        };
+        let options = EmbedOptions {
+            pooling,
+            normalize,
+            dimensions,
+            instruction,
+            ..EmbedOptions::default()
+        };
+        let embeddings = self.model.embed(&texts, &options).map_err(thrown)?;
+        self.truncated = embeddings.truncated;
+        Ok(embeddings.rows.concat())
+    }
+
+    /// How many of the texts that `embed` took last were longer than the context, and were cut to it.
+    pub fn truncated(&self) -> usize {
+        self.truncated
+    }
+
     /// Bytes of keys and values that the session holds.
     #[wasm_bindgen(js_name = cacheBytes)]
     pub fn cache_bytes(&self) -> f64 {
@@ -246,13 +293,17 @@ impl Engine {
         let (name, bytes) = landing.finish()?;
         let file = ModelFile::parse_gguf(name, bytes)?;
         let model = Model::from_gguf_on(&file, backend, options, |_, _| ())?;
-        let session = model.session()?;
+        let phase = match model.embeds_only() {
+            true => Phase::Between,
+            false => Phase::Idle(model.session()?),
+        };
         Ok(Self {
             model,
             file,
             threads,
             kernels,
-            phase: Phase::Idle(session),
+            phase,
+            truncated: 0,
         })
     }
 

@@ -25,6 +25,7 @@ pub(crate) struct Info<'a> {
     weight_bytes: u64,
     kv_bytes_per_token: u64,
     has_chat_template: bool,
+    embeds_only: bool,
 }
 
 impl<'a> Info<'a> {
@@ -50,6 +51,7 @@ impl<'a> Info<'a> {
             weight_bytes: model.weight_bytes(),
             kv_bytes_per_token: shape.kv_bytes_per_position(model.kv_type()),
             has_chat_template: model.chat_template().is_some(),
+            embeds_only: model.embeds_only(),
         }
     }
 }

@@ -223,7 +223,7 @@ impl Model {
         let all = texts.iter().map(Vec::len).sum();
         let mut order: Vec<usize> = (0..texts.len()).collect();
         // Those of a length together, the longest first.
-        order.sort_by_key(|index| Reverse(texts[*index].len()));
+        order.sort_unstable_by_key(|index| Reverse(texts[*index].len()));
         let mut rows = vec![Vec::new(); texts.len()];
         let (mut next, mut done) = (0, 0);
         while next < order.len() {

@@ -80,6 +80,7 @@ fn synthetic(synth: &SynthOptions, way: Way) -> String {
         synth.embedding,
         match way.activations {
             Activations::Int8 => "int8",
+            Activations::Int8Groups => "int8-groups",
             Activations::F32 => "f32",
         }
     );

@@ -11,7 +11,7 @@ use std::cell::Cell;
 
 use bitnet::file::synth::{self, EmbeddingType, SynthArch, SynthOptions, TernaryType};
 use bitnet::file::{Bytes, Gguf, ModelFile, SafeTensorsModel};
-use bitnet::{LogitsFor, Model, ModelOptions};
+use bitnet::{EmbedOptions, LogitsFor, Model, ModelOptions};
 use look::look_at;
 
 /// Counts what the current thread allocates.
@@ -169,9 +169,13 @@ fn survive(files: &[(Vec<u8>, usize)], mut load: impl FnMut(Bytes) -> bool) -> u
     loaded
 }
 
-/// Synthetic files of every type and architecture, each with the length of its description.
+/// Files of every type and architecture, each with the length of its description.
 fn gguf_files() -> Vec<(Vec<u8>, usize)> {
-    let mut files = Vec::new();
+    let mut files = vec![
+        include_bytes!("bonsai2/tiny-bonsai2.gguf").to_vec(),
+        include_bytes!("vectors/tiny-qwen3.gguf").to_vec(),
+        include_bytes!("vectors/tiny-gemma3.gguf").to_vec(),
+    ];
     for (arch, ternary, embedding) in [
         (SynthArch::BitnetB158, TernaryType::I2S, EmbeddingType::F16),
         (SynthArch::Llama, TernaryType::TQ1_0, EmbeddingType::Q8_0),
@@ -186,14 +190,16 @@ fn gguf_files() -> Vec<(Vec<u8>, usize)> {
             arch,
             ..SynthOptions::default()
         };
-        let bytes = synth::to_vec(&options).expect("a synthetic model");
+        files.push(synth::to_vec(&options).expect("a synthetic model"));
+    }
+    let with_head = |bytes: Vec<u8>| {
         let file = Gguf::parse("whole", Bytes::from(bytes.clone())).expect("a whole file");
         let last = file.tensors().last().expect("tensors");
         let data = last.offset as usize + last.data.len().next_multiple_of(32);
         let head = bytes.len() - data;
-        files.push((bytes, head));
-    }
-    files
+        (bytes, head)
+    };
+    files.into_iter().map(with_head).collect()
 }
 
 #[test]
@@ -227,6 +233,7 @@ fn damaged_models() {
         {
             let _ = session.forward(&[1, 2, 3], LogitsFor::Last);
         }
+        let _ = model.embed_tokens(&[vec![1, 2, 3]], &EmbedOptions::default(), |_, _| ());
         true
     });
     println!("{loaded} of {} damaged models still run", mutations());

@@ -1,8 +1,10 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
-//! the demo site and serves it; `validate`, `bench-peers`, `bench-against`, `bench-gpu`, `bench-web`, `profile` and `kernels` measure and write a report.
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-against`, `bench-gpu`, `bench-web`, `profile`, `kernels`
+//! and `activations` measure and write a report.
 
+mod activations;
 mod against;
 mod apple;
 mod cross;
@@ -63,6 +65,8 @@ enum Chore {
     Profile(profile::Measurement),
     /// Compare every kernel with the machine's limits on the shapes of a real model: prints tables and writes benches/report
     Kernels(kernels::Measurement),
+    /// Judge the rounding of activations, plain and rotated, on held-out text: prints tables and writes benches/report
+    Activations(activations::Measurement),
 }
 
 fn main() -> ExitCode {
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
         Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),
         Chore::Kernels(measurement) => kernels::run(&measurement),
+        Chore::Activations(measurement) => activations::run(&measurement),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -16,6 +16,7 @@
 
 export { type CachedModel, modelCache } from "./cache.js";
 export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, ChatCompletions, ChatMessage, Usage } from "./chat.js";
+export type { EmbedOptions, Embeddings } from "./embedding.js";
 export { BitNetError, type BitNetErrorCode } from "./errors.js";
 export type { Fallback, Variant } from "./features.js";
 export type { GenerateOptions, Generation, StopReason, Timings } from "./generation.js";

@@ -1,6 +1,7 @@
 // A model in a Worker.
 
 import { ChatCompletions, type ChatMessage } from "./chat.js";
+import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
 import { aborted, BitNetError } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
 import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
@@ -117,6 +118,8 @@ export interface ModelInfo {
   weightBytes: number;
   kvBytesPerToken: number;
   hasChatTemplate: boolean;
+  /** Whether the model was made to embed texts alone, and writes none. */
+  embedsOnly: boolean;
   /** Whether the file came from the cache. */
   cached: boolean;
   /** WebAssembly memory after loading, in bytes. */
@@ -175,8 +178,10 @@ export class BitNet {
       try {
         return await open(best);
       } catch (error) {
-        // The GPU is opened before anything is fetched: the file is still there.
-        if (otherwise === undefined || !(error instanceof BitNetError && error.code === "no-webgpu")) {
+        // The GPU is opened before anything is fetched: the file is still there. A model that does not run on GPUs is fetched again.
+        const code = error instanceof BitNetError ? error.code : undefined;
+        const again = code === "no-webgpu" || (code === "unavailable" && wire.kind !== "fed");
+        if (otherwise === undefined || !again || !(error instanceof BitNetError)) {
           throw error;
         }
         fallbacks.unshift({ wanted: "webgpu", used: "wasm", reason: error.message });
@@ -216,7 +221,7 @@ export class BitNet {
           signal,
           ...(pieces === undefined ? {} : { pieces }),
           onProgress: ({ phase, done, total }) => {
-            if (phase !== "prefill") {
+            if (phase === "download" || phase === "open") {
               onProgress?.({ phase, done, total });
             }
           },
@@ -301,6 +306,20 @@ export class BitNet {
       },
       () => controller.abort(),
     );
+  }
+
+  /**
+   * The vectors of some texts. On processors only: open a model for this with `device: "wasm"`.
+   *
+   * @throws {BitNetError} `argument` if an option is out of range, `unavailable` on a GPU.
+   */
+  async embed(texts: string[], options: EmbedOptions = {}): Promise<Embeddings> {
+    const { signal, onProgress } = options;
+    if (signal?.aborted) {
+      throw aborted(signal);
+    }
+    const report = ({ done, total }: { done: number; total: number | undefined }) => onProgress?.(done, total ?? done);
+    return this.#link.call("embed", embedRequest(texts, options), { signal, onProgress: report });
   }
 
   /** The ids of `text`. With `special`, the spelling of control tokens stands for them. */

@@ -40,6 +40,15 @@ export interface GenerateRequest {
   options: string;
 }
 
+/** Texts to embed. */
+export interface EmbedRequest {
+  texts: string[];
+  pooling: string | undefined;
+  normalize: boolean;
+  dimensions: number | undefined;
+  instruction: string | undefined;
+}
+
 /** A chat template: Jinja source, or the name of one of the file's own. */
 export type ChatTemplate = { source: string } | { name: string };
 
@@ -71,6 +80,7 @@ export interface SessionNote {
 export interface Calls {
   load: { request: LoadRequest; result: LoadResult };
   generate: { request: GenerateRequest; result: WireOutcome };
+  embed: { request: EmbedRequest; result: { vectors: Float32Array[]; truncated: number } };
   tokenize: { request: { text: string; special: boolean; begin: boolean }; result: Uint32Array };
   detokenize: { request: { tokens: Uint32Array }; result: string };
   tokens: { request: null; result: Uint32Array };
@@ -123,7 +133,7 @@ export type ToWorker =
 export type FromWorker =
   | { kind: "result"; id: number; result: unknown }
   | { kind: "failure"; id: number; failure: Failure }
-  | { kind: "progress"; id: number; phase: "download" | "open" | "prefill"; done: number; total: number | undefined }
+  | { kind: "progress"; id: number; phase: "download" | "open" | "prefill" | "embed"; done: number; total: number | undefined }
   /** Text of so many pieces, which were written since the last such event. */
   | { kind: "text"; id: number; text: string; pieces: number }
   | { kind: "pull"; id: number };

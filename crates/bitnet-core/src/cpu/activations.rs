@@ -1,7 +1,7 @@
 //! Preparation of rows for a matrix: norm, gate, and rounding to int8.
 
 use super::clock::Part;
-use super::rows::{Int8Rows, RowView};
+use super::rows::{Int8Rows, RoundedRows, RowView};
 use super::tuning::Operation;
 use super::{Activation, CpuBackend, Rows, columns, shape_error};
 use crate::pool::Movement;
@@ -140,19 +140,41 @@ impl CpuBackend {
 
     /// Rows with their rounding to int8, if asked.
     pub(crate) fn activation(&self, rows: Rows, activations: Activations) -> Result<Activation> {
-        let int8 = self.rounded(rows.view(), activations)?;
-        Ok(Activation { rows, int8 })
+        let rounded = self.rounded(rows.view(), activations)?;
+        Ok(Activation { rows, rounded })
     }
 
-    /// Every row in int8, if asked.
+    /// Every row rounded, if asked.
     pub(super) fn rounded(
         &self,
         rows: RowView<'_>,
         activations: Activations,
-    ) -> Result<Option<Int8Rows>> {
-        if activations == Activations::F32 {
-            return Ok(None);
+    ) -> Result<Option<RoundedRows>> {
+        Ok(match activations {
+            Activations::Int8 => Some(RoundedRows::Int8(self.rounded_tokens(rows)?)),
+            Activations::Int8Groups => Some(RoundedRows::Groups(self.rounded_groups(rows)?)),
+            Activations::F32 => None,
+        })
+    }
+
+    /// Every row, each group of its columns rounded by a scale of its own.
+    fn rounded_groups(&self, rows: RowView<'_>) -> Result<Rows> {
+        let mut rounded = Rows::of(&self.pool, rows.values, rows.width)?;
+        let mut q = [0; Activations::GROUP];
+        for row in rounded.values.chunks_exact_mut(rows.width) {
+            for group in row.chunks_mut(Activations::GROUP) {
+                let q = &mut q[..group.len()];
+                let scale = (self.kernels.quantize)(group, q);
+                for (value, q) in group.iter_mut().zip(q) {
+                    *value = f32::from(*q) / scale;
+                }
+            }
         }
+        Ok(rounded)
+    }
+
+    /// Every row in int8.
+    fn rounded_tokens(&self, rows: RowView<'_>) -> Result<Int8Rows> {
         let stride = rows.width.next_multiple_of(Int8Rows::BLOCK);
         let runs = stride / Int8Rows::RUN;
         let mut int8 = Int8Rows {
@@ -190,6 +212,6 @@ impl CpuBackend {
                 Ok(())
             })?;
         }
-        Ok(Some(int8))
+        Ok(int8)
     }
 }

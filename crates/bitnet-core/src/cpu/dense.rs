@@ -171,6 +171,20 @@ impl CpuBackend {
         })
     }
 
+    /// The weights of row `row`, however rows lie.
+    pub(super) fn unpack_row(
+        &self,
+        weights: &WeightMatrix,
+        row: usize,
+        out: &mut [f32],
+    ) -> Result<()> {
+        if weights.is_interleaved() {
+            self.unpack_interleaved(weights, row..row + 1, std::iter::once(out))
+        } else {
+            self.unpack(weights, weights.row(row), out)
+        }
+    }
+
     /// The weights of one packed row of `weights`.
     pub(super) fn unpack(&self, weights: &WeightMatrix, row: &[u8], out: &mut [f32]) -> Result<()> {
         let format = weights.format();

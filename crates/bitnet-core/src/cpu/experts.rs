@@ -8,7 +8,7 @@ use super::activations::Preparation;
 use super::clock::Part;
 use super::interleave::TOGETHER;
 use super::linear::Product;
-use super::rows::{Int8Rows, RowView};
+use super::rows::{Int8Rows, RoundedRows, RowView};
 use super::tuning::Operation;
 use super::{Activation, CpuBackend, Rows, columns};
 use crate::math::exp;
@@ -203,8 +203,8 @@ impl CpuBackend {
                 tokens: places.len(),
                 width: inner,
             };
-            let int8 = self.timed(Part::Gate, || self.rounded(rows, weights.activations))?;
-            Ok(Input::Own(rows, int8))
+            let rounded = self.timed(Part::Gate, || self.rounded(rows, weights.activations))?;
+            Ok(Input::Own(rows, rounded))
         });
         let inputs = inputs.collect::<Result<Vec<_>>>()?;
         let mut results = Rows::new(&self.pool, places, a.rows.width)?;
@@ -227,7 +227,7 @@ impl CpuBackend {
             return Ok(groups.experts.iter().map(|_| same()).collect());
         }
         let ternary = |matrices: &[WeightMatrix]| matrices[0].format().is_ternary();
-        let needs_floats = a.int8.is_none() || !ternary(&weights.gate) || !ternary(&weights.up);
+        let needs_floats = a.rounded.is_none() || !ternary(&weights.gate) || !ternary(&weights.up);
         self.timed(Part::Experts, || {
             let groups = groups
                 .experts
@@ -235,7 +235,7 @@ impl CpuBackend {
                 .map(|(_, places)| &groups.rows[places.clone()]);
             groups
                 .map(|rows| {
-                    let int8 = a.int8.as_ref();
+                    let rounded = a.rounded.as_ref();
                     Ok(Input::Gathered {
                         width: a.rows.width,
                         tokens: rows.len(),
@@ -243,7 +243,9 @@ impl CpuBackend {
                             true => Some(self.gather_floats(&a.rows, rows)?),
                             false => None,
                         },
-                        int8: int8.map(|int8| self.gather_int8(int8, rows)).transpose()?,
+                        rounded: rounded
+                            .map(|rounded| self.gather_rounded(rounded, rows))
+                            .transpose()?,
                     })
                 })
                 .collect()
@@ -257,6 +259,13 @@ impl CpuBackend {
             out.copy_from_slice(from.range(*row..*row + 1));
         }
         Ok(gathered)
+    }
+
+    fn gather_rounded(&self, from: &RoundedRows, rows: &[usize]) -> Result<RoundedRows> {
+        Ok(match from {
+            RoundedRows::Int8(int8) => RoundedRows::Int8(self.gather_int8(int8, rows)?),
+            RoundedRows::Groups(from) => RoundedRows::Groups(self.gather_floats(from, rows)?),
+        })
     }
 
     fn gather_int8(&self, from: &Int8Rows, rows: &[usize]) -> Result<Int8Rows> {
@@ -324,31 +333,31 @@ enum Input<'a> {
         width: usize,
         tokens: usize,
         floats: Option<Rows>,
-        int8: Option<Int8Rows>,
+        rounded: Option<RoundedRows>,
     },
     /// Rows of the group's own.
-    Own(RowView<'a>, Option<Int8Rows>),
+    Own(RowView<'a>, Option<RoundedRows>),
 }
 
 impl Input<'_> {
     /// The rows, without floats if no matrix multiplies these.
-    fn rows(&self) -> (RowView<'_>, Option<&Int8Rows>) {
+    fn rows(&self) -> (RowView<'_>, Option<&RoundedRows>) {
         match self {
-            Self::Shared(a) => (a.rows.view(), a.int8.as_ref()),
+            Self::Shared(a) => (a.rows.view(), a.rounded.as_ref()),
             Self::Gathered {
                 width,
                 tokens,
                 floats,
-                int8,
+                rounded,
             } => {
                 let none = RowView {
                     values: &[],
                     tokens: *tokens,
                     width: *width,
                 };
-                (floats.as_ref().map_or(none, Rows::view), int8.as_ref())
+                (floats.as_ref().map_or(none, Rows::view), rounded.as_ref())
             }
-            Self::Own(rows, int8) => (*rows, int8.as_ref()),
+            Self::Own(rows, rounded) => (*rows, rounded.as_ref()),
         }
     }
 }
@@ -369,10 +378,10 @@ fn products<'a>(
         .map(move |((expert, places), input)| {
             let out;
             (out, rest) = std::mem::take(&mut rest).split_at_mut(places.len() * width);
-            let (x, int8) = input.rows();
+            let (x, rounded) = input.rows();
             Product {
                 x,
-                int8,
+                rounded,
                 weights: &matrices[*expert],
                 out,
             }

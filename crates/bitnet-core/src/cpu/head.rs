@@ -93,7 +93,8 @@ impl CpuBackend {
         };
         let (embedding, table) = match head {
             Some(head) => (
-                Arc::new(self.table(embedding, LmHeadMode::Full, activations)?),
+                // It multiplies nothing.
+                Arc::new(self.table(embedding, LmHeadMode::Full, Activations::F32)?),
                 Arc::new(self.table(head, mode, activations)?),
             ),
             None => {
@@ -115,32 +116,33 @@ impl CpuBackend {
     }
 
     /// A table whose every number was checked, with a shadow if `mode` asks for one and it can have one. Ternary ones multiply
-    /// rows that are rounded as `activations` say, others f32.
+    /// rows that are rounded as `activations` say, and are repacked as matrices of layers are; others multiply f32.
     pub(super) fn table(
         &self,
         weights: WeightMatrix,
         mode: LmHeadMode,
         activations: Activations,
     ) -> Result<Table> {
-        let rounds = weights.format().is_ternary() && activations == Activations::Int8;
-        let shadow = if rounds {
+        let activations = match weights.format().is_ternary() {
+            true => activations,
+            false => Activations::F32,
+        };
+        let rounds = activations != Activations::F32;
+        let (weights, shadow) = if rounds {
             if mode == LmHeadMode::Screened {
                 // Its bounds are those of products of f32.
                 tracing::warn!(
-                    "{}: multiplies int8 and cannot be screened, so all of it is read",
+                    "{}: multiplies rounded rows and cannot be screened, so all of it is read",
                     weights.name()
                 );
             }
-            self.shadow_of(&weights, LmHeadMode::Full)?
+            (self.repacked(weights)?, None)
         } else {
-            self.shadow_of(&weights, mode)?
+            let shadow = self.shadow_of(&weights, mode)?;
+            (weights, shadow)
         };
         Ok(Table {
-            activations: if rounds {
-                Activations::Int8
-            } else {
-                Activations::F32
-            },
+            activations,
             weights,
             shadow,
             most_screened: match mode {
@@ -180,8 +182,7 @@ impl CpuBackend {
                 });
             };
             for (&token, out) in tokens.iter().zip(&mut out) {
-                let row = table.row(token as usize);
-                table.format().decode_row(row, table.scale(), &mut stored)?;
+                self.unpack_row(table, token as usize, &mut stored)?;
                 out.copy_from_slice(&stored[..table.cols()]);
                 if let Some(rotation) = rotation {
                     self.unrotate(out, rotation);
@@ -292,9 +293,9 @@ impl CpuBackend {
                 limit: None,
             })?;
         logits.resize(len, 0.0);
-        let int8 = self.rounded(x.view(), table.activations)?;
+        let rounded = self.rounded(x.view(), table.activations)?;
         let weights = [&table.weights];
-        self.linear_into(x.view(), int8.as_ref(), &weights, &mut [&mut logits])?;
+        self.linear_into(x.view(), rounded.as_ref(), &weights, &mut [&mut logits])?;
         Ok(logits)
     }
 

@@ -1,10 +1,11 @@
-//! Rows of activations times matrices: in int8 where the weights are ternary, else in f32.
+//! Rows of activations times matrices: in int8 or otherwise rounded where the weights are ternary, else in f32.
 //!
 //! The matrices that share an activation are multiplied together: one piece of work for all threads, not one for each.
 
 use super::columns::{Piece, Target, split_all};
 use super::dense::DenseJob;
 use super::layout::RowLayout;
+use super::rows::RoundedRows;
 use super::ternary::{PackedActivations, TernaryJob};
 use super::tuning::Operation;
 use super::{Activation, CpuBackend, Int8Rows, RowView, Rows, shape_error};
@@ -28,9 +29,9 @@ impl Job<'_> {
 
 /// Rows times a matrix, and where the product goes.
 pub(super) struct Product<'a> {
-    /// They may be missing, but for their number and width, where the matrix multiplies int8.
+    /// They may be missing, but for their number and width, where the matrix multiplies rounded ones.
     pub(super) x: RowView<'a>,
-    pub(super) int8: Option<&'a Int8Rows>,
+    pub(super) rounded: Option<&'a RoundedRows>,
     pub(super) weights: &'a WeightMatrix,
     /// `[tokens, rows of the matrix]`.
     pub(super) out: &'a mut [f32],
@@ -65,7 +66,7 @@ impl CpuBackend {
             .iter_mut()
             .map(|rows| &mut rows.values[..])
             .collect();
-        self.linear_into(a.rows.view(), a.int8.as_ref(), weights, &mut out)?;
+        self.linear_into(a.rows.view(), a.rounded.as_ref(), weights, &mut out)?;
         Ok(products)
     }
 
@@ -73,14 +74,14 @@ impl CpuBackend {
     pub(super) fn linear_into(
         &self,
         x: RowView<'_>,
-        int8: Option<&Int8Rows>,
+        rounded: Option<&RoundedRows>,
         weights: &[&WeightMatrix],
         products: &mut [&mut [f32]],
     ) -> Result<()> {
         let products = weights.iter().zip(products.iter_mut());
         let products = products.map(|(weights, out)| Product {
             x,
-            int8,
+            rounded,
             weights,
             out,
         });
@@ -95,13 +96,18 @@ impl CpuBackend {
             .map(|product| self.pack(product, &mut packed))
             .collect::<Result<Vec<_>>>()?;
         let jobs = (places.into_iter().zip(&products))
-            .map(|(place, product)| match place {
-                Some(place) => {
+            .map(|(place, product)| match (place, product.rounded) {
+                (Some(place), _) => {
                     let (int8, packed): &PackedRows<'_> = &packed[place];
                     let job = self.ternary_job(int8, product.weights, packed);
                     job.map(Job::Ternary)
                 }
-                None => Ok(Job::Dense(self.dense_job(product.x, product.weights))),
+                (None, Some(RoundedRows::Groups(rows)))
+                    if product.weights.format().is_ternary() =>
+                {
+                    Ok(Job::Dense(self.dense_job(rows.view(), product.weights)))
+                }
+                (None, _) => Ok(Job::Dense(self.dense_job(product.x, product.weights))),
             })
             .collect::<Result<Vec<_>>>()?;
         let rows: usize = products.iter().map(|product| product.weights.rows()).sum();
@@ -139,7 +145,10 @@ impl CpuBackend {
     fn pack<'a>(
         &self,
         Product {
-            x, int8, weights, ..
+            x,
+            rounded,
+            weights,
+            ..
         }: &Product<'a>,
         packed: &mut Vec<PackedRows<'a>>,
     ) -> Result<Option<usize>> {
@@ -148,7 +157,7 @@ impl CpuBackend {
         }
         let (format, row_bytes) = (weights.format(), weights.row_bytes());
         let layout = RowLayout::new(format, weights.stored_cols(), row_bytes);
-        let (Some(int8), Some(layout)) = (*int8, layout) else {
+        let (Some(RoundedRows::Int8(int8)), Some(layout)) = (*rounded, layout) else {
             return Ok(None);
         };
         let way = self.way(int8, weights);

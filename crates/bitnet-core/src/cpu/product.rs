@@ -32,7 +32,7 @@ impl CpuBackend {
         weights: &WeightMatrix,
         out: &mut [f32],
     ) -> Result<()> {
-        let Activation { rows, int8 } = &x.0;
+        let Activation { rows, rounded } = &x.0;
         if rows.tokens.checked_mul(weights.rows()) != Some(out.len()) {
             return Err(Error::Shape {
                 what: weights.name().into(),
@@ -40,7 +40,7 @@ impl CpuBackend {
                 found: format!("room for {} numbers", out.len()),
             });
         }
-        self.linear_into(rows.view(), int8.as_ref(), &[weights], &mut [out])
+        self.linear_into(rows.view(), rounded.as_ref(), &[weights], &mut [out])
     }
 
     /// A matrix whose every number was checked, in the format in which this backend multiplies it.
@@ -80,7 +80,7 @@ impl CpuBackend {
             tokens,
             width: weights.cols(),
         };
-        let int8 = self.rounded(x, activations)?;
-        self.linear_into(x, int8.as_ref(), &[weights], &mut [out])
+        let rounded = self.rounded(x, activations)?;
+        self.linear_into(x, rounded.as_ref(), &[weights], &mut [out])
     }
 }

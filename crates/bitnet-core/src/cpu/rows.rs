@@ -65,11 +65,20 @@ impl<'a> RowView<'a> {
     }
 }
 
-/// Rows ready for a matrix: the f32 rows, and their int8 rounding unless activations stay f32.
+/// Rows ready for a matrix: the f32 rows, and their rounding unless activations stay f32.
 #[derive(Debug)]
 pub(crate) struct Activation {
     pub(super) rows: Rows,
-    pub(super) int8: Option<Int8Rows>,
+    pub(super) rounded: Option<RoundedRows>,
+}
+
+/// Rows as ternary matrices multiply them.
+#[derive(Debug)]
+pub(super) enum RoundedRows {
+    /// In int8, with a scale for each token.
+    Int8(Int8Rows),
+    /// Each group of columns rounded to int8 by a scale of its own, and divided by it again.
+    Groups(Rows),
 }
 
 /// Rows rounded to int8, padded with zeros to whole blocks of any ternary format.

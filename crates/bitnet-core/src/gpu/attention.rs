@@ -78,6 +78,7 @@ impl GpuMixer {
             window: _,
         } = weights;
         let rope = rotating(rope, query.matrix.name(), REFUSED_BY)?;
+        activations.without_groups(REFUSED_BY)?;
         output.without_rotation(REFUSED_BY)?;
         without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
         let norms = |norms: [crate::NormWeights; 2]| {

@@ -52,6 +52,7 @@ impl GpuFeedForward {
             down,
             output_norm,
         } = weights;
+        activations.without_groups(REFUSED_BY)?;
         without_output_norm(output_norm.as_ref(), REFUSED_BY)?;
         check_function(function)?;
         down.without_rotation(REFUSED_BY)?;

@@ -1,7 +1,7 @@
 //! Rows of activations, and the operations on each of them alone: norm, rounding to int8, gate.
 
 use super::thread::{MlxThreadToken, Tensor, Thread};
-use super::{dimension, failed, width_error};
+use super::{REFUSED_BY, dimension, failed, width_error};
 use crate::{Activations, Error, Gate, NormWeights, Result};
 use mlx_rs::{Array, fast, ops};
 
@@ -92,9 +92,10 @@ impl Activation {
             Some(norm) => norm.apply(mlx, array)?,
             None => array.clone(),
         };
+        activations.without_groups(REFUSED_BY)?;
         let int8 = match activations {
             Activations::Int8 => Some(Int8::round(&array).map_err(failed)?),
-            Activations::F32 => None,
+            Activations::Int8Groups | Activations::F32 => None,
         };
         Ok(Self {
             rows: MlxRows::new(array, x.tokens, x.width),

@@ -36,6 +36,7 @@ impl MlxBackend {
     pub(super) fn feed_forward_of(&self, weights: FeedForwardWeights) -> Result<MlxFeedForward> {
         let weights = weights.into_gated(REFUSED_BY)?;
         weights.check()?;
+        weights.activations.without_groups(REFUSED_BY)?;
         without_output_norm(weights.output_norm.as_ref(), REFUSED_BY)?;
         weights.down.without_rotation(REFUSED_BY)?;
         Ok(MlxFeedForward(Gated {

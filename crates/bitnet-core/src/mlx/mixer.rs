@@ -57,6 +57,7 @@ impl MlxBackend {
     pub(super) fn mixer_of(&self, weights: MixerWeights) -> Result<MlxMixer> {
         let weights = weights.into_attention(REFUSED_BY)?;
         weights.check()?;
+        weights.activations.without_groups(REFUSED_BY)?;
         without_output_norm(weights.output_norm.as_ref(), REFUSED_BY)?;
         weights.output.without_rotation(REFUSED_BY)?;
         self.attention_of(weights).map(MlxMixer)

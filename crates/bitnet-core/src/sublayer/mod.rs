@@ -22,8 +22,30 @@ pub enum Activations {
     /// Rounded to int8 per token by their largest magnitude, as ternary models are trained.
     #[default]
     Int8,
+    /// Rounded to int8 per [`GROUP`](Self::GROUP) columns of a token by the largest magnitude of these, behind a rotation.
+    /// Processors multiply what is rounded as f32: as slow as [`F32`](Self::F32); for judging the rounding per token.
+    Int8Groups,
     /// Left as f32: slower, free of rounding; for comparing implementations.
     F32,
+}
+
+impl Activations {
+    /// Columns that [`Int8Groups`](Self::Int8Groups) rounds by one scale.
+    pub const GROUP: usize = 128;
+
+    /// Refuses rounding per group, for a backend that has none.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] if it is asked for; `backend` says who refuses it.
+    pub fn without_groups(self, backend: &str) -> Result<()> {
+        if self != Self::Int8Groups {
+            return Ok(());
+        }
+        Err(Error::Unavailable {
+            what: "activations rounded to int8 per group".into(),
+            why: format!("not on {backend}: use --device cpu"),
+        })
+    }
 }
 
 /// The function on the gate before it multiplies the up projection.

@@ -8,7 +8,7 @@ mod sublayers;
 use bitnet_core::cpu::tuning::Crossovers;
 use bitnet_core::cpu::{CpuBackend, Isa};
 use bitnet_core::{Activations, Backend, Bytes, WeightMatrix};
-use bitnet_quant::{Format, I2sLayout};
+use bitnet_quant::{Format, I2sLayout, quantize_absmax_i8};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::sync::LazyLock;
@@ -188,7 +188,7 @@ proptest! {
         let mut numbers = Numbers(seed);
         let (matrix, _) = ternary(&mut numbers, format, rows, cols);
         let x = numbers.floats(tokens * cols);
-        for activations in [Activations::Int8, Activations::F32] {
+        for activations in [Activations::Int8, Activations::Int8Groups, Activations::F32] {
             let backends = backends();
             let expected = bits(&product(&backends[0], &matrix, &x, activations));
             for backend in &backends[1..] {
@@ -280,6 +280,34 @@ fn a_ternary_product_is_the_documented_one() {
             assert!((found - expected).abs() < 1e-5, "{}", backend.describe());
         }
     }
+}
+
+#[test]
+fn groups_of_activations_are_rounded_by_scales_of_their_own() {
+    let (rows, cols) = (5, 3 * 256);
+    let mut numbers = Numbers(3);
+    let (matrix, _) = ternary(&mut numbers, Format::Q2_0Group128, rows, cols);
+    let mut x = numbers.floats(2 * cols);
+    // An outlier, which coarsens its group alone.
+    x[300] = 40.0;
+    let mut rounded = x.clone();
+    for group in rounded.chunks_mut(Activations::GROUP) {
+        let mut q = [0; Activations::GROUP];
+        let scale = quantize_absmax_i8(group, &mut q).expect("finite numbers");
+        let back = q.map(|q| f32::from(q) / scale);
+        group.copy_from_slice(&back);
+    }
+    for backend in backends() {
+        let found = product(&backend, &matrix, &x, Activations::Int8Groups);
+        let expected = product(&backend, &matrix, &rounded, Activations::F32);
+        assert_eq!(bits(&found), bits(&expected), "{}", backend.describe());
+    }
+    // Matrices of other formats multiply what is not rounded.
+    let dense = table(&numbers.floats(rows * cols), cols, Format::F16);
+    let backend = &backends()[0];
+    let found = product(backend, &dense, &x, Activations::Int8Groups);
+    let expected = product(backend, &dense, &x, Activations::F32);
+    assert_eq!(bits(&found), bits(&expected));
 }
 
 #[test]

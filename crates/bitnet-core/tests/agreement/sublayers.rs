@@ -178,6 +178,25 @@ proptest! {
         prop_assert_eq!(bits(&single.collect::<Vec<f32>>()), expected);
     }
 
+    /// Embedding and head at once, however their rows lie.
+    #[test]
+    fn ternary_tables_agree(
+        seed in any::<u64>(), rows in 6usize..70, blocks in 1usize..3, tokens in 1usize..6, which in 0..TERNARY.len(),
+    ) {
+        let format = TERNARY[which];
+        let mut numbers = Numbers(seed);
+        let (shared, _) = ternary(&mut numbers, format, rows, blocks * format.block_len());
+        let ids: Vec<u32> = (0..tokens).map(|_| numbers.below(rows) as u32).collect();
+        for activations in [Activations::Int8, Activations::Int8Groups, Activations::F32] {
+            let weights = VocabularyWeights { activations, ..vocabulary(shared.clone(), None) };
+            let backends = backends();
+            let expected = bits(&logits(&backends[0], &weights, &ids));
+            for backend in &backends[1..] {
+                prop_assert_eq!(&bits(&logits(backend, &weights, &ids)), &expected, "{}", backend.describe());
+            }
+        }
+    }
+
     #[test]
     fn attention_agrees(
         seed in any::<u64>(), groups in 1usize..4, kv in 1usize..3, half in 1usize..40, tokens in 1usize..20,

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use arbitrary::{Result, Unstructured};
 use bitnet::file::{Bytes, ModelFile};
-use bitnet::{Device, LogitsFor, Model, ModelOptions};
+use bitnet::{Device, EmbedOptions, LogitsFor, Model, ModelOptions};
 
 use crate::edit::{self, Field};
 use crate::look::look_at;
@@ -120,7 +120,15 @@ fn run_model(file: &ModelFile) {
     };
     if let Ok(mut session) = model.session() {
         let _ = session.forward(&[1, 2, 3], LogitsFor::Last);
+        // Some models go back by other ways than forward.
+        session.truncate(1);
+        let _ = session.forward(&[2], LogitsFor::Last);
     }
+    let _ = model.embed_tokens(
+        &[vec![1, 2, 3], vec![4]],
+        &EmbedOptions::default(),
+        |_, _| (),
+    );
     if let Some(template) = model.chat_template() {
         let _ = template.compile();
     }

@@ -29,10 +29,18 @@ fn options() -> [SynthOptions; 6] {
     })
 }
 
+/// Tiny models of architectures that are not synthesized: a hybrid one with rotated weights, and two that embed.
+const TINY: [&[u8]; 3] = [
+    include_bytes!("../../tests/bonsai2/tiny-bonsai2.gguf"),
+    include_bytes!("../../tests/vectors/tiny-qwen3.gguf"),
+    include_bytes!("../../tests/vectors/tiny-gemma3.gguf"),
+];
+
 /// GGUF files of several architectures and types.
 pub(crate) fn gguf() -> Vec<Vec<u8>> {
     let file = |options| synth::to_vec(&options).expect("a synthetic model");
-    options().map(file).into()
+    let files = options().into_iter().map(file);
+    files.chain(TINY.map(<[u8]>::to_vec)).collect()
 }
 
 /// Checkpoints of the architectures that have them.

@@ -242,7 +242,7 @@ impl Architecture {
         let is_2b4t =
             (raw.layers, raw.hidden, raw.feed_forward, raw.kv_heads) == (30, 2560, 6912, 5);
         raw.gate = match file.string(&key("hidden_activation"))? {
-            Some(name) => gate(file.name(), name)?,
+            Some(name) => gate(file.name(), &key("hidden_activation"), name)?,
             // 2B-4T as upstream tools convert it: the name says SiLU, the model was trained with ReLU².
             None if arch == "bitnet" && is_2b4t => Gate::Relu2,
             None => known.gate,
@@ -251,7 +251,7 @@ impl Architecture {
         if let Some(values) = file.usize(&key("attention.value_length"))? {
             check(
                 file.name(),
-                "attention.value_length",
+                &key("attention.value_length"),
                 raw.head_dim.unwrap_or(values),
                 values,
             )?;
@@ -307,8 +307,8 @@ impl Architecture {
                     .ok_or_else(|| Error::malformed(&name, "rms_norm_eps", "a number", value))?,
             },
             gate: match config.get("hidden_act") {
-                None => gate(&name, class.activation)?,
-                Some(Json::String(activation)) => gate(&name, activation)?,
+                None => gate(&name, "hidden_act", class.activation)?,
+                Some(Json::String(activation)) => gate(&name, "hidden_act", activation)?,
                 Some(other) => {
                     return Err(Error::malformed(&name, "hidden_act", "a string", other));
                 }
@@ -500,14 +500,15 @@ impl Raw {
     }
 }
 
-fn gate(file: &str, name: &str) -> Result<Gate> {
+/// The function that `key` names.
+fn gate(file: &str, key: &str, name: &str) -> Result<Gate> {
     match name {
         "relu2" | "relu_squared" => Ok(Gate::Relu2),
         "silu" | "swish" => Ok(Gate::Silu),
         "gelu_pytorch_tanh" => Ok(Gate::Gelu),
         other => Err(Error::Unsupported {
             file: file.into(),
-            what: format!("activation function {other:?}"),
+            what: format!("activation function {other:?} ({key})"),
             advice: "supported are relu2, silu and gelu_pytorch_tanh".into(),
         }),
     }
@@ -545,23 +546,21 @@ fn rope_base(file: &Gguf, known: &GgufArchitecture) -> Result<Option<f32>> {
 
 /// Refuses attention that does more than that here.
 fn refuse_other_attention(file: &Gguf, known: &GgufArchitecture) -> Result<()> {
-    let refuse = |key: String, what: &str| {
+    let refuse = |key: String, what: &str, value: &dyn std::fmt::Display| {
         Err(Error::Unsupported {
             file: file.name().into(),
-            what: format!("{what} ({key})"),
+            what: format!("{what} ({key} {value})"),
             advice: "use a model with full attention and plain scores".into(),
         })
     };
     let key = |name: &str| format!("{}.attention.{name}", known.name);
-    if file
-        .f32(&key("logit_softcapping"))?
-        .is_some_and(|cap| cap != 0.0)
-    {
-        return refuse(key("logit_softcapping"), "capped attention scores");
+    let cap = file.f32(&key("logit_softcapping"))?.unwrap_or(0.0);
+    if cap != 0.0 {
+        return refuse(key("logit_softcapping"), "capped attention scores", &cap);
     }
-    let window = file.usize(&key("sliding_window"))?;
-    if !known.is_mixture && window.is_some_and(|window| window > 0) {
-        return refuse(key("sliding_window"), "sliding-window attention");
+    let window = file.usize(&key("sliding_window"))?.unwrap_or(0);
+    if !known.is_mixture && window > 0 {
+        return refuse(key("sliding_window"), "sliding-window attention", &window);
     }
     Ok(())
 }

@@ -8,6 +8,9 @@ use rayon::prelude::*;
 
 const FORMAT: Format = Format::I2s(I2sLayout::A);
 
+/// Whether threads share the rows. In WebAssembly threads belong to the kernels, and only builds for these contain their code.
+const SHARED: bool = cfg!(not(target_family = "wasm"));
+
 /// The matrix of `rows × cols` of `tensor` in `file` as I2_S rows in memory of `pool`, padded with zeros to whole
 /// blocks.
 ///
@@ -27,16 +30,20 @@ pub(super) fn pack(
     let row_bytes = FORMAT.row_bytes(stored)?;
     let bytes = rows.saturating_mul(row_bytes);
     let mut data = pool.buffer::<u8>(bytes, Tag::Weights)?;
-    data.par_chunks_mut(row_bytes)
-        .enumerate()
-        .try_for_each_init(
-            || (vec![0; stored], vec![0.0; cols.div_ceil(BLOCK)]),
-            |(codes, scales), (row, out)| {
-                ternary.codes((rows, cols), row, BLOCK, &mut codes[..cols], scales)?;
-                FORMAT.encode_codes(codes, &[], out)
-            },
-        )
-        .map_err(|error| Error::tensor(file, tensor, "ternary weights", error))?;
+    let scratch = || (vec![0; stored], vec![0.0; cols.div_ceil(BLOCK)]);
+    let pack = |(codes, scales): &mut (Vec<i8>, Vec<f32>), (row, out): (usize, &mut [u8])| {
+        ternary.codes((rows, cols), row, BLOCK, &mut codes[..cols], scales)?;
+        FORMAT.encode_codes(codes, &[], out)
+    };
+    let packed = if SHARED {
+        let rows = data.par_chunks_mut(row_bytes).enumerate();
+        rows.try_for_each_init(scratch, pack)
+    } else {
+        let mut scratch = scratch();
+        let mut rows = data.chunks_mut(row_bytes).enumerate();
+        rows.try_for_each(|row| pack(&mut scratch, row))
+    };
+    packed.map_err(|error| Error::tensor(file, tensor, "ternary weights", error))?;
     let shape = (rows, cols, stored);
     Ok(WeightMatrix::new(
         tensor,

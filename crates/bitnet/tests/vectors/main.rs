@@ -1,6 +1,11 @@
 //! BitNet-embedding: vectors against those of an independent implementation in f64, and against themselves however texts are
 //! divided.
 
+#[path = "../rewrite/mod.rs"]
+mod rewrite;
+
+mod keys;
+
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{
     Activations, EmbedOptions, Engine, EngineOptions, Isa, KvType, Model, ModelOptions, Pooling,

@@ -2,7 +2,7 @@
 
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
-import type { Calls, CallName, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
+import type { Calls, CallName, EmbedRequest, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
 import { type Core, type Engine, moduleOf, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import { findSession, readSession, saveSession } from "./saved.js";
@@ -14,6 +14,9 @@ const BETWEEN_POSTS = 16;
 const BATCH_TIME = 100;
 /** Tokens of the first and of the longest part of a prompt. */
 const [FIRST_BATCH, LONGEST_BATCH] = [32, 256];
+
+/** Characters of texts that are embedded together: what an abort waits for. */
+const TEXT_TOGETHER = 1000;
 
 const channel = new MessageChannel();
 channel.port1.start();
@@ -48,6 +51,7 @@ export class Host {
   readonly #handlers: { [K in CallName]: (request: Calls[K]["request"], caller: Caller) => Calls[K]["result"] | Promise<Calls[K]["result"]> } = {
     load: (request, caller) => this.#load(request, caller),
     generate: (request, caller) => this.#generate(request, caller),
+    embed: (request, caller) => this.#embed(request, caller),
     tokenize: ({ text, special, begin }) => this.#open.tokenize(text, special, begin),
     detokenize: ({ tokens }) => this.#open.detokenize(tokens),
     tokens: () => this.#open.tokens(),
@@ -125,6 +129,33 @@ export class Host {
       draftedTokens: outcome.draftedTokens ?? 0,
       acceptedTokens: outcome.acceptedTokens ?? 0,
     };
+  }
+
+  /** Embeds texts, short ones together. */
+  async #embed({ texts, pooling, normalize, dimensions, instruction }: EmbedRequest, caller: Caller): Promise<Calls["embed"]["result"]> {
+    const engine = this.#open;
+    const vectors: Float32Array[] = [];
+    let truncated = 0;
+    while (vectors.length < texts.length) {
+      const first = vectors.length;
+      let last = first;
+      let length = 0;
+      do {
+        length += texts[last]?.length ?? 0;
+        last += 1;
+      } while (last < texts.length && length + (texts[last]?.length ?? 0) <= TEXT_TOGETHER);
+      const together = texts.slice(first, last);
+      const numbers = engine.embed(JSON.stringify(together), pooling, normalize, dimensions, instruction);
+      truncated += engine.truncated();
+      const width = numbers.length / together.length;
+      together.forEach((_, index) => vectors.push(numbers.slice(index * width, (index + 1) * width)));
+      caller.tell({ kind: "progress", id: caller.id, phase: "embed", done: vectors.length, total: texts.length });
+      await breathe();
+      if (caller.signal.aborted) {
+        throw aborted(caller.signal);
+      }
+    }
+    return { vectors, truncated };
   }
 
   /** Reads the prompt in parts that take about BATCH_TIME. Returns whether that was stopped. */
