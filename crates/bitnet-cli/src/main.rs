@@ -19,7 +19,8 @@ mod units;
 use bitnet::hub::KNOWN_MODELS;
 use clap::{Parser, Subcommand};
 use commands::{
-    batch, bench, chat, convert, devices, embed, inspect, logits, perplexity, run, synth, tokenize,
+    batch, bench, chat, convert, devices, embed, inspect, logits, perplexity, run, serve, synth,
+    tokenize,
 };
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -31,6 +32,7 @@ Examples:
   bitnet run -m 2b4t \"The capital of France is\"
   bitnet chat -m 2b4t                         talk to a model; it is downloaded once
   bitnet batch prompts.jsonl texts.jsonl      many prompts at once
+  bitnet serve -m 2b4t                        a server that OpenAI's clients talk to
   bitnet inspect model.gguf                   what is in a file
   bitnet bench -m model.gguf -t 1,2,4         tokens per second
 
@@ -77,6 +79,8 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Run many prompts from a file together, and write their texts to another
     Batch(batch::Arguments),
+    /// Serve models to many users over HTTP, in OpenAI's interface
+    Serve(serve::Arguments),
     /// Turn texts into vectors, and find the texts nearest to a query
     Embed(embed::Arguments),
     /// Show the tokens of a text
@@ -119,6 +123,7 @@ fn main() -> ExitCode {
         Command::Chat(arguments) => arguments.run(),
         Command::Inspect(arguments) => arguments.run(),
         Command::Batch(arguments) => arguments.run(),
+        Command::Serve(arguments) => arguments.run(),
         Command::Embed(arguments) => arguments.run(),
         Command::Tokenize(arguments) => arguments.run(),
         Command::Perplexity(arguments) => arguments.run(),

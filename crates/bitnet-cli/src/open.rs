@@ -23,6 +23,13 @@ pub(crate) struct ModelArguments {
     #[arg(short, long, value_name = "MODEL")]
     pub(crate) model: Option<OsString>,
 
+    #[command(flatten)]
+    runs: PlaceArguments,
+}
+
+/// How a model runs, whichever it is.
+#[derive(Args, Default)]
+pub(crate) struct PlaceArguments {
     /// Where to run: auto, cpu, wgpu, metal or mlx (`bitnet devices` lists what there is, and --explain says what auto is)
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     device: DeviceArgument,
@@ -163,7 +170,7 @@ pub(crate) struct Opened {
     pub(crate) time: Duration,
 }
 
-impl ModelArguments {
+impl PlaceArguments {
     /// That logits will have the bits that every processor gives: `what` needs them.
     pub(crate) fn require_bits(&mut self, what: &str) -> anyhow::Result<()> {
         let gpu = self.device.0.is_some_and(|device| device != Device::Cpu);
@@ -189,24 +196,20 @@ impl ModelArguments {
         Ok(choice)
     }
 
-    /// Opens the model, downloading it first if need be.
-    pub(crate) fn open(&self, threads: Option<usize>, head: LmHeadMode) -> anyhow::Result<Opened> {
-        self.open_for_chat(threads, head, None)
-    }
-
-    /// [`open`](Self::open), with a chat template in place of the model's own.
-    pub(crate) fn open_for_chat(
+    /// The options of a model that runs so.
+    ///
+    /// # Errors
+    /// If they contradict each other.
+    pub(crate) fn options(
         &self,
         threads: Option<usize>,
         head: LmHeadMode,
         chat_template: Option<TemplateChoice>,
-    ) -> anyhow::Result<Opened> {
+    ) -> anyhow::Result<ModelOptions> {
         let now = chrono::Local::now();
-        let adapter = self.adapter()?;
-        let path = self.model.as_deref().map(resolve).transpose()?;
-        let options = ModelOptions {
+        Ok(ModelOptions {
             device: self.device.0,
-            adapter,
+            adapter: self.adapter()?,
             threads,
             activations: match self.activations {
                 ActivationsArgument::Int8 => Activations::Int8,
@@ -223,7 +226,30 @@ impl ModelArguments {
             unix_time: Some(now.timestamp()),
             utc_offset: now.offset().local_minus_utc(),
             ..ModelOptions::default()
-        };
+        })
+    }
+}
+
+impl ModelArguments {
+    /// [`PlaceArguments::require_bits`].
+    pub(crate) fn require_bits(&mut self, what: &str) -> anyhow::Result<()> {
+        self.runs.require_bits(what)
+    }
+
+    /// Opens the model, downloading it first if need be.
+    pub(crate) fn open(&self, threads: Option<usize>, head: LmHeadMode) -> anyhow::Result<Opened> {
+        self.open_for_chat(threads, head, None)
+    }
+
+    /// [`open`](Self::open), with a chat template in place of the model's own.
+    pub(crate) fn open_for_chat(
+        &self,
+        threads: Option<usize>,
+        head: LmHeadMode,
+        chat_template: Option<TemplateChoice>,
+    ) -> anyhow::Result<Opened> {
+        let options = self.runs.options(threads, head, chat_template)?;
+        let path = self.model.as_deref().map(resolve).transpose()?;
         let begin = Instant::now();
         let model = match path {
             Some(path) => {

@@ -14,6 +14,7 @@
 mod guard;
 mod history;
 mod jinja;
+mod reply;
 mod templates;
 
 use std::sync::{Arc, OnceLock};
@@ -27,6 +28,7 @@ use crate::{Error, Result};
 use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
 
 pub use history::FittedChat;
+pub use reply::{CallFormat, ReplyOptions, ReplyParser, ReplyPart, Tool, ToolCall};
 pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
 

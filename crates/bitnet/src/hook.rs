@@ -84,3 +84,136 @@ impl LogitsHook for LogitBias {
         Ok(())
     }
 }
+
+/// Lowers the logits of tokens that the text has already: by a number for each that occurs, and by another for each
+/// occurrence. Tokens of the prompt do not count.
+#[derive(Debug, Clone)]
+pub struct Penalties {
+    presence: f32,
+    frequency: f32,
+    /// Tokens before the text.
+    prompt: usize,
+    /// The tokens of the text that were counted.
+    counted: Vec<u32>,
+    counts: std::collections::BTreeMap<u32, u32>,
+    ids: Vec<u32>,
+}
+
+impl Penalties {
+    /// A hook for the text behind `prompt` tokens. Negative numbers make repetition likelier.
+    ///
+    /// # Errors
+    /// [`Error::Argument`](crate::Error::Argument) if a number is not finite.
+    pub fn new(presence: f32, frequency: f32, prompt: usize) -> Result<Self> {
+        for (what, value) in [
+            ("presence_penalty", presence),
+            ("frequency_penalty", frequency),
+        ] {
+            if !value.is_finite() {
+                return Err(crate::Error::Argument {
+                    what,
+                    expected: "a finite number".into(),
+                    found: value.to_string(),
+                });
+            }
+        }
+        Ok(Self {
+            presence,
+            frequency,
+            prompt,
+            counted: Vec::new(),
+            counts: std::collections::BTreeMap::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    /// Counts the tokens of the text that are new.
+    fn count(&mut self, tokens: &[u32]) {
+        let text = tokens.get(self.prompt..).unwrap_or_default();
+        if !text.starts_with(&self.counted) {
+            // A draft was taken back.
+            self.counts.clear();
+            self.counted.clear();
+        }
+        let new = &text[self.counted.len()..];
+        for id in new {
+            *self.counts.entry(*id).or_default() += 1;
+        }
+        self.counted.extend_from_slice(new);
+        self.ids.clear();
+        self.ids.extend(self.counts.keys());
+    }
+}
+
+impl LogitsHook for Penalties {
+    fn scope(&mut self, tokens: &[u32]) -> Result<HookScope<'_>> {
+        self.count(tokens);
+        Ok(match self.ids.as_slice() {
+            [] => HookScope::Nothing,
+            ids => HookScope::Tokens(ids),
+        })
+    }
+
+    fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
+        self.count(tokens);
+        for candidate in candidates {
+            if let Some(count) = self.counts.get(&candidate.id) {
+                let penalty = self.presence + self.frequency * *count as f32;
+                if candidate.logit.is_finite() {
+                    candidate.logit = (candidate.logit - penalty).clamp(f32::MIN, f32::MAX);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Several hooks, one after the other.
+pub struct Hooks {
+    hooks: Vec<Box<dyn LogitsHook>>,
+    ids: Vec<u32>,
+}
+
+impl Hooks {
+    /// One hook that does what all of `hooks` do, in their order; `None` if there are none.
+    pub fn of(mut hooks: Vec<Box<dyn LogitsHook>>) -> Option<Box<dyn LogitsHook>> {
+        match hooks.len() {
+            0 => None,
+            1 => hooks.pop(),
+            _ => Some(Box::new(Self {
+                hooks,
+                ids: Vec::new(),
+            })),
+        }
+    }
+}
+
+impl LogitsHook for Hooks {
+    fn scope(&mut self, tokens: &[u32]) -> Result<HookScope<'_>> {
+        self.ids.clear();
+        let mut any = false;
+        for hook in &mut self.hooks {
+            match hook.scope(tokens)? {
+                HookScope::Nothing => {}
+                HookScope::Tokens(ids) => {
+                    any = true;
+                    self.ids.extend_from_slice(ids);
+                }
+                HookScope::Vocabulary => return Ok(HookScope::Vocabulary),
+            }
+        }
+        if !any {
+            return Ok(HookScope::Nothing);
+        }
+        self.ids.sort_unstable();
+        self.ids.dedup();
+        Ok(HookScope::Tokens(&self.ids))
+    }
+
+    fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
+        for hook in &mut self.hooks {
+            hook.apply(tokens, candidates)?;
+        }
+        Ok(())
+    }
+}

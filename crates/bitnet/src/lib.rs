@@ -21,6 +21,8 @@
 
 mod cancel;
 pub mod chat;
+#[cfg(feature = "constraints")]
+pub mod constraint;
 mod decoder;
 mod embed;
 pub mod engine;

@@ -22,6 +22,7 @@ mod profile;
 mod program;
 mod requirement;
 mod sanitizer;
+mod server;
 mod suite;
 mod target;
 mod validate;

@@ -9,6 +9,7 @@ use crate::mlx;
 use crate::program::{carry_out, succeeds};
 use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
+use crate::server;
 use crate::target::Target;
 use crate::web;
 use crate::workspace::cargo_with;
@@ -35,6 +36,9 @@ pub(crate) struct Selection {
     /// Examples in documentation and README
     #[arg(long)]
     doctest: bool,
+    /// The server, asked by the official clients
+    #[arg(long)]
+    server: bool,
     /// The memory pool, the thread team and the owners of tensors under ThreadSanitizer
     #[arg(long)]
     race: bool,
@@ -75,6 +79,7 @@ impl Selection {
                 Part::Docs => self.docs,
                 Part::Unit => self.unit,
                 Part::Doctest => self.doctest,
+                Part::Server => self.server,
                 Part::Race => self.race,
                 Part::Asan => self.asan,
                 Part::Miri => self.miri,
@@ -107,6 +112,8 @@ pub(crate) enum Part {
     Unit,
     /// Examples in documentation.
     Doctest,
+    /// The server, asked by clients from PyPI and npm.
+    Server,
     /// Threads against each other, every unordered access reported.
     Race,
     /// Accesses outside of allocations.
@@ -129,12 +136,13 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
         Self::Doctest,
+        Self::Server,
         Self::Race,
         Self::Asan,
         Self::Miri,
@@ -153,6 +161,7 @@ impl Part {
             Self::Docs => "docs",
             Self::Unit => "unit",
             Self::Doctest => "doctest",
+            Self::Server => "server",
             Self::Race => "race",
             Self::Asan => "asan",
             Self::Miri => "miri",
@@ -173,6 +182,7 @@ impl Part {
             Self::Docs | Self::Doctest | Self::Asan => &[],
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
+            Self::Server => server::REQUIREMENTS,
             Self::Race => sanitizer::THREAD_REQUIREMENTS,
             Self::Miri => miri::requirements(),
             Self::Fuzz => fuzz::REQUIREMENTS,
@@ -234,7 +244,8 @@ impl Part {
                 "--doc",
             ])],
             Self::Metal => metal::commands(),
-            Self::Race
+            Self::Server
+            | Self::Race
             | Self::Asan
             | Self::Miri
             | Self::Fuzz
@@ -248,6 +259,7 @@ impl Part {
     fn run(self) -> Result<()> {
         self.commands().into_iter().try_for_each(carry_out)?;
         match self {
+            Self::Server => server::run(),
             Self::Race => Sanitizer::Thread.run(),
             Self::Asan => Sanitizer::Address.run(),
             Self::Miri => miri::run(),

@@ -5,6 +5,7 @@
 //! and standard deviation of the tokens per second.
 
 mod parallel;
+mod shared;
 
 use super::print_json;
 use crate::failure::Usage;
@@ -13,6 +14,7 @@ use crate::{context, number, printable, units};
 use bitnet::{GenerateOptions, LogitsFor, Model, SamplingOptions, Session, Speculation};
 use parallel::{Parallel, Waiting};
 use serde::Serialize;
+use shared::{Reuse, Shared};
 use std::io::Write;
 use std::ops::RangeInclusive;
 use std::time::Instant;
@@ -35,6 +37,8 @@ Examples:
                                                    on a GPU, decode also behind a long context
   bitnet bench -m model.gguf -p 0 -n 32 --parallel 1,4,8,16,32
                                                    many texts at once
+  bitnet bench -m model.gguf -p 0 -n 0 --shared-prefix 512 --requests 1000
+                                                   requests that begin alike
   bitnet bench -m model.gguf -p 8 -n 0 -r 1 --no-warmup
                                                    from opening the file to the first token")]
 pub(crate) struct Arguments {
@@ -76,6 +80,14 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TOKENS", default_value_t = 32, value_parser = number::at_least(1))]
     parallel_prompt: usize,
 
+    /// Tokens that the requests of a further test begin with, one request after the other: how long they wait for their first token
+    #[arg(long, value_name = "TOKENS", value_parser = number::at_least(1))]
+    shared_prefix: Option<usize>,
+
+    /// Requests of this test
+    #[arg(long, value_name = "REQUESTS", default_value_t = 100, value_parser = number::within(2..=1 << 20))]
+    requests: usize,
+
     /// Numbers of threads to measure, separated by commas; without it, one thread for each core
     #[arg(short, long, value_name = "THREADS", value_delimiter = ',', value_parser = number::within(THREADS))]
     threads: Vec<usize>,
@@ -90,7 +102,8 @@ pub(crate) struct Arguments {
 
     /// Print JSON: model, architecture, parameters, weight_bytes, kv, bytes_per_token, peak_rss_bytes, and results, each with
     /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples, and for several texts at once
-    /// parallel, with texts, per_text, first_token_p50, first_token_p95
+    /// parallel, with texts, per_text, first_token_p50, first_token_p95, and for a shared prefix reuse, with requests, shared_p50, alone_p50,
+    /// computed, cached
     #[arg(long)]
     json: bool,
 }
@@ -124,13 +137,16 @@ struct TestResult {
     /// For several texts at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     parallel: Option<Waiting>,
+    /// For requests that begin alike.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reuse: Option<Reuse>,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let mut prompts = self.prompt.clone();
         prompts.retain(|tokens| *tokens > 0);
-        if prompts.is_empty() && self.tokens == 0 {
+        if prompts.is_empty() && self.tokens == 0 && self.shared_prefix.is_none() {
             return Err(
                 Usage("-p and -n are both 0: there is nothing to measure".to_owned()).into(),
             );
@@ -152,6 +168,7 @@ impl Arguments {
                     samples,
                     cache,
                     parallel,
+                    reuse,
                 } = test.time(model, runs).map_err(|error| {
                     match error.downcast::<bitnet::Error>() {
                         Ok(error) => context::explain(error, model, 0),
@@ -169,6 +186,7 @@ impl Arguments {
                     deviation,
                     samples,
                     parallel,
+                    reuse,
                 };
                 report
                     .get_or_insert_with(|| Report {
@@ -187,6 +205,10 @@ impl Arguments {
             };
             for tokens in &prompts {
                 measure(Test::Prefill(*tokens))?;
+            }
+            if let Some(prefix) = self.shared_prefix {
+                let requests = self.requests;
+                measure(Test::Shared(Shared { prefix, requests }))?;
             }
             if self.tokens == 0 {
                 continue;
@@ -229,6 +251,8 @@ enum Test {
     Decode { tokens: usize, depth: usize },
     /// Several texts at once.
     Parallel(Parallel),
+    /// Requests that begin alike.
+    Shared(Shared),
 }
 
 /// Results of a test.
@@ -238,6 +262,7 @@ struct Outcome {
     /// Bytes of keys and values at the end of one.
     cache: u64,
     parallel: Option<Waiting>,
+    reuse: Option<Reuse>,
 }
 
 impl Test {
@@ -247,6 +272,7 @@ impl Test {
             Self::Decode { tokens, depth: 0 } => format!("tg{tokens}"),
             Self::Decode { tokens, depth } => format!("tg{tokens}@d{depth}"),
             Self::Parallel(parallel) => parallel.name(),
+            Self::Shared(shared) => shared.name(),
         }
     }
 
@@ -254,6 +280,7 @@ impl Test {
         match self {
             Self::Prefill(tokens) | Self::Decode { tokens, .. } => tokens,
             Self::Parallel(parallel) => parallel.texts * parallel.tokens,
+            Self::Shared(shared) => shared.tokens(),
         }
     }
 
@@ -268,6 +295,16 @@ impl Test {
                     samples,
                     cache: 0,
                     parallel: Some(waiting),
+                    reuse: None,
+                });
+            }
+            Self::Shared(shared) => {
+                let (rate, reuse) = shared.time(model)?;
+                return Ok(Outcome {
+                    samples: vec![rate],
+                    cache: 0,
+                    parallel: None,
+                    reuse: Some(reuse),
                 });
             }
         };
@@ -291,6 +328,7 @@ impl Test {
             samples,
             cache: session.cache_bytes() as u64,
             parallel: None,
+            reuse: None,
         })
     }
 }
@@ -394,6 +432,20 @@ fn print(report: &Report) -> anyhow::Result<()> {
                 waiting.per_text,
                 units::seconds(waiting.first_token_p50),
                 units::seconds(waiting.first_token_p95),
+            )?;
+        }
+    }
+    for result in &report.results {
+        if let Some(reuse) = &result.reuse {
+            writeln!(
+                out,
+                "{}: first token after {}, and {} where nothing is shared ({:.3}×); {} tokens of prompts were computed, {} were there",
+                result.test,
+                units::seconds(reuse.shared_p50),
+                units::seconds(reuse.alone_p50),
+                reuse.shared_p50 / reuse.alone_p50.max(1e-9),
+                reuse.computed,
+                reuse.cached,
             )?;
         }
     }

@@ -12,6 +12,7 @@ mod memory;
 pub(crate) mod perplexity;
 pub(crate) mod run;
 mod sampling;
+pub(crate) mod serve;
 pub(crate) mod synth;
 pub(crate) mod tokenize;
 

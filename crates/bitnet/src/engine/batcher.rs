@@ -83,6 +83,7 @@ impl Batcher {
         Ok(Self {
             gauges: Gauges {
                 kv_budget_bytes: options.kv_bytes,
+                kv_block_bytes: block_bytes,
                 ..Gauges::default()
             },
             model: model.clone(),

@@ -13,6 +13,8 @@ pub struct Gauges {
     pub kv_cached_bytes: usize,
     /// Bytes that there may be of both.
     pub kv_budget_bytes: usize,
+    /// Bytes of a block of 64 positions.
+    pub kv_block_bytes: usize,
     /// Steps so far.
     pub steps: u64,
     /// Texts that ended, by an error or otherwise.

@@ -133,7 +133,7 @@ impl Text {
 }
 
 /// The value below which `share` of the sorted values lie.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
     let place = (last as f64 * share).ceil() as usize;
     sorted.get(place).copied().unwrap_or(0.0)

@@ -1,0 +1,174 @@
+//! Counts and times for Prometheus: under names of our own, and under those that inference gateways read.
+
+use crate::models::{Models, Served};
+use bitnet::engine::{Finish, Gauges};
+use prometheus::{
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
+};
+use std::sync::Arc;
+
+/// Bounds of times in seconds: from a token of a small model to a prompt in a long queue.
+const SECONDS: [f64; 16] = [
+    0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 300.0,
+];
+
+/// All of them.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    first_token: HistogramVec,
+    next_token: HistogramVec,
+    queued: HistogramVec,
+    gauges: Vec<(GaugeVec, fn(&Gauges) -> f64)>,
+    cache: GaugeVec,
+}
+
+impl Metrics {
+    /// # Errors
+    /// If two have one name, which tests would show.
+    pub(crate) fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let histogram = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(SECONDS.to_vec());
+            let histogram = HistogramVec::new(options, &["model"])?;
+            registry.register(Box::new(histogram.clone()))?;
+            prometheus::Result::Ok(histogram)
+        };
+        let first_token = histogram(
+            "bitnet_time_to_first_token_seconds",
+            "From a request to the first token of its text",
+        )?;
+        let next_token = histogram(
+            "bitnet_time_per_output_token_seconds",
+            "From one token of a text to the next, the mean of each text",
+        )?;
+        let queued = histogram("bitnet_queue_seconds", "From a request to its first step")?;
+        let requests = IntCounterVec::new(
+            Opts::new(
+                "bitnet_requests_total",
+                "Texts that ended, by how they ended",
+            ),
+            &["model", "finish_reason"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        let mut gauges = Vec::new();
+        for (name, help, read) in GAUGES {
+            let gauge = GaugeVec::new(Opts::new(name, help), &["model_name"])?;
+            registry.register(Box::new(gauge.clone()))?;
+            gauges.push((gauge, read));
+        }
+        let cache = GaugeVec::new(
+            Opts::new("vllm:cache_config_info", "Blocks of keys and values"),
+            &["model_name", "block_size", "num_gpu_blocks"],
+        )?;
+        registry.register(Box::new(cache.clone()))?;
+        Ok(Self {
+            registry,
+            requests,
+            first_token,
+            next_token,
+            queued,
+            gauges,
+            cache,
+        })
+    }
+
+    /// Notes how a text ended.
+    pub(crate) fn finished(&self, model: &str, finish: &Finish) {
+        let reason = finish.reason.name();
+        self.requests.with_label_values(&[model, reason]).inc();
+        let timings = finish.timings;
+        let first = finish.queued + timings.prompt_time;
+        let observe = |histogram: &HistogramVec, seconds| {
+            histogram.with_label_values(&[model]).observe(seconds);
+        };
+        observe(&self.queued, finish.queued.as_secs_f64());
+        if timings.generated_tokens > 0 {
+            observe(&self.first_token, first.as_secs_f64());
+        }
+        if timings.decode_rate() > 0.0 {
+            observe(&self.next_token, 1.0 / timings.decode_rate());
+        }
+    }
+
+    /// Notes a text that ended by an error, or because its client went away.
+    pub(crate) fn failed(&self, model: &str, how: &str) {
+        self.requests.with_label_values(&[model, how]).inc();
+    }
+
+    /// All of them in Prometheus' text format.
+    ///
+    /// # Errors
+    /// If they cannot be written, which no value brings about.
+    pub(crate) async fn text(&self, models: &Models) -> prometheus::Result<Vec<u8>> {
+        for served in models.opened().await {
+            self.read(&served);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+
+    fn read(&self, served: &Arc<Served>) {
+        let gauges = served.engine.gauges();
+        for (gauge, read) in &self.gauges {
+            let value = read(&gauges);
+            gauge.with_label_values(&[served.name.as_str()]).set(value);
+        }
+        let blocks = gauges.kv_budget_bytes / gauges.kv_block_bytes.max(1);
+        let labels = [served.name.as_str(), "64", &blocks.to_string()];
+        self.cache.with_label_values(&labels).set(1.0);
+    }
+}
+
+/// Name, help and value of each gauge.
+const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 12] = [
+    ("bitnet_texts_running", "Texts that run", |r| {
+        r.running as f64
+    }),
+    ("bitnet_requests_waiting", "Requests that wait", |r| {
+        r.waiting as f64
+    }),
+    (
+        "bitnet_kv_running_bytes",
+        "Keys and values that running texts hold",
+        |r| r.kv_running_bytes as f64,
+    ),
+    (
+        "bitnet_kv_cached_bytes",
+        "Keys and values kept for later prompts",
+        |r| r.kv_cached_bytes as f64,
+    ),
+    ("bitnet_steps", "Steps of the engine so far", |r| {
+        r.steps as f64
+    }),
+    ("bitnet_generated_tokens", "Tokens generated so far", |r| {
+        r.generated_tokens as f64
+    }),
+    (
+        "bitnet_prompt_tokens",
+        "Tokens of prompts that ran so far",
+        |r| r.prompt_tokens as f64,
+    ),
+    (
+        "bitnet_cached_tokens",
+        "Tokens of prompts whose keys and values were there",
+        |r| r.cached_tokens as f64,
+    ),
+    (
+        "bitnet_preemptions",
+        "How often a text made room for another so far",
+        |r| r.preemptions as f64,
+    ),
+    ("vllm:num_requests_running", "Texts that run", |r| {
+        r.running as f64
+    }),
+    ("vllm:num_requests_waiting", "Requests that wait", |r| {
+        r.waiting as f64
+    }),
+    (
+        "vllm:kv_cache_usage_perc",
+        "Share of the bytes for keys and values that running texts hold, from 0 to 1",
+        |r| r.kv_running_bytes as f64 / r.kv_budget_bytes.max(1) as f64,
+    ),
+];

@@ -1,0 +1,191 @@
+//! Conversations: messages as OpenAI's clients write them, and as chat templates read them.
+
+use crate::body::{Body, kind};
+use crate::error::{ApiError, ApiResult};
+use bitnet::chat::Tool;
+use serde_json::{Map, Value, json};
+
+/// The most messages of a conversation.
+const MOST_MESSAGES: usize = 10_000;
+
+/// Takes `messages`, made ready for a template: contents are texts, and the arguments of calls are objects.
+///
+/// # Errors
+/// If there are none, one has no role, or a content that is no text.
+pub(crate) fn take(body: &mut Body) -> ApiResult<Vec<Value>> {
+    let messages: Vec<Value> = body.require("messages")?;
+    if messages.is_empty() || messages.len() > MOST_MESSAGES {
+        let expected = format!("1 to {MOST_MESSAGES} messages");
+        return Err(ApiError::field("messages", expected, messages.len()));
+    }
+    let numbered = messages.into_iter().enumerate();
+    numbered
+        .map(|(index, message)| one(message, &format!("messages[{index}]")))
+        .collect()
+}
+
+fn one(message: Value, place: &str) -> ApiResult<Value> {
+    let mut body = Body::of(message, place)?;
+    let role: String = body.require("role")?;
+    // OpenAI's newer name of the same.
+    let role = if role == "developer" {
+        "system".to_owned()
+    } else {
+        role
+    };
+    if !["system", "user", "assistant", "tool", "function"].contains(&role.as_str()) {
+        let expected = "system, developer, user, assistant or tool";
+        return Err(ApiError::field(
+            body.name("role"),
+            expected,
+            format!("{role:?}"),
+        ));
+    }
+    let calls = body.value("tool_calls");
+    let content = content(body.value("content"), &body.name("content"))?;
+    if content.is_none() && calls.is_none() {
+        return Err(ApiError::field(body.name("content"), "a text", "none"));
+    }
+    let mut ready = Map::new();
+    ready.insert("role".into(), role.into());
+    ready.insert("content".into(), content.unwrap_or_default().into());
+    for field in ["name", "tool_call_id", "reasoning_content"] {
+        if let Some(text) = body.take::<String>(field)? {
+            ready.insert(field.into(), text.into());
+        }
+    }
+    if let Some(calls) = calls {
+        let name = body.name("tool_calls");
+        ready.insert("tool_calls".into(), tool_calls(calls, &name)?);
+    }
+    body.skip(&[
+        "refusal",
+        "annotations",
+        "audio",
+        "function_call",
+        "reasoning",
+    ]);
+    body.finish()?;
+    Ok(Value::Object(ready))
+}
+
+/// A content: a text, or parts that are texts.
+fn content(value: Option<Value>, place: &str) -> ApiResult<Option<String>> {
+    match value {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::Array(parts)) => {
+            let mut whole = String::new();
+            for (index, part) in parts.into_iter().enumerate() {
+                let place = format!("{place}[{index}]");
+                let mut part = Body::of(part, &place)?;
+                let kind: String = part.require("type")?;
+                if !["text", "input_text", "output_text"].contains(&kind.as_str()) {
+                    let advice = "the models that this server runs read text alone";
+                    return Err(ApiError::unsupported(
+                        format!("{place} of type {kind:?}"),
+                        advice,
+                    ));
+                }
+                whole += &part.require::<String>("text")?;
+                part.skip(&["annotations", "cache_control"]);
+                part.finish()?;
+            }
+            Ok(Some(whole))
+        }
+        Some(other) => Err(ApiError::field(
+            place,
+            "a text or a list of parts",
+            kind(&other),
+        )),
+    }
+}
+
+/// Calls of an earlier answer. Their arguments are text in JSON, and an object for a template.
+fn tool_calls(value: Value, place: &str) -> ApiResult<Value> {
+    let Value::Array(calls) = value else {
+        return Err(ApiError::field(place, "a list", kind(&value)));
+    };
+    let mut ready = Vec::with_capacity(calls.len());
+    for (index, call) in calls.into_iter().enumerate() {
+        let mut call = Body::of(call, &format!("{place}[{index}]"))?;
+        let id: Option<String> = call.take("id")?;
+        let mut function = Body::of(call.require("function")?, &call.name("function"))?;
+        let name: String = function.require("name")?;
+        let arguments = match function.value("arguments") {
+            None => Value::Object(Map::new()),
+            Some(Value::String(text)) => match serde_json::from_str::<Value>(&text) {
+                Ok(object @ Value::Object(_)) => object,
+                // The model wrote it, and may read it again.
+                _ => Value::String(text),
+            },
+            Some(other) => other,
+        };
+        function.finish()?;
+        call.skip(&["type", "index"]);
+        call.finish()?;
+        ready.push(json!({
+            "id": id,
+            "type": "function",
+            "function": {"name": name, "arguments": arguments},
+        }));
+    }
+    Ok(Value::Array(ready))
+}
+
+/// The tools of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tools {
+    /// As the client wrote them, for the template.
+    pub(crate) written: Vec<Value>,
+    /// As replies are read with.
+    pub(crate) read: Vec<Tool>,
+    /// Whether more than one call may come.
+    pub(crate) parallel: bool,
+}
+
+impl Tools {
+    /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
+    ///
+    /// # Errors
+    /// If one is no function with a name, or a call is demanded, which needs constrained decoding.
+    pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
+        let written: Vec<Value> = body.take("tools")?.unwrap_or_default();
+        let mut tools = Self {
+            parallel: body.take("parallel_tool_calls")?.unwrap_or(true),
+            ..Self::default()
+        };
+        for (index, tool) in written.into_iter().enumerate() {
+            let place = format!("tools[{index}]");
+            let kind = tool.get("type").and_then(Value::as_str);
+            if kind != Some("function") {
+                let found = kind.unwrap_or("none").to_owned();
+                return Err(ApiError::field(place + ".type", "\"function\"", found));
+            }
+            let function = tool.get("function").unwrap_or(&Value::Null);
+            let name = function.get("name").and_then(Value::as_str);
+            let name = name.filter(|name| !name.is_empty());
+            let name = name.ok_or_else(|| {
+                ApiError::field(place.clone() + ".function.name", "a name", "none")
+            })?;
+            let parameters = function.get("parameters").filter(|value| !value.is_null());
+            tools.read.push(Tool {
+                name: name.to_owned(),
+                parameters: parameters.cloned(),
+            });
+            tools.written.push(tool);
+        }
+        match body.value("tool_choice") {
+            None => {}
+            Some(Value::String(choice)) if choice == "auto" => {}
+            Some(Value::String(choice)) if choice == "none" => tools = Self::default(),
+            Some(choice) => {
+                return Err(ApiError::unsupported(
+                    format!("tool_choice {choice}"),
+                    "a call cannot be demanded; use \"auto\" or \"none\"",
+                ));
+            }
+        }
+        Ok(tools)
+    }
+}

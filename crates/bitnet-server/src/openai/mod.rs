@@ -1,0 +1,28 @@
+//! OpenAI's interface.
+
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
+mod format;
+pub(crate) mod list;
+mod logprobs;
+pub(crate) mod messages;
+mod options;
+
+use crate::generation::Usage;
+use serde_json::{Value, json};
+
+/// A new id with a prefix that says what it is of.
+fn new_id(prefix: &str) -> String {
+    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// Tokens as OpenAI counts them.
+fn usage(usage: Usage) -> Value {
+    json!({
+        "prompt_tokens": usage.prompt,
+        "completion_tokens": usage.generated,
+        "total_tokens": usage.prompt + usage.generated,
+        "prompt_tokens_details": {"cached_tokens": usage.cached},
+    })
+}

@@ -1,0 +1,42 @@
+//! How a server behaves.
+
+use crate::models::ModelLimits;
+use bitnet::{EngineOptions, SamplingOptions};
+use std::time::Duration;
+
+/// How a server behaves.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Keys one of which each request must have (`Authorization: Bearer …`); anybody may ask if there are none.
+    pub keys: Vec<String>,
+    /// How texts of each model share the machine.
+    pub engine: EngineOptions,
+    /// How texts are sampled where a request says nothing.
+    pub sampling: SamplingOptions,
+    /// Which models stay open.
+    pub models: ModelLimits,
+    /// The longest body of a request in bytes.
+    pub max_body_bytes: usize,
+    /// The longest time from a request to the end of its text; no limit if `None`.
+    pub time_limit: Option<Duration>,
+    /// How long texts may go on after the server was told to stop.
+    pub drain: Duration,
+    /// Whether pages of any origin may ask (CORS).
+    pub any_origin: bool,
+}
+
+impl Default for ServerOptions {
+    /// No key, the engine's defaults, bodies of at most 16 MiB, 10 minutes for a text, 30 seconds to drain.
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            engine: EngineOptions::default(),
+            sampling: SamplingOptions::default(),
+            models: ModelLimits::default(),
+            max_body_bytes: 16 << 20,
+            time_limit: Some(Duration::from_secs(600)),
+            drain: Duration::from_secs(30),
+            any_origin: false,
+        }
+    }
+}

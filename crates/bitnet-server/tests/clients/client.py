@@ -1,0 +1,129 @@
+"""The official `openai` package and Prometheus' own parser against a server of the demo model.
+
+    python client.py http://127.0.0.1:8080
+"""
+
+import asyncio
+import sys
+import urllib.request
+
+import openai
+from prometheus_client.parser import text_string_to_metric_families
+
+ADDRESS = sys.argv[1]
+KEY = "a key for tests"
+MESSAGES = [{"role": "user", "content": "Tell me of a dog."}]
+
+client = openai.OpenAI(base_url=f"{ADDRESS}/v1", api_key=KEY, max_retries=0)
+
+
+def chat(**options):
+    options = {"model": "demo", "messages": MESSAGES, "max_tokens": 16, "seed": 5} | options
+    return client.chat.completions.create(**options)
+
+
+def test_models():
+    assert [model.id for model in client.models.list()] == ["demo"]
+    assert client.models.retrieve("demo").object == "model"
+
+
+def test_chat_and_stream_say_the_same():
+    whole = chat()
+    assert whole.usage.completion_tokens == 16
+    assert whole.usage.prompt_tokens_details.cached_tokens >= 0
+    assert whole.choices[0].finish_reason == "length"
+    chunks = list(chat(stream=True, stream_options={"include_usage": True}))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert text == whole.choices[0].message.content
+    assert chunks[-1].usage.completion_tokens == 16
+    with client.chat.completions.stream(model="demo", messages=MESSAGES, max_tokens=16, seed=5) as stream:
+        for _ in stream:
+            pass
+        final = stream.get_final_completion()
+    assert final.choices[0].message.content == text
+
+
+def test_choices_and_logprobs():
+    answer = chat(n=3, logprobs=True, top_logprobs=2, temperature=1.0)
+    assert len({choice.message.content for choice in answer.choices}) == 3
+    content = answer.choices[0].logprobs.content
+    assert len(content) == 16
+    assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in content)
+    # The first of several is the one that would have been alone.
+    assert chat(temperature=1.0).choices[0].message.content == answer.choices[0].message.content
+
+
+def test_completions():
+    answer = client.completions.create(
+        model="demo", prompt=["Once upon a time", "The cat"], max_tokens=8, seed=1, stop=["zzz"], logprobs=1
+    )
+    assert len(answer.choices) == 2
+    assert len(answer.choices[1].logprobs.tokens) == 8
+    streamed = client.completions.create(model="demo", prompt="The cat", max_tokens=8, seed=1, stream=True)
+    assert "".join(chunk.choices[0].text for chunk in streamed) == answer.choices[1].text
+
+
+def test_embeddings():
+    texts = ["a dog runs", "a cat sleeps"]
+    # The package asks for base64 if nothing is said.
+    packed = client.embeddings.create(model="demo", input=texts)
+    plain = client.embeddings.create(model="demo", input=texts, encoding_format="float")
+    for one, other in zip(packed.data, plain.data):
+        assert max(abs(a - b) for a, b in zip(one.embedding, other.embedding)) < 1e-6
+    short = client.embeddings.create(model="demo", input="a dog", dimensions=16)
+    assert len(short.data[0].embedding) == 16
+
+
+def test_errors_have_their_types():
+    def fails(kind, **options):
+        try:
+            chat(**options)
+        except kind as error:
+            return error
+        raise AssertionError(f"{kind.__name__} was expected")
+
+    fails(openai.NotFoundError, model="another")
+    error = fails(openai.BadRequestError, temperature=-3)
+    assert error.param == "temperature" and error.code == "invalid_value"
+    fails(openai.BadRequestError, extra_body={"colour": "red"})
+    error = fails(openai.BadRequestError, messages=[{"role": "user", "content": "word " * 30000}])
+    assert error.code == "context_length_exceeded"
+    other = client.with_options(api_key="wrong")
+    try:
+        other.models.list()
+        raise AssertionError("a wrong key was taken")
+    except openai.AuthenticationError:
+        pass
+
+
+def test_many_at_once_are_as_alone():
+    alone = [chat(seed=seed, temperature=0.9).choices[0].message.content for seed in range(8)]
+
+    async def together():
+        many = openai.AsyncOpenAI(base_url=f"{ADDRESS}/v1", api_key=KEY)
+        asked = [
+            many.chat.completions.create(
+                model="demo", messages=MESSAGES, max_tokens=16, seed=seed, temperature=0.9
+            )
+            for seed in list(range(8)) * 4
+        ]
+        return [answer.choices[0].message.content for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(together()) == alone * 4
+
+
+def test_metrics_are_read_by_prometheus():
+    with urllib.request.urlopen(f"{ADDRESS}/metrics") as response:
+        families = {family.name: family for family in text_string_to_metric_families(response.read().decode())}
+    for name in ["vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"]:
+        assert families[name].type == "gauge", name
+    assert families["bitnet_time_to_first_token_seconds"].type == "histogram"
+    finished = sum(sample.value for sample in families["bitnet_requests"].samples if sample.name.endswith("_total"))
+    assert finished > 20
+
+
+tests = [test for name, test in list(globals().items()) if name.startswith("test_")]
+for test in tests:
+    test()
+    print(f"ok  {test.__name__}", flush=True)
+print(f"{len(tests)} passed: openai {openai.__version__} for Python")

@@ -1,0 +1,150 @@
+//! The part of the suite that talks to `bitnet serve` as its users do: with the official clients, from PyPI and npm.
+
+use crate::program::{cache, carry_out, file_name, finish, target_folder};
+use crate::requirement::Requirement;
+use crate::workspace::{cargo_with, workspace};
+use anyhow::{Context, Result, bail};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// What the part needs.
+pub(crate) const REQUIREMENTS: &[Requirement] = &[Requirement::Pip, Requirement::Node];
+
+/// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.
+const PYTHON: [&str; 2] = ["openai==3.57.0", "prometheus-client==0.26.0"];
+/// Packages from npm.
+const NODE: [&str; 1] = ["openai@7.59.0"];
+/// The key that the clients have.
+const KEY: &str = "a key for tests";
+
+/// Runs the clients.
+pub(crate) fn run() -> Result<()> {
+    let folder = clients()?;
+    // As the unit tests build it.
+    carry_out(cargo_with(&[
+        "build",
+        "--workspace",
+        "--all-features",
+        "--bin=bitnet",
+    ]))?;
+    let server = Server::start()?;
+    let tests = workspace().join("crates/bitnet-server/tests/clients");
+    let mut python = Command::new("python3");
+    python
+        .arg(tests.join("client.py"))
+        .arg(&server.address)
+        .env("PYTHONPATH", folder.join("python"));
+    carry_out(python)?;
+    // A module is looked for from where the file is.
+    let script = folder.join("client.mjs");
+    std::fs::copy(tests.join("client.mjs"), &script)
+        .with_context(|| format!("cannot write {}", script.display()))?;
+    let mut node = Command::new("node");
+    node.arg(script).arg(&server.address);
+    carry_out(node)?;
+    server.stop()
+}
+
+/// The folder of the clients, fetched if they are not there.
+fn clients() -> Result<PathBuf> {
+    let folder = cache()?.join("clients");
+    let wanted = [&PYTHON[..], &NODE].concat().join("\n");
+    let mark = folder.join("installed");
+    if std::fs::read_to_string(&mark).is_ok_and(|found| found == wanted) {
+        return Ok(folder);
+    }
+    // Nothing of an earlier set, or of one that was interrupted, stays.
+    match std::fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
+        }
+        _ => {}
+    }
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {}", folder.display()))?;
+    println!("setup: {}", wanted.replace('\n', ", "));
+    let mut pip = Command::new("python3");
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ])
+    .arg("--target")
+    .arg(folder.join("python"))
+    .args(PYTHON);
+    finish(&mut pip, "pip install")?;
+    let mut npm = Command::new("npm");
+    npm.current_dir(&folder)
+        .args([
+            "install",
+            "--silent",
+            "--no-audit",
+            "--no-fund",
+            "--prefix",
+            ".",
+        ])
+        .args(NODE);
+    finish(&mut npm, "npm install")?;
+    std::fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))?;
+    Ok(folder)
+}
+
+/// A server of the demo model.
+struct Server {
+    process: Child,
+    address: String,
+}
+
+impl Server {
+    fn start() -> Result<Self> {
+        let program: PathBuf = target_folder()?.join("debug").join(file_name("bitnet"));
+        let mut process = Command::new(Path::new(&program))
+            .args(["serve", "--port=0", "--device=cpu", "--parallel=8"])
+            .env("BITNET_API_KEY", KEY)
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot run {}", program.display()))?;
+        let mut lines = BufReader::new(process.stderr.take().context("no stderr")?).lines();
+        loop {
+            let Some(line) = lines.next() else {
+                bail!("bitnet serve ended before it served");
+            };
+            let line = line.context("what bitnet serve says")?;
+            if let Some(rest) = line.strip_prefix("serving at ") {
+                let address = rest.split(' ').next().unwrap_or(rest).to_owned();
+                // What it says later must not fill a pipe that nobody reads.
+                std::thread::spawn(move || {
+                    lines
+                        .map_while(Result::ok)
+                        .for_each(|line| eprintln!("{line}"))
+                });
+                return Ok(Self { process, address });
+            }
+        }
+    }
+
+    /// Tells it to stop, as a system does, and waits until it has.
+    fn stop(mut self) -> Result<()> {
+        if cfg!(unix) {
+            let mut kill = Command::new("kill");
+            kill.arg(self.process.id().to_string());
+            finish(&mut kill, "kill")?;
+            let status = self.process.wait().context("bitnet serve")?;
+            if !status.success() {
+                bail!("bitnet serve ended with {status} after SIGTERM");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
