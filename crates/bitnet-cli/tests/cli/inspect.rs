@@ -100,3 +100,23 @@ fn layers_of_a_hybrid_model_are_drawn() {
         3 * (8 * 32 * 32 + 3 * 512) * 4
     );
 }
+
+#[test]
+fn experts_and_windows_are_told() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../bitnet/tests/maple/tiny-maple-a.gguf"
+    );
+    let text = stdout(&["inspect", model]);
+    for expected in [
+        "WAW  (W: attention in a window, A: attention)",
+        "4 of width 64 in each layer, of which a token meets 2",
+        "clamped at 7",
+        "2 layers attend to 8 positions, rotating 16 columns of a head",
+    ] {
+        assert!(text.contains(expected), "{text}");
+    }
+    let report = json(&["inspect", model, "--json"]);
+    assert_eq!(report["architecture"]["mixers"], "WAW");
+    assert!(report["obstacle"].is_null(), "{text}");
+}

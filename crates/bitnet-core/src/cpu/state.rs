@@ -2,7 +2,8 @@
 //!
 //! A block holds [`POSITIONS`] positions of all layers, `[layer][head]`, and of each head its keys, transposed, and its
 //! values, in the type of the state: attention reads both in the order in which it adds them up. Blocks never move, all
-//! have one size, and the pool hands those of an ended sequence to the next.
+//! have one size, and the pool hands those of an ended sequence to the next. Layers with a window keep the positions before it,
+//! too: they share blocks with layers that see them, and a roll-back brings them back into view.
 
 mod append;
 mod recurrent;
