@@ -13,14 +13,19 @@ use super::f16::widen_f16;
 use super::gemv::{ROWS, group_scales};
 use super::integer::{BASE3_PLANES, IntegerIsa};
 use super::interleave::{Interleaving, TOGETHER};
-use super::layout::{Planes, RowLayout};
+use super::layout::{PART, Planes, RowLayout};
+use std::ops::Range;
 
 /// The width that activations are arranged for.
 pub(super) const WIDTH: usize = 4;
+/// Words in a [`PART`].
+const WORDS: usize = PART / 4;
 /// Rows of the largest panel.
 pub(super) const MOST_ROWS: usize = 64;
-/// Tokens of the largest tile.
-const MOST_TOKENS: usize = 8;
+/// Bytes that come from memory together.
+const LINE: usize = 64;
+/// Tokens that meet a group of a panel before the next group, a multiple of every tile: with it they stay near the core.
+const NEAR: usize = 32;
 
 /// Rows of tiles of at most `tile` tokens: full ones, then halves of what is left.
 pub(super) fn tiles(tokens: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> {
@@ -84,7 +89,7 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     let panel_rows = VECTORS * I::WIDTH / 4;
     let lanes = I::WIDTH / 4;
     let row_bytes = job.row_bytes;
-    let mut totals = [[0.0; MOST_ROWS]; MOST_TOKENS];
+    let mut totals = [[0.0; MOST_ROWS]; NEAR];
     for first_row in (0..job.count).step_by(panel_rows) {
         let count = (job.count - first_row).min(panel_rows);
         match job.interleaving {
@@ -143,21 +148,21 @@ pub(super) fn run<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
             count,
             factor: job.factor,
             tiles: &job.tiles,
-            totals: &mut totals,
             products: &mut *job.products,
         };
-        for (first, size) in tiles(job.tiles.scales.len(), TOKENS) {
-            match size {
-                8 => tile::<I, VECTORS, 8>(isa, &mut panel, first),
-                4 => tile::<I, VECTORS, 4>(isa, &mut panel, first),
-                2 => tile::<I, VECTORS, 2>(isa, &mut panel, first),
-                _ => tile::<I, VECTORS, 1>(isa, &mut panel, first),
-            }
+        let tokens = job.tiles.scales.len();
+        let mut coming = job.rows.get((first_row + panel_rows) * row_bytes..);
+        for first in (0..tokens).step_by(NEAR) {
+            let near = first..(first + NEAR).min(tokens);
+            let coming = coming.take().unwrap_or_default();
+            let coming = &coming[..coming.len().min(panel_rows * row_bytes)];
+            multiply::<I, VECTORS, TOKENS>(isa, &mut panel, near, coming, &mut totals);
         }
     }
 }
 
-/// Four code bytes of every row go side by side into registers, and the planes of those are steps.
+/// Sixteen code bytes of each row of a register at a time are transposed to registers of a word of every row, and the planes
+/// of those are steps.
 #[inline(always)]
 fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
     isa: I,
@@ -165,56 +170,64 @@ fn unpack<'a, I: IntegerIsa, const VECTORS: usize>(
     row: impl Fn(usize) -> &'a [u8],
     panel: &mut [u8],
 ) {
-    /// Steps' worth of code bytes that are put side by side before they are read as registers.
-    const BATCH: usize = 16;
-    let panel_rows = VECTORS * I::WIDTH / 4;
-    let step = 4 * panel_rows;
-    let planes = layout.planes_per_byte();
-    let mut words = [[0u8; 4]; BATCH * MOST_ROWS];
-    let batches = panel.chunks_mut(BATCH * planes * step);
-    for (batch, panel) in batches.enumerate() {
-        let count = panel.len() / (planes * step);
-        let first = 4 * BATCH * batch;
-        // Where the words lie is the same in every row.
-        let mut places = [0; BATCH];
-        let (mut group, mut within) = (first / layout.code_bytes, first % layout.code_bytes);
-        for place in &mut places[..count] {
-            *place = group * layout.stride + layout.codes_at + within;
-            within += 4;
-            while within >= layout.code_bytes {
-                (group, within) = (group + 1, within - layout.code_bytes);
-            }
+    let lanes = I::WIDTH / 4;
+    let step = VECTORS * I::WIDTH;
+    let word_codes = layout.planes_per_byte() * step;
+    let group_codes = panel.len() / layout.groups;
+    for vector in 0..VECTORS {
+        let mut rows = [row(vector * lanes); TOGETHER];
+        for (lane, place) in rows[..lanes].iter_mut().enumerate().skip(1) {
+            *place = row(vector * lanes + lane);
         }
-        let places = &places[..count];
-        let together = places.windows(2).all(|pair| pair[1] == pair[0] + 4);
-        for i in 0..panel_rows {
-            let row = row(i);
-            let column = words[i..].iter_mut().step_by(panel_rows);
-            let run = row.get(places[0]..places[0] + 4 * count);
-            if let Some(run) = run.filter(|_| together) {
-                for (word, bytes) in column.zip(run.as_chunks::<4>().0) {
-                    *word = *bytes;
+        for (group, panel) in panel.chunks_exact_mut(group_codes).enumerate() {
+            let first = group * layout.stride + layout.codes_at;
+            for (part, panel) in panel.chunks_mut(WORDS * word_codes).enumerate() {
+                let words = transposed(isa, &rows, first + part * PART);
+                for (word, panel) in words.into_iter().zip(panel.chunks_exact_mut(word_codes)) {
+                    store_planes(isa, layout, word, step, &mut panel[vector * I::WIDTH..]);
                 }
-                continue;
-            }
-            for (&place, word) in places.iter().zip(column) {
-                *word = row
-                    .get(place..)
-                    .and_then(<[u8]>::first_chunk)
-                    .copied()
-                    .unwrap_or([0; 4]);
-            }
-        }
-        let words = words[..count * panel_rows]
-            .as_flattened()
-            .chunks_exact(step);
-        for (words, panel) in words.zip(panel.chunks_exact_mut(planes * step)) {
-            for (vector, words) in words.chunks_exact(I::WIDTH).enumerate() {
-                let panel = &mut panel[vector * I::WIDTH..];
-                store_planes(isa, layout, isa.load(words), step, panel);
             }
         }
     }
+}
+
+/// The four words from byte `at` of the rows of a register, zeros past their ends: a register for each word.
+#[inline(always)]
+fn transposed<I: IntegerIsa>(isa: I, rows: &[&[u8]; TOGETHER], at: usize) -> [I::Bytes; WORDS] {
+    let lanes = I::WIDTH / 4;
+    let whole = rows[..lanes].iter().all(|row| at + PART <= row.len());
+    let ends = if whole {
+        [[0; PART]; TOGETHER]
+    } else {
+        last_parts(rows, at)
+    };
+    let mut registers = [isa.splat(&[0; 4]); WORDS];
+    for (word, register) in registers.iter_mut().enumerate() {
+        let mut parts = [&ends[word]; 4];
+        for (quarter, part) in parts[..lanes / WORDS].iter_mut().enumerate() {
+            let row = quarter * WORDS + word;
+            *part = if whole {
+                // SAFETY: every row of the register has a part from `at` on.
+                unsafe { &*rows[row].as_ptr().add(at).cast() }
+            } else {
+                &ends[row]
+            };
+        }
+        *register = isa.load_parts(parts);
+    }
+    isa.transpose(registers)
+}
+
+/// What is left of rows from byte `at` on, and zeros.
+#[cold]
+fn last_parts(rows: &[&[u8]; TOGETHER], at: usize) -> [[u8; PART]; TOGETHER] {
+    rows.map(|row| {
+        let rest = &row[at.min(row.len())..];
+        let rest = &rest[..rest.len().min(PART)];
+        let mut part = [0; PART];
+        part[..rest.len()].copy_from_slice(rest);
+        part
+    })
 }
 
 /// The words of rows that lie side by side are registers as they are.
@@ -274,49 +287,77 @@ struct Panel<'a> {
     count: usize,
     factor: f32,
     tiles: &'a Tiles<'a>,
-    /// Room for the sums of a tile.
-    totals: &'a mut [[f32; MOST_ROWS]; MOST_TOKENS],
     products: &'a mut dyn Products,
 }
 
-/// `TOKENS` tokens from `first` against a panel.
+/// Some tokens, whole tiles but for the last ones, against a panel: a group of it after the other, so that its codes stay
+/// near while all of them meet it. Meanwhile the rows of the next panel come nearer.
 #[inline(always)]
-fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+fn multiply<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
     isa: I,
     panel: &mut Panel<'_>,
-    first: usize,
+    tokens: Range<usize>,
+    coming: &[u8],
+    totals: &mut [[f32; MOST_ROWS]; NEAR],
 ) {
-    let lanes = I::WIDTH / 4;
-    let panel_rows = VECTORS * lanes;
-    let groups = panel.layout.groups;
-    let tiles = panel.tiles;
-    let q = &tiles.q[first * tiles.token_bytes..][..TOKENS * tiles.token_bytes];
-    let totals = &mut panel.totals[..TOKENS];
+    let panel_rows = VECTORS * I::WIDTH / 4;
+    let totals = &mut totals[..tokens.len()];
     for totals in totals.iter_mut() {
         totals[..panel_rows].fill(0.0);
     }
-    let group_codes = panel.codes.chunks_exact(panel.codes.len() / groups);
-    let group_q = q.chunks_exact(q.len() / groups);
-    let group_scales = panel.scales.chunks_exact(panel_rows);
-    for (group, ((codes, q), scales)) in group_codes.zip(group_q).zip(group_scales).enumerate() {
-        let sums = isa.panel_sums::<VECTORS, TOKENS>(codes, q);
-        for token in 0..TOKENS {
-            let q_sum = tiles.q_sums[(first + token) * groups + group];
-            for vector in 0..VECTORS {
-                let scales = &scales[vector * lanes..][..lanes];
-                let total = &mut totals[token][vector * lanes..];
-                isa.add_scaled(total, sums[token][vector], q_sum, scales);
+    let share = coming.len().div_ceil(panel.layout.groups).max(1);
+    let mut coming = coming.chunks(share);
+    for group in 0..panel.layout.groups {
+        for line in coming.next().unwrap_or_default().chunks(LINE) {
+            isa.prefetch(line);
+        }
+        for (place, size) in tiles(tokens.len(), TOKENS) {
+            let first = tokens.start + place;
+            let totals = &mut totals[place..];
+            match size {
+                8 => tile::<I, VECTORS, 8>(isa, panel, group, first, totals),
+                4 => tile::<I, VECTORS, 4>(isa, panel, group, first, totals),
+                2 => tile::<I, VECTORS, 2>(isa, panel, group, first, totals),
+                _ => tile::<I, VECTORS, 1>(isa, panel, group, first, totals),
             }
         }
     }
-    for (token, totals) in totals.iter_mut().enumerate() {
-        let token_scale = tiles.scales[first + token];
+    for (token, totals) in tokens.zip(totals) {
+        let token_scale = panel.tiles.scales[token];
         let totals = &mut totals[..panel_rows];
         for total in totals.iter_mut() {
             *total = *total / token_scale * panel.factor;
         }
         let wanted = &totals[..panel.count];
-        panel.products.put(first + token, panel.first_row, wanted);
+        panel.products.put(token, panel.first_row, wanted);
+    }
+}
+
+/// Adds the products of one group of a panel with `TOKENS` tokens from `first`.
+#[inline(always)]
+fn tile<I: IntegerIsa, const VECTORS: usize, const TOKENS: usize>(
+    isa: I,
+    panel: &Panel<'_>,
+    group: usize,
+    first: usize,
+    totals: &mut [[f32; MOST_ROWS]],
+) {
+    let lanes = I::WIDTH / 4;
+    let panel_rows = VECTORS * lanes;
+    let (groups, tiles) = (panel.layout.groups, panel.tiles);
+    let codes = panel.codes.len() / groups;
+    let codes = &panel.codes[group * codes..][..codes];
+    let q = tiles.token_bytes / groups;
+    let q = &tiles.q[first * tiles.token_bytes + group * TOKENS * q..][..TOKENS * q];
+    let scales = &panel.scales[group * panel_rows..][..panel_rows];
+    let sums = isa.panel_sums::<VECTORS, TOKENS>(codes, q);
+    for (token, totals) in totals[..TOKENS].iter_mut().enumerate() {
+        let q_sum = tiles.q_sums[(first + token) * groups + group];
+        for vector in 0..VECTORS {
+            let scales = &scales[vector * lanes..][..lanes];
+            let totals = &mut totals[vector * lanes..];
+            isa.add_scaled(totals, sums[token][vector], q_sum, scales);
+        }
     }
 }
 

@@ -45,8 +45,13 @@ pub(super) trait IntegerIsa: Copy {
         // SAFETY: the caller's promise.
         self.load(unsafe { bytes.get_unchecked(at..at + Self::WIDTH) })
     }
+    /// Asks for the line of the first of some bytes, if there is an instruction for that.
+    #[inline(always)]
+    fn prefetch(self, _bytes: &[u8]) {}
     /// Sixteen bytes from each of the first [`WIDTH`](Self::WIDTH) / 16 places.
     fn load_parts(self, parts: [&[u8; 16]; 4]) -> Self::Bytes;
+    /// In every 128 bits a square of words, transposed: word `i` of register `j` becomes word `j` of register `i`.
+    fn transpose(self, four: [Self::Bytes; 4]) -> [Self::Bytes; 4];
     /// Stores to the first [`WIDTH`](Self::WIDTH) bytes; there must be as many.
     fn store(self, bytes: Self::Bytes, out: &mut [u8]);
     /// The same four bytes in every i32.
@@ -242,8 +247,16 @@ macro_rules! inherit {
             self.0.load(bytes)
         }
         #[inline(always)]
+        fn prefetch(self, bytes: &[u8]) {
+            self.0.prefetch(bytes);
+        }
+        #[inline(always)]
         fn load_parts(self, parts: [&[u8; 16]; 4]) -> $bytes {
             self.0.load_parts(parts)
+        }
+        #[inline(always)]
+        fn transpose(self, four: [$bytes; 4]) -> [$bytes; 4] {
+            self.0.transpose(four)
         }
         #[inline(always)]
         fn store(self, bytes: $bytes, out: &mut [u8]) {

@@ -94,9 +94,30 @@ impl IntegerIsa for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[u8]) {
+        // SAFETY: it touches no memory that the program could notice, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m256i {
         // SAFETY: each part has 16 bytes, AVX2 is there by the type; the loads are unaligned.
         unsafe { _mm256_loadu2_m128i(parts[1].as_ptr().cast(), parts[0].as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+        // SAFETY: AVX2 is there by the type.
+        unsafe {
+            let ab = [_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b)];
+            let cd = [_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d)];
+            [
+                _mm256_unpacklo_epi64(ab[0], cd[0]),
+                _mm256_unpackhi_epi64(ab[0], cd[0]),
+                _mm256_unpacklo_epi64(ab[1], cd[1]),
+                _mm256_unpackhi_epi64(ab[1], cd[1]),
+            ]
+        }
     }
 
     #[inline(always)]

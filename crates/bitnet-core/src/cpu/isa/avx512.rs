@@ -97,6 +97,12 @@ impl IntegerIsa for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[u8]) {
+        // SAFETY: it touches no memory that the program could notice, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m512i {
         // SAFETY: each part has 16 bytes, AVX-512 is there by the type; the loads are unaligned.
         unsafe {
@@ -107,6 +113,21 @@ impl IntegerIsa for Avx512 {
             let all = _mm512_inserti32x4::<2>(all, part);
             let part = _mm_loadu_si128(parts[3].as_ptr().cast());
             _mm512_inserti32x4::<3>(all, part)
+        }
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
+        // SAFETY: AVX-512 is there by the type.
+        unsafe {
+            let ab = [_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)];
+            let cd = [_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d)];
+            [
+                _mm512_unpacklo_epi64(ab[0], cd[0]),
+                _mm512_unpackhi_epi64(ab[0], cd[0]),
+                _mm512_unpacklo_epi64(ab[1], cd[1]),
+                _mm512_unpackhi_epi64(ab[1], cd[1]),
+            ]
         }
     }
 

@@ -56,6 +56,33 @@ impl IntegerIsa for Neon {
     }
 
     #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [uint8x16_t; 4]) -> [uint8x16_t; 4] {
+        // SAFETY: NEON is part of aarch64.
+        unsafe {
+            let [a, b, c, d] = [
+                vreinterpretq_u32_u8(a),
+                vreinterpretq_u32_u8(b),
+                vreinterpretq_u32_u8(c),
+                vreinterpretq_u32_u8(d),
+            ];
+            let ab = [
+                vreinterpretq_u64_u32(vzip1q_u32(a, b)),
+                vreinterpretq_u64_u32(vzip2q_u32(a, b)),
+            ];
+            let cd = [
+                vreinterpretq_u64_u32(vzip1q_u32(c, d)),
+                vreinterpretq_u64_u32(vzip2q_u32(c, d)),
+            ];
+            [
+                vreinterpretq_u8_u64(vzip1q_u64(ab[0], cd[0])),
+                vreinterpretq_u8_u64(vzip2q_u64(ab[0], cd[0])),
+                vreinterpretq_u8_u64(vzip1q_u64(ab[1], cd[1])),
+                vreinterpretq_u8_u64(vzip2q_u64(ab[1], cd[1])),
+            ]
+        }
+    }
+
+    #[inline(always)]
     fn store(self, bytes: uint8x16_t, out: &mut [u8]) {
         let out = &mut out[..16];
         // SAFETY: there is room for 16 bytes, and NEON is part of aarch64.

@@ -53,6 +53,13 @@ impl IntegerIsa for Arrays {
     }
 
     #[inline(always)]
+    fn transpose(self, four: [[u8; 16]; 4]) -> [[u8; 16]; 4] {
+        let words: [[[u8; 4]; 4]; 4] = bytemuck::cast(four);
+        let word = |i: usize| [words[0][i], words[1][i], words[2][i], words[3][i]];
+        bytemuck::cast([word(0), word(1), word(2), word(3)])
+    }
+
+    #[inline(always)]
     fn store(self, bytes: [u8; 16], out: &mut [u8]) {
         out[..16].copy_from_slice(&bytes);
     }

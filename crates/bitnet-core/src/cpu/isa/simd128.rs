@@ -56,6 +56,24 @@ impl IntegerIsa for Simd128 {
     }
 
     #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [v128; 4]) -> [v128; 4] {
+        let ab = [
+            i32x4_shuffle::<0, 4, 1, 5>(a, b),
+            i32x4_shuffle::<2, 6, 3, 7>(a, b),
+        ];
+        let cd = [
+            i32x4_shuffle::<0, 4, 1, 5>(c, d),
+            i32x4_shuffle::<2, 6, 3, 7>(c, d),
+        ];
+        [
+            i64x2_shuffle::<0, 2>(ab[0], cd[0]),
+            i64x2_shuffle::<1, 3>(ab[0], cd[0]),
+            i64x2_shuffle::<0, 2>(ab[1], cd[1]),
+            i64x2_shuffle::<1, 3>(ab[1], cd[1]),
+        ]
+    }
+
+    #[inline(always)]
     fn store(self, bytes: v128, out: &mut [u8]) {
         let out = &mut out[..16];
         // SAFETY: there is room for 16 bytes; the store is unaligned.

@@ -43,8 +43,29 @@ impl IntegerIsa for Ssse3 {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[u8]) {
+        // SAFETY: it touches no memory that the program could notice, and SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
     fn load_parts(self, parts: [&[u8; 16]; 4]) -> __m128i {
         self.load(parts[0])
+    }
+
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [__m128i; 4]) -> [__m128i; 4] {
+        // SAFETY: SSE2 is part of x86-64.
+        unsafe {
+            let ab = [_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b)];
+            let cd = [_mm_unpacklo_epi32(c, d), _mm_unpackhi_epi32(c, d)];
+            [
+                _mm_unpacklo_epi64(ab[0], cd[0]),
+                _mm_unpackhi_epi64(ab[0], cd[0]),
+                _mm_unpacklo_epi64(ab[1], cd[1]),
+                _mm_unpackhi_epi64(ab[1], cd[1]),
+            ]
+        }
     }
 
     #[inline(always)]

@@ -31,6 +31,9 @@ impl Crossovers {
     pub const fn built_in(isa: Isa) -> Self {
         let (parallel_above, ternary, halves, blocks) = match isa {
             Isa::Scalar => ([65_536, 32_768, 16_384, 262_144, 65_536], 4, 1, 1),
+            Isa::Ssse3 | Isa::Avx2 | Isa::AvxVnni | Isa::Avx512 | Isa::Avx512Vnni => {
+                ([131_072, 65_536, 65_536, 524_288, 65_536], 4, 16, 4)
+            }
             _ => ([131_072, 65_536, 65_536, 524_288, 65_536], 8, 16, 4),
         };
         Self {
