@@ -7,8 +7,7 @@ pub enum LmHeadMode {
     Full,
     /// Estimates of all logits from a small copy of the head, then the logits that could be among the highest.
     Screened,
-    /// Screened where it was measured to be faster: large heads of floats, and on processors of Q6_K, natively, unless many
-    /// rows are wanted together.
+    /// Screened where it was measured to be faster: large heads of floats, and on processors of Q6_K, natively.
     #[default]
     Auto,
 }

@@ -12,12 +12,6 @@ use crate::{
 use std::ops::Range;
 use std::sync::Arc;
 
-/// The most rows together that are screened unless screening is asked for. Of more the whole table is multiplied: its tiles
-/// decode a weight once for several rows, while each row is screened by itself. On the 2B-4T shape (`bitnet bench --parallel
-/// 4,8,16,32` with `--head full` and `screened`, f16 and Q6_K, two threads) a token of 4 texts together takes about the same
-/// time either way, of 8 texts 1.15 times as long with the screen, of 32 texts 1.35 times.
-const SCREENED_TOGETHER: usize = 4;
-
 /// The embedding of the CPU.
 #[derive(Debug)]
 pub struct CpuEmbedding {
@@ -52,8 +46,6 @@ impl LmHead for CpuLmHead {
 pub(super) struct Table {
     weights: WeightMatrix,
     pub(super) shadow: Option<Shadow>,
-    /// The most rows together whose likeliest tokens are found by the shadow.
-    pub(super) most_screened: usize,
     /// Rounding of the rows that it multiplies as a head.
     activations: Activations,
 }
@@ -145,10 +137,6 @@ impl CpuBackend {
             activations,
             weights,
             shadow,
-            most_screened: match mode {
-                LmHeadMode::Auto => SCREENED_TOGETHER,
-                LmHeadMode::Full | LmHeadMode::Screened => usize::MAX,
-            },
         })
     }
 
@@ -311,8 +299,7 @@ impl CpuBackend {
             return Err(shape_error(weights.name(), weights.cols(), x.width));
         }
         let tokens = x.values.chunks_exact(x.width);
-        let few = x.tokens <= table.most_screened;
-        if let Some(shadow) = table.shadow.as_ref().filter(|_| few) {
+        if let Some(shadow) = &table.shadow {
             let rounded: Option<Vec<Rounded>> = tokens
                 .clone()
                 .map(|x| Rounded::new(x).filter(|x| x.fits(shadow)))

@@ -4,8 +4,8 @@ use super::integer::IntegerKernels;
 use crate::Gate;
 use crate::simd::{
     Add, Attend, Convolve, Delta, Dot, DotPacked, DotTile, Gated, Hadamard, NarrowF16, Quantize,
-    ROWS, RmsNorm, RmsNormInto, RoundHead, RoundRow, SigmoidMul, Steps, Unit, Unpack, WideDot,
-    ZipInPlace,
+    ROWS, RmsNorm, RmsNormInto, RoundHead, RoundRow, SigmoidMul, Steps, Unit, Unpack, WIDE_ROWS,
+    WideTile, ZipInPlace,
 };
 use bitnet_quant::Format;
 use half::f16;
@@ -24,6 +24,11 @@ pub(super) trait FloatIsa {
     fn dot_tile(product: DotTile<'_>) -> [[f32; ROWS]; ROWS] {
         Self::run(product)
     }
+
+    /// [`Kernels::wide_tile`], likewise.
+    fn wide_tile(product: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS] {
+        Self::run(product)
+    }
 }
 
 /// The kernels of one instruction set. Float kernels are those of `simd`; integer kernels are exact.
@@ -38,8 +43,8 @@ pub(super) struct Kernels {
     pub(super) dot_tile: fn(DotTile<'_>) -> [[f32; ROWS]; ROWS],
     /// A row to int8, and what that costs.
     pub(super) round_row: fn(&[f32], &mut [i8]) -> Steps,
-    /// Σ qᵢ·xᵢ, exact.
-    pub(super) wide_dot: fn(&[i8], &[i16]) -> i64,
+    /// Σ qᵢ·xᵢ of two rows and up to four x, exact.
+    pub(super) wide_tile: fn(WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS],
     /// RMSNorm in place.
     pub(super) rms_norm: fn(&mut [f32], &[f32], f32),
     /// RMSNorm of the first into the last.
@@ -79,7 +84,7 @@ impl Kernels {
             unpack: |format, row, out| F::run(Unpack { format, row, out }),
             dot_tile: F::dot_tile,
             round_row: |w, q| F::run(RoundRow(w, q)),
-            wide_dot: |q, x| F::run(WideDot(q, x)),
+            wide_tile: F::wide_tile,
             rms_norm: |x, gain, eps| F::run(RmsNorm(x, gain, eps)),
             rms_norm_into: |x, gain, eps, out| F::run(RmsNormInto(x, gain, eps, out)),
             quantize: |x, q| F::run(Quantize(x, q)),

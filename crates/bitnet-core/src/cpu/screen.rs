@@ -32,7 +32,7 @@ use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::{Buffer, Movement, Tag};
-use crate::simd::{DotPacked, MOST, ROWS, SMALLEST, Steps};
+use crate::simd::{DotPacked, MOST, ROWS, SMALLEST, Steps, WIDE_ROWS, WideTile};
 use crate::{Result, WeightMatrix};
 use bitnet_quant::Format;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -47,6 +47,8 @@ const WORTH_SCREENING: usize = 4 << 20;
 const ROWS_AT_ONCE: usize = 256;
 /// Rows read from a table whose pages were given back, until they are again. Each may have brought 64 kB.
 const ROWS_TO_KEEP: usize = 256;
+/// Rows of a shadow that all positions meet before the next: they stay near the core.
+const NEAR: usize = 64;
 /// Relative room for the roundings of f64 and of f32 results: far more than they take.
 const SLACK: f64 = 1.0 / (1u64 << 20) as f64;
 
@@ -98,14 +100,12 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// What a logit is at least and at most, from the product of its shadow with `x`.
-    fn span(&self, sum: i64, x: &Rounded) -> [f32; 2] {
+    /// What a logit is about, from the product of its shadow with `x`, and how far it may be from that.
+    #[inline]
+    fn span(&self, sum: i64, x: &Rounded) -> (f64, f64) {
         let middle = sum as f64 * (f64::from(self.scale) * x.step);
         let error = f64::from(self.error) * x.error + f64::from(self.norm) * x.norm + x.rest;
-        [
-            ((middle - error) as f32).next_down(),
-            ((middle + error) as f32).next_up(),
-        ]
+        (middle, error)
     }
 
     fn new(steps: Steps, columns: usize) -> Self {
@@ -148,6 +148,14 @@ impl Bounds {
             *bytes = value.to_le_bytes();
         }
     }
+}
+
+/// The least and the most that a span holds, in f32.
+fn outwards(middle: f64, error: f64) -> [f32; 2] {
+    [
+        ((middle - error) as f32).next_down(),
+        ((middle + error) as f32).next_up(),
+    ]
 }
 
 /// A number above x ≥ 0, with room for the roundings on the way to x.
@@ -299,89 +307,172 @@ impl CpuBackend {
         if tokens == 0 {
             return Ok(Vec::new());
         }
-        // What a logit is at least and at most, [rows, tokens].
-        let mut spans = self
-            .pool
-            .buffer_uninit::<[f32; 2]>(rows.saturating_mul(tokens), Tag::Scratch)?;
         let work = rows.saturating_mul(columns).saturating_mul(tokens);
-        let chunk = self.chunk(Operation::DenseMatmul, rows, ROWS, work);
+        let chunk = self.chunk(Operation::DenseMatmul, rows, NEAR, work);
         self.moved(Movement::ZeroCopy, shadow.rows.len());
-        columns::chunks(&self.threads, &mut spans, chunk * tokens, |index, spans| {
-            let shadows = shadow.rows[index * chunk * stride..].chunks_exact(stride);
-            for (row, spans) in shadows.zip(spans.chunks_exact_mut(tokens)) {
-                let (q, bounds) = row.split_at(columns);
-                let (q, bounds) = (bytemuck::cast_slice(q), Bounds::read(bounds));
-                for (x, span) in rounded.iter().zip(spans) {
-                    *span = bounds.span((self.kernels.wide_dot)(q, &x.p), x);
+        let pieces = rows.div_ceil(chunk);
+        let mut likeliest: Vec<_> = (0..pieces)
+            .flat_map(|_| tops.iter().map(Likeliest::new))
+            .collect();
+        columns::chunks(&self.threads, &mut likeliest, tokens, |index, likeliest| {
+            let mut sums = self.pool.buffer_uninit(NEAR * tokens, Tag::Scratch)?;
+            let range = index * chunk..((index + 1) * chunk).min(rows);
+            for first in range.clone().step_by(NEAR) {
+                let near = &shadow.rows[first * stride..(first + NEAR).min(range.end) * stride];
+                self.shadow_sums(near, columns, rounded, &mut sums);
+                let near = near.chunks_exact(stride).zip(sums.chunks_exact(tokens));
+                for (id, (row, sums)) in (first as u32..).zip(near) {
+                    let bounds = Bounds::read(&row[columns..]);
+                    let tokens = rounded.iter().zip(&mut *likeliest);
+                    for ((x, likeliest), sum) in tokens.zip(sums) {
+                        likeliest.see(id, &bounds, *sum, x);
+                    }
                 }
             }
             Ok(())
         })?;
-        let values = x.values.chunks_exact(x.width);
-        let mut answers = Vec::with_capacity(tokens);
-        for ((token, x), top) in values.enumerate().zip(tops) {
-            let mut found = select(&mut spans, (token, tokens), top);
-            shadow.positions.fetch_add(1, Ordering::Relaxed);
-            let computed = found.len() as u64;
-            shadow.logits.fetch_add(computed, Ordering::Relaxed);
-            let work = found.len() * columns;
-            let chunk = self.chunk(Operation::DenseMatmul, found.len(), ROWS, work);
-            columns::chunks(&self.threads, &mut found, chunk, |_, found| {
+        let (mut found, mut ends) = (Vec::new(), Vec::with_capacity(tokens));
+        for (token, top) in tops.iter().enumerate() {
+            let pieces = likeliest[token..].iter().step_by(tokens);
+            let also = top.also.iter().filter(|id| (**id as usize) < rows);
+            let ids = together(pieces, top.count).chain(also.copied());
+            found.extend(ids.map(|id| (token, Candidate { id, logit: 0.0 })));
+            ends.push(found.len());
+        }
+        self.full_logits(x, weights, &mut found)?;
+        shadow.positions.fetch_add(tokens as u64, Ordering::Relaxed);
+        shadow
+            .logits
+            .fetch_add(found.len() as u64, Ordering::Relaxed);
+        shadow.touched(weights, found.len());
+        let mut first = 0;
+        let answers = ends.into_iter().zip(tops).map(|(end, top)| {
+            let found = found[first..end].iter().map(|(_, found)| *found);
+            first = end;
+            let (also, mut others): (Vec<_>, Vec<_>) =
+                found.partition(|found| top.also.binary_search(&found.id).is_ok());
+            top.keep(&mut others);
+            others.extend(also);
+            others
+        });
+        Ok(answers.collect())
+    }
+
+    /// Σ q·p of some rows of a shadow with every position: `[rows, positions]`. A few positions stay near the core while all
+    /// of the rows meet them.
+    fn shadow_sums(&self, rows: &[u8], columns: usize, rounded: &[Rounded], sums: &mut [i64]) {
+        let stride = columns + BOUNDS;
+        let count = rows.len() / stride;
+        let row = |index: usize| bytemuck::cast_slice(&rows[index * stride..][..columns]);
+        for token in (0..rounded.len()).step_by(ROWS) {
+            let last = rounded.len() - 1;
+            let x = [0, 1, 2, 3].map(|i| &rounded[(token + i).min(last)].p[..]);
+            let tokens = (rounded.len() - token).min(ROWS);
+            for index in (0..count).step_by(WIDE_ROWS) {
+                // Past the last row, that row stands in.
+                let q = [row(index), row((index + 1).min(count - 1))];
+                let count = tokens;
+                let found = (self.kernels.wide_tile)(WideTile { q, x, count });
+                let places = sums[index * rounded.len()..].chunks_mut(rounded.len());
+                for (sums, found) in places.zip(found) {
+                    sums[token..][..tokens].copy_from_slice(&found[..tokens]);
+                }
+            }
+        }
+    }
+
+    /// The logits of candidates, each beside the row of `x` that it belongs to, as the full head computes them.
+    fn full_logits(
+        &self,
+        x: &Rows,
+        weights: &WeightMatrix,
+        found: &mut [(usize, Candidate)],
+    ) -> Result<()> {
+        let work = found.len() * weights.cols();
+        let chunk = self.chunk(Operation::DenseMatmul, found.len(), ROWS, work);
+        let format = weights.format();
+        columns::chunks(&self.threads, found, chunk, |_, found| {
+            for found in found.chunk_by_mut(|(one, _), (other, _)| one == other) {
+                let x = x.range(found[0].0..found[0].0 + 1);
                 for found in found.chunks_mut(ROWS) {
                     let last = found.len() - 1;
                     let rows = [0, 1, 2, 3].map(|i: usize| {
-                        let id = found[i.min(last)].id;
-                        weights.row(id as usize)
+                        let (_, found) = found[i.min(last)];
+                        weights.row(found.id as usize)
                     });
-                    let format = weights.format();
                     let logits = (self.kernels.dot_packed)(DotPacked { format, x, rows });
-                    for (found, logit) in found.iter_mut().zip(logits) {
+                    for ((_, found), logit) in found.iter_mut().zip(logits) {
                         found.logit = logit;
                     }
                 }
-                Ok(())
-            })?;
-            shadow.touched(weights, found.len());
-            let (also, mut others): (Vec<_>, Vec<_>) = found
-                .into_iter()
-                .partition(|found| top.also.binary_search(&found.id).is_ok());
-            top.keep(&mut others);
-            others.extend(also);
-            answers.push(others);
-        }
-        Ok(answers)
+            }
+            Ok(())
+        })
     }
 }
 
-/// The rows of one token that must be computed, in their order. `spans` is `[rows, tokens]`; those of `also` are made
-/// to count for nothing and to be chosen.
-fn select(
-    spans: &mut [[f32; 2]],
-    (token, tokens): (usize, usize),
-    top: &Top<'_>,
-) -> Vec<Candidate> {
-    for &id in top.also {
-        if let Some(span) = spans.get_mut(id as usize * tokens + token) {
-            *span = [f32::NEG_INFINITY, f32::INFINITY];
+/// The rows of a part of the table that may be among a position's likeliest.
+struct Likeliest<'a> {
+    top: &'a Top<'a>,
+    /// The highest of what logits are at least, in falling order: as many as are wanted, or less of fewer rows.
+    highest: Vec<f32>,
+    /// A row whose logit is at most less than this is none of them.
+    limit: f64,
+    /// Rows in their order, and what their logits are at most.
+    found: Vec<(u32, f32)>,
+}
+
+impl<'a> Likeliest<'a> {
+    fn new(top: &'a Top<'a>) -> Self {
+        Self {
+            top,
+            highest: Vec::new(),
+            limit: f64::NEG_INFINITY,
+            found: Vec::new(),
         }
     }
-    let spans = || spans[token..].iter().step_by(tokens);
-    // The highest of the least, in falling order; the last of them is the limit.
-    let count = top.count.clamp(1, spans().len());
-    let mut highest = vec![f32::NEG_INFINITY; count];
-    let mut limit = f32::NEG_INFINITY;
-    for [least, _] in spans() {
-        if *least > limit {
-            let place = highest.partition_point(|other| other >= least);
-            highest[place..].rotate_right(1);
-            highest[place] = *least;
-            limit = highest[count - 1];
+
+    /// Looks at the next row, whose product with x̂ is `sum`. Those that are wanted anyhow do not count.
+    #[inline]
+    fn see(&mut self, id: u32, bounds: &Bounds, sum: i64, x: &Rounded) {
+        let (middle, error) = bounds.span(sum, x);
+        if middle + error < self.limit || self.top.also.binary_search(&id).is_ok() {
+            return;
+        }
+        let [least, most] = outwards(middle, error);
+        self.found.push((id, most));
+        let count = self.top.count.max(1);
+        if self.highest.len() == count {
+            if self.highest.last().is_some_and(|last| *last >= least) {
+                return;
+            }
+            self.highest.pop();
+        }
+        let place = self.highest.partition_point(|other| *other >= least);
+        self.highest.insert(place, least);
+        if let Some(last) = self.highest.get(count - 1) {
+            // What becomes f32 moves up by at most two numbers.
+            self.limit = f64::from(last.next_down().next_down());
         }
     }
-    let rows = spans().zip(0u32..);
-    rows.filter(|([_, most], _)| *most >= limit)
-        .map(|(_, id)| Candidate { id, logit: 0.0 })
-        .collect()
+}
+
+/// The rows that are among the likeliest `count` of all parts, or may be.
+fn together<'a>(
+    parts: impl Iterator<Item = &'a Likeliest<'a>> + Clone,
+    count: usize,
+) -> impl Iterator<Item = u32> {
+    let mut highest: Vec<f32> = parts
+        .clone()
+        .flat_map(|part| part.highest.iter().copied())
+        .collect();
+    highest.sort_unstable_by(|a, b| b.total_cmp(a));
+    let limit = highest.get(count.max(1) - 1).copied();
+    let limit = limit.unwrap_or(f32::NEG_INFINITY);
+    let found = parts.flat_map(|part| part.found.iter());
+    found
+        .filter(move |(_, most)| *most >= limit)
+        .map(|(id, _)| *id)
 }
 
 #[cfg(test)]

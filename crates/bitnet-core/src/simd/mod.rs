@@ -67,4 +67,4 @@ pub(crate) use norm::{RmsNorm, RmsNormInto};
 pub(crate) use packed::{DotPacked, DotTile, ROWS, Unpack, is_dense};
 pub(crate) use quantize::Quantize;
 pub(crate) use reduce::Dot;
-pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WideDot};
+pub(crate) use shadow::{MOST, RoundRow, SMALLEST, Steps, WIDE_ROWS, WideTile};

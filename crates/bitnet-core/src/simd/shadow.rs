@@ -3,6 +3,7 @@
 //! Plain loops of fixed length, of which the compiler makes registers of the instruction set they are inlined into.
 
 use super::lanes::{LANES, padded};
+use super::packed::ROWS;
 use super::reduce::absmax_of;
 use crate::math::{ROUND, tree_sum};
 use rten_simd::{Isa, SimdOp};
@@ -89,6 +90,33 @@ fn round(
 
 /// Σ qᵢ·xᵢ, exact, of int8 and of integers of at most [`MOST`] in magnitude, over the shorter length.
 pub(crate) struct WideDot<'a>(pub(crate) &'a [i8], pub(crate) &'a [i16]);
+
+/// Σ qᵢ·xᵢ of two rows and as many of four x as are asked for, `[row][x]`: [`WideDot`] of each with each.
+#[derive(Clone, Copy)]
+pub(crate) struct WideTile<'a> {
+    pub(crate) q: [&'a [i8]; WIDE_ROWS],
+    pub(crate) x: [&'a [i16]; ROWS],
+    /// How many of the x count; the sums of the others mean nothing.
+    pub(crate) count: usize,
+}
+
+/// Rows of a [`WideTile`].
+pub(crate) const WIDE_ROWS: usize = 2;
+
+impl SimdOp for WideTile<'_> {
+    type Output = [[i64; ROWS]; WIDE_ROWS];
+
+    #[inline(always)]
+    fn eval<I: Isa>(self, isa: I) -> [[i64; ROWS]; WIDE_ROWS] {
+        let mut sums = [[0; ROWS]; WIDE_ROWS];
+        for (sums, q) in sums.iter_mut().zip(self.q) {
+            for (sum, x) in sums.iter_mut().zip(self.x).take(self.count) {
+                *sum = WideDot(q, x).eval(isa);
+            }
+        }
+        sums
+    }
+}
 
 /// The largest magnitude of the x of [`WideDot`].
 pub(crate) const MOST: i16 = 16_319;

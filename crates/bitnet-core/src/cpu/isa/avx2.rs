@@ -5,6 +5,7 @@
 
 use crate::cpu::integer::{IntegerIsa, kernels};
 use crate::cpu::kernels::FloatIsa;
+use crate::simd::{ROWS, WIDE_ROWS, WideTile};
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx2Isa, GenericIsa};
 use std::arch::x86_64::*;
@@ -29,6 +30,71 @@ impl FloatIsa for Floats {
             None => op.eval(GenericIsa::new()),
         }
     }
+
+    fn wide_tile(product: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS] {
+        match Avx2Isa::new() {
+            // SAFETY: `Avx2Isa::new` found AVX2.
+            Some(_) => unsafe {
+                match product.count {
+                    1 => wide_tile::<1>(product),
+                    2 => wide_tile::<2>(product),
+                    _ => wide_tile::<ROWS>(product),
+                }
+            },
+            // As above.
+            None => Self::run(product),
+        }
+    }
+}
+
+/// [`WideTile`] by `vpmaddwd`: a row is widened to i16 once for all x, and two neighbours' products are added in i32.
+#[target_feature(enable = "avx2")]
+fn wide_tile<const TOKENS: usize>(tile: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS] {
+    /// Products in a lane of i32, which has room for 128·16319 a thousand times.
+    const PRODUCTS: usize = 512;
+    const STEP: usize = 16;
+    let WideTile { q, x, .. } = tile;
+    let lengths = q.iter().map(|q| q.len()).chain(x.iter().map(|x| x.len()));
+    let columns = lengths.min().unwrap_or(0);
+    let steps = columns / STEP;
+    let mut totals = [[0i64; ROWS]; WIDE_ROWS];
+    for first in (0..steps).step_by(2 * PRODUCTS) {
+        let mut sums = [[_mm256_setzero_si256(); TOKENS]; WIDE_ROWS];
+        for step in first..steps.min(first + 2 * PRODUCTS) {
+            // SAFETY: `steps` whole steps of sixteen numbers are in every row and every x; the loads are unaligned.
+            unsafe {
+                let row = |row: usize| q[row].as_ptr().add(STEP * step).cast();
+                let rows = [_mm_loadu_si128(row(0)), _mm_loadu_si128(row(1))];
+                let rows = [_mm256_cvtepi8_epi16(rows[0]), _mm256_cvtepi8_epi16(rows[1])];
+                for token in 0..TOKENS {
+                    let x = _mm256_loadu_si256(x[token].as_ptr().add(STEP * step).cast());
+                    for row in 0..WIDE_ROWS {
+                        let products = _mm256_madd_epi16(rows[row], x);
+                        sums[row][token] = _mm256_add_epi32(sums[row][token], products);
+                    }
+                }
+            }
+        }
+        for (totals, sums) in totals.iter_mut().zip(sums) {
+            for (total, sums) in totals.iter_mut().zip(sums) {
+                let mut lanes = [0i32; 8];
+                // SAFETY: there is room for eight i32; the store is unaligned.
+                unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), sums) };
+                *total += lanes.iter().copied().map(i64::from).sum::<i64>();
+            }
+        }
+    }
+    for (totals, q) in totals.iter_mut().zip(q) {
+        for (total, x) in totals.iter_mut().zip(x) {
+            let rest = q[STEP * steps..columns]
+                .iter()
+                .zip(&x[STEP * steps..columns]);
+            *total += rest
+                .map(|(q, x)| i64::from(*q) * i64::from(*x))
+                .sum::<i64>();
+        }
+    }
+    totals
 }
 
 mod enabled {

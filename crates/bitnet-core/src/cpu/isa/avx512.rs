@@ -5,7 +5,7 @@
 use super::avx512_vbmi;
 use crate::cpu::integer::{IntegerIsa, kernels};
 use crate::cpu::kernels::FloatIsa;
-use crate::simd::{DotPacked, DotTile, ROWS};
+use crate::simd::{DotPacked, DotTile, ROWS, WIDE_ROWS, WideTile};
 use rten_simd::SimdOp;
 use rten_simd::isa::{Avx512Isa, GenericIsa};
 use std::arch::x86_64::*;
@@ -37,6 +37,10 @@ impl FloatIsa for Floats {
 
     fn dot_tile(product: DotTile<'_>) -> [[f32; ROWS]; ROWS] {
         avx512_vbmi::dot_tile(product).unwrap_or_else(|| Self::run(product))
+    }
+
+    fn wide_tile(product: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS] {
+        super::avx2::Floats::wide_tile(product)
     }
 }
 
