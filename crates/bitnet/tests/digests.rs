@@ -91,11 +91,20 @@ fn synthetic(synth: &SynthOptions, way: Way) -> String {
     line(&name, open, way)
 }
 
+/// Types that an architecture's weights may have.
+fn types(arch: SynthArch) -> &'static [TernaryType] {
+    match arch {
+        // Mixtures have scales of blocks.
+        SynthArch::Maple => &[TernaryType::TQ2_0, TernaryType::TQ1_0, TernaryType::Q2_0],
+        _ => TernaryType::ALL,
+    }
+}
+
 #[test]
 fn logits_have_the_recorded_bits() {
     let mut found = String::new();
-    for &arch in SynthArch::PLAIN {
-        for &ternary in TernaryType::ALL {
+    for &arch in SynthArch::ALL {
+        for &ternary in types(arch) {
             let synth = SynthOptions {
                 arch,
                 ternary,
@@ -105,11 +114,12 @@ fn logits_have_the_recorded_bits() {
         }
         let float = SynthOptions {
             arch,
+            ternary: types(arch)[0],
             ..SynthOptions::default()
         };
         found += &synthetic(&float, Way::of(Activations::F32));
     }
-    for embedding in [EmbeddingType::Q8_0, EmbeddingType::Q6K] {
+    for embedding in [EmbeddingType::Q8_0, EmbeddingType::Q6K, EmbeddingType::Q4K] {
         let synth = SynthOptions {
             embedding,
             ..SynthOptions::default()
@@ -123,9 +133,10 @@ fn logits_have_the_recorded_bits() {
     for kv in [KvType::F16, KvType::Int8] {
         let activations = Activations::Int8;
         let way = Way { activations, kv };
-        for &arch in SynthArch::PLAIN {
+        for &arch in SynthArch::ALL {
             let synth = SynthOptions {
                 arch,
+                ternary: types(arch)[0],
                 ..SynthOptions::default()
             };
             found += &synthetic(&synth, way);
