@@ -250,7 +250,7 @@ fn texts_are_those_of_the_engine_alone_whoever_else_is_served() {
 fn several_choices_stops_biases_and_probabilities() {
     let server = start(ServerOptions::default());
     let body = json!({
-        "prompt": ["Once", "Tom and Mia"], "n": 2, "max_tokens": 8, "seed": 3, "logprobs": 2, "temperature": 3.0,
+        "prompt": ["Once", "Tom and Mia"], "n": 2, "max_tokens": 8, "seed": 3, "logprobs": 2, "temperature": 3.0, "ignore_eos": true,
     });
     let answer = server.post("/v1/completions", &body).json();
     let choices = answer["choices"].as_array().expect("choices");

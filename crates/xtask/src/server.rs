@@ -21,13 +21,15 @@ const KEY: &str = "a key for tests";
 /// Runs the clients.
 pub(crate) fn run() -> Result<()> {
     let folder = clients()?;
-    // As the unit tests build it.
-    carry_out(cargo_with(&[
-        "build",
+    // The unit tests build it, too, and so.
+    let build = [
+        "test",
         "--workspace",
         "--all-features",
-        "--bin=bitnet",
-    ]))?;
+        "--no-run",
+        "--quiet",
+    ];
+    carry_out(cargo_with(&build))?;
     let server = Server::start()?;
     let tests = workspace().join("crates/bitnet-server/tests/clients");
     let mut python = Command::new("python3");

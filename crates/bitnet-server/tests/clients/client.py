@@ -44,13 +44,14 @@ def test_chat_and_stream_say_the_same():
 
 
 def test_choices_and_logprobs():
-    answer = chat(n=3, logprobs=True, top_logprobs=2, temperature=3.0)
+    lively = {"temperature": 3.0, "extra_body": {"ignore_eos": True}}
+    answer = chat(n=3, logprobs=True, top_logprobs=2, **lively)
     assert len({choice.message.content for choice in answer.choices}) > 1
     content = answer.choices[0].logprobs.content
     assert len(content) == 16
     assert all(len(token.top_logprobs) == 2 and token.logprob <= 0 for token in content)
     # The first of several is the one that would have been alone.
-    assert chat(temperature=3.0).choices[0].message.content == answer.choices[0].message.content
+    assert chat(**lively).choices[0].message.content == answer.choices[0].message.content
 
 
 def test_completions():
