@@ -23,7 +23,9 @@ pub(crate) struct Job {
     /// As [`Request::logprobs`].
     pub(crate) logprobs: Option<usize>,
     pub(crate) bias: Option<LogitBias>,
-    pub(crate) penalties: Option<Penalties>,
+    /// As [`Penalties::new`] takes them.
+    pub(crate) presence: f32,
+    pub(crate) frequency: f32,
     pub(crate) form: Option<Form>,
     pub(crate) priority: i32,
 }
@@ -40,7 +42,7 @@ impl Job {
     /// The hooks of each of its texts.
     ///
     /// # Errors
-    /// If the grammar cannot be followed.
+    /// If the grammar cannot be followed, or a penalty is not finite.
     fn hooks(&self, served: &Served) -> ApiResult<Vec<Option<Box<dyn LogitsHook>>>> {
         let mut all = Vec::with_capacity(self.count);
         for _ in 0..self.count {
@@ -48,8 +50,9 @@ impl Job {
             if let Some(bias) = &self.bias {
                 hooks.push(Box::new(bias.clone()));
             }
-            if let Some(penalties) = &self.penalties {
-                hooks.push(Box::new(penalties.clone()));
+            if self.presence != 0.0 || self.frequency != 0.0 {
+                let penalties = Penalties::new(self.presence, self.frequency, self.tokens.len());
+                hooks.push(Box::new(penalties?));
             }
             if let Some(Form { grammar, after }) = &self.form {
                 let constraint = served.grammars()?.constraint(grammar)?;
@@ -68,7 +71,7 @@ pub(crate) enum News {
     End(Finish),
 }
 
-/// The texts of a request. To drop them ends them.
+/// The texts of a request, in the order of its jobs. To drop them ends them.
 pub(crate) struct Texts {
     streams: SelectAll<Text>,
 }
@@ -82,50 +85,51 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Counts a text that ended. All have one prompt.
-    pub(crate) fn add(&mut self, finish: &Finish) {
-        self.prompt = finish.prompt_tokens;
-        self.cached = self.cached.max(finish.cached_tokens);
+    /// Counts a text that ended, and its prompt if it is the first one of it.
+    pub(crate) fn add(&mut self, finish: &Finish, is_first: bool) {
+        if is_first {
+            self.prompt += finish.prompt_tokens;
+            self.cached += finish.cached_tokens;
+        }
         self.generated += finish.timings.generated_tokens;
     }
 }
 
 impl Texts {
-    /// Submits the texts of `job`.
+    /// Submits the texts of some jobs.
     ///
     /// # Errors
     /// As [`Engine::submit`](bitnet::Engine::submit); if the grammar cannot be followed.
     pub(crate) async fn submit(
         served: &Arc<Served>,
         metrics: &Arc<Metrics>,
-        job: Job,
+        jobs: Vec<Job>,
     ) -> ApiResult<Self> {
-        // A grammar takes a while.
-        let (job, hooks) = if job.form.is_some() {
-            let made = prompt::blocking(served, move |served, _| Ok((job.hooks(served)?, job)));
-            let (hooks, job) = made.await?;
-            (job, hooks)
-        } else {
-            let hooks = job.hooks(served)?;
-            (job, hooks)
+        let make = move |served: &Served, _| {
+            let jobs = jobs.into_iter();
+            jobs.map(|job| Ok((job.hooks(served)?, job))).collect()
         };
+        // A grammar takes a while.
+        let made: Vec<_> = prompt::blocking(served, make).await?;
         let mut streams = SelectAll::new();
-        for (index, hook) in hooks.into_iter().enumerate() {
-            let mut options = job.options.clone();
-            options.sampling.seed = options.sampling.seed.wrapping_add(index as u64);
-            let request = Request {
-                logprobs: job.logprobs,
-                hook,
-                priority: job.priority,
-                ..Request::new(Prompt::Tokens(job.tokens.clone()), &options)
-            };
-            streams.push(Text {
-                index,
-                stream: served.engine.submit(request)?,
-                ended: false,
-                served: Arc::clone(served),
-                metrics: Arc::clone(metrics),
-            });
+        for (hooks, job) in made {
+            for (number, hook) in (0..).zip(hooks) {
+                let mut options = job.options.clone();
+                options.sampling.seed = options.sampling.seed.wrapping_add(number);
+                let request = Request {
+                    logprobs: job.logprobs,
+                    hook,
+                    priority: job.priority,
+                    ..Request::new(Prompt::Tokens(job.tokens.clone()), &options)
+                };
+                streams.push(Text {
+                    index: streams.len(),
+                    stream: served.engine.submit(request)?,
+                    ended: false,
+                    served: Arc::clone(served),
+                    metrics: Arc::clone(metrics),
+                });
+            }
         }
         Ok(Self { streams })
     }

@@ -72,7 +72,8 @@ impl Served {
 
 struct Slot {
     source: ModelSource,
-    open: Mutex<Option<Arc<Served>>>,
+    /// Locked while it is being opened.
+    open: Arc<Mutex<Option<Arc<Served>>>>,
     /// When it was last asked for, in milliseconds since the server began.
     used: AtomicU64,
 }
@@ -119,7 +120,7 @@ impl Models {
                 .into_iter()
                 .map(|source| Slot {
                     source,
-                    open: Mutex::new(None),
+                    open: Arc::default(),
                     used: AtomicU64::new(0),
                 })
                 .collect(),
@@ -151,13 +152,20 @@ impl Models {
         let slot = self.slot(name)?;
         let now = self.begun.elapsed().as_millis() as u64;
         slot.used.store(now, Ordering::Relaxed);
-        let mut open = slot.open.lock().await;
+        let mut open = Arc::clone(&slot.open).lock_owned().await;
         if let Some(served) = open.as_ref() {
             return Ok(Arc::clone(served));
         }
-        let served = Arc::new(self.open(&slot.source).await?);
-        *open = Some(Arc::clone(&served));
-        drop(open);
+        let opening = open_source(slot.source.clone(), self.options.clone());
+        // A task of its own: the next one who asks finds it open, if this one goes away meanwhile.
+        let opening = tokio::spawn(async move {
+            let served = Arc::new(opening.await?);
+            *open = Some(Arc::clone(&served));
+            Ok(served)
+        });
+        let served = opening
+            .await
+            .unwrap_or_else(|error| Err(ApiError::internal(error.to_string())))?;
         self.make_room(&slot.source.name).await;
         Ok(served)
     }
@@ -199,34 +207,6 @@ impl Models {
         })
     }
 
-    async fn open(&self, source: &ModelSource) -> ApiResult<Served> {
-        let open = Arc::clone(&source.open);
-        let options = self.options.clone();
-        let begin = Instant::now();
-        let opening = tokio::task::spawn_blocking(move || Engine::new(&open()?, options));
-        let failed = |error: &dyn std::fmt::Display| {
-            ApiError::unavailable(format!(
-                "model {}: it cannot be opened: {error}",
-                source.name
-            ))
-        };
-        let engine = opening
-            .await
-            .map_err(|error| failed(&error))?
-            .map_err(|error| failed(&error))?;
-        tracing::info!(
-            model = source.name,
-            seconds = begin.elapsed().as_secs_f64(),
-            "opened"
-        );
-        Ok(Served {
-            name: source.name.clone(),
-            engine,
-            embedding: Semaphore::new(1),
-            grammars: OnceLock::new(),
-        })
-    }
-
     /// Closes models that were used longest ago while there are too many bytes, `keep` never.
     async fn make_room(&self, keep: &str) {
         let Some(limit) = self.limits.weight_bytes else {
@@ -246,6 +226,31 @@ impl Models {
             }
         }
     }
+}
+
+async fn open_source(source: ModelSource, options: EngineOptions) -> ApiResult<Served> {
+    let begin = Instant::now();
+    let open = Arc::clone(&source.open);
+    let opening = tokio::task::spawn_blocking(move || Engine::new(&open()?, options));
+    let failed = |error: &dyn std::fmt::Display| {
+        let name = &source.name;
+        ApiError::unavailable(format!("model {name}: it cannot be opened: {error}"))
+    };
+    let engine = opening
+        .await
+        .map_err(|error| failed(&error))?
+        .map_err(|error| failed(&error))?;
+    tracing::info!(
+        model = source.name,
+        seconds = begin.elapsed().as_secs_f64(),
+        "opened"
+    );
+    Ok(Served {
+        name: source.name,
+        engine,
+        embedding: Semaphore::new(1),
+        grammars: OnceLock::new(),
+    })
 }
 
 impl Slot {

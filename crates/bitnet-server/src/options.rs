@@ -1,7 +1,7 @@
 //! How a server behaves.
 
 use crate::models::ModelLimits;
-use bitnet::{EngineOptions, SamplingOptions};
+use bitnet::{EngineOptions, SamplingOptions, Speculation};
 use std::time::Duration;
 
 /// How a server behaves.
@@ -13,6 +13,10 @@ pub struct ServerOptions {
     pub engine: EngineOptions,
     /// How texts are sampled where a request says nothing.
     pub sampling: SamplingOptions,
+    /// The seed of requests that name none; another for each of them if `None`.
+    pub seed: Option<u64>,
+    /// Whether several tokens are tried at once.
+    pub speculation: Speculation,
     /// Which models stay open.
     pub models: ModelLimits,
     /// The longest body of a request in bytes.
@@ -32,6 +36,8 @@ impl Default for ServerOptions {
             keys: Vec::new(),
             engine: EngineOptions::default(),
             sampling: SamplingOptions::default(),
+            seed: None,
+            speculation: Speculation::default(),
             models: ModelLimits::default(),
             max_body_bytes: 16 << 20,
             time_limit: Some(Duration::from_secs(600)),

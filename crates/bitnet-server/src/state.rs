@@ -27,6 +27,7 @@ impl App {
         GenerateOptions {
             max_tokens: tokens,
             sampling: self.options.sampling,
+            speculation: self.options.speculation,
             ..GenerateOptions::default()
         }
     }

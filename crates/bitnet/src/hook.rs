@@ -212,8 +212,74 @@ impl LogitsHook for Hooks {
 
     fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
         for hook in &mut self.hooks {
-            hook.apply(tokens, candidates)?;
+            // One that has nothing to say of this token is not asked, as if it were alone.
+            if !matches!(hook.scope(tokens)?, HookScope::Nothing) {
+                hook.apply(tokens, candidates)?;
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates() -> Vec<Candidate> {
+        (0..5).map(|id| Candidate { id, logit: 1.0 }).collect()
+    }
+
+    fn logits(hook: &mut dyn LogitsHook, tokens: &[u32]) -> Vec<f32> {
+        let mut candidates = candidates();
+        hook.apply(tokens, &mut candidates).expect("no error");
+        candidates.iter().map(|candidate| candidate.logit).collect()
+    }
+
+    #[test]
+    fn penalties_count_the_text_and_not_the_prompt() {
+        let mut hook = Penalties::new(0.5, 0.25, 2).expect("numbers");
+        assert_eq!(hook.scope(&[1, 2]).expect("none"), HookScope::Nothing);
+        assert_eq!(
+            hook.scope(&[1, 2, 3]).expect("one"),
+            HookScope::Tokens(&[3])
+        );
+        assert_eq!(
+            logits(&mut hook, &[1, 2, 3, 3, 4]),
+            [1.0, 1.0, 1.0, 0.0, 0.25]
+        );
+        // Of a draft that was taken back nothing stays.
+        assert_eq!(
+            logits(&mut hook, &[1, 2, 3, 0]),
+            [0.25, 1.0, 1.0, 0.25, 1.0]
+        );
+        assert!(Penalties::new(f32::NAN, 0.0, 0).is_err());
+        assert!(Penalties::new(0.0, f32::INFINITY, 0).is_err());
+    }
+
+    /// Ends the generation if it is asked.
+    struct Silent;
+
+    impl LogitsHook for Silent {
+        fn scope(&mut self, _: &[u32]) -> Result<HookScope<'_>> {
+            Ok(HookScope::Nothing)
+        }
+
+        fn apply(&mut self, _: &[u32], _: &mut Vec<Candidate>) -> Result<()> {
+            Err(crate::Error::Cancelled)
+        }
+    }
+
+    #[test]
+    fn hooks_do_what_all_of_them_do() {
+        assert!(Hooks::of(vec![]).is_none());
+        let bias = LogitBias::new([(4, 2.0), (1, f32::NEG_INFINITY)]).expect("biases");
+        let penalties = Penalties::new(0.5, 0.0, 0).expect("numbers");
+        let hooks: Vec<Box<dyn LogitsHook>> =
+            vec![Box::new(bias), Box::new(Silent), Box::new(penalties)];
+        let mut hook = Hooks::of(hooks).expect("a hook");
+        let scope = hook.scope(&[2, 4]).expect("a scope");
+        assert_eq!(scope, HookScope::Tokens(&[1, 2, 4]));
+        let expected = [1.0, f32::NEG_INFINITY, 0.5, 1.0, 2.5];
+        assert_eq!(logits(hook.as_mut(), &[2, 4]), expected);
     }
 }

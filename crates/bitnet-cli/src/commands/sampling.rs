@@ -1,4 +1,4 @@
-//! The arguments that say how each token is chosen, shared by `run`, `chat` and `batch`.
+//! The arguments that say how each token is chosen, shared by `run`, `chat`, `batch` and `serve`.
 
 use bitnet::{SamplingOptions, Speculation};
 use std::hash::{BuildHasher, RandomState};
@@ -55,6 +55,11 @@ impl SamplingArguments {
             Speculate::Off => Speculation::Off,
             Speculate::Ngram => Speculation::Ngram,
         }
+    }
+
+    /// The seed, if one was given.
+    pub(super) fn seed(&self) -> Option<u64> {
+        self.seed
     }
 
     /// The options, and the seed in them.

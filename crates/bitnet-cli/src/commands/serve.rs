@@ -61,7 +61,7 @@ pub(crate) struct Arguments {
     parallel: usize,
 
     /// Requests that wait; more are told to come again
-    #[arg(long, value_name = "REQUESTS", default_value_t = 512, value_parser = number::within(0..=1 << 20))]
+    #[arg(long, value_name = "REQUESTS", default_value_t = 512, value_parser = number::within(1..=1 << 20))]
     queue: usize,
 
     /// Memory for keys and values of each model
@@ -117,6 +117,8 @@ impl Arguments {
                 ..EngineOptions::default()
             },
             sampling,
+            seed: self.sampling.seed(),
+            speculation: self.sampling.speculation(),
             models: ModelLimits {
                 weight_bytes: self.models_memory.map(|bytes| bytes as u64),
                 idle: self.unload_after.map(Duration::from_secs),

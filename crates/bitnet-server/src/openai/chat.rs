@@ -38,7 +38,13 @@ pub(crate) async fn complete(
     body.only("modalities", &[json!(["text"])])?;
     let served = app.models.get(name.as_deref()).await?;
     let defaults = app.defaults(usize::MAX);
-    let sampling = Sampling::take(&mut body, served.model(), &defaults, app.options.time_limit)?;
+    let sampling = Sampling::take(
+        &mut body,
+        served.model(),
+        &defaults,
+        app.options.seed,
+        app.options.time_limit,
+    )?;
     body.finish()?;
 
     let conversation = Conversation {
@@ -48,27 +54,24 @@ pub(crate) async fn complete(
     };
     let prompt = prompt::of_conversation(&served, conversation).await?;
     let parser = ReplyParser::new(prompt.reply_options(tools.read.clone()));
-    let (streams, includes_usage) = (sampling.streams, sampling.includes_usage);
-    let seed = sampling.seed();
     let form = grammar.map(|grammar| prompt.form(&served, grammar));
-    let job = sampling.job(prompt.tokens, alternatives, form)?;
-    let count = job.count;
-    let texts = Texts::submit(&served, &app.metrics, job).await?;
+    let job = sampling.job(prompt.tokens, alternatives, form);
+    let texts = Texts::submit(&served, &app.metrics, vec![job]).await?;
     let reply = Reply {
         head: Head {
             id: new_id("chatcmpl"),
             created: crate::state::now(),
             model: served.name.clone(),
-            seed,
+            seed: sampling.seed(),
         },
         served,
-        choices: (0..count)
+        choices: (0..sampling.count())
             .map(|_| Choice::new(parser.clone(), tools.parallel))
             .collect(),
         usage: Usage::default(),
     };
-    if streams {
-        Ok(stream(reply, texts, includes_usage))
+    if sampling.streams {
+        Ok(stream(reply, texts, sampling.includes_usage))
     } else {
         whole(reply, texts).await
     }
@@ -135,23 +138,36 @@ impl Choice {
         }
     }
 
-    /// The changes that parts of a text make.
-    fn deltas(&mut self, parts: Vec<ReplyPart>) -> Vec<Value> {
-        let mut deltas = Vec::new();
-        for part in parts {
-            match part {
-                ReplyPart::Thinking(text) => deltas.push(json!({"reasoning_content": text})),
-                ReplyPart::Text(text) => deltas.push(json!({"content": text})),
-                ReplyPart::Call(_) if self.calls > 0 && !self.parallel => {}
-                ReplyPart::Call(call) => {
-                    let mut written = written(&call);
-                    written["index"] = self.calls.into();
-                    self.calls += 1;
-                    deltas.push(json!({"tool_calls": [written]}));
-                }
+    /// The parts that a piece of the text completes, or its end, without calls that must not come. Counts those that may.
+    fn parts(&mut self, news: &News) -> Vec<ReplyPart> {
+        let mut parts = match news {
+            News::Piece(piece) => self.parser.push(&piece.text),
+            News::End(_) => self.parser.finish(),
+        };
+        parts.retain(|part| {
+            let is_call = matches!(part, ReplyPart::Call(_));
+            let stays = !is_call || self.parallel || self.calls == 0;
+            self.calls += usize::from(is_call && stays);
+            stays
+        });
+        parts
+    }
+
+    /// The changes that news of the text make.
+    fn deltas(&mut self, news: &News) -> Vec<Value> {
+        let first = self.calls;
+        let parts = self.parts(news);
+        let mut indices = first..;
+        let deltas = parts.into_iter().map(|part| match part {
+            ReplyPart::Thinking(text) => json!({"reasoning_content": text}),
+            ReplyPart::Text(text) => json!({"content": text}),
+            ReplyPart::Call(call) => {
+                let mut written = written(&call);
+                written["index"] = indices.next().into();
+                json!({"tool_calls": [written]})
             }
-        }
-        deltas
+        });
+        deltas.collect()
     }
 
     fn reason(&self, finish: &Finish) -> &'static str {
@@ -190,31 +206,23 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
     while let Some(news) = texts.next().await {
         let (index, news) = news?;
         let (choice, message) = (&mut reply.choices[index], &mut messages[index]);
-        let parts = match &news {
-            News::Piece(piece) => {
-                let entry = logprobs::entry(reply.served.model().tokenizer(), piece);
-                has_logprobs |= entry.is_some();
-                message.logprobs.extend(entry);
-                choice.parser.push(&piece.text)
-            }
-            News::End(finish) => {
-                reply.usage.add(finish);
-                choice.parser.finish()
-            }
-        };
-        for part in parts {
+        for part in choice.parts(&news) {
             match part {
                 ReplyPart::Thinking(text) => message.reasoning += &text,
                 ReplyPart::Text(text) => message.content += &text,
-                ReplyPart::Call(_) if choice.calls > 0 && !choice.parallel => {}
-                ReplyPart::Call(call) => {
-                    choice.calls += 1;
-                    message.calls.push(written(&call));
-                }
+                ReplyPart::Call(call) => message.calls.push(written(&call)),
             }
         }
-        if let News::End(finish) = news {
-            message.reason = choice.reason(&finish);
+        match news {
+            News::Piece(piece) => {
+                let entry = logprobs::entry(reply.served.model().tokenizer(), &piece);
+                has_logprobs |= entry.is_some();
+                message.logprobs.extend(entry);
+            }
+            News::End(finish) => {
+                reply.usage.add(&finish, index == 0);
+                message.reason = choice.reason(&finish);
+            }
         }
     }
     let choices = messages.into_iter().enumerate().map(|(index, message)| {
@@ -264,17 +272,11 @@ fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response 
         while let Some(news) = texts.next().await {
             let (index, news) = news?;
             let choice = &mut reply.choices[index];
-            let (parts, entry) = match &news {
-                News::Piece(piece) => {
-                    let tokenizer = reply.served.model().tokenizer();
-                    (
-                        choice.parser.push(&piece.text),
-                        logprobs::entry(tokenizer, piece),
-                    )
-                }
-                News::End(_) => (choice.parser.finish(), None),
+            let mut deltas = choice.deltas(&news);
+            let entry = match &news {
+                News::Piece(piece) => logprobs::entry(reply.served.model().tokenizer(), piece),
+                News::End(_) => None,
             };
-            let mut deltas = choice.deltas(parts);
             if deltas.is_empty() && entry.is_some() {
                 deltas.push(json!({}));
             }
@@ -288,7 +290,7 @@ fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response 
             if let News::End(finish) = news {
                 let reason = reply.choices[index].reason(&finish).into();
                 let last = chunk(&reply.head, index, json!({}), Value::Null, reason);
-                reply.usage.add(&finish);
+                reply.usage.add(&finish, index == 0);
                 events.send(&last).await?;
             }
         }

@@ -1,7 +1,7 @@
 //! `POST /v1/completions`: texts continued.
 
 use super::logprobs::Lists;
-use super::options::Sampling;
+use super::options::{MOST_ALTERNATIVES, Sampling};
 use super::{format, new_id, usage};
 use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
@@ -13,13 +13,13 @@ use crate::state::{App, Incoming, finish_reason, now};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bitnet::Prompt;
+use bitnet::engine::Finish;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Tokens of a text if nothing is said: OpenAI's number.
 const TOKENS: usize = 16;
-/// The most alternatives to a token, and the most prompts.
-const MOST_ALTERNATIVES: usize = 20;
+/// The most prompts of one request.
 const MOST_PROMPTS: usize = 128;
 
 /// Continues prompts.
@@ -46,61 +46,43 @@ pub(crate) async fn complete(
         &mut body,
         served.model(),
         &app.defaults(TOKENS),
+        app.options.seed,
         app.options.time_limit,
     )?;
     body.finish()?;
-    let (streams, includes_usage) = (sampling.streams, sampling.includes_usage);
-    let seed = sampling.seed();
     let form = grammar.map(|grammar| Form {
         grammar,
         after: Vec::new(),
     });
-    let mut jobs: Vec<Job> = Vec::new();
-    let mut echoes = Vec::new();
-    let mut sampling = Some(sampling);
+    let (mut jobs, mut choices): (Vec<Job>, Vec<Choice>) = Default::default();
     for prompt in prompts {
         let tokens = prompt::of(&served, prompt.clone()).await?;
-        let echoed = match (&prompt, echo) {
+        let echoed = match (prompt, echo) {
             (_, false) => String::new(),
-            (Prompt::Text(text), true) => text.clone(),
+            (Prompt::Text(text), true) => text,
             _ => served.model().tokenizer().decode(&tokens),
         };
-        // Prompts have one set of options.
-        let job = match (sampling.take(), jobs.last()) {
-            (Some(sampling), _) => sampling.job(tokens, alternatives, form.clone())?,
-            (None, Some(first)) => Job {
-                tokens,
-                ..Job::clone(first)
-            },
-            (None, None) => continue,
-        };
-        echoes.extend(std::iter::repeat_n(echoed, job.count));
-        jobs.push(job);
+        choices.extend((0..sampling.count()).map(|_| Choice {
+            characters: echoed.chars().count(),
+            echoed: echoed.clone(),
+            lists: alternatives.map(|_| Lists::default()),
+        }));
+        jobs.push(sampling.job(tokens, alternatives, form.clone()));
     }
-    let count = jobs.first().map_or(1, |job| job.count);
-    let mut sets = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        sets.push(Texts::submit(&served, &app.metrics, job).await?);
-    }
+    let texts = Texts::submit(&served, &app.metrics, jobs).await?;
     let reply = Reply {
         id: new_id("cmpl"),
         created: now(),
-        seed,
-        choices: echoes
-            .into_iter()
-            .map(|echoed| Choice {
-                characters: echoed.chars().count(),
-                echoed,
-                lists: alternatives.map(|_| Lists::default()),
-            })
-            .collect(),
-        count,
+        seed: sampling.seed(),
+        choices,
+        count: sampling.count(),
+        usage: Usage::default(),
         served,
     };
-    if streams {
-        Ok(stream(reply, sets, includes_usage))
+    if sampling.streams {
+        Ok(stream(reply, texts, sampling.includes_usage))
     } else {
-        whole(reply, sets).await
+        whole(reply, texts).await
     }
 }
 
@@ -148,6 +130,7 @@ struct Reply {
     choices: Vec<Choice>,
     /// Texts of each prompt.
     count: usize,
+    usage: Usage,
     served: Arc<Served>,
 }
 
@@ -174,6 +157,11 @@ impl Choice {
 }
 
 impl Reply {
+    /// Counts the tokens of text `index`.
+    fn count(&mut self, index: usize, finish: &Finish) {
+        self.usage.add(finish, index.is_multiple_of(self.count));
+    }
+
     fn object(&self, choices: Vec<Value>) -> Value {
         json!({
             "id": self.id,
@@ -191,78 +179,57 @@ fn choice(index: usize, text: &str, logprobs: Value, reason: Value) -> Value {
     json!({"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason})
 }
 
-/// The usage of all prompts.
-fn total(parts: &[Usage]) -> Usage {
-    parts.iter().fold(Usage::default(), |sum, part| Usage {
-        prompt: sum.prompt + part.prompt,
-        cached: sum.cached + part.cached,
-        generated: sum.generated + part.generated,
-    })
-}
-
-async fn whole(mut reply: Reply, sets: Vec<Texts>) -> ApiResult<Response> {
-    let mut texts: Vec<String> = reply.choices.iter().map(|c| c.echoed.clone()).collect();
-    let mut reasons = vec![""; texts.len()];
-    let mut usages = Vec::new();
-    for (set, mut pieces) in sets.into_iter().enumerate() {
-        let mut of_prompt = Usage::default();
-        while let Some(news) = pieces.next().await {
-            let (index, news) = news?;
-            let index = set * reply.count + index;
-            match news {
-                News::Piece(piece) => {
-                    reply.choices[index].take(&reply.served, &piece);
-                    texts[index] += &piece.text;
-                }
-                News::End(finish) => {
-                    of_prompt.add(&finish);
-                    reasons[index] = finish_reason(finish.reason);
-                }
+async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
+    let mut written: Vec<String> = reply.choices.iter().map(|c| c.echoed.clone()).collect();
+    let mut reasons = vec![""; written.len()];
+    while let Some(news) = texts.next().await {
+        let (index, news) = news?;
+        match news {
+            News::Piece(piece) => {
+                reply.choices[index].take(&reply.served, &piece);
+                written[index] += &piece.text;
+            }
+            News::End(finish) => {
+                reply.count(index, &finish);
+                reasons[index] = finish_reason(finish.reason);
             }
         }
-        usages.push(of_prompt);
     }
     let mut choices = Vec::new();
-    for (index, (text, reason)) in texts.iter().zip(reasons).enumerate() {
+    for (index, (text, reason)) in written.iter().zip(reasons).enumerate() {
         let logprobs = reply.choices[index].logprobs();
         choices.push(choice(index, text, logprobs, reason.into()));
     }
     let mut object = reply.object(choices);
-    object["usage"] = usage(total(&usages));
+    object["usage"] = usage(reply.usage);
     Ok(axum::Json(object).into_response())
 }
 
-fn stream(mut reply: Reply, sets: Vec<Texts>, includes_usage: bool) -> Response {
+fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response {
     Events::respond(move |events| async move {
-        let mut usages = Vec::new();
-        for (set, mut pieces) in sets.into_iter().enumerate() {
-            let mut of_prompt = Usage::default();
-            while let Some(news) = pieces.next().await {
-                let (index, news) = news?;
-                let index = set * reply.count + index;
-                let next = match news {
-                    News::Piece(piece) => {
-                        let own = &mut reply.choices[index];
-                        own.take(&reply.served, &piece);
-                        let text = std::mem::take(&mut own.echoed) + &piece.text;
-                        if text.is_empty() && own.lists.is_none() {
-                            continue;
-                        }
-                        choice(index, &text, own.logprobs(), Value::Null)
+        while let Some(news) = texts.next().await {
+            let (index, news) = news?;
+            let next = match news {
+                News::Piece(piece) => {
+                    let own = &mut reply.choices[index];
+                    own.take(&reply.served, &piece);
+                    let text = std::mem::take(&mut own.echoed) + &piece.text;
+                    if text.is_empty() && own.lists.is_none() {
+                        continue;
                     }
-                    News::End(finish) => {
-                        of_prompt.add(&finish);
-                        let reason = finish_reason(finish.reason);
-                        choice(index, "", Value::Null, reason.into())
-                    }
-                };
-                events.send(&reply.object(vec![next])).await?;
-            }
-            usages.push(of_prompt);
+                    choice(index, &text, own.logprobs(), Value::Null)
+                }
+                News::End(finish) => {
+                    reply.count(index, &finish);
+                    let reason = finish_reason(finish.reason);
+                    choice(index, "", Value::Null, reason.into())
+                }
+            };
+            events.send(&reply.object(vec![next])).await?;
         }
         if includes_usage {
             let mut object = reply.object(Vec::new());
-            object["usage"] = usage(total(&usages));
+            object["usage"] = usage(reply.usage);
             events.send(&object).await?;
         }
         events.done().await

@@ -3,8 +3,7 @@
 use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
 use crate::generation::{Form, Job};
-use bitnet::hook::Penalties;
-use bitnet::{GenerateOptions, LogitBias, Model, Speculation};
+use bitnet::{GenerateOptions, LogitBias, Model};
 use serde_json::{Map, Value, json};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use std::time::{Duration, Instant};
 const MOST_CHOICES: usize = 128;
 /// The most alternatives to a token.
 pub(super) const MOST_ALTERNATIVES: usize = 20;
-/// The most stop texts, and the bytes of each.
+/// The most stop texts.
 const MOST_STOPS: usize = 64;
 
 /// What the fields say.
@@ -30,8 +29,8 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    /// Takes the fields. Texts have at most `tokens` tokens if nothing is said; what has no field is as `defaults` say, and they end
-    /// `limit` from now.
+    /// Takes the fields. Everything that has none is as `defaults` say, but for the seed, which is `seed` or another each time;
+    /// texts end `limit` from now.
     ///
     /// # Errors
     /// If a field has a value that it cannot have.
@@ -39,6 +38,7 @@ impl Sampling {
         body: &mut Body,
         model: &Model,
         defaults: &GenerateOptions,
+        seed: Option<u64>,
         limit: Option<Duration>,
     ) -> ApiResult<Self> {
         let mut options = defaults.clone();
@@ -57,7 +57,7 @@ impl Sampling {
         set(&mut sampling.repetition_penalty, penalty);
         // Without a seed each request gets its own text, and is told the seed that gives it again.
         sampling.seed = match body.take::<Value>("seed")? {
-            None => random(),
+            None => seed.unwrap_or_else(random),
             Some(seed) => seed
                 .as_u64()
                 .or_else(|| Some(seed.as_i64()?.cast_unsigned()))
@@ -69,7 +69,6 @@ impl Sampling {
             options.max_tokens = most;
         }
         options.stop = stops(body)?;
-        options.speculation = Speculation::default();
         options.deadline = limit.map(|limit| Instant::now() + limit);
         if body.take::<bool>("ignore_eos")? == Some(true) {
             options.stop_at_end = false;
@@ -119,28 +118,24 @@ impl Sampling {
         self.options.sampling.seed
     }
 
+    /// How many texts each prompt gets.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The job of continuing `tokens`.
-    ///
-    /// # Errors
-    /// If a penalty is out of range.
-    pub(super) fn job(
-        self,
-        tokens: Vec<u32>,
-        logprobs: Option<usize>,
-        form: Option<Form>,
-    ) -> ApiResult<Job> {
-        let penalized = self.presence != 0.0 || self.frequency != 0.0;
-        let penalties = Penalties::new(self.presence, self.frequency, tokens.len())?;
-        Ok(Job {
+    pub(super) fn job(&self, tokens: Vec<u32>, logprobs: Option<usize>, form: Option<Form>) -> Job {
+        Job {
             tokens,
-            options: self.options,
+            options: self.options.clone(),
             count: self.count,
             logprobs,
-            bias: self.bias,
-            penalties: penalized.then_some(penalties),
+            bias: self.bias.clone(),
+            presence: self.presence,
+            frequency: self.frequency,
             form,
             priority: self.priority,
-        })
+        }
     }
 }
 
