@@ -6,7 +6,7 @@ use bitnet::Activations;
 use bitnet::file::Gguf;
 use bitnet_quant::quantize_absmax_i8;
 
-/// What happens to rows before a matrix multiplies them.
+/// The preparation of rows for a matrix.
 #[derive(Clone, Copy)]
 pub(crate) struct Treatment {
     /// Whether they are rotated, rounded and rotated back.
@@ -24,7 +24,7 @@ impl Default for Treatment {
 }
 
 impl Treatment {
-    /// What the matrix multiplies.
+    /// The rows that the matrix multiplies.
     fn apply(self, row: &mut [f32]) {
         let signs = self.rotates.then(|| signs(row.len()));
         if let Some(signs) = &signs {

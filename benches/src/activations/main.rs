@@ -1,4 +1,4 @@
-//! What the rounding of activations costs, and whether a rotation makes it cheaper: `cargo xtask activations`.
+//! The cost of rounding activations, and whether a rotation makes it cheaper: `cargo xtask activations`.
 //!
 //! Each choice of [`Activations`] runs on held-out text beside f32 of the same weights. The demo model is judged as it is, and with
 //! its matrices rotated and rounded to ternary groups of 128 again, as Bonsai 2 has them; a forward pass of its own

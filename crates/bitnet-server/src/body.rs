@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 #[derive(Debug)]
 pub(crate) struct Body {
     fields: Map<String, Value>,
-    /// What the names of fields begin with in errors: empty, or the object's own name and a dot.
+    /// The beginning of field names in errors: empty, or the object's own name and a dot.
     place: String,
 }
 
@@ -143,7 +143,7 @@ impl Body {
     }
 }
 
-/// What a value is, in words.
+/// The kind of a value, in words.
 pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",

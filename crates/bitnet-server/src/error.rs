@@ -125,7 +125,7 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }
 
-    /// What went wrong, in a sentence.
+    /// The fault, in a sentence.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

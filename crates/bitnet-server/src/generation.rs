@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-/// What is asked of the engine.
+/// Texts with one prompt and one set of options.
 #[derive(Debug, Clone)]
 pub(crate) struct Job {
     pub(crate) tokens: Vec<u32>,

@@ -16,7 +16,7 @@ pub type Opener = Arc<dyn Fn() -> bitnet::Result<Model> + Send + Sync>;
 pub struct ModelSource {
     /// The name.
     pub name: String,
-    /// What opens it. Called on a thread that may block, and again after the model was closed.
+    /// Opens it. Called on a thread that may block, and again after the model was closed.
     pub open: Opener,
 }
 
@@ -50,7 +50,7 @@ impl Served {
         self.engine.model()
     }
 
-    /// What constraints are made of; made when it is first asked for, which takes a while.
+    /// The grammars of the model; made when they are first used, which takes a while.
     ///
     /// # Errors
     /// As [`Grammars::new`].

@@ -1,4 +1,4 @@
-//! What all requests share, and how their bodies are read.
+//! The state that all requests share, and how their bodies are read.
 
 use crate::body::Body;
 use crate::error::ApiError;

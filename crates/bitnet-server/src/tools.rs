@@ -1,4 +1,4 @@
-//! What becomes of texts on their way into a model.
+//! Texts on their way into a model: their tokens, and the prompts of conversations.
 
 use crate::error::{ApiError, ApiResult};
 use crate::openai::messages;

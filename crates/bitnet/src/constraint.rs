@@ -72,7 +72,7 @@ impl Grammar {
     }
 }
 
-/// What the constraints of a model have in common: its tokens in a tree. Clones share it.
+/// The tokens of a model in a tree, which its constraints have in common. Clones share it.
 #[derive(Clone)]
 pub struct Grammars {
     factory: Arc<ParserFactory>,
@@ -161,7 +161,7 @@ pub struct Constraint {
     begins: Option<usize>,
     /// The tokens of the form that the matcher has.
     taken: Vec<u32>,
-    /// What may come next; `None` until it is asked for.
+    /// The tokens that may come next; `None` until they are computed.
     mask: Option<SimpleVob>,
     /// The same as a list, if it is short.
     few: Option<Vec<u32>>,
@@ -220,7 +220,7 @@ impl Constraint {
         Ok(())
     }
 
-    /// What may come next.
+    /// The tokens that may come next.
     fn mask(&mut self) -> Result<&SimpleVob> {
         if self.mask.is_none() {
             let mut mask = self.matcher.compute_mask_or_eos().map_err(refused)?;

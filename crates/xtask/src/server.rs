@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// What the part needs.
+/// The part's needs beyond a Rust compiler.
 pub(crate) const REQUIREMENTS: &[Requirement] = &[Requirement::Pip, Requirement::Node];
 
 /// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.

@@ -166,7 +166,7 @@ impl CpuBackend {
         })
     }
 
-    /// What the experts of each group give for its rows.
+    /// The results of the experts of each group for its rows.
     fn run_experts(&self, a: &Activation, groups: &Groups, weights: &Experts) -> Result<Rows> {
         for (expert, _) in &groups.experts {
             for matrices in [&weights.gate, &weights.up, &weights.down] {

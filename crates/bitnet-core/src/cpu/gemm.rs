@@ -218,7 +218,7 @@ fn transposed<I: IntegerIsa>(isa: I, rows: &[&[u8]; TOGETHER], at: usize) -> [I:
     isa.transpose(registers)
 }
 
-/// What is left of rows from byte `at` on, and zeros.
+/// The rest of rows from byte `at` on, and zeros.
 #[cold]
 fn last_parts(rows: &[&[u8]; TOGETHER], at: usize) -> [[u8; PART]; TOGETHER] {
     rows.map(|row| {

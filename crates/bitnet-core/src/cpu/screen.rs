@@ -100,7 +100,7 @@ struct Bounds {
 }
 
 impl Bounds {
-    /// What a logit is about, from the product of its shadow with `x`, and how far it may be from that.
+    /// About the value of a logit, from the product of its prefilter row with `x`, and how far it may be from that.
     #[inline]
     fn span(&self, sum: i64, x: &Rounded) -> (f64, f64) {
         let middle = sum as f64 * (f64::from(self.scale) * x.step);

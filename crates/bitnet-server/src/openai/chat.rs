@@ -91,7 +91,7 @@ fn alternatives(body: &mut Body) -> ApiResult<Option<usize>> {
     }
 }
 
-/// What all chunks of an answer say.
+/// The fields that all chunks of an answer share.
 struct Head {
     id: String,
     created: u64,

@@ -14,7 +14,7 @@ pub(super) const MOST_ALTERNATIVES: usize = 20;
 /// The most stop texts.
 const MOST_STOPS: usize = 64;
 
-/// What the fields say.
+/// The values of the fields.
 pub(super) struct Sampling {
     options: GenerateOptions,
     count: usize,

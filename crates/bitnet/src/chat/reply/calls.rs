@@ -135,7 +135,7 @@ fn pythonic(text: &str, tools: &[Tool]) -> Option<Vec<ToolCall>> {
     (!calls.is_empty()).then_some(calls)
 }
 
-/// What follows a value: a comma, which is skipped, or the end.
+/// The text behind a value: after a comma, which is skipped, or at the end.
 fn separated(text: &str, end: char) -> Option<&str> {
     let text = text.trim_start();
     match text.strip_prefix(',') {

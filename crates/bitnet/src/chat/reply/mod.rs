@@ -1,10 +1,10 @@
-//! What a model wrote, taken apart as it comes: thinking, the answer, and calls of tools.
+//! Replies of models, taken apart as they come: thinking, the answer, and calls of tools.
 //!
 //! Models mark these in their text: thinking ends with `</think>`, calls stand in `<tool_call>` or are the whole answer. A mark
 //! that is spread over pieces is held back until it is known to be one; everything else goes on at once.
 //!
-//! What is nearly a call, such as one with a comma too many, or of a tool that was not offered, is text: it is never guessed what the
-//! model may have meant.
+//! A near call, such as one with a comma too many, or of a tool that was not offered, is text: it is never guessed what the model may
+//! have meant.
 
 mod calls;
 
@@ -72,7 +72,7 @@ pub enum ReplyPart {
     Call(ToolCall),
 }
 
-/// What a reply may be made of.
+/// The parts that a reply may have.
 #[derive(Debug, Clone, Default)]
 pub struct ReplyOptions {
     /// Whether the model thinks before it answers.
@@ -99,7 +99,7 @@ enum State {
 pub struct ReplyParser {
     options: ReplyOptions,
     state: State,
-    /// What is not given out yet.
+    /// Text that is not given out yet.
     held: String,
     /// Whether the white space at the beginning of the answer, which parts it from the thinking, is to be dropped.
     trims: bool,
@@ -134,7 +134,7 @@ impl ReplyParser {
         parts
     }
 
-    /// What is left when nothing more comes.
+    /// The rest, when nothing more comes.
     pub fn finish(&mut self) -> Vec<ReplyPart> {
         let mut held = std::mem::take(&mut self.held);
         if self.trims && self.state != State::Call {
