@@ -38,6 +38,16 @@ pub(crate) struct Form {
     pub(crate) after: Vec<u32>,
 }
 
+impl Form {
+    /// The form of a text that continues another.
+    pub(crate) fn of_text(grammar: Grammar) -> Self {
+        Self {
+            grammar,
+            after: Vec::new(),
+        }
+    }
+}
+
 impl Job {
     /// The hooks of each of its texts.
     ///
@@ -82,6 +92,8 @@ pub(crate) struct Usage {
     pub(crate) prompt: usize,
     pub(crate) cached: usize,
     pub(crate) generated: usize,
+    /// Of those that were generated, the ones that a model thought before it answered.
+    pub(crate) thinking: usize,
 }
 
 impl Usage {

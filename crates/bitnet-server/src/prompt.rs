@@ -18,6 +18,12 @@ pub(crate) struct Conversation {
     pub(crate) kwargs: Map<String, Value>,
 }
 
+/// Tells the template how much the model is to think: `none`, or a word that some templates know.
+pub(crate) fn set_effort(kwargs: &mut Map<String, Value>, effort: String) {
+    kwargs.insert("enable_thinking".into(), (effort != "none").into());
+    kwargs.insert("reasoning_effort".into(), effort.into());
+}
+
 /// A conversation in tokens.
 pub(crate) struct Written {
     pub(crate) tokens: Vec<u32>,

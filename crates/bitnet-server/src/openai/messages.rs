@@ -2,25 +2,18 @@
 
 use crate::body::{Body, kind};
 use crate::error::{ApiError, ApiResult};
+use crate::message;
 use bitnet::chat::Tool;
-use serde_json::{Map, Value, json};
-
-/// The most messages of a conversation.
-const MOST_MESSAGES: usize = 10_000;
+use serde_json::{Map, Value};
 
 /// Takes `messages`, made ready for a template: contents are texts, and the arguments of calls are objects.
 ///
 /// # Errors
 /// If there are none, one has no role, or a content that is no text.
 pub(crate) fn take(body: &mut Body) -> ApiResult<Vec<Value>> {
-    let messages: Vec<Value> = body.require("messages")?;
-    if messages.is_empty() || messages.len() > MOST_MESSAGES {
-        let expected = format!("1 to {MOST_MESSAGES} messages");
-        return Err(ApiError::field("messages", expected, messages.len()));
-    }
-    let numbered = messages.into_iter().enumerate();
-    numbered
-        .map(|(index, message)| one(message, &format!("messages[{index}]")))
+    let messages = message::list(body, "messages")?;
+    messages
+        .map(|(message, place)| one(message, &place))
         .collect()
 }
 
@@ -42,7 +35,7 @@ fn one(message: Value, place: &str) -> ApiResult<Value> {
         ));
     }
     let calls = body.value("tool_calls");
-    let content = content(body.value("content"), &body.name("content"))?;
+    let content = message::content(body.value("content"), &body.name("content"))?;
     if content.is_none() && calls.is_none() {
         return Err(ApiError::field(body.name("content"), "a text", "none"));
     }
@@ -69,38 +62,6 @@ fn one(message: Value, place: &str) -> ApiResult<Value> {
     Ok(Value::Object(ready))
 }
 
-/// A content: a text, or parts that are texts.
-fn content(value: Option<Value>, place: &str) -> ApiResult<Option<String>> {
-    match value {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Array(parts)) => {
-            let mut whole = String::new();
-            for (index, part) in parts.into_iter().enumerate() {
-                let place = format!("{place}[{index}]");
-                let mut part = Body::of(part, &place)?;
-                let kind: String = part.require("type")?;
-                if !["text", "input_text", "output_text"].contains(&kind.as_str()) {
-                    let advice = "the models that this server runs read text alone";
-                    return Err(ApiError::unsupported(
-                        format!("{place} of type {kind:?}"),
-                        advice,
-                    ));
-                }
-                whole += &part.require::<String>("text")?;
-                part.skip(&["annotations", "cache_control"]);
-                part.finish()?;
-            }
-            Ok(Some(whole))
-        }
-        Some(other) => Err(ApiError::field(
-            place,
-            "a text or a list of parts",
-            kind(&other),
-        )),
-    }
-}
-
 /// Calls of an earlier answer. Their arguments are text in JSON, and an object for a template.
 fn tool_calls(value: Value, place: &str) -> ApiResult<Value> {
     let Value::Array(calls) = value else {
@@ -114,21 +75,13 @@ fn tool_calls(value: Value, place: &str) -> ApiResult<Value> {
         let name: String = function.require("name")?;
         let arguments = match function.value("arguments") {
             None => Value::Object(Map::new()),
-            Some(Value::String(text)) => match serde_json::from_str::<Value>(&text) {
-                Ok(object @ Value::Object(_)) => object,
-                // The model wrote it, and may read it again.
-                _ => Value::String(text),
-            },
+            Some(Value::String(text)) => message::arguments(text),
             Some(other) => other,
         };
         function.finish()?;
         call.skip(&["type", "index"]);
         call.finish()?;
-        ready.push(json!({
-            "id": id,
-            "type": "function",
-            "function": {"name": name, "arguments": arguments},
-        }));
+        ready.push(message::call(id, &name, arguments));
     }
     Ok(Value::Array(ready))
 }
