@@ -23,7 +23,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `openai` | `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models` |
+//! | `openai` | `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/models` |
 //! | `anthropic` | `/v1/messages`, `/v1/messages/count_tokens` |
 //! | `tools` | `/tokenize`, `/detokenize`, `/apply-template` |
 //! | `status`, `metrics` | `/health`, `/ready`, `/metrics` |

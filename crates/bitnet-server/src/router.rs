@@ -3,7 +3,7 @@
 use crate::anthropic::messages;
 use crate::dialect::Dialect;
 use crate::error::ApiError;
-use crate::openai::{chat, completions, embeddings, list};
+use crate::openai::{chat, completions, embeddings, list, responses};
 use crate::state::App;
 use crate::{status, tools};
 use axum::Router;
@@ -26,6 +26,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/chat/completions", post(chat::complete))
         .route("/v1/completions", post(completions::complete))
         .route("/v1/embeddings", post(embeddings::embed))
+        .route("/v1/responses", post(responses::create))
         .route("/v1/messages", post(messages::create))
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(list::all))

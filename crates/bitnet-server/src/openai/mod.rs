@@ -8,6 +8,7 @@ pub(crate) mod list;
 mod logprobs;
 pub(crate) mod messages;
 mod options;
+pub(crate) mod responses;
 
 use crate::generation::Usage;
 use serde_json::{Value, json};
