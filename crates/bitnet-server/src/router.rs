@@ -5,7 +5,7 @@ use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::openai::{chat, completions, embeddings, list, responses};
 use crate::state::App;
-use crate::{status, tools};
+use crate::{ollama, status, tools};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -31,6 +31,13 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/v1/messages/count_tokens", post(messages::count_tokens))
         .route("/v1/models", get(list::all))
         .route("/v1/models/{*name}", get(list::one))
+        .route("/api/chat", post(ollama::chat::answer))
+        .route("/api/generate", post(ollama::generate::answer))
+        .route("/api/embed", post(ollama::embed::embed))
+        .route("/api/show", post(ollama::models::show))
+        .route("/api/tags", get(ollama::models::tags))
+        .route("/api/ps", get(ollama::models::ps))
+        .route("/api/version", get(ollama::models::version))
         .route("/tokenize", post(tools::tokenize))
         .route("/detokenize", post(tools::detokenize))
         .route("/apply-template", post(tools::apply_template))

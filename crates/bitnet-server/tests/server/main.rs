@@ -1,8 +1,10 @@
 //! The server over real sockets, with the demo model.
 
 mod anthropic;
+mod ollama;
 mod responses;
 mod running;
+mod strangers;
 
 use bitnet::{Engine, EngineOptions};
 use bitnet_server::ServerOptions;
