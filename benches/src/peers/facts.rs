@@ -10,7 +10,7 @@ use std::path::Path;
 pub(crate) struct Facts {
     /// The name of the file's recipe.
     pub(crate) name: &'static str,
-    /// Bytes of every tensor that a decoded token reads whole: all but an embedding that is not the head.
+    /// Bytes that a decoded token reads: every tensor but an embedding that is not the head, and of experts those it meets.
     pub(crate) weight_bytes: u64,
     /// Bytes of the head among them.
     pub(crate) head_bytes: u64,
@@ -18,6 +18,18 @@ pub(crate) struct Facts {
     pub(crate) ternary: u64,
     /// Bytes of keys and values for one token.
     pub(crate) cache_bytes: u64,
+}
+
+fn is_ternary(kind: GgmlType) -> bool {
+    matches!(
+        kind,
+        GgmlType::I2_S
+            | GgmlType::TQ1_0
+            | GgmlType::TQ2_0
+            | GgmlType::Q2_0
+            | GgmlType::PQ2_0
+            | GgmlType::PTQ1_0
+    )
 }
 
 impl Facts {
@@ -33,16 +45,25 @@ impl Facts {
             .iter()
             .filter(|tensor| untied.is_none() || tensor.name != "token_embd.weight");
         let ternary = file.tensors().iter().filter(|tensor| {
-            matches!(
-                tensor.kind,
-                GgmlType::I2_S | GgmlType::TQ1_0 | GgmlType::TQ2_0
-            )
+            let head = ["token_embd.weight", "output.weight"].contains(&&*tensor.name);
+            !head && is_ternary(tensor.kind)
         });
+        // A token meets some of the experts.
+        let met = |name: &str, of_all: u64| match &architecture.mixture {
+            Some(mixture) if name.ends_with("_exps.weight") => {
+                of_all / mixture.experts as u64 * mixture.used as u64
+            }
+            _ => of_all,
+        };
         Ok(Self {
             name,
-            weight_bytes: read.map(|tensor| tensor.data.len() as u64).sum(),
+            weight_bytes: read
+                .map(|tensor| met(&tensor.name, tensor.data.len() as u64))
+                .sum(),
             head_bytes: head.data.len() as u64,
-            ternary: ternary.map(|tensor| tensor.elements() as u64).sum(),
+            ternary: ternary
+                .map(|tensor| met(&tensor.name, tensor.elements() as u64))
+                .sum(),
             cache_bytes: architecture.kv_bytes_per_position(KvType::F16),
         })
     }

@@ -22,13 +22,21 @@ use programs::{LARGE, LlamaCpp, Plan, VARIANTS, Variant};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// The model files. llama.cpp does not know I2_S.
-const FILES: [(Recipe, bool); 5] = [
+/// The model files, and whether llama.cpp knows them: not I2_S, and not Bonsai's own types.
+const FILES: [(Recipe, bool); 13] = [
     (Recipe::TQ2_F16, true),
     (Recipe::TQ1_F16, true),
     (Recipe::TQ2_Q6K, true),
     (Recipe::I2S_F16, false),
     (Recipe::I2S_Q6K, false),
+    (Recipe::BONSAI2_2B_Q2, true),
+    (Recipe::BONSAI2_2B_PQ2, false),
+    (Recipe::BONSAI2_2B_PTQ1, false),
+    (Recipe::BONSAI2_9B_Q2, true),
+    (Recipe::BONSAI2_9B_PQ2, false),
+    (Recipe::BONSAI2_9B_PTQ1, false),
+    (Recipe::MAPLE, true),
+    (Recipe::EMBEDDING, true),
 ];
 
 /// Measure other programs beside BitNet-Rust and write a report.

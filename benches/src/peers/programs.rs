@@ -95,6 +95,14 @@ pub(crate) const AVX2: &str = "bitnet, AVX2";
 pub(crate) const VARIANTS: &[Variant] = &[
     Variant::new(FULL, &["--head", "full"]),
     Variant {
+        files: &[
+            "TQ2_0-F16",
+            "TQ1_0-F16",
+            "TQ2_0-Q6_K",
+            "I2_S-F16",
+            "I2_S-Q6_K",
+            "Maple-8-layers-TQ2_0",
+        ],
         ..Variant::new(SCREENED, &["--head", "screened"])
     },
     Variant {

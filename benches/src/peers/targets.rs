@@ -52,6 +52,7 @@ pub(crate) fn tell(
         }
     }
     targets.against_llama("TQ2_0-Q6_K", FULL, 1, decode, 1.2);
+    targets.families(decode, prefill);
     // As asked: with two threads, that is, all cores.
     if let Some(&all) = targets.threads.last() {
         targets.against_llama("TQ2_0-F16", FULL, all, prefill, 4.5);
@@ -98,7 +99,51 @@ fn what(test: Test) -> String {
     }
 }
 
+/// Ternary-Bonsai-2: the file of mainline's type that llama.cpp runs, and those of its own types in two bits and base 3.
+const BONSAI2: [[&str; 3]; 2] = [
+    ["Bonsai2-2B-Q2_0", "Bonsai2-2B-PQ2_0", "Bonsai2-2B-PTQ1_0"],
+    ["Bonsai2-9B-Q2_0", "Bonsai2-9B-PQ2_0", "Bonsai2-9B-PTQ1_0"],
+];
+
+/// A share of Maple's layers.
+const MAPLE: &str = "Maple-8-layers-TQ2_0";
+/// BitNet-embedding without its further norms, which llama.cpp knows.
+const EMBEDDING: &str = "Embedding-0.6B-TQ2_0";
+
 impl Targets<'_> {
+    /// Models that are no BitNet b1.58: Bonsai 2, Maple, BitNet-embedding.
+    fn families(&mut self, decode: Test, prefill: Test) {
+        let Some(&all) = self.threads.last() else {
+            return;
+        };
+        for [mainline, two_bits, base_3] in BONSAI2 {
+            for &threads in self.threads {
+                for file in [mainline, two_bits, base_3] {
+                    self.against_theirs((file, mainline), FULL, threads, decode, 2.0);
+                }
+            }
+            for file in [mainline, two_bits, base_3] {
+                self.against_theirs((file, mainline), FULL, all, prefill, 4.0);
+            }
+            for file in [two_bits, base_3] {
+                self.bandwidth(file, FULL, all, 0.75);
+            }
+            let key = |file| Key::new(file, FULL, all, decode);
+            let name = format!(
+                "{}, {base_3} against our own {two_bits}, {}",
+                what(decode),
+                with(all)
+            );
+            self.against(name, &key(base_3), &key(two_bits), 1.0);
+        }
+        for variant in [FULL, SCREENED] {
+            self.against_llama(MAPLE, variant, all, decode, 2.0);
+        }
+        for tokens in self.plan.prompts {
+            self.against_llama(EMBEDDING, FULL, 1, Test::Prefill(*tokens), 4.0);
+        }
+    }
+
     fn fact(&self, file: &str) -> Option<&Facts> {
         self.facts.iter().find(|fact| fact.name == file)
     }
@@ -120,14 +165,31 @@ impl Targets<'_> {
         test: Test,
         least: f64,
     ) {
+        self.against_theirs((file, file), who, threads, test, least);
+    }
+
+    /// A row about llama.cpp, which runs a file of its own.
+    fn against_theirs(
+        &mut self,
+        (file, its): (&'static str, &'static str),
+        who: &'static str,
+        threads: usize,
+        test: Test,
+        least: f64,
+    ) {
+        let on = if file == its {
+            String::new()
+        } else {
+            format!(" on {its}")
+        };
         let name = format!(
-            "{}, {who}, {file}, {}, against llama.cpp",
+            "{}, {who}, {file}, {}, against llama.cpp{on}",
             what(test),
             with(threads)
         );
         let target = format!("≥ {least}×");
         let ours = Key::new(file, who, threads, test);
-        let theirs = Key::new(file, LlamaCpp::NAME, threads, test);
+        let theirs = Key::new(its, LlamaCpp::NAME, threads, test);
         let Some(speed) = self.figures.median(&ours) else {
             let note = self.missing(file, who);
             self.report

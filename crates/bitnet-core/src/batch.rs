@@ -17,7 +17,8 @@ pub trait SequenceState: Send {
     }
     /// Positions that it can hold.
     fn capacity(&self) -> usize;
-    /// Rolls back to the first `len` positions, if there are more; or to fewer, where a recurrent layer keeps no state of as many.
+    /// Rolls back to the first `len` positions, if there are more; or to fewer, where a recurrent layer keeps no state of as many, or a
+    /// layer with a window nothing of what the next position sees.
     /// [`len`](Self::len) then says to how many.
     fn truncate(&mut self, len: usize);
     /// Bytes that it occupies now.

@@ -1,4 +1,4 @@
-//! llama.cpp's llama-bench and llama-batched-bench, built once from the source package that PyPI carries (`llama-cpp-python`), outside the
+//! llama.cpp's llama-bench, llama-batched-bench and llama-server, built once from the source package that PyPI carries (`llama-cpp-python`), outside the
 //! repository.
 //!
 //! In `$XDG_CACHE_HOME` or `~/.cache`, under `bitnet-rust/peers`: `venv` holds pip, cmake and ninja, `llama.cpp-VERSION` the
@@ -24,12 +24,12 @@ const SWITCHES: [&str; 9] = [
     "-DBUILD_SHARED_LIBS=OFF",
     "-DLLAMA_BUILD_TESTS=OFF",
     "-DLLAMA_BUILD_EXAMPLES=OFF",
-    "-DLLAMA_BUILD_SERVER=OFF",
+    "-DLLAMA_BUILD_SERVER=ON",
     "-DLLAMA_BUILD_TOOLS=ON",
 ];
 
 /// The programs, as they are built.
-const PROGRAMS: [&str; 2] = ["llama-bench", "llama-batched-bench"];
+const PROGRAMS: [&str; 3] = ["llama-bench", "llama-batched-bench", "llama-server"];
 
 /// Built programs.
 pub(crate) struct Built {
@@ -37,6 +37,8 @@ pub(crate) struct Built {
     pub(crate) bench: PathBuf,
     /// Many at once.
     pub(crate) batched_bench: PathBuf,
+    /// Many users, over HTTP.
+    pub(crate) server: PathBuf,
     /// Which version, and how it was built.
     pub(crate) description: String,
 }
@@ -47,10 +49,10 @@ pub(crate) fn install() -> Result<Built> {
     let root = cache.join(format!("llama.cpp-{VERSION}"));
     let build = root.join("build");
     let suffix = std::env::consts::EXE_SUFFIX;
-    let [bench, batched_bench] =
+    let [bench, batched_bench, server] =
         PROGRAMS.map(|program| build.join("bin").join(format!("{program}{suffix}")));
     let fails = || {
-        let mut programs = [&bench, &batched_bench].into_iter();
+        let mut programs = [&bench, &batched_bench, &server].into_iter();
         programs.find(|program| !succeeds(Command::new(program).arg("--help")))
     };
     if fails().is_some() {
@@ -65,8 +67,9 @@ pub(crate) fn install() -> Result<Built> {
     Ok(Built {
         bench,
         batched_bench,
+        server,
         description: format!(
-            "llama-bench and llama-batched-bench of llama-cpp-python {VERSION}, built by {compiler} with -O3 for this processor"
+            "llama-bench, llama-batched-bench and llama-server of llama-cpp-python {VERSION}, built by {compiler} with -O3 for this processor"
         ),
     })
 }

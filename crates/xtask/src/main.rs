@@ -1,7 +1,7 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
-//! the demo site and serves it; `validate`, `bench-peers`, `bench-against`, `bench-gpu`, `bench-web`, `profile`, `kernels`
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-server`, `bench-against`, `bench-gpu`, `bench-web`, `profile`, `kernels`
 //! and `activations` measure and write a report.
 
 mod activations;
@@ -23,6 +23,7 @@ mod program;
 mod requirement;
 mod sanitizer;
 mod server;
+mod serving;
 mod suite;
 mod target;
 mod validate;
@@ -50,6 +51,8 @@ enum Chore {
     Setup,
     /// Run the test suite: every part, or only those named
     Test(suite::Selection),
+    /// Let users behave badly towards the server for a while: nothing may come of it
+    Soak(server::Soaking),
     /// Build the demo site for browsers and serve it: prints its address
     Web(web::Serving),
     /// Measure the project's targets: prints a table and writes benches/report
@@ -58,6 +61,8 @@ enum Chore {
     BenchPeers(peers::Measurement),
     /// Measure an earlier build of the `bitnet` command beside this tree's, in turns: prints the ratio of every test
     BenchAgainst(against::Measurement),
+    /// Measure our server beside llama-server with the same users: prints a table and writes benches/report/server.md
+    BenchServer(serving::Measurement),
     /// Measure oxbitnet beside ours on a GPU: prints tables and writes benches/report/gpu.md
     BenchGpu(gpu::Measurement),
     /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
@@ -74,10 +79,12 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().chore {
         Chore::Setup => install(&suite::Part::ALL),
         Chore::Test(selection) => test(&selection),
+        Chore::Soak(soaking) => server::soak(&soaking),
         Chore::Web(serving) => web::serve(&serving),
         Chore::Validate(measurement) => validate::run(&measurement),
         Chore::BenchPeers(measurement) => peers::run(&measurement),
         Chore::BenchAgainst(measurement) => against::run(&measurement),
+        Chore::BenchServer(measurement) => serving::run(&measurement),
         Chore::BenchGpu(measurement) => gpu::run(&measurement),
         Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),

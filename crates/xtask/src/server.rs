@@ -4,6 +4,7 @@ use crate::program::{cache, carry_out, file_name, finish, target_folder};
 use crate::requirement::Requirement;
 use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
+use clap::Args;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -61,7 +62,30 @@ pub(crate) fn run() -> Result<()> {
         node.arg(script).arg(&server.address);
         carry_out(node)?;
     }
-    server.stop()
+    server.stop()?;
+    soak(&Soaking::default())
+}
+
+/// How long users behave badly.
+#[derive(Args)]
+pub(crate) struct Soaking {
+    /// Seconds, after a kill and a new start
+    #[arg(long, default_value_t = Self::default().seconds)]
+    seconds: u64,
+}
+
+impl Default for Soaking {
+    fn default() -> Self {
+        Self { seconds: 60 }
+    }
+}
+
+/// Lets many users behave badly towards a server for a while, and checks that nothing comes of it.
+pub(crate) fn soak(soaking: &Soaking) -> Result<()> {
+    let mut test = cargo_with(&["test", "--workspace", "--all-features", "--test=soak"]);
+    test.args(["--", "--ignored", "--nocapture"])
+        .env("BITNET_SOAK_SECONDS", soaking.seconds.to_string());
+    carry_out(test)
 }
 
 /// The folder of the clients.

@@ -8,13 +8,17 @@ use anyhow::Context;
 use bitnet::{EngineOptions, Model};
 use bitnet_server::{ModelLimits, ModelSource, Server, ServerOptions};
 use std::ffi::{OsStr, OsString};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// Threads that read requests and write answers. The models have threads of their own.
 const HTTP_THREADS: usize = 2;
+
+/// How long a server may take to say whether it is ready.
+const CHECK: Duration = Duration::from_secs(5);
 
 /// Arguments of `bitnet serve`.
 #[derive(clap::Args)]
@@ -93,6 +97,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     cors: bool,
 
+    /// Serve nothing: ask the server at that host and port whether it is ready. Containers look after themselves so
+    #[arg(long)]
+    check: bool,
+
     #[command(flatten)]
     place: PlaceArguments,
 
@@ -108,6 +116,9 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
+        if self.check {
+            return check(SocketAddr::new(self.host, self.port));
+        }
         let (sampling, _) = self.sampling.options_from(0)?;
         let options = ServerOptions {
             keys: self.keys()?,
@@ -184,6 +195,32 @@ impl Arguments {
             });
         }
         Ok(sources)
+    }
+}
+
+/// Whether the server at that address is ready: an error says why it is not.
+fn check(mut address: SocketAddr) -> anyhow::Result<()> {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, CHECK)?;
+        stream.set_read_timeout(Some(CHECK))?;
+        stream.write_all(b"GET /ready HTTP/1.0\r\n\r\n")?;
+        let mut line = String::new();
+        BufReader::new(stream.take(256)).read_line(&mut line)?;
+        Ok(line)
+    };
+    let line = ask().with_context(|| format!("no server answers at {address}"))?;
+    match line.split(' ').nth(1) {
+        Some("200") => Ok(()),
+        _ => anyhow::bail!(
+            "the server at {address} is not ready: expected status 200 of /ready, found {:?}",
+            printable::line(line.trim())
+        ),
     }
 }
 

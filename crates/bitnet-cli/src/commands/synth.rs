@@ -23,7 +23,7 @@ so that other runtimes that know its architecture and type load it too. Its text
 pub(crate) struct Arguments {
     /// How large: tiny, 125m, 700m, 2b4t (microsoft/bitnet-b1.58-2B-4T), bonsai-1.7b, bonsai-4b or bonsai-8b
     /// (Ternary-Bonsai, positions scaled by YaRN), or bonsai2-2b, bonsai2-4b, bonsai2-9b or bonsai2-27b (Ternary-Bonsai-2, delta
-    /// nets and rotated weights), or maple (Maple 20B-A1B, a mixture of experts)
+    /// nets and rotated weights), or maple (Maple 20B-A1B, a mixture of experts), or embedding-0.6b (BitNet-embedding)
     #[arg(long, default_value = "tiny")]
     shape: Shape,
 
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TYPE")]
     head: Option<EmbeddingType>,
 
-    /// Which architecture's keys and tensors: bitnet-b1.58, bitnet, llama, qwen3, qwen35 or maple [default: that of the shape,
+    /// Which architecture's keys and tensors: bitnet-b1.58, bitnet, llama, qwen3, qwen35, maple or bitnet-embedding [default: that of the shape,
     /// bitnet-b1.58 for tiny]
     #[arg(long)]
     arch: Option<SynthArch>,

@@ -198,7 +198,7 @@ impl Snapshots<Self> for CpuBackend {
     fn complete(&self, state: &mut CpuState, positions: usize) -> Result<()> {
         if positions > 0 {
             state.reserve(positions)?;
-            state.advance(positions);
+            state.complete(positions);
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 //!
 //! A block holds [`POSITIONS`] positions of all layers, `[layer][head]`, and of each head its keys, transposed, and its
 //! values, in the type of the state: attention reads both in the order in which it adds them up. Blocks never move, all
-//! have one size, and the pool hands those of an ended sequence to the next. Layers with a window keep the positions before it,
-//! too: they share blocks with layers that see them, and a roll-back brings them back into view.
+//! have one size, and the pool hands those of an ended sequence to the next. Layers with a window have blocks of their own, which are
+//! given back some time after the last window has left them.
 
 mod append;
 mod recurrent;
@@ -24,6 +24,10 @@ use std::sync::Arc;
 /// Numbers of new keys that are worth sharing among threads: most of them go to a cache line of their own.
 const WORTH_SHARING: usize = 512;
 
+/// Positions behind the windows that are kept all the same, for forks of what a batch has just passed, and for texts whose last words
+/// are taken back.
+const KEPT_BEHIND: usize = 8 * POSITIONS;
+
 /// The state of one sequence on the CPU. Forks share blocks; the first write to a shared block copies it.
 #[derive(Debug)]
 pub struct CpuState {
@@ -31,11 +35,72 @@ pub struct CpuState {
     kv: KvType,
     layers: Vec<Layer>,
     recurrent: RecurrentStates,
-    /// Bytes of a block: those of all layers.
-    block_bytes: usize,
     capacity: usize,
-    blocks: Vec<Arc<Buffer<u8>>>,
+    /// Of layers that see every position.
+    wide: Shelf,
+    /// Of layers with a window.
+    windowed: Shelf,
+    /// The widest window, in positions; 0 where no layer has one.
+    window: usize,
     len: usize,
+}
+
+/// Blocks of some layers.
+#[derive(Debug, Clone, Default)]
+struct Shelf {
+    /// Bytes of a block: those of all these layers. If 0, there are no blocks.
+    block_bytes: usize,
+    /// Blocks before the first there is, which were given back.
+    skipped: usize,
+    blocks: Vec<Arc<Buffer<u8>>>,
+}
+
+impl Shelf {
+    fn bytes(&self) -> usize {
+        self.blocks.len() * self.block_bytes
+    }
+
+    /// The number of the block behind the last.
+    fn end(&self) -> usize {
+        self.skipped + self.blocks.len()
+    }
+
+    /// Those of another sequence that begins with the first `count` blocks.
+    fn share(&self, count: usize) -> Self {
+        let shared = self.blocks.iter().take(count.saturating_sub(self.skipped));
+        Self {
+            blocks: shared.cloned().collect(),
+            ..*self
+        }
+    }
+
+    /// Adds blocks up to number `end`, and copies those from number `begin` on that are shared.
+    fn reserve(&mut self, pool: &HybridMemoryPool, begin: usize, end: usize) -> Result<()> {
+        if self.block_bytes == 0 {
+            return Ok(());
+        }
+        let (begin, count) = (
+            begin.saturating_sub(self.skipped),
+            end.saturating_sub(self.skipped),
+        );
+        for block in self.blocks.iter_mut().take(count).skip(begin) {
+            if Arc::get_mut(block).is_none() {
+                *block = Arc::new(pool.buffer_copy(block, Tag::KvCache)?);
+            }
+        }
+        while self.blocks.len() < count {
+            let block = pool.buffer_uninit(self.block_bytes, Tag::KvCache)?;
+            self.blocks.push(Arc::new(block));
+        }
+        Ok(())
+    }
+
+    /// Gives back the blocks before number `first`.
+    fn skip(&mut self, first: usize) {
+        let count = first.saturating_sub(self.skipped).min(self.blocks.len());
+        self.blocks.drain(..count);
+        self.skipped += count;
+    }
 }
 
 /// What is kept of one layer.
@@ -52,7 +117,7 @@ struct Place {
     heads: AttentionHeads,
     /// Positions that a row attends to.
     window: Option<usize>,
-    /// Where they begin in a block.
+    /// Where they begin in a block of their shelf.
     first: usize,
 }
 
@@ -67,19 +132,26 @@ impl SequenceState for CpuState {
 
     fn truncate(&mut self, len: usize) {
         if len < self.len {
-            self.len = self.recurrent.truncate(len);
+            self.len = self.recurrent.truncate(self.seen_whole(len));
+            if self.len == 0 {
+                self.windowed.skipped = 0;
+                self.windowed.blocks.clear();
+            }
         }
     }
 
     fn bytes(&self) -> usize {
-        let blocks: usize = self.blocks.iter().map(|block| block.len()).sum();
-        blocks + self.recurrent.bytes()
+        self.wide.bytes() + self.windowed.bytes() + self.recurrent.bytes()
     }
 
     fn bytes_for(&self, positions: usize) -> usize {
         let blocks = positions.div_ceil(POSITIONS);
-        let keys_values = blocks.saturating_mul(self.block_bytes);
-        keys_values.saturating_add(self.recurrent.most_bytes())
+        // Up to a batch more, before they are given back.
+        let kept = self.window.saturating_add(2 * KEPT_BEHIND) / POSITIONS + 1;
+        let wide = blocks.saturating_mul(self.wide.block_bytes);
+        let windowed = blocks.min(kept).saturating_mul(self.windowed.block_bytes);
+        wide.saturating_add(windowed)
+            .saturating_add(self.recurrent.most_bytes())
     }
 }
 
@@ -99,7 +171,8 @@ impl CpuState {
                 in_use: 0,
                 limit: None,
             })?;
-        let (mut first, mut recurrent) = (0, Vec::new());
+        let (mut wide, mut windowed) = (Shelf::default(), Shelf::default());
+        let (mut widest, mut recurrent) = (0, Vec::new());
         for mixer in mixers {
             match mixer {
                 MixerState::KeysValues(heads) | MixerState::Window(heads, _) => {
@@ -108,13 +181,18 @@ impl CpuState {
                         MixerState::Window(_, window) => Some(*window),
                         _ => None,
                     };
+                    let shelf = match window {
+                        Some(_) => &mut windowed,
+                        None => &mut wide,
+                    };
                     layers.push(Layer::KeysValues(Place {
                         heads: *heads,
                         window,
-                        first,
+                        first: shelf.block_bytes,
                     }));
                     let bytes = heads.kv.saturating_mul(head_bytes(kv, heads.dim));
-                    first = first.saturating_add(bytes);
+                    shelf.block_bytes = shelf.block_bytes.saturating_add(bytes);
+                    widest = widest.max(window.unwrap_or(0));
                 }
                 MixerState::Recurrent(heads) => {
                     layers.push(Layer::Recurrent(recurrent.len()));
@@ -127,22 +205,39 @@ impl CpuState {
             kv,
             layers,
             recurrent: RecurrentStates::new(recurrent)?,
-            block_bytes: first,
             capacity,
-            blocks: Vec::new(),
+            wide,
+            windowed,
+            window: widest,
             len: 0,
         })
     }
 
-    /// Another sequence that shares the first `len` positions, or fewer if a recurrent layer has no state of them any more.
+    /// `len`, or 0 if a layer with a window does not have what the position behind them sees.
+    fn seen_whole(&self, len: usize) -> usize {
+        let begin = len.saturating_sub(self.window);
+        if begin < self.windowed.skipped * POSITIONS {
+            0
+        } else {
+            len
+        }
+    }
+
+    /// Another sequence that shares the first `len` positions, or fewer if a layer has not kept what comes before the next.
     pub(super) fn fork(&self, len: usize) -> Self {
-        let (recurrent, len) = self.recurrent.fork(len.min(self.len));
-        let shared = self.blocks.iter().take(len.div_ceil(POSITIONS));
+        let len = self.seen_whole(len.min(self.len));
+        let (recurrent, len) = self.recurrent.fork(len);
+        let count = len.div_ceil(POSITIONS);
+        let mut windowed = self.windowed.share(count);
+        if len == 0 {
+            windowed.skipped = 0;
+        }
         Self {
             pool: self.pool.clone(),
             layers: self.layers.clone(),
             recurrent,
-            blocks: shared.cloned().collect(),
+            wide: self.wide.share(count),
+            windowed,
             len,
             ..*self
         }
@@ -161,21 +256,9 @@ impl CpuState {
                 found: format!("{last} positions"),
             });
         }
-        let needed = last.div_ceil(POSITIONS);
-        for block in self
-            .blocks
-            .iter_mut()
-            .take(needed)
-            .skip(self.len / POSITIONS)
-        {
-            if Arc::get_mut(block).is_none() {
-                *block = Arc::new(self.pool.buffer_copy(block, Tag::KvCache)?);
-            }
-        }
-        while self.blocks.len() < needed {
-            let block = self.pool.buffer_uninit(self.block_bytes, Tag::KvCache)?;
-            self.blocks.push(Arc::new(block));
-        }
+        let (begin, end) = (self.len / POSITIONS, last.div_ceil(POSITIONS));
+        self.wide.reserve(&self.pool, begin, end)?;
+        self.windowed.reserve(&self.pool, begin, end)?;
         self.recurrent.reserve(&self.pool, self.len)
     }
 
@@ -197,27 +280,32 @@ impl CpuState {
         }
         let first = self.len;
         let last = first + keys.len() / stride;
-        if last > self.blocks.len().saturating_mul(POSITIONS) {
+        let shelf = match layer.window {
+            Some(_) => &mut self.windowed,
+            None => &mut self.wide,
+        };
+        if last > shelf.end().saturating_mul(POSITIONS) || first < shelf.skipped * POSITIONS {
             return Err(Error::Shape {
                 what: "KV cache".into(),
-                expected: format!("room for {} positions", self.blocks.len() * POSITIONS),
-                found: format!("{last} positions"),
+                expected: format!(
+                    "positions {} to {}, for which there is room",
+                    shelf.skipped * POSITIONS,
+                    shelf.end() * POSITIONS
+                ),
+                found: format!("{first} to {last}"),
             });
         }
         let own = |block: &mut Arc<Buffer<u8>>| Arc::get_mut(block).is_some();
-        let blocks = first / POSITIONS..last.div_ceil(POSITIONS);
-        if !self.blocks[blocks].iter_mut().all(own) {
+        let blocks = first / POSITIONS - shelf.skipped..last.div_ceil(POSITIONS) - shelf.skipped;
+        if !shelf.blocks[blocks.clone()].iter_mut().all(own) {
             return Err(Error::Shape {
                 what: "KV cache".into(),
                 expected: "room made before positions are written".into(),
                 found: "a block that a fork shares".into(),
             });
         }
-        let touched = self.blocks.iter_mut().enumerate();
-        let touched = touched
-            .skip(first / POSITIONS)
-            .take_while(|(index, _)| index * POSITIONS < last)
-            .filter_map(|(index, block)| Some((index, Arc::get_mut(block)?)));
+        let touched = (first / POSITIONS..).zip(&mut shelf.blocks[blocks]);
+        let touched = touched.filter_map(|(index, block)| Some((index, Arc::get_mut(block)?)));
         let parts = touched.flat_map(|(index, block)| {
             let start = first.max(index * POSITIONS);
             let end = last.min((index + 1) * POSITIONS);
@@ -251,10 +339,22 @@ impl CpuState {
     pub(super) fn advance(&mut self, count: usize) {
         self.len += count;
         self.recurrent.advance(self.len);
+        let kept = self.window.saturating_add(KEPT_BEHIND);
+        self.windowed
+            .skip(self.len.saturating_sub(kept) / POSITIONS);
+    }
+
+    /// Counts `count` positions that were written in every layer from what [`rows`](Self::rows) gave. What no window sees was no
+    /// longer there, perhaps.
+    pub(super) fn complete(&mut self, count: usize) {
+        self.advance(count);
+        self.windowed
+            .skip(self.len.saturating_sub(self.window) / POSITIONS);
     }
 
     /// Keys and values of `layer` in the order of their positions, `[position][head][dim]` each: what
-    /// [`write`](Self::write) made of what it took. Written again they are the same bits.
+    /// [`write`](Self::write) made of what it took; zeros where a window has left them and they were given back. Written again they
+    /// are the same bits.
     pub(super) fn rows(&self, layer: usize) -> Result<[Vec<f32>; 2]> {
         if let Some(Layer::Recurrent(index)) = self.layers.get(layer) {
             return self.recurrent_numbers(*index);
@@ -316,7 +416,11 @@ impl CpuState {
         let layer = self.layer(layer)?;
         let floats = layer.positions * heads.kv_width();
         let [mut keys, mut values] = [floats_for(floats)?, floats_for(floats)?];
-        for position in 0..layer.positions {
+        let begin = layer.positions.min(layer.skipped * POSITIONS);
+        for numbers in [&mut keys, &mut values] {
+            numbers.resize(begin * heads.kv_width(), 0.0);
+        }
+        for position in begin..layer.positions {
             for head in 0..heads.kv {
                 let block = layer.of_head(head).block::<T>(position / POSITIONS);
                 keys.extend(block.key(position % POSITIONS));
@@ -383,8 +487,13 @@ impl CpuState {
     /// Keys and values of `layer`, for its first head.
     pub(crate) fn layer(&self, layer: usize) -> Result<KeysValues<'_>> {
         let found = self.place(layer)?;
+        let shelf = match found.window {
+            Some(_) => &self.windowed,
+            None => &self.wide,
+        };
         Ok(KeysValues {
-            blocks: &self.blocks,
+            blocks: &shelf.blocks,
+            skipped: shelf.skipped,
             first: found.first,
             dim: found.heads.dim,
             positions: self.len,

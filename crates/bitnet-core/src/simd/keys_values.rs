@@ -159,8 +159,10 @@ impl<'a, T: Stored> HeadBlockMut<'a, T> {
 /// Keys and values of a head, in blocks.
 #[derive(Clone, Copy)]
 pub(crate) struct KeysValues<'a> {
-    /// Of all layers and heads.
+    /// Of all heads, and of the layers that share them.
     pub(crate) blocks: &'a [Arc<Buffer<u8>>],
+    /// Blocks before the first of them, which no row sees.
+    pub(crate) skipped: usize,
     /// Where in each block the head begins.
     pub(crate) first: usize,
     /// Columns of a head.
@@ -185,10 +187,10 @@ impl<'a> KeysValues<'a> {
     /// Keys and values of a block, whose type `T` must be.
     ///
     /// # Panics
-    /// If there is no such block, or it is too short for numbers of `T`.
+    /// If there is no such block, none any more, or it is too short for numbers of `T`.
     #[inline(always)]
     pub(crate) fn block<T: Stored>(&self, block: usize) -> HeadBlock<'a, T> {
-        let bytes = &self.blocks[block][self.first..][..head_bytes(T::KV, self.dim)];
+        let bytes = &self.blocks[block - self.skipped][self.first..][..head_bytes(T::KV, self.dim)];
         HeadBlock::new(bytes, self.dim)
     }
 }

@@ -15,7 +15,7 @@ pub(super) fn metadata(
     planned: &[Planned],
     file: &mut GgufWriter,
 ) -> Result<()> {
-    let arch = options.arch.name();
+    let arch = options.arch.in_file();
     let vocabulary = Vocabulary::new(shape.vocabulary)?;
     let key = |name: &str| format!("{arch}.{name}");
     let special = |id: usize| id >= vocabulary.first_special;
@@ -38,7 +38,7 @@ pub(super) fn metadata(
         .entry(key("attention.head_count_kv"), shape.kv_heads as u32);
     let names_width = matches!(
         options.arch,
-        SynthArch::Qwen3 | SynthArch::Qwen35 | SynthArch::Maple
+        SynthArch::Qwen3 | SynthArch::Qwen35 | SynthArch::Maple | SynthArch::Embedding
     );
     if names_width || shape.head * shape.heads != shape.hidden {
         file.entry(key("attention.key_length"), shape.head as u32)
@@ -47,6 +47,10 @@ pub(super) fn metadata(
     file.entry("tokenizer.ggml.add_bos_token", true)
         .entry(key("attention.layer_norm_rms_epsilon"), shape.eps)
         .entry(key("rope.freq_base"), shape.base);
+    if options.arch == SynthArch::Embedding {
+        // The mean.
+        file.entry(key("pooling_type"), 1u32);
+    }
     if let Some(Yarn { factor, original }) = shape.yarn {
         file.entry(key("rope.scaling.type"), "yarn")
             .entry(key("rope.scaling.factor"), f32::from(factor))

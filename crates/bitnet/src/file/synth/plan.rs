@@ -159,6 +159,18 @@ impl Layer<'_> {
                 ("attn_q_norm", shape.head),
                 ("attn_k_norm", shape.head),
             ]),
+            SynthArch::Embedding => norms.extend([
+                ("ffn_norm", shape.hidden),
+                ("attn_q_norm", shape.head),
+                ("attn_k_norm", shape.head),
+                ("attn_q_norm_in", shape.hidden),
+                ("attn_k_norm_in", shape.hidden),
+                ("attn_v_norm_in", shape.hidden),
+                ("attn_output_norm_in", heads),
+                ("ffn_gate_norm_in", shape.hidden),
+                ("ffn_up_norm_in", shape.hidden),
+                ("ffn_down_norm_in", shape.ffn),
+            ]),
             SynthArch::Llama => norms.push(("ffn_norm", shape.hidden)),
             SynthArch::Qwen35 => norms.push(("post_attention_norm", shape.hidden)),
         }

@@ -32,6 +32,8 @@ named! {
         Bonsai2_27b = "bonsai2-27b",
         /// The shape of Maple 20B-A1B: 24 layers of 2048, each a mixture of 256 experts. For [`SynthArch::Maple`].
         Maple = "maple",
+        /// The shape of BitNet-embedding 0.6B: 28 layers of 1024. For [`SynthArch::Embedding`], or those of plain layers.
+        Embedding0_6b = "embedding-0.6b",
     }
 }
 
@@ -51,12 +53,29 @@ named! {
         Qwen35 = "qwen35",
         /// Mixtures of experts, windows of attention on all layers but every fourth, a head of its own.
         Maple = "maple",
+        /// [`SynthArch::Qwen3`] with a norm before each projection, which text vectors are read from.
+        Embedding = "bitnet-embedding",
     }
 }
 
 impl SynthArch {
     /// Those whose layers are softmax attention and a dense feed-forward, which config.json can describe too.
     pub const PLAIN: &[Self] = &[Self::BitnetB158, Self::Bitnet, Self::Llama, Self::Qwen3];
+}
+
+impl SynthArch {
+    /// The architecture that files of it name.
+    pub(super) const fn in_file(self) -> &'static str {
+        match self {
+            Self::Embedding => Self::Qwen3.name(),
+            other => other.name(),
+        }
+    }
+
+    /// Whether its layers are softmax attention and a dense feed-forward.
+    fn is_dense(self) -> bool {
+        self == Self::Embedding || Self::PLAIN.contains(&self)
+    }
 }
 
 impl Shape {
@@ -69,7 +88,13 @@ impl Shape {
                 SynthArch::Qwen35
             }
             Self::Maple => SynthArch::Maple,
+            Self::Embedding0_6b => SynthArch::Embedding,
         }
+    }
+
+    /// Whether its numbers are those of Qwen3.
+    const fn stems_from_qwen3(self) -> bool {
+        matches!(self.arch(), SynthArch::Qwen3 | SynthArch::Embedding)
     }
 }
 
@@ -99,12 +124,11 @@ impl SynthOptions {
     pub(super) fn dimensions(&self) -> Result<Dimensions> {
         let Self { shape, arch, .. } = *self;
         let own = shape.arch();
-        let are_plain = [own, arch].map(|arch| SynthArch::PLAIN.contains(&arch));
-        let fits = own == arch || are_plain == [true; 2];
+        let fits = own == arch || (own.is_dense() && arch.is_dense());
         if !fits && shape != Shape::Tiny {
             return Err(Error::Argument {
                 what: "architecture",
-                expected: if SynthArch::PLAIN.contains(&own) {
+                expected: if own.is_dense() {
                     format!("one of plain layers for shape {shape}")
                 } else {
                     format!("{own} for shape {shape}")
@@ -238,10 +262,12 @@ impl Dimensions {
             Shape::Bonsai1_7b => (151_936, 32_768, 2048, 6144, 28, 16, 8),
             Shape::Bonsai4b => (151_936, 32_768, 2560, 9728, 36, 32, 8),
             Shape::Bonsai8b => (151_936, 65_536, 4096, 12_288, 36, 32, 8),
+            Shape::Embedding0_6b => (151_936, 32_768, 1024, 3072, 28, 16, 8),
             _ => (512, 512, 256, 512, 2, 4, 2),
         };
+        let is_qwen3 = shape.stems_from_qwen3();
         let is_bonsai = shape.arch() == SynthArch::Qwen3;
-        let head = if is_bonsai { 128 } else { hidden / heads };
+        let head = if is_qwen3 { 128 } else { hidden / heads };
         Self {
             vocabulary,
             context,
@@ -253,8 +279,8 @@ impl Dimensions {
             head,
             rotary: head,
             tied: arch != SynthArch::Llama && shape != Shape::Bonsai8b,
-            eps: if is_bonsai { 1e-6 } else { 1e-5 },
-            base: if is_bonsai { 1e6 } else { 5e5 },
+            eps: if is_qwen3 { 1e-6 } else { 1e-5 },
+            base: if is_qwen3 { 1e6 } else { 5e5 },
             yarn: is_bonsai.then_some(Yarn {
                 factor: 4,
                 original: context / 4,
@@ -267,7 +293,7 @@ impl Dimensions {
     fn mixture(shape: Shape) -> Self {
         let (vocabulary, context, hidden, ffn, layers, heads, kv_heads, head) = match shape {
             Shape::Maple => (151_936, 131_072, 2048, 4096, 24, 16, 4, 128),
-            _ => (512, 512, 256, 512, 4, 4, 2, 64),
+            _ => (512, 2048, 256, 512, 4, 4, 2, 64),
         };
         let (experts, used, width, window) = match shape {
             Shape::Maple => (256, 8, 512, 512),

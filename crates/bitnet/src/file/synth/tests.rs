@@ -221,6 +221,15 @@ fn the_shape_of_maple_has_its_tensors() {
 }
 
 #[test]
+fn the_shape_of_an_embedding_has_its_tensors() {
+    let options = SynthOptions::of(Shape::Embedding0_6b);
+    let tensors = plan::tensors(&options, &options.dimensions().unwrap());
+    let ternary = tensors.iter().filter(|tensor| tensor.is_matrix());
+    let weights = ternary.map(|tensor| tensor.ne.iter().product::<u64>());
+    assert_eq!((tensors.len(), weights.sum::<u64>()), (506, 440_401_920));
+}
+
+#[test]
 fn tiny_models_of_every_architecture_run() {
     for &arch in SynthArch::ALL {
         let options = SynthOptions {
@@ -231,9 +240,14 @@ fn tiny_models_of_every_architecture_run() {
         let bytes = to_vec(&options).unwrap();
         let model = crate::Model::from_bytes("tiny", bytes, &crate::ModelOptions::default());
         let model = model.unwrap();
-        let mut session = model.session().unwrap();
-        let logits = session.forward(&[1, 2, 3], crate::LogitsFor::Last).unwrap();
-        assert!(logits.iter().all(|logit| logit.is_finite()), "{arch}");
+        let numbers = if arch == SynthArch::Embedding {
+            let vectors = model.embed(&["a text"], &crate::EmbedOptions::default());
+            vectors.unwrap().rows.concat()
+        } else {
+            let mut session = model.session().unwrap();
+            session.forward(&[1, 2, 3], crate::LogitsFor::Last).unwrap()
+        };
+        assert!(numbers.iter().all(|number| number.is_finite()), "{arch}");
     }
 }
 
