@@ -5,7 +5,7 @@ use super::options::{MOST_ALTERNATIVES, Sampling};
 use super::{format, logprobs, new_id, usage};
 use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
-use crate::generation::{News, Texts, Usage};
+use crate::generation::{Job, News, Texts, Usage};
 use crate::models::Served;
 use crate::prompt::{self, Conversation};
 use crate::sse::Events;
@@ -35,6 +35,7 @@ pub(crate) async fn complete(
     }
     let alternatives = alternatives(&mut body)?;
     let grammar = format::take(&mut body)?;
+    let budget: Option<usize> = body.take("thinking_budget")?;
     body.only("modalities", &[json!(["text"])])?;
     let served = app.models.get(name.as_deref()).await?;
     let defaults = app.defaults(usize::MAX);
@@ -54,8 +55,13 @@ pub(crate) async fn complete(
     };
     let prompt = prompt::of_conversation(&served, conversation).await?;
     let parser = ReplyParser::new(prompt.reply_options(tools.read.clone()));
-    let form = grammar.map(|grammar| prompt.form(&served, grammar));
-    let job = sampling.job(prompt.tokens, alternatives, form);
+    let grammar = tools.grammar(prompt.calls(), grammar)?;
+    let form = grammar.map(|grammar| prompt.form(grammar));
+    let budget = budget.and_then(|tokens| prompt.budget(tokens));
+    let job = Job {
+        budget,
+        ..sampling.job(prompt.tokens, alternatives, form)
+    };
     let texts = Texts::submit(&served, &app.metrics, vec![job]).await?;
     let reply = Reply {
         head: Head {

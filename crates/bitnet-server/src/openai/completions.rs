@@ -52,7 +52,7 @@ pub(crate) async fn complete(
     body.finish()?;
     let form = grammar.map(|grammar| Form {
         grammar,
-        after: Vec::new(),
+        thinking: None,
     });
     let (mut jobs, mut choices): (Vec<Job>, Vec<Choice>) = Default::default();
     for prompt in prompts {

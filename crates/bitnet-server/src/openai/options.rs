@@ -133,6 +133,7 @@ impl Sampling {
             bias: self.bias.clone(),
             presence: self.presence,
             frequency: self.frequency,
+            budget: None,
             form,
             priority: self.priority,
         }
