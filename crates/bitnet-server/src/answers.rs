@@ -1,8 +1,8 @@
 //! Questions and their answers, the same for every interface: each translates its requests into a [`Question`], and the parts of
 //! the [`Answers`] into its own objects.
 
-use crate::error::{ApiError, ApiResult};
-use crate::generation::{Form, News, Texts, Usage};
+use crate::error::ApiResult;
+use crate::generation::{Form, Job, News, Texts, Usage};
 use crate::models::Served;
 use crate::openai::messages::Tools;
 use crate::prompt::{self, Conversation};
@@ -39,27 +39,29 @@ impl Question {
     /// # Errors
     /// If the prompt cannot be written, the form not be followed, or the queue is full.
     pub(crate) async fn ask(self, app: &App, served: &Arc<Served>) -> ApiResult<Answers> {
-        if self.thinking_budget.is_some() {
-            let advice = "thinking goes on until the model ends it: use the type \"adaptive\"";
-            return Err(ApiError::unsupported("thinking.budget_tokens", advice));
-        }
-        let (tokens, form, reply) = match self.before {
+        let (tokens, form, budget, reply) = match self.before {
             Before::Conversation(conversation) => {
                 let prompt = prompt::of_conversation(served, conversation).await?;
-                let form = self.grammar.map(|grammar| prompt.form(served, grammar));
+                let grammar = self.tools.grammar(prompt.calls(), self.grammar)?;
+                let form = grammar.map(|grammar| prompt.form(grammar));
+                let budget = self.thinking_budget;
+                let budget = budget.and_then(|tokens| prompt.budget(tokens));
                 let reply = prompt.reply_options(self.tools.read);
-                (prompt.tokens, form, reply)
+                (prompt.tokens, form, budget, reply)
             }
             Before::Text(prompt) => {
                 let form = self.grammar.map(Form::of_text);
                 let tokens = prompt::of(served, prompt).await?;
-                (tokens, form, ReplyOptions::default())
+                (tokens, form, None, ReplyOptions::default())
             }
         };
         let parser = ReplyParser::new(reply);
         let sampling = self.sampling;
         let prompt_tokens = tokens.len();
-        let job = sampling.job(tokens, self.logprobs, form)?;
+        let job = Job {
+            budget,
+            ..sampling.job(tokens, self.logprobs, form)?
+        };
         let choice = Choice {
             parser,
             parallel: self.tools.parallel,

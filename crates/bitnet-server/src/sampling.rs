@@ -119,6 +119,7 @@ impl Sampling {
             bias: self.bias.clone(),
             presence: self.presence,
             frequency: self.frequency,
+            budget: None,
             form,
             priority: self.priority,
         })

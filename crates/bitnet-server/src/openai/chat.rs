@@ -35,6 +35,7 @@ pub(crate) async fn complete(
     }
     let alternatives = alternatives(&mut body)?;
     let grammar = format::take(&mut body)?;
+    let thinking_budget = body.take("thinking_budget")?;
     body.only("modalities", &[json!(["text"])])?;
     let served = app.models.get(name.as_deref()).await?;
     let options = Options::take(&mut body, &app, &served, usize::MAX)?;
@@ -50,7 +51,7 @@ pub(crate) async fn complete(
         sampling: options.sampling,
         grammar,
         logprobs: alternatives,
-        thinking_budget: None,
+        thinking_budget,
     };
     let answers = question.ask(&app, &served).await?;
     let head = Head {

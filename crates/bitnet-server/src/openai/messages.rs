@@ -3,8 +3,9 @@
 use crate::body::{Body, kind};
 use crate::error::{ApiError, ApiResult};
 use crate::message;
-use bitnet::chat::Tool;
-use serde_json::{Map, Value};
+use bitnet::chat::{CallFormat, Tool};
+use bitnet::constraint::{Calls, Demand, Grammar};
+use serde_json::{Map, Value, json};
 
 /// Takes `messages`, made ready for a template: contents are texts, and the arguments of calls are objects.
 ///
@@ -95,50 +96,63 @@ pub(crate) struct Tools {
     pub(crate) read: Vec<Tool>,
     /// Whether more than one call may come.
     pub(crate) parallel: bool,
+    /// The call that must come.
+    demand: Demand,
 }
 
 impl Tools {
     /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
     ///
     /// # Errors
-    /// If one is no function with a name, or a call is demanded, which needs constrained decoding.
+    /// If one is no function with a name, or the choice is none that there is.
     pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
         let written: Vec<Value> = body.take("tools")?.unwrap_or_default();
-        let mut tools = Self {
+        let numbered = written.iter().enumerate();
+        let read = numbered.map(|(index, tool)| Tool::parse(tool, &format!("tools[{index}]")));
+        let tools = Self {
+            read: read.collect::<Result<_, _>>()?,
+            written,
             parallel: body.take("parallel_tool_calls")?.unwrap_or(true),
-            ..Self::default()
+            demand: Demand::Nothing,
         };
-        for (index, tool) in written.into_iter().enumerate() {
-            let place = format!("tools[{index}]");
-            let kind = tool.get("type").and_then(Value::as_str);
-            if kind != Some("function") {
-                let found = kind.unwrap_or("none").to_owned();
-                return Err(ApiError::field(place + ".type", "\"function\"", found));
+        let demand = match body.value("tool_choice") {
+            None => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "auto" => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "none" => return Ok(Self::default()),
+            Some(Value::String(choice)) if choice == "required" => Demand::Any,
+            Some(choice @ Value::Object(_)) => {
+                let mut choice = Body::of(choice, "tool_choice")?;
+                choice.only("type", &[json!("function")])?;
+                let mut function = Body::of(choice.require("function")?, "tool_choice.function")?;
+                let name = function.require("name")?;
+                function.finish()?;
+                choice.finish()?;
+                Demand::Named(name)
             }
-            let function = tool.get("function").unwrap_or(&Value::Null);
-            let name = function.get("name").and_then(Value::as_str);
-            let name = name.filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| {
-                ApiError::field(place.clone() + ".function.name", "a name", "none")
-            })?;
-            let parameters = function.get("parameters").filter(|value| !value.is_null());
-            tools.read.push(Tool {
-                name: name.to_owned(),
-                parameters: parameters.cloned(),
-            });
-            tools.written.push(tool);
-        }
-        match body.value("tool_choice") {
-            None => {}
-            Some(Value::String(choice)) if choice == "auto" => {}
-            Some(Value::String(choice)) if choice == "none" => tools = Self::default(),
             Some(choice) => {
-                return Err(ApiError::unsupported(
-                    format!("tool_choice {choice}"),
-                    "a call cannot be demanded; use \"auto\" or \"none\"",
-                ));
+                let expected = "\"auto\", \"none\", \"required\" or a function";
+                return Err(ApiError::field("tool_choice", expected, choice));
             }
-        }
-        Ok(tools)
+        };
+        Ok(Self { demand, ..tools })
+    }
+
+    /// The form of an answer with calls in `format`, or one of the form `answer`; `None` for any text.
+    ///
+    /// # Errors
+    /// If a call is demanded of a tool that is not there.
+    pub(crate) fn grammar(
+        &self,
+        format: CallFormat,
+        answer: Option<Grammar>,
+    ) -> ApiResult<Option<Grammar>> {
+        let Self { read, demand, .. } = self;
+        Ok(Calls::in_reply(
+            format,
+            read,
+            demand,
+            self.parallel,
+            answer,
+        )?)
     }
 }

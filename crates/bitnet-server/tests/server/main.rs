@@ -1,6 +1,7 @@
 //! The server over real sockets, with the demo model.
 
 mod anthropic;
+mod calls;
 mod ollama;
 mod responses;
 mod running;

@@ -1,6 +1,6 @@
 //! `/api/…`.
 
-use crate::running::start;
+use crate::running::{at_dog, start};
 use bitnet_server::ServerOptions;
 use serde_json::{Value, json};
 
@@ -86,7 +86,7 @@ fn calls_thoughts_and_forms() {
     let server = start(ServerOptions::default());
     let mut request = ask();
     request["options"]["num_predict"] = (-1).into();
-    request["tools"] = json!([{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]);
+    request["tools"] = json!([{"type": "function", "function": {"name": "look", "parameters": at_dog(), "strict": true}}]);
     request["format"] = json!({"const": {"name": "look", "arguments": {"at": "dog"}}});
     let lines = server.post("/api/chat", &request).lines();
     let call = lines
@@ -111,11 +111,10 @@ fn calls_thoughts_and_forms() {
     let mut request = ask();
     request["model"] = "thinker".into();
     request["think"] = true.into();
-    request["options"]["num_predict"] = 200.into();
-    request["format"] = json!({"const": "a dog</think>a cat"});
     let lines = server.post("/api/chat", &request).lines();
-    assert_eq!(text(&lines, "/message/thinking"), "\"a dog");
-    assert_eq!(text(&lines, "/message/content"), "a cat\"");
+    // The model thinks for as long as it is let.
+    assert!(!text(&lines, "/message/thinking").is_empty(), "{lines:?}");
+    assert_eq!(text(&lines, "/message/content"), "");
 }
 
 #[test]

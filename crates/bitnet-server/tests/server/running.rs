@@ -18,7 +18,7 @@ pub(crate) struct Running {
 }
 
 /// A template that marks roles in plain text, for a model that has none.
-const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
+pub(crate) const TEMPLATE: &str = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}\
     {% if tools %}TOOLS {{ tools | tojson }}\n{% endif %}assistant: ";
 
 /// A template of a model that thinks before it answers. It shows all that it is given.
@@ -213,6 +213,13 @@ fn unchunk(mut raw: &[u8]) -> Vec<u8> {
         body.extend_from_slice(&raw[line + 2..][..length]);
         raw = &raw[line + 2 + length + 2..];
     }
+}
+
+/// The schema of arguments that can have but one value, `{"at": "dog"}`.
+pub(crate) fn at_dog() -> Value {
+    json!({
+        "type": "object", "additionalProperties": false, "required": ["at"], "properties": {"at": {"enum": ["dog"]}},
+    })
 }
 
 /// A question that gets a short answer.

@@ -21,6 +21,7 @@ pub(super) struct Asked {
     tools: Tools,
     kwargs: Map<String, Value>,
     grammar: Option<Grammar>,
+    thinking_budget: Option<usize>,
     /// The fields that an answer tells again.
     told: Map<String, Value>,
 }
@@ -83,6 +84,7 @@ impl Asked {
             tools,
             kwargs,
             grammar,
+            thinking_budget: body.take("thinking_budget")?,
             told,
         })
     }
@@ -117,7 +119,7 @@ impl Asked {
             sampling,
             grammar: self.grammar,
             logprobs: None,
-            thinking_budget: None,
+            thinking_budget: self.thinking_budget,
         };
         Ok((question, Settings { streams, told }))
     }
