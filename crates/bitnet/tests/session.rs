@@ -100,14 +100,14 @@ fn a_generation_can_be_continued() {
 fn stops_at_strings_and_shows_nothing_of_them() {
     let mut session = model().session().expect("a session");
     let options = GenerateOptions {
-        stop: vec![" boy".into(), "girl".into()],
+        stop: vec!["girl".into(), " boy".into()],
         ..greedy(100)
     };
     let mut generation = session
         .generate("Once upon a time", &options)
         .expect("a start");
     let (story, reason) = text(&mut generation);
-    // The story is of a girl.
+    // The story is of a boy.
     assert_eq!(reason, StopReason::StopString(1));
     assert!(
         !story.contains("boy") && !story.contains("girl") && !story.is_empty(),
