@@ -496,6 +496,9 @@ fn a_full_queue_asks_to_come_again() {
         },
         ..ServerOptions::default()
     });
+    let long = json!({"prompt": "Once", "max_tokens": 100_000, "stream": true, "ignore_eos": true});
+    let mut first = server.send("POST", "/v1/completions", "", long.to_string().as_bytes());
+    first.read_exact(&mut [0; 400]).expect("the first one runs");
     let answer = server.post(
         "/v1/completions",
         &json!({"prompt": "Once", "max_tokens": 4}),
