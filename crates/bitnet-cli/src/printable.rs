@@ -112,6 +112,11 @@ pub(crate) fn stdout() -> ModelText<Box<dyn Write>> {
 }
 
 impl<W: Write> ModelText<W> {
+    /// Whether people read it.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
     /// Begins to write in `style`, on a terminal.
     pub(crate) fn begin(&mut self, style: Style) -> io::Result<()> {
         if self.terminal {

@@ -3,7 +3,7 @@
 use crate::failure::Usage;
 use anyhow::Context;
 use bitnet::chat::TemplateChoice;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
@@ -14,13 +14,19 @@ pub(crate) struct TemplateArguments {
     #[arg(long, value_name = "FILE|NAME")]
     chat_template: Option<PathBuf>,
 
-    /// Variables for the chat template: a JSON object, such as {"enable_thinking": false}
-    #[arg(long, value_name = "JSON", value_parser = object)]
-    chat_template_kwargs: Option<Map<String, Value>>,
+    /// A variable for the chat template and its value, such as date_string='"26 Jul 2024"'; may be given more than once
+    #[arg(long, value_name = "NAME=JSON", value_parser = variable)]
+    template_arg: Vec<(String, Value)>,
 
     /// Whether the model thinks before it answers, where its template leaves the choice: the variable enable_thinking
-    #[arg(long, value_name = "BOOL")]
-    enable_thinking: Option<bool>,
+    #[arg(long, value_name = "WHETHER", value_enum)]
+    thinking: Option<Switch>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
 }
 
 impl TemplateArguments {
@@ -44,27 +50,38 @@ impl TemplateArguments {
     }
 
     /// The variables.
+    ///
+    /// # Errors
+    /// If one has several values, or is the conversation's own.
     pub(crate) fn kwargs(&self) -> anyhow::Result<Map<String, Value>> {
-        const THINKING: &str = "enable_thinking";
-        let mut kwargs = self.chat_template_kwargs.clone().unwrap_or_default();
-        if let Some(thinks) = self.enable_thinking
-            && kwargs.insert(THINKING.into(), thinks.into()).is_some()
-        {
-            let why = "--enable-thinking and --chat-template-kwargs both give enable_thinking: leave one out";
-            return Err(Usage(why.into()).into());
-        }
-        if kwargs.contains_key("messages") {
-            let why = "--chat-template-kwargs may not name messages, which the conversation gives";
-            return Err(Usage(why.into()).into());
+        let thinking = self.thinking.map(|switch| {
+            let thinks = Value::Bool(switch == Switch::On);
+            ("enable_thinking".to_owned(), thinks)
+        });
+        let mut kwargs = Map::new();
+        for (name, value) in self.template_arg.iter().cloned().chain(thinking) {
+            let why = match name.as_str() {
+                "messages" => "the conversation gives it",
+                "tools" => "--tools gives it",
+                _ if kwargs.contains_key(&name) => "it has a value already",
+                _ => {
+                    kwargs.insert(name, value);
+                    continue;
+                }
+            };
+            let why = format!("the variable {name} of the chat template cannot be set: {why}");
+            return Err(Usage(why).into());
         }
         Ok(kwargs)
     }
 }
 
-fn object(text: &str) -> Result<Map<String, Value>, String> {
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(other) => Err(format!("expected a JSON object, found {other}")),
-        Err(error) => Err(format!("expected a JSON object: {error}")),
-    }
+fn variable(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.is_empty())
+        .ok_or("expected NAME=JSON")?;
+    let value = serde_json::from_str(value)
+        .map_err(|error| format!("expected JSON behind {name}=: {error}; texts have quotes"))?;
+    Ok((name.to_owned(), value))
 }

@@ -51,6 +51,12 @@ impl Body {
         format!("{}{name}", self.place)
     }
 
+    /// A field, without taking it; null counts as none.
+    pub(crate) fn peek(&self, name: &str) -> Option<&Value> {
+        let value = self.fields.get(name);
+        value.filter(|value| !value.is_null())
+    }
+
     /// Takes a field; null counts as none.
     pub(crate) fn value(&mut self, name: &str) -> Option<Value> {
         let value = self.fields.shift_remove(name);

@@ -1,9 +1,9 @@
-//! Errors as clients read them: OpenAI's shape and status codes.
+//! Why requests fail, whichever interface they came by.
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bitnet::BackendError;
-use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// Seconds after which a client whom a full queue turned away may ask again.
 const RETRY_AFTER: u64 = 1;
@@ -14,10 +14,13 @@ pub(crate) type ApiResult<T> = Result<T, ApiError>;
 /// Why a request failed.
 #[derive(Debug)]
 pub(crate) struct ApiError {
-    status: StatusCode,
-    kind: &'static str,
-    code: Option<&'static str>,
-    param: Option<String>,
+    pub(crate) status: StatusCode,
+    /// OpenAI's name of its kind.
+    pub(crate) kind: &'static str,
+    /// OpenAI's name of the fault.
+    pub(crate) code: Option<&'static str>,
+    /// The field that is at fault.
+    pub(crate) param: Option<String>,
     message: String,
 }
 
@@ -80,7 +83,8 @@ impl ApiError {
 
     /// A request without the right key.
     pub(crate) fn unauthorized() -> Self {
-        let message = "expected the server's key in the header `Authorization: Bearer …`";
+        let message =
+            "expected the server's key in the header `Authorization: Bearer …` or `x-api-key`";
         Self {
             code: Some("invalid_api_key"),
             ..Self::new(StatusCode::UNAUTHORIZED, "authentication_error", message)
@@ -129,16 +133,6 @@ impl ApiError {
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
-
-    /// The body of the answer.
-    pub(crate) fn body(&self) -> Value {
-        json!({"error": {
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.code,
-        }})
-    }
 }
 
 impl From<bitnet::Error> for ApiError {
@@ -171,15 +165,17 @@ impl From<bitnet::Error> for ApiError {
 }
 
 impl IntoResponse for ApiError {
+    /// An answer without a body, which the router writes in the language of the request's path.
     fn into_response(self) -> Response {
         if self.status.is_server_error() {
             tracing::error!(status = self.status.as_u16(), "{}", self.message);
         }
-        let mut response = (self.status, axum::Json(self.body())).into_response();
+        let mut response = self.status.into_response();
         if self.status == StatusCode::TOO_MANY_REQUESTS {
             let after = HeaderValue::from(RETRY_AFTER);
             response.headers_mut().insert(header::RETRY_AFTER, after);
         }
+        response.extensions_mut().insert(Arc::new(self));
         response
     }
 }

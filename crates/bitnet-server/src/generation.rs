@@ -4,6 +4,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::metrics::Metrics;
 use crate::models::Served;
 use crate::prompt;
+use bitnet::chat::{Thinking, ThinkingBudget};
 use bitnet::constraint::Grammar;
 use bitnet::engine::{Finish, TokenStream};
 use bitnet::hook::{Hooks, Penalties};
@@ -26,6 +27,8 @@ pub(crate) struct Job {
     /// As [`Penalties::new`] takes them.
     pub(crate) presence: f32,
     pub(crate) frequency: f32,
+    /// How long the model may think.
+    pub(crate) budget: Option<ThinkingBudget>,
     pub(crate) form: Option<Form>,
     pub(crate) priority: i32,
 }
@@ -34,8 +37,18 @@ pub(crate) struct Job {
 #[derive(Debug, Clone)]
 pub(crate) struct Form {
     pub(crate) grammar: Grammar,
-    /// The tokens behind which it begins; where there are none, it begins with the text.
-    pub(crate) after: Vec<u32>,
+    /// The thinking behind which it begins; where there is none, it begins with the text.
+    pub(crate) thinking: Option<Thinking>,
+}
+
+impl Form {
+    /// The form of a text that continues another.
+    pub(crate) fn of_text(grammar: Grammar) -> Self {
+        Self {
+            grammar,
+            thinking: None,
+        }
+    }
 }
 
 impl Job {
@@ -54,9 +67,16 @@ impl Job {
                 let penalties = Penalties::new(self.presence, self.frequency, self.tokens.len());
                 hooks.push(Box::new(penalties?));
             }
-            if let Some(Form { grammar, after }) = &self.form {
-                let constraint = served.grammars()?.constraint(grammar)?;
-                hooks.push(Box::new(constraint.after(after.clone())));
+            if let Some(budget) = &self.budget {
+                hooks.push(Box::new(budget.clone()));
+            }
+            if let Some(Form { grammar, thinking }) = &self.form {
+                let grammars = served.grammars()?;
+                let constraint = match thinking {
+                    Some(thinking) => grammars.constraint_after(grammar, thinking),
+                    None => grammars.constraint(grammar),
+                };
+                hooks.push(Box::new(constraint?));
             }
             all.push(Hooks::of(hooks));
         }
@@ -82,6 +102,8 @@ pub(crate) struct Usage {
     pub(crate) prompt: usize,
     pub(crate) cached: usize,
     pub(crate) generated: usize,
+    /// Of those that were generated, the ones that a model thought before it answered.
+    pub(crate) thinking: usize,
 }
 
 impl Usage {

@@ -1,4 +1,4 @@
-//! An HTTP server for ternary language models: many users at once, in OpenAI's interface.
+//! An HTTP server for ternary language models: many users at once, in the interfaces of OpenAI, Anthropic and Ollama.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -23,23 +23,35 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | `openai` | `/v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/models` |
+//! | `openai` | `/v1/chat/completions`, `/v1/completions`, `/v1/responses`, `/v1/embeddings`, `/v1/models` |
+//! | `anthropic` | `/v1/messages`, `/v1/messages/count_tokens` |
+//! | `ollama` | `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` |
 //! | `tools` | `/tokenize`, `/detokenize`, `/apply-template` |
 //! | `status`, `metrics` | `/health`, `/ready`, `/metrics` |
 //! | `models` | models by name, opened when they are asked for |
-//! | `generation`, `sse` | the texts of a request, and the way of their pieces to a client |
-//! | `prompt`, `body`, `error` | what requests say, in tokens; and errors |
+//! | `answers`, `blocks`, `message`, `embed` | questions and answers as all interfaces have them |
+//! | `generation`, `events` | the texts of a request, and the way of their pieces to a client |
+//! | `prompt`, `sampling`, `body` | what requests say, in tokens and options |
+//! | `error`, `dialect` | errors, and how each interface tells them |
 
+mod answers;
+mod anthropic;
+mod blocks;
 mod body;
+mod dialect;
+mod embed;
 mod error;
+mod events;
 mod generation;
+mod message;
 mod metrics;
 mod models;
+mod ollama;
 mod openai;
 mod options;
 mod prompt;
 mod router;
-mod sse;
+mod sampling;
 mod state;
 mod status;
 mod tools;
@@ -80,10 +92,16 @@ impl Server {
             expected: "names that differ".into(),
             found: error.to_string(),
         })?;
-        let models = models::Models::new(sources, options.engine.clone(), options.models)?;
+        let metrics = Arc::new(metrics);
+        let models = models::Models::new(
+            sources,
+            options.engine.clone(),
+            options.models,
+            Arc::clone(&metrics),
+        )?;
         let app = Arc::new(App {
             models,
-            metrics: Arc::new(metrics),
+            metrics,
             options,
             draining: AtomicBool::new(false),
         });

@@ -5,7 +5,7 @@ use bitnet::engine::{Finish, Gauges};
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
 };
-use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
 
 /// Bounds of times in seconds: from a token of a small model to a prompt in a long queue.
 const SECONDS: [f64; 16] = [
@@ -20,6 +20,7 @@ pub(crate) struct Metrics {
     next_token: HistogramVec,
     queued: HistogramVec,
     gauges: Vec<(GaugeVec, fn(&Gauges) -> f64)>,
+    totals: Vec<(IntCounterVec, fn(&Gauges) -> u64)>,
     cache: GaugeVec,
 }
 
@@ -57,6 +58,12 @@ impl Metrics {
             registry.register(Box::new(gauge.clone()))?;
             gauges.push((gauge, read));
         }
+        let mut totals = Vec::new();
+        for (name, help, read) in TOTALS {
+            let total = IntCounterVec::new(Opts::new(name, help), &["model_name"])?;
+            registry.register(Box::new(total.clone()))?;
+            totals.push((total, read));
+        }
         let cache = GaugeVec::new(
             Opts::new("vllm:cache_config_info", "Blocks of keys and values"),
             &["model_name", "block_size", "num_gpu_blocks"],
@@ -69,6 +76,7 @@ impl Metrics {
             next_token,
             queued,
             gauges,
+            totals,
             cache,
         })
     }
@@ -109,20 +117,51 @@ impl Metrics {
         Ok(text)
     }
 
-    fn read(&self, served: &Arc<Served>) {
+    /// Reads what the engine of a model says about itself.
+    fn read(&self, served: &Served) {
+        let name = [served.name.as_str()];
+        // Two who read must not count the same twice.
+        let counted = served.counted.0.lock();
+        let mut counted = counted.unwrap_or_else(PoisonError::into_inner);
         let gauges = served.engine.gauges();
         for (gauge, read) in &self.gauges {
-            let value = read(&gauges);
-            gauge.with_label_values(&[served.name.as_str()]).set(value);
+            gauge.with_label_values(&name).set(read(&gauges));
         }
-        let blocks = gauges.kv_budget_bytes / gauges.kv_block_bytes.max(1);
-        let labels = [served.name.as_str(), "64", &blocks.to_string()];
+        for ((total, read), counted) in self.totals.iter().zip(counted.iter_mut()) {
+            let now = read(&gauges);
+            let new = now.saturating_sub(*counted);
+            total.with_label_values(&name).inc_by(new);
+            *counted += new;
+        }
+        let blocks = blocks(&gauges);
+        let labels = [served.name.as_str(), "64", &blocks];
         self.cache.with_label_values(&labels).set(1.0);
+    }
+
+    /// Reads a model for the last time: it is closed. Its totals stay.
+    pub(crate) fn closed(&self, served: &Served) {
+        self.read(served);
+        for (gauge, _) in &self.gauges {
+            // One that nobody has read is not there.
+            let _ = gauge.remove_label_values(&[&served.name]);
+        }
+        let blocks = blocks(&served.engine.gauges());
+        let labels = [served.name.as_str(), "64", &blocks];
+        let _ = self.cache.remove_label_values(&labels);
     }
 }
 
+/// How many blocks of keys and values there may be.
+fn blocks(gauges: &Gauges) -> String {
+    (gauges.kv_budget_bytes / gauges.kv_block_bytes.max(1)).to_string()
+}
+
+/// The totals of an engine that are counted already. An engine counts from nothing when its model is opened again; counters go on.
+#[derive(Debug, Default)]
+pub(crate) struct Counted(Mutex<[u64; TOTALS.len()]>);
+
 /// Name, help and value of each gauge.
-const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 12] = [
+const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 7] = [
     ("bitnet_texts_running", "Texts that run", |r| {
         r.running as f64
     }),
@@ -139,27 +178,6 @@ const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 12] = [
         "Keys and values kept for later prompts",
         |r| r.kv_cached_bytes as f64,
     ),
-    ("bitnet_steps", "Steps of the engine so far", |r| {
-        r.steps as f64
-    }),
-    ("bitnet_generated_tokens", "Tokens generated so far", |r| {
-        r.generated_tokens as f64
-    }),
-    (
-        "bitnet_prompt_tokens",
-        "Tokens of prompts that ran so far",
-        |r| r.prompt_tokens as f64,
-    ),
-    (
-        "bitnet_cached_tokens",
-        "Tokens of prompts whose keys and values were there",
-        |r| r.cached_tokens as f64,
-    ),
-    (
-        "bitnet_preemptions",
-        "How often a text made room for another so far",
-        |r| r.preemptions as f64,
-    ),
     ("vllm:num_requests_running", "Texts that run", |r| {
         r.running as f64
     }),
@@ -170,5 +188,28 @@ const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 12] = [
         "vllm:kv_cache_usage_perc",
         "Share of the bytes for keys and values that running texts hold, from 0 to 1",
         |r| r.kv_running_bytes as f64 / r.kv_budget_bytes.max(1) as f64,
+    ),
+];
+
+/// Name, help and value of each total.
+const TOTALS: [(&str, &str, fn(&Gauges) -> u64); 5] = [
+    ("bitnet_steps_total", "Steps of the engine", |r| r.steps),
+    ("bitnet_generated_tokens_total", "Tokens generated", |r| {
+        r.generated_tokens
+    }),
+    (
+        "bitnet_prompt_tokens_total",
+        "Tokens of prompts that ran",
+        |r| r.prompt_tokens,
+    ),
+    (
+        "bitnet_cached_tokens_total",
+        "Tokens of prompts whose keys and values were there",
+        |r| r.cached_tokens,
+    ),
+    (
+        "bitnet_preemptions_total",
+        "How often a text made room for another",
+        |r| r.preemptions,
     ),
 ];

@@ -1,6 +1,7 @@
 //! The models that are served: opened when they are first asked for, closed when nobody asks for them any more.
 
 use crate::error::{ApiError, ApiResult};
+use crate::metrics::{Counted, Metrics};
 use bitnet::constraint::Grammars;
 use bitnet::{Engine, EngineOptions, Model};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +43,16 @@ pub(crate) struct Served {
     pub(crate) engine: Engine,
     /// One request for vectors at a time: each takes all threads.
     pub(crate) embedding: Semaphore,
+    /// What the monitors know of the engine.
+    pub(crate) counted: Counted,
+    metrics: Arc<Metrics>,
     grammars: OnceLock<Grammars>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        Arc::clone(&self.metrics).closed(self);
+    }
 }
 
 impl Served {
@@ -76,6 +86,17 @@ struct Slot {
     open: Arc<Mutex<Option<Arc<Served>>>>,
     /// When it was last asked for, in milliseconds since the server began.
     used: AtomicU64,
+    /// Milliseconds without a request after which it is closed; [`FOREVER`] for never.
+    keep: AtomicU64,
+}
+
+/// More milliseconds than there are.
+const FOREVER: u64 = u64::MAX;
+
+/// A time in milliseconds, without end if there is none.
+fn milliseconds(time: Option<Duration>) -> u64 {
+    time.and_then(|time| u64::try_from(time.as_millis()).ok())
+        .unwrap_or(FOREVER)
 }
 
 /// All models.
@@ -83,6 +104,7 @@ pub(crate) struct Models {
     slots: Vec<Slot>,
     options: EngineOptions,
     limits: ModelLimits,
+    metrics: Arc<Metrics>,
     begun: Instant,
     /// When the server began, in seconds since 1970.
     pub(crate) created: u64,
@@ -97,6 +119,7 @@ impl Models {
         sources: Vec<ModelSource>,
         options: EngineOptions,
         limits: ModelLimits,
+        metrics: Arc<Metrics>,
     ) -> bitnet::Result<Self> {
         let refused = |found: String| bitnet::Error::Argument {
             what: "models",
@@ -122,10 +145,12 @@ impl Models {
                     source,
                     open: Arc::default(),
                     used: AtomicU64::new(0),
+                    keep: AtomicU64::new(milliseconds(limits.idle)),
                 })
                 .collect(),
             options,
             limits,
+            metrics,
             begun: Instant::now(),
             created: now.map_or(0, |since| since.as_secs()),
         })
@@ -156,7 +181,11 @@ impl Models {
         if let Some(served) = open.as_ref() {
             return Ok(Arc::clone(served));
         }
-        let opening = open_source(slot.source.clone(), self.options.clone());
+        let opening = open_source(
+            slot.source.clone(),
+            self.options.clone(),
+            Arc::clone(&self.metrics),
+        );
         // A task of its own: the next one who asks finds it open, if this one goes away meanwhile.
         let opening = tokio::spawn(async move {
             let served = Arc::new(opening.await?);
@@ -184,15 +213,36 @@ impl Models {
 
     /// Closes models that nobody has asked for in a while.
     pub(crate) async fn close_idle(&self) {
-        let Some(idle) = self.limits.idle else {
-            return;
-        };
-        let now = self.begun.elapsed().as_millis() as u64;
         for slot in &self.slots {
-            let unused = now.saturating_sub(slot.used.load(Ordering::Relaxed));
-            if u128::from(unused) >= idle.as_millis() {
+            if self.left(slot) == 0 {
                 slot.close().await;
             }
+        }
+    }
+
+    /// Sets how long a model stays open without a request; without end if `None`.
+    ///
+    /// # Errors
+    /// If there is no such model.
+    pub(crate) fn keep(&self, name: &str, time: Option<Duration>) -> ApiResult<()> {
+        let slot = self.slot(Some(name))?;
+        slot.keep.store(milliseconds(time), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// The time after which a model is closed if nobody asks for it; `None` if it stays open.
+    pub(crate) fn closes_in(&self, name: &str) -> Option<Duration> {
+        let left = self.left(self.slot(Some(name)).ok()?);
+        (left != FOREVER).then(|| Duration::from_millis(left))
+    }
+
+    /// Milliseconds until a model is closed if nobody asks for it.
+    fn left(&self, slot: &Slot) -> u64 {
+        let now = self.begun.elapsed().as_millis() as u64;
+        let unused = now.saturating_sub(slot.used.load(Ordering::Relaxed));
+        match slot.keep.load(Ordering::Relaxed) {
+            FOREVER => FOREVER,
+            keep => keep.saturating_sub(unused),
         }
     }
 
@@ -228,7 +278,11 @@ impl Models {
     }
 }
 
-async fn open_source(source: ModelSource, options: EngineOptions) -> ApiResult<Served> {
+async fn open_source(
+    source: ModelSource,
+    options: EngineOptions,
+    metrics: Arc<Metrics>,
+) -> ApiResult<Served> {
     let begin = Instant::now();
     let open = Arc::clone(&source.open);
     let opening = tokio::task::spawn_blocking(move || Engine::new(&open()?, options));
@@ -249,6 +303,8 @@ async fn open_source(source: ModelSource, options: EngineOptions) -> ApiResult<S
         name: source.name,
         engine,
         embedding: Semaphore::new(1),
+        counted: Counted::default(),
+        metrics,
         grammars: OnceLock::new(),
     })
 }

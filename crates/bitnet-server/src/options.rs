@@ -7,7 +7,7 @@ use std::time::Duration;
 /// How a server behaves.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
-    /// Keys one of which each request must have (`Authorization: Bearer …`); anybody may ask if there are none.
+    /// Keys one of which each request must have (`Authorization: Bearer …`, or `x-api-key`); anybody may ask if there are none.
     pub keys: Vec<String>,
     /// How texts of each model share the machine.
     pub engine: EngineOptions,

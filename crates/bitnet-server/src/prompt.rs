@@ -3,7 +3,10 @@
 use crate::error::{ApiError, ApiResult};
 use crate::generation::Form;
 use crate::models::Served;
-use bitnet::chat::{CallFormat, ChatTemplate, ReplyOptions, TemplateOptions, Tool};
+use bitnet::chat::{
+    CallFormat, ChatTemplate, ReplyForm, ReplyOptions, TemplateOptions, Thinking, ThinkingBudget,
+    Tool,
+};
 use bitnet::constraint::Grammar;
 use bitnet::{Cancel, GenerateOptions, Prompt};
 use serde_json::{Map, Value};
@@ -18,35 +21,44 @@ pub(crate) struct Conversation {
     pub(crate) kwargs: Map<String, Value>,
 }
 
+/// Tells the template how much the model is to think: `none`, or a word that some templates know.
+pub(crate) fn set_effort(kwargs: &mut Map<String, Value>, effort: String) {
+    kwargs.insert("enable_thinking".into(), (effort != "none").into());
+    kwargs.insert("reasoning_effort".into(), effort.into());
+}
+
 /// A conversation in tokens.
 pub(crate) struct Written {
     pub(crate) tokens: Vec<u32>,
-    /// The form of calls that the template asks for.
-    format: CallFormat,
-    /// Whether the template knows of thinking.
-    thinks: bool,
-    /// Whether the prompt ends within the thinking.
-    begins_thinking: bool,
+    /// The form of its reply.
+    reply: ReplyForm,
+    /// What the model thinks before it answers.
+    thinking: Option<Thinking>,
 }
 
 impl Written {
-    /// The form of a reply to it. A model that is thinking goes on with that first.
-    pub(crate) fn form(&self, served: &Served, grammar: Grammar) -> Form {
-        let end = served.model().tokenizer().token_id("</think>");
-        let after = end.filter(|_| self.begins_thinking);
+    /// The form of calls that the template asks for.
+    pub(crate) fn calls(&self) -> CallFormat {
+        self.reply.calls
+    }
+
+    /// The form of a reply to it, in which the model may think first.
+    pub(crate) fn form(&self, grammar: Grammar) -> Form {
         Form {
             grammar,
-            after: after.into_iter().collect(),
+            thinking: self.thinking.clone(),
         }
+    }
+
+    /// How long the model may think.
+    pub(crate) fn budget(&self, tokens: usize) -> Option<ThinkingBudget> {
+        let thinking = self.thinking.clone();
+        thinking.map(|thinking| thinking.budget(tokens))
     }
 
     /// How replies to it are read.
     pub(crate) fn reply_options(&self, tools: Vec<Tool>) -> ReplyOptions {
-        ReplyOptions {
-            thinks: self.thinks,
-            begins_thinking: self.begins_thinking,
-            tools: (!tools.is_empty()).then_some((self.format, tools)),
-        }
+        self.reply.options(tools)
     }
 }
 
@@ -121,12 +133,10 @@ fn write(served: &Served, conversation: Conversation, cancel: Cancel) -> ApiResu
     let (template, options) = rendering(served, conversation.tools, conversation.kwargs, cancel)?;
     let tokenizer = served.model().tokenizer();
     let tokens = template.render_tokens(&conversation.messages, tokenizer, &options)?;
-    let end = tokenizer.decode(&tokens[tokens.len().saturating_sub(8)..]);
-    let source = template.source().unwrap_or_default();
+    let reply = ReplyForm::of(template, tokenizer, &tokens);
     Ok(Written {
-        format: CallFormat::of_template(source),
-        thinks: source.contains("</think>"),
-        begins_thinking: end.trim_end().ends_with("<think>"),
+        thinking: reply.thinking(tokenizer)?,
+        reply,
         tokens,
     })
 }

@@ -51,7 +51,7 @@ impl FromRequest<Arc<App>> for Incoming {
 /// Why a text ended, as OpenAI says it.
 pub(crate) fn finish_reason(reason: StopReason) -> &'static str {
     match reason {
-        StopReason::EndToken(_) | StopReason::StopString => "stop",
+        StopReason::EndToken(_) | StopReason::StopString(_) => "stop",
         StopReason::MaxTokens | StopReason::ContextFull => "length",
         StopReason::Cancelled | StopReason::Deadline => "abort",
     }

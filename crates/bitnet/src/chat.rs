@@ -16,6 +16,7 @@ mod history;
 mod jinja;
 mod reply;
 mod templates;
+mod thinking;
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,10 +28,14 @@ use crate::{Error, Result};
 
 use jinja::{Clock, Fault, Glyph, Setting, Template, Variable};
 
-pub use history::FittedChat;
+pub use history::{FittedChat, Message};
+#[cfg(feature = "constraints")]
+pub(crate) use reply::{CALL, CALL_END};
 pub use reply::{CallFormat, ReplyOptions, ReplyParser, ReplyPart, Tool, ToolCall};
+pub(crate) use reply::{THINK, THINK_END};
 pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
+pub use thinking::{ReplyForm, Thinking, ThinkingBudget};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 19;

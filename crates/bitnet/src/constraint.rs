@@ -3,19 +3,27 @@
 //! A [`Grammars`] knows a model's tokens; a [`Constraint`] of it is a [`LogitsHook`] that rules out, at each token, what would
 //! leave the form. Where few tokens may come next, the head stays screened; where many may, all logits are computed.
 //!
+//! A model that thinks does so first: [`Grammars::constraint_after`] leaves it alone until then.
+//!
 //! Grammars come from strangers: how long they may be, and how long they and each token may take, is bounded.
 
+mod calls;
+
+use crate::chat::{THINK, THINK_END, Thinking};
 use crate::hook::{HookScope, LogitsHook};
 use crate::model::Model;
-use crate::tokenizer::TokenKind;
+use crate::tokenizer::{TokenKind, Tokenizer};
 use crate::{Error, Result};
 use bitnet_core::Candidate;
+pub use calls::{Calls, Demand, Otherwise};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
 use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
-use llguidance::{Matcher, ParserFactory};
+use llguidance::{Matcher, ParserFactory, regex_to_lark};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// The rule of a grammar that is the text.
+const START: &str = "start";
 /// The longest grammar in bytes.
 const LONGEST: usize = 1 << 20;
 /// The most tokens that a screened head is asked about beside its likeliest ones.
@@ -34,41 +42,59 @@ pub enum Grammar {
     Lark(String),
     /// One of some texts.
     Choice(Vec<String>),
+    /// Calls of tools.
+    Calls(Box<Calls>),
 }
 
 impl Grammar {
-    fn compile(&self) -> Result<TopLevelGrammar> {
-        let bytes = match self {
-            Self::JsonObject => 0,
+    /// The rules of the form in the notation of Lark; the first one is called `name`.
+    fn rules(&self, name: &str) -> Result<String> {
+        Ok(match self {
+            Self::JsonObject => format!("{name}: {}\n", json_text(&json!({"type": "object"}))),
+            Self::JsonSchema(schema) => format!("{name}: {}\n", json_text(schema)),
+            Self::Regex(text) => format!("{name}: /{}/\n", regex_to_lark(text, "")),
+            Self::Lark(text) if name == START => text.clone(),
+            Self::Lark(text) => format!("{name}: %lark {{\n{text}\n}}\n"),
+            Self::Choice(texts) if texts.is_empty() => {
+                return Err(argument("grammar", "at least one text to choose", "none"));
+            }
+            Self::Choice(texts) => {
+                let quoted: Vec<_> = texts.iter().map(|text| quoted(text)).collect();
+                format!("{name}: {}\n", quoted.join(" | "))
+            }
+            Self::Calls(calls) => calls.rules(name)?,
+        })
+    }
+
+    /// The grammar of the form; behind thinking, if it is to be part of the grammar.
+    fn compile(&self, thinking: Option<&Thinking>) -> Result<TopLevelGrammar> {
+        // What is too long is not written out.
+        let size = match self {
+            Self::JsonObject | Self::Calls(_) => 0,
             Self::JsonSchema(schema) => schema.to_string().len(),
             Self::Regex(text) | Self::Lark(text) => text.len(),
             Self::Choice(texts) => texts.iter().map(String::len).sum(),
         };
-        if bytes > LONGEST {
-            return Err(Error::Argument {
-                what: "grammar",
-                expected: format!("at most {LONGEST} bytes"),
-                found: format!("{bytes}"),
-            });
+        let rules = match thinking {
+            _ if size > LONGEST => String::new(),
+            None => self.rules(START)?,
+            Some(thinking) => {
+                let open = quoted(if thinking.is_open() { "" } else { THINK });
+                let rest = if thinking.is_open() { "" } else { " | form" };
+                let end = quoted(THINK_END);
+                let form = self.rules("form")?;
+                format!(
+                    "{START}: thinking /\\n{{1,2}}/? form{rest}\n\
+                     thinking[suffix={end}]: {open} /(?s:.*)/\n{form}"
+                )
+            }
+        };
+        let size = size.max(rules.len());
+        if size > LONGEST {
+            let expected = format!("at most {LONGEST} bytes");
+            return Err(argument("grammar", expected, size.to_string()));
         }
-        Ok(match self {
-            Self::JsonObject => json_grammar(json!({"type": "object"})),
-            Self::JsonSchema(schema) => json_grammar(schema.clone()),
-            Self::Regex(text) => TopLevelGrammar::from_regex(text),
-            Self::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
-            Self::Choice(texts) if texts.is_empty() => {
-                return Err(Error::Argument {
-                    what: "grammar",
-                    expected: "at least one text to choose".into(),
-                    found: "none".into(),
-                });
-            }
-            // The strings of Lark are those of JSON.
-            Self::Choice(texts) => {
-                let quoted: Vec<_> = texts.iter().map(|text| json!(text).to_string()).collect();
-                TopLevelGrammar::from_lark(format!("start: {}", quoted.join(" | ")))
-            }
-        })
+        Ok(TopLevelGrammar::from_lark(rules))
     }
 }
 
@@ -77,6 +103,7 @@ impl Grammar {
 pub struct Grammars {
     factory: Arc<ParserFactory>,
     ends: Arc<[u32]>,
+    breaks: Arc<[u32]>,
 }
 
 impl std::fmt::Debug for Grammars {
@@ -93,16 +120,20 @@ impl Grammars {
     /// # Errors
     /// If the model has no token that ends a text.
     pub fn new(model: &Model) -> Result<Self> {
-        let tokenizer = model.tokenizer();
+        Self::of_tokenizer(model.tokenizer(), model.vocabulary())
+    }
+
+    /// The grammars of models with this tokenizer and logits for `vocabulary` tokens.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_tokenizer(tokenizer: &Tokenizer, vocabulary: usize) -> Result<Self> {
         let ends: Arc<[u32]> = tokenizer.stops().into();
         let Some(end) = ends.first() else {
-            return Err(Error::Argument {
-                what: "grammar",
-                expected: "a model with a token that ends a text".into(),
-                found: model.name().into(),
-            });
+            let expected = "a vocabulary with a token that ends a text";
+            return Err(argument("grammar", expected, "none"));
         };
-        let words: Vec<Vec<u8>> = (0..model.vocabulary() as u32)
+        let words: Vec<Vec<u8>> = (0..vocabulary as u32)
             .map(|id| match tokenizer.token_kind(id) {
                 // No text of a grammar is made of marks.
                 Some(TokenKind::Control) => {
@@ -112,6 +143,9 @@ impl Grammars {
                 _ => tokenizer.token_bytes(id).unwrap_or_default().into_owned(),
             })
             .collect();
+        let is_break = |word: &[u8]| matches!(word, b"\n" | b"\n\n");
+        let breaks = (0..).zip(&words).filter(|(_, word)| is_break(word));
+        let breaks = breaks.map(|(id, _)| id).collect();
         let info = TokRxInfo::new(words.len() as u32, *end);
         let trie = TokTrie::from(&info, &words).with_eos_tokens(&ends);
         let tokens: TokEnv = Arc::new(ApproximateTokEnv::new(trie));
@@ -126,6 +160,7 @@ impl Grammars {
         Ok(Self {
             factory: Arc::new(factory),
             ends,
+            breaks,
         })
     }
 
@@ -134,7 +169,28 @@ impl Grammars {
     /// # Errors
     /// If the grammar is none, is too long, or would take too much.
     pub fn constraint(&self, grammar: &Grammar) -> Result<Constraint> {
-        let parser = self.factory.create_parser(grammar.compile()?);
+        self.follow(grammar.compile(None)?, None)
+    }
+
+    /// The same for a model that thinks before it answers: the form begins behind that, and a line break.
+    ///
+    /// Where the marks of thinking are tokens, the model is left alone until the last of them. Where they are mere text, thinking is
+    /// part of the grammar, and all logits are computed.
+    ///
+    /// # Errors
+    /// As [`constraint`](Self::constraint).
+    pub fn constraint_after(&self, grammar: &Grammar, thinking: &Thinking) -> Result<Constraint> {
+        match thinking.marks() {
+            Some((begin, end)) => {
+                let begin = (!thinking.is_open()).then_some(begin);
+                self.follow(grammar.compile(None)?, Some(Marks { begin, end }))
+            }
+            None => self.follow(grammar.compile(Some(thinking))?, None),
+        }
+    }
+
+    fn follow(&self, grammar: TopLevelGrammar, thinking: Option<Marks>) -> Result<Constraint> {
+        let parser = self.factory.create_parser(grammar);
         let matcher = Matcher::new(parser);
         if let Some(error) = matcher.get_error() {
             return Err(refused(error));
@@ -142,8 +198,10 @@ impl Grammars {
         Ok(Constraint {
             matcher,
             ends: Arc::clone(&self.ends),
-            after: Vec::new(),
-            begins: None,
+            breaks: Arc::clone(&self.breaks),
+            thinking,
+            start: None,
+            thought: None,
             taken: Vec::new(),
             mask: None,
             few: None,
@@ -151,62 +209,94 @@ impl Grammars {
     }
 }
 
+/// The tokens around thinking; none begins it where the prompt has done so.
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    begin: Option<u32>,
+    end: u32,
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// The model thinks.
+    Thinking,
+    /// The form is due: after that many tokens of the text.
+    Form(usize),
+    /// The same, but thinking may begin first.
+    BeforeThinking,
+    /// The same at the end of thinking, after which a line may end.
+    AfterThinking(usize),
+}
+
 /// A hook that keeps a text to a form.
 pub struct Constraint {
     matcher: Matcher,
     ends: Arc<[u32]>,
-    /// The tokens behind which the form begins; where there are none, it begins with the text.
-    after: Vec<u32>,
-    /// The first token of the form, if it has begun.
-    begins: Option<usize>,
+    /// Tokens that are nothing but one or two line breaks.
+    breaks: Arc<[u32]>,
+    thinking: Option<Marks>,
+    /// Tokens before the text, once they are known.
+    start: Option<usize>,
+    /// Tokens of the text up to the end of thinking, if that has come.
+    thought: Option<usize>,
     /// The tokens of the form that the matcher has.
     taken: Vec<u32>,
-    /// The tokens that may come next; `None` until they are computed.
-    mask: Option<SimpleVob>,
+    /// The tokens that may come next, and where; `None` until they are computed.
+    mask: Option<(Place, SimpleVob)>,
     /// The same as a list, if it is short.
     few: Option<Vec<u32>>,
 }
 
 impl Constraint {
-    /// The same for a model that thinks before it answers: the form begins behind `tokens`, such as that of `</think>`.
-    #[must_use]
-    pub fn after(mut self, tokens: Vec<u32>) -> Self {
-        self.after = tokens;
-        self
+    /// Where the end of `text` is.
+    fn place(&mut self, text: &[u32]) -> Place {
+        let Some(Marks { begin, end }) = self.thinking else {
+            return Place::Form(0);
+        };
+        if begin.is_some() {
+            match text.first() {
+                None => return Place::BeforeThinking,
+                first if first != begin.as_ref() => return Place::Form(0),
+                _ => {}
+            }
+        }
+        // Each token is seen when it is the last; a draft that is taken back may take the end along.
+        match self.thought {
+            Some(thought) if thought <= text.len() => {}
+            _ => self.thought = (text.last() == Some(&end)).then_some(text.len()),
+        }
+        match self.thought.map(|thought| (thought, text.get(thought))) {
+            None => Place::Thinking,
+            Some((thought, None)) => Place::AfterThinking(thought),
+            Some((thought, Some(next))) => {
+                Place::Form(thought + usize::from(self.breaks.contains(next)))
+            }
+        }
     }
 
-    /// Brings the matcher to `tokens`, prompt and text; whether the form has begun.
-    fn advance(&mut self, tokens: &[u32]) -> Result<bool> {
-        let begins = match self.begins {
-            Some(begins) => begins,
-            // The first call is at the beginning of the text.
-            None if self.after.is_empty() => *self.begins.insert(tokens.len()),
-            None => {
-                if !tokens.ends_with(&self.after) {
-                    return Ok(false);
-                }
-                *self.begins.insert(tokens.len())
-            }
+    /// Brings the matcher to `tokens`, prompt and text; where that is.
+    fn advance(&mut self, tokens: &[u32]) -> Result<Place> {
+        // The first call is at the beginning of the text.
+        let start = *self.start.get_or_insert(tokens.len());
+        let text = tokens.get(start..).unwrap_or_default();
+        let place = self.place(text);
+        let form = match place {
+            Place::Thinking | Place::BeforeThinking => &[],
+            Place::Form(begin) | Place::AfterThinking(begin) => &text[begin..],
         };
-        if tokens.len() < begins {
-            // The draft in which it began was taken back.
-            self.begins = None;
-            self.take_back(0)?;
-            return Ok(false);
-        }
-        let text = &tokens[begins..];
-        let common = self.taken.iter().zip(text).take_while(|(a, b)| a == b);
+        let common = self.taken.iter().zip(form).take_while(|(a, b)| a == b);
         let common = common.count();
         if common < self.taken.len() {
             self.take_back(common)?;
         }
-        let new = &text[common..];
+        let new = &form[common..];
         if !new.is_empty() {
             self.matcher.consume_tokens(new).map_err(refused)?;
             self.taken.extend_from_slice(new);
             self.mask = None;
         }
-        Ok(true)
+        Ok(place)
     }
 
     /// Takes all tokens back but the first `kept`.
@@ -220,26 +310,37 @@ impl Constraint {
         Ok(())
     }
 
-    /// The tokens that may come next.
-    fn mask(&mut self) -> Result<&SimpleVob> {
-        if self.mask.is_none() {
+    /// The tokens that may come next at `place`, which the matcher is at.
+    fn mask(&mut self, place: Place) -> Result<&SimpleVob> {
+        if self.mask.as_ref().is_none_or(|(known, _)| *known != place) {
             let mut mask = self.matcher.compute_mask_or_eos().map_err(refused)?;
             if self.ends.iter().any(|end| mask.is_allowed(*end)) {
                 self.ends.iter().for_each(|end| mask.allow_token(*end));
             }
+            match (place, self.thinking) {
+                (Place::BeforeThinking, Some(marks)) => {
+                    marks.begin.iter().for_each(|id| mask.allow_token(*id));
+                }
+                (Place::AfterThinking(_), _) => {
+                    self.breaks.iter().for_each(|id| mask.allow_token(*id));
+                }
+                _ => {}
+            }
             self.few = (mask.num_set() <= FEW).then(|| mask.to_list());
-            self.mask = Some(mask);
+            self.mask = Some((place, mask));
         }
-        self.mask.as_ref().ok_or(Error::Stopped)
+        let mask = self.mask.as_ref();
+        mask.map(|(_, mask)| mask).ok_or(Error::Stopped)
     }
 }
 
 impl LogitsHook for Constraint {
     fn scope(&mut self, tokens: &[u32]) -> Result<HookScope<'_>> {
-        if !self.advance(tokens)? {
+        let place = self.advance(tokens)?;
+        if place == Place::Thinking {
             return Ok(HookScope::Nothing);
         }
-        self.mask()?;
+        self.mask(place)?;
         Ok(match &self.few {
             Some(few) => HookScope::Tokens(few),
             None => HookScope::Vocabulary,
@@ -247,8 +348,9 @@ impl LogitsHook for Constraint {
     }
 
     fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
-        if self.advance(tokens)? {
-            let mask = self.mask()?;
+        let place = self.advance(tokens)?;
+        if place != Place::Thinking {
+            let mask = self.mask(place)?;
             let len = mask.len();
             candidates
                 .retain(|candidate| (candidate.id as usize) < len && mask.is_allowed(candidate.id));
@@ -257,21 +359,35 @@ impl LogitsHook for Constraint {
     }
 }
 
-/// The grammar of a schema. White space is what people and models write, and not as much as a model that loses itself would.
-fn json_grammar(mut schema: Value) -> TopLevelGrammar {
+/// The expression of JSON by a schema. White space is what people and models write, and not as much as a model that loses itself
+/// would.
+fn json_text(schema: &Value) -> String {
+    let mut schema = match schema {
+        Value::Bool(true) => json!({}),
+        schema => schema.clone(),
+    };
     if let Value::Object(fields) = &mut schema {
         let options = json!({"whitespace_pattern": "( |\\n {0,16})?"});
         fields.entry("x-guidance").or_insert(options);
     }
-    TopLevelGrammar::from_json_schema(schema)
+    format!("%json {schema}")
+}
+
+/// The expression of a text. The strings of Lark are those of JSON, but for one letter.
+fn quoted(text: &str) -> String {
+    json!(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+fn argument(what: &'static str, expected: impl Into<String>, found: impl Into<String>) -> Error {
+    Error::Argument {
+        what,
+        expected: expected.into(),
+        found: found.into(),
+    }
 }
 
 fn refused(error: impl std::fmt::Display) -> Error {
-    Error::Argument {
-        what: "grammar",
-        expected: "one that can be followed".into(),
-        found: error.to_string(),
-    }
+    argument("grammar", "one that can be followed", error.to_string())
 }
 
 #[cfg(test)]

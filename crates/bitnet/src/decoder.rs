@@ -286,8 +286,8 @@ impl Decoder {
             token: Some(id),
             logprobs: chosen.logprobs,
         });
-        if self.stop.stopped() {
-            self.reason = Some(StopReason::StopString);
+        if let Some(index) = self.stop.stopped() {
+            self.reason = Some(StopReason::StopString(index));
         }
         true
     }
@@ -302,8 +302,8 @@ impl Decoder {
     pub(crate) fn release(&mut self) {
         let rest = self.detokenizer.finish();
         let mut text = self.stop.push(&rest);
-        if self.stop.stopped() {
-            self.reason = Some(StopReason::StopString);
+        if let Some(index) = self.stop.stopped() {
+            self.reason = Some(StopReason::StopString(index));
         }
         if self.reason.is_none() {
             text.push_str(&self.stop.finish());

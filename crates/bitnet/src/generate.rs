@@ -59,8 +59,8 @@ impl Default for GenerateOptions {
 pub enum StopReason {
     /// The model chose this end token.
     EndToken(u32),
-    /// A stop string appeared.
-    StopString,
+    /// A stop string appeared: the one at this place in [`GenerateOptions::stop`].
+    StopString(usize),
     /// `max_tokens` were generated.
     MaxTokens,
     /// The context is full.
@@ -76,7 +76,7 @@ impl StopReason {
     pub const fn name(self) -> &'static str {
         match self {
             Self::EndToken(_) => "end",
-            Self::StopString => "stop",
+            Self::StopString(_) => "stop",
             Self::MaxTokens => "length",
             Self::ContextFull => "context",
             Self::Cancelled => "cancelled",

@@ -1,10 +1,11 @@
 //! Beginnings of texts: words, tokens, or a conversation.
 
-use crate::chat::{ChatMessage, TemplateOptions};
+use crate::chat::{ChatMessage, ReplyForm, TemplateOptions, Thinking};
 use crate::generate::GenerateOptions;
 use crate::model::Model;
 use crate::tokenizer::EncodeOptions;
 use crate::{Error, Result};
+use serde::Serialize;
 
 /// The beginning that a generated text continues or answers.
 #[derive(Debug, Clone)]
@@ -60,10 +61,14 @@ impl Model {
         )
     }
 
-    /// The tokens of a conversation, up to where the answer begins.
-    pub(crate) fn chat_tokens(
+    /// The tokens of a conversation, up to where the answer begins. A message is as
+    /// [`ChatTemplate::render`](crate::chat::ChatTemplate::render) takes it; tools are the variable `tools` of the options.
+    ///
+    /// # Errors
+    /// If the model has no chat template, or that refuses the messages.
+    pub fn chat_tokens<M: Serialize>(
         &self,
-        messages: &[ChatMessage],
+        messages: &[M],
         options: &GenerateOptions,
     ) -> Result<Vec<u32>> {
         let Some(template) = self.chat_template() else {
@@ -76,6 +81,22 @@ impl Model {
             ..TemplateOptions::default()
         };
         template.render_tokens(messages, self.tokenizer(), &rendering)
+    }
+
+    /// The form of replies to a conversation that [`chat_tokens`](Self::chat_tokens) wrote; `None` if the model has no chat template.
+    pub fn reply_form(&self, tokens: &[u32]) -> Option<ReplyForm> {
+        let template = self.chat_template()?;
+        Some(ReplyForm::of(template, self.tokenizer(), tokens))
+    }
+
+    /// The thinking before a reply to such a conversation; `None` if there is none.
+    ///
+    /// # Errors
+    /// As [`ReplyForm::thinking`].
+    pub fn thinking(&self, tokens: &[u32]) -> Result<Option<Thinking>> {
+        let form = self.reply_form(tokens);
+        let thinking = form.map(|form| form.thinking(self.tokenizer()));
+        Ok(thinking.transpose()?.flatten())
     }
 
     /// The tokens of a prompt at the start of a context.

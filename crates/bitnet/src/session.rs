@@ -138,8 +138,22 @@ impl Session {
         options: &GenerateOptions,
     ) -> Result<Generation<&mut Self>> {
         let tokens = self.model.chat_tokens(messages, options)?;
-        let shared = self.shared(&tokens);
-        Generation::new(self, shared, &tokens[shared..], options, None).map_err(|(_, error)| error)
+        self.answer(&tokens, options, None)
+    }
+
+    /// [`chat`](Self::chat) for a conversation that is written in tokens already, such as those of [`Model::chat_tokens`], with a hook
+    /// on the logits of the answer if one is given.
+    ///
+    /// # Errors
+    /// If the tokens do not fit the context, there are none, or an option is out of range; the session is then as before.
+    pub fn answer(
+        &mut self,
+        tokens: &[u32],
+        options: &GenerateOptions,
+        hook: Option<Box<dyn LogitsHook>>,
+    ) -> Result<Generation<&mut Self>> {
+        let shared = self.shared(tokens);
+        Generation::new(self, shared, &tokens[shared..], options, hook).map_err(|(_, error)| error)
     }
 
     /// A generation that owns the session, so that it can be moved into a task or another thread

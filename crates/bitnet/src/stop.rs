@@ -13,7 +13,8 @@ pub struct StopStrings {
     strings: Vec<String>,
     /// Text that may be the beginning of a stop string.
     held: String,
-    stopped: bool,
+    /// Which of the strings was complete.
+    stopped: Option<usize>,
 }
 
 impl StopStrings {
@@ -31,27 +32,28 @@ impl StopStrings {
         Ok(Self {
             strings,
             held: String::new(),
-            stopped: false,
+            stopped: None,
         })
     }
 
     /// Takes the next piece and returns the text that may be shown now. Once a stop string is complete,
-    /// [`StopStrings::stopped`] is true and nothing more comes out.
+    /// [`StopStrings::stopped`] says which, and nothing more comes out.
     pub fn push(&mut self, piece: &str) -> String {
-        if self.stopped {
+        if self.stopped.is_some() {
             return String::new();
         }
         self.held.push_str(piece);
         let first = self
             .strings
             .iter()
-            .filter_map(|string| {
+            .enumerate()
+            .filter_map(|(index, string)| {
                 let start = self.held.find(string.as_str())?;
-                Some((start + string.len(), start))
+                Some((start + string.len(), start, index))
             })
             .min();
-        if let Some((_, start)) = first {
-            self.stopped = true;
+        if let Some((_, start, index)) = first {
+            self.stopped = Some(index);
             self.held.truncate(start);
             return std::mem::take(&mut self.held);
         }
@@ -70,8 +72,8 @@ impl StopStrings {
         std::mem::take(&mut self.held)
     }
 
-    /// Whether a stop string was complete.
-    pub fn stopped(&self) -> bool {
+    /// The place among the stop strings of the one that was complete, if any was.
+    pub fn stopped(&self) -> Option<usize> {
         self.stopped
     }
 }
@@ -98,7 +100,7 @@ mod tests {
         assert_eq!(stop.push("ual"), "\nUsual");
         assert_eq!(stop.push("\nUser"), "");
         assert_eq!(stop.push(": hi"), "");
-        assert!(stop.stopped());
+        assert_eq!(stop.stopped(), Some(0));
         assert_eq!(stop.push("more"), "");
         assert_eq!(stop.finish(), "");
     }
@@ -108,7 +110,7 @@ mod tests {
         let mut stop = StopStrings::new(["END"]).unwrap();
         assert_eq!(stop.push("the EN"), "the ");
         assert_eq!(stop.finish(), "EN");
-        assert!(!stop.stopped());
+        assert_eq!(stop.stopped(), None);
     }
 
     #[test]
@@ -118,18 +120,19 @@ mod tests {
         assert!(StopStrings::new([""]).is_err());
     }
 
-    /// The definition: the shortest beginning of `text` that ends with a stop string, without the longest.
-    fn naive(text: &str, strings: &[String]) -> (String, bool) {
+    /// The definition: the shortest beginning of `text` that ends with a stop string, without the longest, and which that is.
+    fn naive(text: &str, strings: &[String]) -> (String, Option<usize>) {
         let ends = text.char_indices().map(|(at, c)| at + c.len_utf8());
         for end in ends {
             let found = strings
                 .iter()
                 .filter(|string| text[..end].ends_with(string.as_str()));
-            if let Some(length) = found.map(String::len).max() {
-                return (text[..end - length].into(), true);
+            if let Some(longest) = found.max_by_key(|string| string.len()) {
+                let index = strings.iter().position(|string| string == longest);
+                return (text[..end - longest.len()].into(), index);
             }
         }
-        (text.into(), false)
+        (text.into(), None)
     }
 
     proptest! {

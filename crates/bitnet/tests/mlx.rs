@@ -75,7 +75,7 @@ fn text_that_was_stopped_goes_on() {
         .collect();
     assert_eq!(
         generation.stop_reason(),
-        Some(StopReason::StopString),
+        Some(StopReason::StopString(0)),
         "{text}"
     );
     let tokens = session.tokens().to_vec();

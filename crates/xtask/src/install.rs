@@ -7,6 +7,7 @@ use crate::mlx;
 use crate::program::succeeds;
 use crate::requirement::Requirement;
 use crate::sanitizer;
+use crate::server;
 use crate::target::{self, Target};
 use crate::web::tools;
 use crate::workspace::cargo;
@@ -58,6 +59,7 @@ impl Requirement {
             Self::Vulkan => has_vulkan_driver(),
             Self::Clang => metal::clang_is_installed(),
             Self::Pip => succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+            Self::Clients => server::clients_are_installed(),
             Self::CxxCompiler => succeeds(Command::new("c++").arg("--version")),
             Self::Cmake => succeeds(Command::new("cmake").arg("--version")),
             Self::MlxBindings => mlx::bindings_are_made(),
@@ -88,6 +90,7 @@ impl Requirement {
             }
             Self::Library(target) => target.install(),
             Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
+            Self::Clients => server::install_clients(),
             Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),
             Self::Cmake => apt_install(&["cmake"], "CMake (brew install cmake)"),
             Self::MlxBindings => mlx::install_bindings(),

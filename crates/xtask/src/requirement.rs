@@ -41,6 +41,8 @@ pub(crate) enum Requirement {
     Clang,
     /// pip, which fetches packages from PyPI.
     Pip,
+    /// Clients of servers, from PyPI and npm.
+    Clients,
     /// A C++ compiler.
     CxxCompiler,
     /// What MLX is built by on a Mac.
@@ -81,6 +83,7 @@ impl Requirement {
             Self::Vulkan => "vulkan",
             Self::Clang => "clang",
             Self::Pip => "pip",
+            Self::Clients => "clients of the server",
             Self::CxxCompiler => "c++",
             Self::Cmake => "cmake",
             Self::MlxBindings => "bindings of MLX",

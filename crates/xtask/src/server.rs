@@ -10,18 +10,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The part's needs beyond a Rust compiler.
-pub(crate) const REQUIREMENTS: &[Requirement] = &[Requirement::Pip, Requirement::Node];
+pub(crate) const REQUIREMENTS: &[Requirement] =
+    &[Requirement::Pip, Requirement::Node, Requirement::Clients];
 
 /// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.
-const PYTHON: [&str; 2] = ["openai==3.57.0", "prometheus-client==0.26.0"];
+const PYTHON: [&str; 4] = [
+    "openai==3.57.0",
+    "anthropic==2.14.0",
+    "ollama==0.6.3",
+    "prometheus-client==0.26.0",
+];
 /// Packages from npm.
-const NODE: [&str; 1] = ["openai@7.59.0"];
+const NODE: [&str; 3] = [
+    "openai@7.59.0",
+    "ai@6.0.326",
+    "@ai-sdk/openai-compatible@2.0.92",
+];
 /// The key that the clients have.
 const KEY: &str = "a key for tests";
 
 /// Runs the clients.
 pub(crate) fn run() -> Result<()> {
-    let folder = clients()?;
+    let folder = folder()?;
     // The unit tests build it, too, and so.
     let build = [
         "test",
@@ -33,19 +43,25 @@ pub(crate) fn run() -> Result<()> {
     carry_out(cargo_with(&build))?;
     let server = Server::start()?;
     let tests = workspace().join("crates/bitnet-server/tests/clients");
-    let mut python = Command::new("python3");
-    python
-        .arg(tests.join("client.py"))
-        .arg(&server.address)
-        .env("PYTHONPATH", folder.join("python"));
-    carry_out(python)?;
-    // A module is looked for from where the file is.
-    let script = folder.join("client.mjs");
-    std::fs::copy(tests.join("client.mjs"), &script)
-        .with_context(|| format!("cannot write {}", script.display()))?;
-    let mut node = Command::new("node");
-    node.arg(script).arg(&server.address);
-    carry_out(node)?;
+    for client in ["openai", "anthropic", "ollama"] {
+        let mut python = Command::new("python3");
+        python
+            .arg(tests.join(format!("{client}_client.py")))
+            .arg(&server.address)
+            .env("PYTHONPATH", folder.join("python"))
+            // Nothing is written beside the sources.
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        carry_out(python)?;
+    }
+    for client in ["openai.mjs", "ai.mjs"] {
+        // A module is looked for from where the file is.
+        let script = folder.join(client);
+        std::fs::copy(tests.join(client), &script)
+            .with_context(|| format!("cannot write {}", script.display()))?;
+        let mut node = Command::new("node");
+        node.arg(script).arg(&server.address);
+        carry_out(node)?;
+    }
     server.stop()?;
     soak(&Soaking::default())
 }
@@ -72,14 +88,28 @@ pub(crate) fn soak(soaking: &Soaking) -> Result<()> {
     carry_out(test)
 }
 
-/// The folder of the clients, fetched if they are not there.
-fn clients() -> Result<PathBuf> {
-    let folder = cache()?.join("clients");
-    let wanted = [&PYTHON[..], &NODE].concat().join("\n");
-    let mark = folder.join("installed");
-    if std::fs::read_to_string(&mark).is_ok_and(|found| found == wanted) {
-        return Ok(folder);
-    }
+/// The folder of the clients.
+fn folder() -> Result<PathBuf> {
+    Ok(cache()?.join("clients"))
+}
+
+/// The packages, one a line.
+fn wanted() -> String {
+    [&PYTHON[..], &NODE].concat().join("\n")
+}
+
+/// Whether the clients are there, of these versions.
+pub(crate) fn clients_are_installed() -> bool {
+    let mark = folder().map(|folder| folder.join("installed"));
+    mark.is_ok_and(|mark| std::fs::read_to_string(mark).is_ok_and(|found| found == wanted()))
+}
+
+/// Fetches the clients.
+///
+/// # Errors
+/// If a registry cannot be reached, or does not have one of them.
+pub(crate) fn install_clients() -> Result<()> {
+    let folder = folder()?;
     // Nothing of an earlier set, or of one that was interrupted, stays.
     match std::fs::remove_dir_all(&folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -89,7 +119,7 @@ fn clients() -> Result<PathBuf> {
     }
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
-    println!("setup: {}", wanted.replace('\n', ", "));
+    println!("setup: {}", wanted().replace('\n', ", "));
     let mut pip = Command::new("python3");
     pip.args([
         "-m",
@@ -114,8 +144,8 @@ fn clients() -> Result<PathBuf> {
         ])
         .args(NODE);
     finish(&mut npm, "npm install")?;
-    std::fs::write(&mark, wanted).with_context(|| format!("cannot write {}", mark.display()))?;
-    Ok(folder)
+    let mark = folder.join("installed");
+    std::fs::write(&mark, wanted()).with_context(|| format!("cannot write {}", mark.display()))
 }
 
 /// A server of the demo model.

@@ -8,6 +8,7 @@ mod journal;
 mod lines;
 mod request;
 
+use super::form::{FormArguments, Forms};
 use super::sampling::SamplingArguments;
 use crate::failure::Interrupted;
 use crate::interrupt::Interrupt;
@@ -16,7 +17,7 @@ use crate::progress::Steps;
 use crate::{number, printable, units};
 use anyhow::Context;
 use bitnet::engine::{Batcher, TokenStream};
-use bitnet::{EngineOptions, GenerateOptions, Model};
+use bitnet::{EngineOptions, GenerateOptions, Model, Prompt, Request};
 use journal::{Entry, Journal};
 use lines::{Line, Lines};
 use request::Defaults;
@@ -67,6 +68,9 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     sampling: SamplingArguments,
 
+    #[command(flatten)]
+    form: FormArguments,
+
     /// End texts here; may be given more than once
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
@@ -93,6 +97,7 @@ impl Arguments {
         let total = lines::count(&self.input)?;
         // Texts must be the same when a run goes on.
         let (sampling, _) = self.sampling.options_from(0)?;
+        let grammar = self.form.grammar()?;
         let journal = Journal::open(&self.input, &self.output, self.restart)?;
         let opened = self.model.open(self.threads.threads, self.head.mode())?;
         let defaults = Defaults {
@@ -107,6 +112,7 @@ impl Arguments {
             model: opened.model.fingerprint()?,
             kv: opened.model.kv_type(),
             context: opened.model.context(),
+            grammar,
         };
         let lines = Lines::open(&self.input, defaults.fingerprint())?;
         let window = self.parallel.saturating_mul(SUBMITTED);
@@ -118,6 +124,7 @@ impl Arguments {
         };
         let mut run = Run {
             batcher: Batcher::new(&opened.model, options)?,
+            forms: Forms::of(&opened.model),
             defaults,
             lines,
             journal,
@@ -188,6 +195,7 @@ struct Text {
 
 struct Run {
     batcher: Batcher,
+    forms: Forms,
     defaults: Defaults,
     lines: Lines,
     journal: Journal,
@@ -237,6 +245,7 @@ impl Run {
         let (id, request) = request::parse(&line, &self.defaults);
         let submitted = request.and_then(|request| {
             let seed = request.options.sampling.seed;
+            let request = self.in_form(request)?;
             Ok((self.batcher.submit(request)?, seed))
         });
         match submitted {
@@ -261,6 +270,23 @@ impl Run {
             }
         }
         Ok(())
+    }
+
+    /// A request whose text has the form that was asked for, where a conversation is answered behind thinking.
+    fn in_form(&mut self, mut request: Request) -> bitnet::Result<Request> {
+        let Some(grammar) = &self.defaults.grammar else {
+            return Ok(request);
+        };
+        let model = self.batcher.model();
+        let tokens = model.prompt_tokens(&request.prompt, &request.options)?;
+        let thinking = match &request.prompt {
+            Prompt::Chat(_) => model.thinking(&tokens)?,
+            Prompt::Text(_) | Prompt::Tokens(_) => None,
+        };
+        let constraint = self.forms.constraint(grammar, thinking.as_ref())?;
+        request.hook = Some(Box::new(constraint));
+        request.prompt = Prompt::Tokens(tokens);
+        Ok(request)
     }
 
     /// Takes what the last step wrote, and notes the texts that it ended.

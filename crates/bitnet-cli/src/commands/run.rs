@@ -1,5 +1,6 @@
 //! `bitnet run`: continues a text.
 
+use super::form::{FormArguments, Forms};
 use super::memory::{Memory, tables};
 use super::print_json;
 use super::sampling::SamplingArguments;
@@ -9,7 +10,7 @@ use crate::open::{HeadArgument, ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
 use crate::{context, printable, stdin};
 use anstyle::Style;
-use bitnet::{Error, GenerateOptions, Model, StopReason, Timings};
+use bitnet::{Error, GenerateOptions, LogitsHook, Model, StopReason, Timings};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ Examples:
   bitnet run -m 2b4t \"The capital of France is\" -n 20 --temp 0
   cat notes.txt | bitnet run -m model.gguf -         the prompt from stdin
   bitnet run --json \"Once upon a time\" | jq .text
+  bitnet run -m 2b4t \"A cat as JSON: \" --json-schema cat.json --no-echo
   bitnet run --stats                                 what memory it took, and what was not copied")]
 pub(crate) struct Arguments {
     /// The text to continue; - reads it from stdin; without it, the beginning of a story
@@ -47,6 +49,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     sampling: SamplingArguments,
+
+    #[command(flatten)]
+    form: FormArguments,
 
     /// End at this text, which is not printed; may be given more than once
     #[arg(long, value_name = "TEXT")]
@@ -100,6 +105,7 @@ impl Arguments {
         };
         let (sampling, seed) = self.sampling.options()?;
         let speculation = self.sampling.speculation();
+        let grammar = self.form.grammar()?;
         let opened = self.model.open(self.threads.threads, self.head.mode())?;
         let interrupt = Interrupt::watch()?;
         let mut session = opened.model.session()?;
@@ -113,8 +119,16 @@ impl Arguments {
             ..GenerateOptions::default()
         };
         let model = &opened.model;
+        let hook = match &grammar {
+            Some(grammar) => {
+                let constraint = Forms::of(model).constraint(grammar, None)?;
+                Some(Box::new(constraint) as Box<dyn LogitsHook>)
+            }
+            None => None,
+        };
+        let tokens = model.prompt_tokens(&prompt.as_str().into(), &options)?;
         let mut generation = session
-            .generate(&prompt, &options)
+            .answer(&tokens, &options, hook)
             .map_err(|error| context::explain(error, model, 1))?;
         let prompt_tokens = generation.session().tokens().len();
         let mut out = printable::stdout();

@@ -31,8 +31,9 @@ Examples:
   curl http://127.0.0.1:8080/v1/chat/completions -H 'content-type: application/json' \\
     -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'
 
-  GET /health, /ready, /metrics (Prometheus)   POST /v1/chat/completions, /v1/completions, /v1/embeddings
-  GET /v1/models, and / for a page to talk     POST /tokenize, /detokenize, /apply-template")]
+  GET /health, /ready, /metrics (Prometheus)   POST /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings
+  GET /v1/models, and / for a page to talk     POST /v1/messages (Anthropic), /api/chat, /api/generate, … (Ollama)
+                                               POST /tokenize, /detokenize, /apply-template")]
 pub(crate) struct Arguments {
     /// A path, an address, hf:owner/repo[/file] or a short name, after NAME= if clients are to call it so; may be given more than
     /// once; without it, the built-in demo model

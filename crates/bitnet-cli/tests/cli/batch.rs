@@ -70,6 +70,25 @@ fn stories(count: usize) -> Vec<Value> {
 }
 
 #[test]
+fn all_texts_keep_the_form_that_is_asked_for() {
+    let mut lines = stories(4);
+    lines.push(json!({"messages": [{"role": "user", "content": "What is 20 + 22?"}]}));
+    let files = Files::new(&lines);
+    let (texts, _) = files.run(&["--regex", "[0-9]{3}", "--parallel", "2"]);
+    for text in &texts {
+        let text = text["text"].as_str().unwrap();
+        assert!(text.len() == 3 && text.parse::<u16>().is_ok(), "{text}");
+    }
+    // Texts of another form are other texts.
+    let (words, _) = files.run(&["--choices", "yes,no", "--restart"]);
+    assert!(
+        words
+            .iter()
+            .all(|word| word["text"] == "yes" || word["text"] == "no")
+    );
+}
+
+#[test]
 fn texts_are_those_of_single_runs_in_the_order_of_the_input() {
     let mut lines = stories(9);
     lines.push(json!({"tokens": [1, 2, 3], "temperature": 0.0, "ignore_end": true}));

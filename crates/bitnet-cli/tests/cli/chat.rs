@@ -151,8 +151,8 @@ fn a_template_and_its_variables_can_be_given() {
     assert_eq!((code, out.trim()), (Some(0), "20 + 22 = 42."), "{err}");
 
     // A variable reaches the template: the question is longer by it, and does not fit.
-    let long = format!("{{\"extra\": \"{}\"}}", " again".repeat(400));
-    let varied = [&given[..], &["-c", "300", "--chat-template-kwargs", &long]].concat();
+    let long = format!("extra=\"{}\"", " again".repeat(400));
+    let varied = [&given[..], &["-c", "300", "--template-arg", &long]].concat();
     let (code, _, err) = texts(chat(&varied, question));
     assert!(code == Some(1) && err.contains("context"), "{code:?} {err}");
 
@@ -160,7 +160,7 @@ fn a_template_and_its_variables_can_be_given() {
     let thinks = demo_with_template(
         "{% if enable_thinking is false %}{{ raise_exception('told not to think') }}{% endif %}",
     );
-    let told = ["-m", thinks.path(), "--enable-thinking", "false"];
+    let told = ["-m", thinks.path(), "--thinking", "off"];
     let (code, _, err) = texts(chat(&told, question));
     assert!(
         code == Some(1) && err.contains("told not to think"),
@@ -177,18 +177,113 @@ fn wrong_templates_and_variables_are_refused() {
         code == Some(1) && err.contains("none.jinja"),
         "{code:?} {err}"
     );
-    for kwargs in ["[]", "{", r#"{"messages": []}"#] {
-        let (code, _, err) = texts(chat(&["--chat-template-kwargs", kwargs], "hello\n"));
-        assert!(
-            code == Some(2) && err.contains("--chat-template-kwargs"),
-            "{code:?} {err}"
-        );
+    for variable in ["[]", "=1", "a=b", "messages=[]", "tools=[]"] {
+        let (code, _, err) = texts(chat(&["--template-arg", variable], "hello\n"));
+        let named = variable.split('=').next().unwrap();
+        assert!(code == Some(2) && err.contains(named), "{code:?} {err}");
     }
     let twice = [
-        "--enable-thinking",
-        "true",
-        "--chat-template-kwargs",
-        r#"{"enable_thinking": false}"#,
+        "--thinking",
+        "on",
+        "--template-arg",
+        "enable_thinking=false",
     ];
     assert_eq!(chat(&twice, "hello\n").status.code(), Some(2));
+}
+
+/// A folder with a template that knows of tools and thinking, and a file of tools.
+fn folder_of_tools() -> (TempDir, String, String) {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let template = write(
+        "tools.jinja",
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}{{ m.tool_calls | tojson if m.tool_calls }}\n{% endfor %}\
+         {{ tools | tojson if tools }}{# <tool_call> #}Assistant: \
+         {% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>\n\n{% endif %}",
+    );
+    let tools = write(
+        "tools.json",
+        r#"[{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "required": ["days"],
+            "properties": {"days": {"type": "integer", "minimum": 1, "maximum": 9}}, "additionalProperties": false}}}]"#,
+    );
+    (folder, template, tools)
+}
+
+#[test]
+fn tools_are_called_and_their_results_are_the_next_lines() {
+    let (folder, template, tools) = folder_of_tools();
+    let saved = folder.path().join("talk.json");
+    let given = ["--chat-template", &template, "--tools", &tools, "-n", "100"];
+    let called = [&given[..], &["--tool-choice", "weather", "--seed", "1"]].concat();
+    // After a result the model is free to answer, here by a number.
+    let lines = format!("How will it be?\nsunny\n/save {}\n", saved.display());
+    let (code, out, err) = texts(chat(
+        &[&called[..], &["--regex", "[0-9]{2}"]].concat(),
+        &lines,
+    ));
+    assert_eq!(code, Some(0), "{err}");
+    let mut printed = out.lines();
+    let call: Value = serde_json::from_str(printed.next().unwrap()).unwrap();
+    assert_eq!(call["name"], "weather");
+    assert!(
+        (1..=9).contains(&call["arguments"]["days"].as_i64().unwrap()),
+        "{call}"
+    );
+    let messages: Value = serde_json::from_str(&fs::read_to_string(saved).unwrap()).unwrap();
+    let roles: Vec<_> = messages
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|m| &m["role"])
+        .collect();
+    assert_eq!(
+        roles,
+        ["user", "assistant", "tool", "assistant"],
+        "{messages}"
+    );
+    assert_eq!(messages[1]["tool_calls"][0]["function"], call);
+    assert_eq!(
+        messages[1]["tool_calls"][0]["id"],
+        messages[2]["tool_call_id"]
+    );
+
+    let unknown = [&given[..], &["--tool-choice", "fly"]].concat();
+    let (code, _, err) = texts(chat(&unknown, "hello\n"));
+    assert!(code == Some(2) && err.contains("fly"), "{code:?} {err}");
+    let (code, _, err) = texts(chat(&["--tool-choice", "required"], "hello\n"));
+    assert!(code == Some(2) && err.contains("--tools"), "{code:?} {err}");
+    // The model's own template knows nothing of tools.
+    let (code, _, err) = texts(chat(&["--tools", &tools], "hello\n"));
+    assert!(
+        code == Some(1) && err.contains("knows nothing of tools"),
+        "{code:?} {err}"
+    );
+}
+
+#[test]
+fn thinking_is_apart_from_the_answer_and_can_be_folded() {
+    let (_folder, template, _) = folder_of_tools();
+    let ask = |more: &[&str]| {
+        let given = ["--chat-template", &template, "--regex", "[a-z]{3}"];
+        let (code, out, err) = texts(chat(&[&given, more].concat(), "Who are you?\n/thinking\n"));
+        assert_eq!(code, Some(0), "{err}");
+        (out, err)
+    };
+    let thinks = ["--thinking", "on", "--thinking-budget", "6"];
+    let (shown, said) = ask(&thinks);
+    let (thought, answer) = shown
+        .strip_prefix("<think>")
+        .unwrap()
+        .split_once("</think>\n")
+        .unwrap();
+    assert_eq!(said.trim(), thought.trim());
+    assert_eq!(answer.trim().len(), 3, "{shown}");
+    let (folded, said) = ask(&[&thinks[..], &["--hide-thinking"]].concat());
+    assert_eq!((folded.as_str(), said.trim()), (answer, thought.trim()));
+    let (plain, said) = ask(&["--thinking", "off"]);
+    assert_eq!((plain.trim().len(), said.trim()), (3, ""), "{plain}");
 }

@@ -1,7 +1,8 @@
 //! `bitnet run`, of a file and of the demo model.
 
-use super::{bitnet, json, piped, run, tiny};
+use super::{bitnet, failure, json, piped, run, tiny};
 use serde_json::Value;
+use tempfile::TempDir;
 
 #[test]
 fn the_same_seed_gives_the_same_text() {
@@ -165,4 +166,57 @@ fn a_memory_limit_is_kept_and_named() {
     );
     let wrong = bitnet(&["run", "--memory-limit", "much"]).output().unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_text_keeps_the_form_that_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let schema = file(
+        "schema.json",
+        r#"{"type": "object", "properties": {"legs": {"type": "integer", "minimum": 0, "maximum": 9}},
+            "required": ["legs"], "additionalProperties": false}"#,
+    );
+    let grammar = file("grammar.lark", "start: \"x\" | \"y\" start\n");
+    let text = |form: &[&str]| {
+        let seed = ["run", "Once upon a time", "--seed", "3", "--json"];
+        let texts = ["off", "ngram"].map(|drafts| {
+            let report = json(&[&seed[..], &["--speculate", drafts], form].concat());
+            assert_eq!(report["stop"], "end", "{report}");
+            report["text"].as_str().unwrap().to_owned()
+        });
+        assert_eq!(texts[0], texts[1]);
+        texts.into_iter().next().unwrap()
+    };
+    let digits = text(&["--regex", "[0-9]{3}(-[0-9]{3}){4}"]);
+    assert_eq!(
+        digits.split('-').map(str::len).collect::<Vec<_>>(),
+        [3; 5],
+        "{digits}"
+    );
+    assert!(["a dog", "a cat"].contains(&text(&["--choices", "a dog,a cat"]).as_str()));
+    let value: Value = serde_json::from_str(&text(&["--json-schema", &schema])).unwrap();
+    assert!(
+        (0..=9).contains(&value["legs"].as_i64().unwrap()),
+        "{value}"
+    );
+    assert_eq!(text(&["--grammar", &grammar]).trim_start_matches('y'), "x");
+
+    let refused = |form: &[&str], code: i32, says: &str| {
+        let error = failure(&[&["run", "Once"], form].concat(), code);
+        assert!(error.contains(says), "{error}");
+    };
+    refused(
+        &["--regex", "a", "--choices", "b"],
+        2,
+        "cannot be used with",
+    );
+    refused(&["--regex", "(a"], 2, "grammar");
+    refused(&["--grammar", &schema], 2, "grammar");
+    refused(&["--json-schema", &grammar], 1, "grammar.lark");
+    refused(&["--json-schema", "none.json"], 1, "none.json");
 }

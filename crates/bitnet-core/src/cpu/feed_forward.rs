@@ -3,8 +3,9 @@
 use super::activations::Preparation;
 use super::experts::Experts;
 use super::mixer::bytes_of;
-use super::{CpuBackend, CpuHidden};
-use crate::{Error, FeedForwardWeights, GatedWeights, Result, Sublayer};
+use super::{CpuBackend, CpuHidden, Rows};
+use crate::{Error, ExpertsWeights, FeedForwardWeights, GatedWeights, Result, Sublayer};
+use std::fmt::Debug;
 
 /// A feed-forward sublayer of the CPU: its weights, checked, in the formats in which they are multiplied.
 #[derive(Debug)]
@@ -13,20 +14,84 @@ pub struct CpuFeedForward(Kind);
 #[derive(Debug)]
 enum Kind {
     Gated(Box<GatedWeights>),
-    Experts(Box<Experts>),
+    Experts(Box<TargetMixture>),
 }
 
 impl Sublayer for CpuFeedForward {
     fn bytes(&self) -> usize {
         match &self.0 {
             Kind::Gated(weights) => bytes_of(&weights.matrices()),
-            Kind::Experts(experts) => experts.bytes(),
+            Kind::Experts(experts) => Mixture::bytes(&**experts),
         }
     }
 }
 
-/// Whether there are mixtures of experts: not in a browser, for which such models are too large.
-const HAS_EXPERTS: bool = !cfg!(target_arch = "wasm32");
+/// A mixture of experts as a target runs it.
+trait Mixture: Debug + Sized {
+    /// # Errors
+    /// As [`Backend::load_feed_forward`](crate::Backend::load_feed_forward).
+    fn load(backend: &CpuBackend, weights: ExpertsWeights) -> Result<Self>;
+
+    /// Bytes that a row reads.
+    fn bytes(&self) -> usize;
+
+    /// # Errors
+    /// As [`Backend::feed_forward`](crate::Backend::feed_forward).
+    fn feed(&self, backend: &CpuBackend, x: &mut Rows) -> Result<()>;
+}
+
+impl Mixture for Experts {
+    fn load(backend: &CpuBackend, weights: ExpertsWeights) -> Result<Self> {
+        backend.experts_of(weights)
+    }
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn feed(&self, backend: &CpuBackend, x: &mut Rows) -> Result<()> {
+        backend.feed_experts(x, self)
+    }
+}
+
+/// No mixture of experts: none can be loaded, so that there is none to run.
+#[derive(Debug)]
+enum NoExperts {}
+
+impl Mixture for NoExperts {
+    fn load(_: &CpuBackend, weights: ExpertsWeights) -> Result<Self> {
+        Err(Error::Unavailable {
+            what: format!("a mixture of experts ({})", weights.gate.name()),
+            why: "not in WebAssembly".into(),
+        })
+    }
+
+    fn bytes(&self) -> usize {
+        match *self {}
+    }
+
+    fn feed(&self, _: &CpuBackend, _: &mut Rows) -> Result<()> {
+        match *self {}
+    }
+}
+
+/// The mixtures of a target that has some, or none.
+trait Mixtures {
+    type Mixture: Mixture;
+}
+
+struct Target<const HAS_EXPERTS: bool>;
+
+impl Mixtures for Target<true> {
+    type Mixture = Experts;
+}
+
+impl Mixtures for Target<false> {
+    type Mixture = NoExperts;
+}
+
+/// A mixture of experts of this target: none in a browser, for which such models are too large.
+type TargetMixture = <Target<{ !cfg!(target_arch = "wasm32") }> as Mixtures>::Mixture;
 
 impl CpuBackend {
     /// # Errors
@@ -42,14 +107,10 @@ impl CpuBackend {
                     ..weights
                 }))))
             }
-            FeedForwardWeights::Experts(weights) if HAS_EXPERTS => {
-                let experts = self.experts_of(weights)?;
+            FeedForwardWeights::Experts(weights) => {
+                let experts = TargetMixture::load(self, weights)?;
                 Ok(CpuFeedForward(Kind::Experts(Box::new(experts))))
             }
-            FeedForwardWeights::Experts(weights) => Err(Error::Unavailable {
-                what: format!("a mixture of experts ({})", weights.gate.name()),
-                why: "not in WebAssembly".into(),
-            }),
         }
     }
 
@@ -58,10 +119,7 @@ impl CpuBackend {
     pub(super) fn feed(&self, x: &mut CpuHidden, feed_forward: &CpuFeedForward) -> Result<()> {
         let weights = match &feed_forward.0 {
             Kind::Gated(weights) => weights,
-            Kind::Experts(experts) if HAS_EXPERTS => {
-                return self.feed_experts(&mut x.rows, experts);
-            }
-            Kind::Experts(_) => return Ok(()),
+            Kind::Experts(experts) => return experts.feed(self, &mut x.rows),
         };
         let projections = [&weights.gate, &weights.up];
         let [gate, up] = self.project(

@@ -1,18 +1,19 @@
 //! `POST /v1/chat/completions`.
 
 use super::messages::{self, Tools};
-use super::options::{MOST_ALTERNATIVES, Sampling};
+use super::options::{MOST_ALTERNATIVES, Options};
 use super::{format, logprobs, new_id, usage};
+use crate::answers::{Answers, Before, Question, Update};
 use crate::body::Body;
+use crate::dialect::Dialect;
 use crate::error::{ApiError, ApiResult};
-use crate::generation::{News, Texts, Usage};
-use crate::models::Served;
+use crate::events::Events;
+use crate::generation::News;
 use crate::prompt::{self, Conversation};
-use crate::sse::Events;
 use crate::state::{App, Incoming};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bitnet::chat::{ReplyParser, ReplyPart, ToolCall};
+use bitnet::chat::{ReplyPart, ToolCall};
 use bitnet::engine::Finish;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -30,50 +31,39 @@ pub(crate) async fn complete(
     let tools = Tools::take(&mut body)?;
     let mut kwargs: Map<String, Value> = body.take("chat_template_kwargs")?.unwrap_or_default();
     if let Some(effort) = body.take::<String>("reasoning_effort")? {
-        kwargs.insert("enable_thinking".into(), (effort != "none").into());
-        kwargs.insert("reasoning_effort".into(), effort.into());
+        prompt::set_effort(&mut kwargs, effort);
     }
     let alternatives = alternatives(&mut body)?;
     let grammar = format::take(&mut body)?;
+    let thinking_budget = body.take("thinking_budget")?;
     body.only("modalities", &[json!(["text"])])?;
     let served = app.models.get(name.as_deref()).await?;
-    let defaults = app.defaults(usize::MAX);
-    let sampling = Sampling::take(
-        &mut body,
-        served.model(),
-        &defaults,
-        app.options.seed,
-        app.options.time_limit,
-    )?;
+    let options = Options::take(&mut body, &app, &served, usize::MAX)?;
     body.finish()?;
 
-    let conversation = Conversation {
-        messages,
-        tools: tools.written.clone(),
-        kwargs,
+    let question = Question {
+        before: Before::Conversation(Conversation {
+            messages,
+            tools: tools.written.clone(),
+            kwargs,
+        }),
+        tools,
+        sampling: options.sampling,
+        grammar,
+        logprobs: alternatives,
+        thinking_budget,
     };
-    let prompt = prompt::of_conversation(&served, conversation).await?;
-    let parser = ReplyParser::new(prompt.reply_options(tools.read.clone()));
-    let form = grammar.map(|grammar| prompt.form(&served, grammar));
-    let job = sampling.job(prompt.tokens, alternatives, form);
-    let texts = Texts::submit(&served, &app.metrics, vec![job]).await?;
-    let reply = Reply {
-        head: Head {
-            id: new_id("chatcmpl"),
-            created: crate::state::now(),
-            model: served.name.clone(),
-            seed: sampling.seed(),
-        },
-        served,
-        choices: (0..sampling.count())
-            .map(|_| Choice::new(parser.clone(), tools.parallel))
-            .collect(),
-        usage: Usage::default(),
+    let answers = question.ask(&app, &served).await?;
+    let head = Head {
+        id: new_id("chatcmpl-"),
+        created: crate::state::now(),
+        model: served.name.clone(),
+        seed: answers.seed,
     };
-    if sampling.streams {
-        Ok(stream(reply, texts, sampling.includes_usage))
+    if options.streams {
+        Ok(stream(head, answers, options.includes_usage))
     } else {
-        whole(reply, texts).await
+        whole(head, answers).await
     }
 }
 
@@ -113,75 +103,36 @@ impl Head {
     }
 }
 
-/// An answer as it comes.
-struct Reply {
-    head: Head,
-    served: Arc<Served>,
-    choices: Vec<Choice>,
-    usage: Usage,
+/// The changes that an update makes to a message. Calls are numbered.
+fn deltas(answers: &Answers, index: usize, parts: Vec<ReplyPart>) -> Vec<Value> {
+    let calls = parts
+        .iter()
+        .filter(|part| matches!(part, ReplyPart::Call(_)));
+    let mut indices = answers.calls(index) - calls.count()..;
+    let deltas = parts.into_iter().map(|part| match part {
+        ReplyPart::Thinking(text) => json!({"reasoning_content": text}),
+        ReplyPart::Text(text) => json!({"content": text}),
+        ReplyPart::Call(call) => {
+            let mut written = written(&call);
+            written["index"] = indices.next().into();
+            json!({"tool_calls": [written]})
+        }
+    });
+    deltas.collect()
 }
 
-/// One of the texts.
-struct Choice {
-    parser: ReplyParser,
-    /// Whether more than one call may come.
-    parallel: bool,
-    calls: usize,
-}
-
-impl Choice {
-    fn new(parser: ReplyParser, parallel: bool) -> Self {
-        Self {
-            parser,
-            parallel,
-            calls: 0,
-        }
-    }
-
-    /// The parts that a piece of the text completes, or its end, without calls that must not come. Counts those that may.
-    fn parts(&mut self, news: &News) -> Vec<ReplyPart> {
-        let mut parts = match news {
-            News::Piece(piece) => self.parser.push(&piece.text),
-            News::End(_) => self.parser.finish(),
-        };
-        parts.retain(|part| {
-            let is_call = matches!(part, ReplyPart::Call(_));
-            let stays = !is_call || self.parallel || self.calls == 0;
-            self.calls += usize::from(is_call && stays);
-            stays
-        });
-        parts
-    }
-
-    /// The changes that news of the text make.
-    fn deltas(&mut self, news: &News) -> Vec<Value> {
-        let first = self.calls;
-        let parts = self.parts(news);
-        let mut indices = first..;
-        let deltas = parts.into_iter().map(|part| match part {
-            ReplyPart::Thinking(text) => json!({"reasoning_content": text}),
-            ReplyPart::Text(text) => json!({"content": text}),
-            ReplyPart::Call(call) => {
-                let mut written = written(&call);
-                written["index"] = indices.next().into();
-                json!({"tool_calls": [written]})
-            }
-        });
-        deltas.collect()
-    }
-
-    fn reason(&self, finish: &Finish) -> &'static str {
-        match finish.reason {
-            _ if self.calls > 0 => "tool_calls",
-            reason => crate::state::finish_reason(reason),
-        }
+/// Why answer `index` ended.
+fn reason(answers: &Answers, index: usize, finish: &Finish) -> &'static str {
+    match finish.reason {
+        _ if answers.calls(index) > 0 => "tool_calls",
+        reason => crate::state::finish_reason(reason),
     }
 }
 
 /// A call as clients read it.
 fn written(call: &ToolCall) -> Value {
     json!({
-        "id": new_id("call"),
+        "id": new_id("call_"),
         "type": "function",
         "function": {
             "name": call.name,
@@ -191,7 +142,7 @@ fn written(call: &ToolCall) -> Value {
 }
 
 /// The whole answer at once.
-async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
+async fn whole(head: Head, mut answers: Answers) -> ApiResult<Response> {
     #[derive(Default)]
     struct Message {
         content: String,
@@ -201,12 +152,12 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
         reason: &'static str,
     }
     let mut messages: Vec<Message> = Vec::new();
-    messages.resize_with(reply.choices.len(), Message::default);
+    messages.resize_with(answers.count(), Message::default);
     let mut has_logprobs = false;
-    while let Some(news) = texts.next().await {
-        let (index, news) = news?;
-        let (choice, message) = (&mut reply.choices[index], &mut messages[index]);
-        for part in choice.parts(&news) {
+    while let Some(update) = answers.next().await {
+        let Update { index, parts, news } = update?;
+        let message = &mut messages[index];
+        for part in parts {
             match part {
                 ReplyPart::Thinking(text) => message.reasoning += &text,
                 ReplyPart::Text(text) => message.content += &text,
@@ -215,14 +166,11 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
         }
         match news {
             News::Piece(piece) => {
-                let entry = logprobs::entry(reply.served.model().tokenizer(), &piece);
+                let entry = logprobs::entry(answers.served.model().tokenizer(), &piece);
                 has_logprobs |= entry.is_some();
                 message.logprobs.extend(entry);
             }
-            News::End(finish) => {
-                reply.usage.add(&finish, index == 0);
-                message.reason = choice.reason(&finish);
-            }
+            News::End(finish) => message.reason = reason(&answers, index, &finish),
         }
     }
     let choices = messages.into_iter().enumerate().map(|(index, message)| {
@@ -246,15 +194,15 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
         })
     });
     let choices = choices.collect();
-    let mut object = reply.head.object("chat.completion", choices);
-    object["usage"] = usage(reply.usage);
+    let mut object = head.object("chat.completion", choices);
+    object["usage"] = usage(answers.usage);
     Ok(axum::Json(object).into_response())
 }
 
 /// The answer piece by piece.
-fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response {
-    Events::respond(move |events| async move {
-        let chunk = |head: &Head, index: usize, delta: Value, logprobs: Value, reason: Value| {
+fn stream(head: Head, mut answers: Answers, includes_usage: bool) -> Response {
+    Events::respond(Dialect::OpenAi, move |events| async move {
+        let chunk = |index: usize, delta: Value, logprobs: Value, reason: Value| {
             let choice = json!({
                 "index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason,
             });
@@ -264,17 +212,16 @@ fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response 
             }
             object
         };
-        for index in 0..reply.choices.len() {
+        for index in 0..answers.count() {
             let role = json!({"role": "assistant", "content": ""});
-            let first = chunk(&reply.head, index, role, Value::Null, Value::Null);
+            let first = chunk(index, role, Value::Null, Value::Null);
             events.send(&first).await?;
         }
-        while let Some(news) = texts.next().await {
-            let (index, news) = news?;
-            let choice = &mut reply.choices[index];
-            let mut deltas = choice.deltas(&news);
+        while let Some(update) = answers.next().await {
+            let Update { index, parts, news } = update?;
+            let mut deltas = deltas(&answers, index, parts);
             let entry = match &news {
-                News::Piece(piece) => logprobs::entry(reply.served.model().tokenizer(), piece),
+                News::Piece(piece) => logprobs::entry(answers.served.model().tokenizer(), piece),
                 News::End(_) => None,
             };
             if deltas.is_empty() && entry.is_some() {
@@ -284,19 +231,18 @@ fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response 
             let mut logprobs = entry.map(|entry| json!({"content": [entry], "refusal": null}));
             for delta in deltas {
                 let logprobs = logprobs.take().unwrap_or(Value::Null);
-                let next = chunk(&reply.head, index, delta, logprobs, Value::Null);
+                let next = chunk(index, delta, logprobs, Value::Null);
                 events.send(&next).await?;
             }
             if let News::End(finish) = news {
-                let reason = reply.choices[index].reason(&finish).into();
-                let last = chunk(&reply.head, index, json!({}), Value::Null, reason);
-                reply.usage.add(&finish, index == 0);
+                let reason = reason(&answers, index, &finish).into();
+                let last = chunk(index, json!({}), Value::Null, reason);
                 events.send(&last).await?;
             }
         }
         if includes_usage {
-            let mut object = reply.head.object("chat.completion.chunk", Vec::new());
-            object["usage"] = usage(reply.usage);
+            let mut object = head.object("chat.completion.chunk", Vec::new());
+            object["usage"] = usage(answers.usage);
             events.send(&object).await?;
         }
         events.done().await

@@ -1,14 +1,15 @@
 //! `POST /v1/completions`: texts continued.
 
 use super::logprobs::Lists;
-use super::options::{MOST_ALTERNATIVES, Sampling};
+use super::options::{MOST_ALTERNATIVES, Options};
 use super::{format, new_id, usage};
 use crate::body::Body;
+use crate::dialect::Dialect;
 use crate::error::{ApiError, ApiResult};
+use crate::events::Events;
 use crate::generation::{Form, Job, News, Texts, Usage};
 use crate::models::Served;
 use crate::prompt;
-use crate::sse::Events;
 use crate::state::{App, Incoming, finish_reason, now};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -42,18 +43,10 @@ pub(crate) async fn complete(
         return Err(ApiError::unsupported("echo with logprobs", advice));
     }
     let served = app.models.get(name.as_deref()).await?;
-    let sampling = Sampling::take(
-        &mut body,
-        served.model(),
-        &app.defaults(TOKENS),
-        app.options.seed,
-        app.options.time_limit,
-    )?;
+    let options = Options::take(&mut body, &app, &served, TOKENS)?;
     body.finish()?;
-    let form = grammar.map(|grammar| Form {
-        grammar,
-        after: Vec::new(),
-    });
+    let sampling = options.sampling;
+    let form = grammar.map(Form::of_text);
     let (mut jobs, mut choices): (Vec<Job>, Vec<Choice>) = Default::default();
     for prompt in prompts {
         let tokens = prompt::of(&served, prompt.clone()).await?;
@@ -62,25 +55,25 @@ pub(crate) async fn complete(
             (Prompt::Text(text), true) => text,
             _ => served.model().tokenizer().decode(&tokens),
         };
-        choices.extend((0..sampling.count()).map(|_| Choice {
+        choices.extend((0..sampling.count).map(|_| Choice {
             characters: echoed.chars().count(),
             echoed: echoed.clone(),
             lists: alternatives.map(|_| Lists::default()),
         }));
-        jobs.push(sampling.job(tokens, alternatives, form.clone()));
+        jobs.push(sampling.job(tokens, alternatives, form.clone())?);
     }
     let texts = Texts::submit(&served, &app.metrics, jobs).await?;
     let reply = Reply {
-        id: new_id("cmpl"),
+        id: new_id("cmpl-"),
         created: now(),
         seed: sampling.seed(),
         choices,
-        count: sampling.count(),
+        count: sampling.count,
         usage: Usage::default(),
         served,
     };
-    if sampling.streams {
-        Ok(stream(reply, texts, sampling.includes_usage))
+    if options.streams {
+        Ok(stream(reply, texts, options.includes_usage))
     } else {
         whole(reply, texts).await
     }
@@ -206,7 +199,7 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
 }
 
 fn stream(mut reply: Reply, mut texts: Texts, includes_usage: bool) -> Response {
-    Events::respond(move |events| async move {
+    Events::respond(Dialect::OpenAi, move |events| async move {
         while let Some(news) = texts.next().await {
             let (index, news) = news?;
             let next = match news {

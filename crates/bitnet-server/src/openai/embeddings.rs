@@ -1,7 +1,7 @@
 //! `POST /v1/embeddings`: texts as vectors.
 
+use crate::embed;
 use crate::error::{ApiError, ApiResult};
-use crate::prompt;
 use crate::state::{App, Incoming};
 use axum::Json;
 use axum::extract::State;
@@ -10,31 +10,13 @@ use bitnet::EmbedOptions;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-/// The most texts of one request: OpenAI's number.
-const MOST_TEXTS: usize = 2048;
-
 /// Turns texts into vectors.
 pub(crate) async fn embed(
     State(app): State<Arc<App>>,
     Incoming(mut body): Incoming,
 ) -> ApiResult<Json<Value>> {
     let name: Option<String> = body.take("model")?;
-    let texts = match body.value("input") {
-        Some(Value::String(text)) => vec![text],
-        Some(list @ Value::Array(_)) => serde_json::from_value(list)
-            .map_err(|error| ApiError::field("input", "a text or a list of texts", error))?,
-        _ => {
-            return Err(ApiError::field(
-                "input",
-                "a text or a list of texts",
-                "none",
-            ));
-        }
-    };
-    if texts.is_empty() || texts.len() > MOST_TEXTS {
-        let expected = format!("1 to {MOST_TEXTS} texts");
-        return Err(ApiError::field("input", expected, texts.len()));
-    }
+    let texts = embed::texts(&mut body)?;
     let format: Option<String> = body.take("encoding_format")?;
     let is_base64 = match format.as_deref() {
         None | Some("float") => false,
@@ -49,15 +31,7 @@ pub(crate) async fn embed(
     body.skip(&["user"]);
     body.finish()?;
     let served = app.models.get(name.as_deref()).await?;
-    let embedded = {
-        let turn = served.embedding.acquire().await;
-        let _turn = turn.map_err(|error| ApiError::unavailable(error.to_string()))?;
-        prompt::blocking(&served, move |served, cancel| {
-            let options = EmbedOptions { cancel, ..options };
-            Ok(served.model().embed(&texts, &options)?)
-        })
-        .await?
-    };
+    let embedded = embed::embed(&served, texts, options).await?;
     let rows = embedded.rows.iter().enumerate();
     let data: Vec<_> = rows
         .map(|(index, row)| {

@@ -2,25 +2,19 @@
 
 use crate::body::{Body, kind};
 use crate::error::{ApiError, ApiResult};
-use bitnet::chat::Tool;
+use crate::message;
+use bitnet::chat::{CallFormat, Tool};
+use bitnet::constraint::{Calls, Demand, Grammar};
 use serde_json::{Map, Value, json};
-
-/// The most messages of a conversation.
-const MOST_MESSAGES: usize = 10_000;
 
 /// Takes `messages`, made ready for a template: contents are texts, and the arguments of calls are objects.
 ///
 /// # Errors
 /// If there are none, one has no role, or a content that is no text.
 pub(crate) fn take(body: &mut Body) -> ApiResult<Vec<Value>> {
-    let messages: Vec<Value> = body.require("messages")?;
-    if messages.is_empty() || messages.len() > MOST_MESSAGES {
-        let expected = format!("1 to {MOST_MESSAGES} messages");
-        return Err(ApiError::field("messages", expected, messages.len()));
-    }
-    let numbered = messages.into_iter().enumerate();
-    numbered
-        .map(|(index, message)| one(message, &format!("messages[{index}]")))
+    let messages = message::list(body, "messages")?;
+    messages
+        .map(|(message, place)| one(message, &place))
         .collect()
 }
 
@@ -42,7 +36,7 @@ fn one(message: Value, place: &str) -> ApiResult<Value> {
         ));
     }
     let calls = body.value("tool_calls");
-    let content = content(body.value("content"), &body.name("content"))?;
+    let content = message::content(body.value("content"), &body.name("content"))?;
     if content.is_none() && calls.is_none() {
         return Err(ApiError::field(body.name("content"), "a text", "none"));
     }
@@ -69,38 +63,6 @@ fn one(message: Value, place: &str) -> ApiResult<Value> {
     Ok(Value::Object(ready))
 }
 
-/// A content: a text, or parts that are texts.
-fn content(value: Option<Value>, place: &str) -> ApiResult<Option<String>> {
-    match value {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(Value::Array(parts)) => {
-            let mut whole = String::new();
-            for (index, part) in parts.into_iter().enumerate() {
-                let place = format!("{place}[{index}]");
-                let mut part = Body::of(part, &place)?;
-                let kind: String = part.require("type")?;
-                if !["text", "input_text", "output_text"].contains(&kind.as_str()) {
-                    let advice = "the models that this server runs read text alone";
-                    return Err(ApiError::unsupported(
-                        format!("{place} of type {kind:?}"),
-                        advice,
-                    ));
-                }
-                whole += &part.require::<String>("text")?;
-                part.skip(&["annotations", "cache_control"]);
-                part.finish()?;
-            }
-            Ok(Some(whole))
-        }
-        Some(other) => Err(ApiError::field(
-            place,
-            "a text or a list of parts",
-            kind(&other),
-        )),
-    }
-}
-
 /// Calls of an earlier answer. Their arguments are text in JSON, and an object for a template.
 fn tool_calls(value: Value, place: &str) -> ApiResult<Value> {
     let Value::Array(calls) = value else {
@@ -114,21 +76,13 @@ fn tool_calls(value: Value, place: &str) -> ApiResult<Value> {
         let name: String = function.require("name")?;
         let arguments = match function.value("arguments") {
             None => Value::Object(Map::new()),
-            Some(Value::String(text)) => match serde_json::from_str::<Value>(&text) {
-                Ok(object @ Value::Object(_)) => object,
-                // The model wrote it, and may read it again.
-                _ => Value::String(text),
-            },
+            Some(Value::String(text)) => message::arguments(text),
             Some(other) => other,
         };
         function.finish()?;
         call.skip(&["type", "index"]);
         call.finish()?;
-        ready.push(json!({
-            "id": id,
-            "type": "function",
-            "function": {"name": name, "arguments": arguments},
-        }));
+        ready.push(message::call(id, &name, arguments));
     }
     Ok(Value::Array(ready))
 }
@@ -142,50 +96,63 @@ pub(crate) struct Tools {
     pub(crate) read: Vec<Tool>,
     /// Whether more than one call may come.
     pub(crate) parallel: bool,
+    /// The call that must come.
+    demand: Demand,
 }
 
 impl Tools {
     /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
     ///
     /// # Errors
-    /// If one is no function with a name, or a call is demanded, which needs constrained decoding.
+    /// If one is no function with a name, or the choice is none that there is.
     pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
         let written: Vec<Value> = body.take("tools")?.unwrap_or_default();
-        let mut tools = Self {
+        let numbered = written.iter().enumerate();
+        let read = numbered.map(|(index, tool)| Tool::parse(tool, &format!("tools[{index}]")));
+        let tools = Self {
+            read: read.collect::<Result<_, _>>()?,
+            written,
             parallel: body.take("parallel_tool_calls")?.unwrap_or(true),
-            ..Self::default()
+            demand: Demand::Nothing,
         };
-        for (index, tool) in written.into_iter().enumerate() {
-            let place = format!("tools[{index}]");
-            let kind = tool.get("type").and_then(Value::as_str);
-            if kind != Some("function") {
-                let found = kind.unwrap_or("none").to_owned();
-                return Err(ApiError::field(place + ".type", "\"function\"", found));
+        let demand = match body.value("tool_choice") {
+            None => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "auto" => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "none" => return Ok(Self::default()),
+            Some(Value::String(choice)) if choice == "required" => Demand::Any,
+            Some(choice @ Value::Object(_)) => {
+                let mut choice = Body::of(choice, "tool_choice")?;
+                choice.only("type", &[json!("function")])?;
+                let mut function = Body::of(choice.require("function")?, "tool_choice.function")?;
+                let name = function.require("name")?;
+                function.finish()?;
+                choice.finish()?;
+                Demand::Named(name)
             }
-            let function = tool.get("function").unwrap_or(&Value::Null);
-            let name = function.get("name").and_then(Value::as_str);
-            let name = name.filter(|name| !name.is_empty());
-            let name = name.ok_or_else(|| {
-                ApiError::field(place.clone() + ".function.name", "a name", "none")
-            })?;
-            let parameters = function.get("parameters").filter(|value| !value.is_null());
-            tools.read.push(Tool {
-                name: name.to_owned(),
-                parameters: parameters.cloned(),
-            });
-            tools.written.push(tool);
-        }
-        match body.value("tool_choice") {
-            None => {}
-            Some(Value::String(choice)) if choice == "auto" => {}
-            Some(Value::String(choice)) if choice == "none" => tools = Self::default(),
             Some(choice) => {
-                return Err(ApiError::unsupported(
-                    format!("tool_choice {choice}"),
-                    "a call cannot be demanded; use \"auto\" or \"none\"",
-                ));
+                let expected = "\"auto\", \"none\", \"required\" or a function";
+                return Err(ApiError::field("tool_choice", expected, choice));
             }
-        }
-        Ok(tools)
+        };
+        Ok(Self { demand, ..tools })
+    }
+
+    /// The form of an answer with calls in `format`, or one of the form `answer`; `None` for any text.
+    ///
+    /// # Errors
+    /// If a call is demanded of a tool that is not there.
+    pub(crate) fn grammar(
+        &self,
+        format: CallFormat,
+        answer: Option<Grammar>,
+    ) -> ApiResult<Option<Grammar>> {
+        let Self { read, demand, .. } = self;
+        Ok(Calls::in_reply(
+            format,
+            read,
+            demand,
+            self.parallel,
+            answer,
+        )?)
     }
 }

@@ -8,13 +8,14 @@ pub(crate) mod list;
 mod logprobs;
 pub(crate) mod messages;
 mod options;
+pub(crate) mod responses;
 
 use crate::generation::Usage;
 use serde_json::{Value, json};
 
-/// A new id with a prefix that says what it is of.
-fn new_id(prefix: &str) -> String {
-    format!("{prefix}-{}", uuid::Uuid::new_v4().simple())
+/// A new id behind a prefix that says what it is of.
+pub(crate) fn new_id(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
 }
 
 /// Tokens as OpenAI counts them.
@@ -24,5 +25,6 @@ fn usage(usage: Usage) -> Value {
         "completion_tokens": usage.generated,
         "total_tokens": usage.prompt + usage.generated,
         "prompt_tokens_details": {"cached_tokens": usage.cached},
+        "completion_tokens_details": {"reasoning_tokens": usage.thinking},
     })
 }

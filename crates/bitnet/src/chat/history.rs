@@ -5,14 +5,45 @@ use crate::generate::GenerateOptions;
 use crate::model::Model;
 use crate::prompt::longest_prompt;
 use crate::{Error, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+/// A message of a conversation: [`ChatMessage`], or a JSON object with what else a template reads, such as `tool_calls`.
+pub trait Message: Clone + Serialize {
+    /// Who speaks.
+    fn role(&self) -> &str;
+
+    /// Bytes that it surely adds to a prompt.
+    fn byte_len(&self) -> usize;
+}
+
+impl Message for ChatMessage {
+    fn role(&self) -> &str {
+        &self.role
+    }
+
+    fn byte_len(&self) -> usize {
+        self.content.len()
+    }
+}
+
+impl Message for Value {
+    fn role(&self) -> &str {
+        self["role"].as_str().unwrap_or_default()
+    }
+
+    fn byte_len(&self) -> usize {
+        self["content"].as_str().map_or(0, str::len)
+    }
+}
 
 /// A conversation that fits the context, and what had to go for that.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FittedChat {
+pub struct FittedChat<M = ChatMessage> {
     /// The messages that are left, for [`Session::chat`](crate::Session::chat) or a [`Request`](crate::Request).
-    pub messages: Vec<ChatMessage>,
+    pub messages: Vec<M>,
     /// The messages that went, in their order: whole turns, the oldest ones.
-    pub dropped: Vec<ChatMessage>,
+    pub dropped: Vec<M>,
 }
 
 impl Model {
@@ -37,19 +68,19 @@ impl Model {
     /// # Errors
     /// [`Error::ContextFull`] if the instructions and the last turn leave no room at all; as
     /// [`prompt_tokens`](Self::prompt_tokens).
-    pub fn fit_chat(
+    pub fn fit_chat<M: Message>(
         &self,
-        messages: &[ChatMessage],
+        messages: &[M],
         room: usize,
         options: &GenerateOptions,
-    ) -> Result<FittedChat> {
+    ) -> Result<FittedChat<M>> {
         let turns = turns(messages);
         let last = turns.len().saturating_sub(1);
         let capacity = self.context();
         // The tokens without the first `count` turns; none if there are more bytes than a prompt can have.
         let tokens_without = |count: usize| -> Result<Option<usize>> {
             let (kept, _) = without(messages, &turns[..count]);
-            let bytes: usize = kept.iter().map(|message| message.content.len()).sum();
+            let bytes: usize = kept.iter().map(Message::byte_len).sum();
             if count < last && bytes > longest_prompt(capacity) {
                 return Ok(None);
             }
@@ -89,10 +120,10 @@ impl Model {
 }
 
 /// The indices of the messages of each turn.
-fn turns(messages: &[ChatMessage]) -> Vec<Vec<usize>> {
+fn turns<M: Message>(messages: &[M]) -> Vec<Vec<usize>> {
     let mut turns: Vec<Vec<usize>> = Vec::new();
     for (index, message) in messages.iter().enumerate() {
-        match (message.role.as_str(), turns.last_mut()) {
+        match (message.role(), turns.last_mut()) {
             ("system" | "developer", _) => {}
             (role, Some(turn)) if role != "user" => turn.push(index),
             _ => turns.push(vec![index]),
@@ -102,7 +133,7 @@ fn turns(messages: &[ChatMessage]) -> Vec<Vec<usize>> {
 }
 
 /// The messages that are in none of `turns`, and those that are.
-fn without(messages: &[ChatMessage], turns: &[Vec<usize>]) -> (Vec<ChatMessage>, Vec<ChatMessage>) {
+fn without<M: Message>(messages: &[M], turns: &[Vec<usize>]) -> (Vec<M>, Vec<M>) {
     let mut gone = turns.iter().flatten().copied().peekable();
     let (mut kept, mut dropped) = (Vec::new(), Vec::new());
     for (index, message) in messages.iter().enumerate() {

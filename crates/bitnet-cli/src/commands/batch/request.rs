@@ -3,6 +3,7 @@
 use super::lines::Line;
 use anyhow::anyhow;
 use bitnet::chat::ChatMessage;
+use bitnet::constraint::Grammar;
 use bitnet::{Fingerprint, GenerateOptions, KvType, Prompt, Request};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -35,14 +36,18 @@ pub(super) struct Defaults {
     pub(super) model: Fingerprint,
     pub(super) kv: KvType,
     pub(super) context: usize,
+    /// The form of all texts.
+    pub(super) grammar: Option<Grammar>,
 }
 
 impl Defaults {
     /// All that a text depends on beside its line.
     pub(super) fn fingerprint(&self) -> String {
         let options = &self.options;
+        let form = self.grammar.as_ref();
+        let form = form.map_or_else(String::new, |form| format!(" {form:?}"));
         format!(
-            "{:?} {} {} {} {:?} {:?} {}\n",
+            "{:?} {} {} {} {:?} {:?} {}{form}\n",
             self.model,
             self.kv,
             self.context,

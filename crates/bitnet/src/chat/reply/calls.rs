@@ -177,10 +177,11 @@ fn python_value(text: &str, depth: usize) -> Option<(Value, &str)> {
         }
         _ => {
             let end = text.find([',', ')', ']', '}', ':']).unwrap_or(text.len());
+            // Models that write JSON elsewhere write its constants here.
             let value = match text[..end].trim() {
-                "True" => Value::Bool(true),
-                "False" => Value::Bool(false),
-                "None" => Value::Null,
+                "True" | "true" => Value::Bool(true),
+                "False" | "false" => Value::Bool(false),
+                "None" | "null" => Value::Null,
                 number => Value::Number(serde_json::from_str(number).ok()?),
             };
             Some((value, &text[end..]))
@@ -198,6 +199,9 @@ fn python_string(text: &str, quote: char) -> Option<(Value, &str)> {
                 'n' => '\n',
                 't' => '\t',
                 'r' => '\r',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'u' => escaped_char(&mut chars)?,
                 other @ ('\\' | '\'' | '"') => other,
                 _ => return None,
             }),
@@ -209,6 +213,28 @@ fn python_string(text: &str, quote: char) -> Option<(Value, &str)> {
         }
     }
     None
+}
+
+/// The character behind `\u`: four digits, or twice four with another `\u` between them, as JSON writes those of higher planes.
+fn escaped_char(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+    let first = escaped_unit(chars)?;
+    let is_pair = (0xd800..0xdc00).contains(&first);
+    let is_begun = is_pair && chars.next()?.1 == '\\' && chars.next()?.1 == 'u';
+    let second = if is_begun {
+        Some(escaped_unit(chars)?)
+    } else {
+        None
+    };
+    let units = [first].into_iter().chain(second);
+    char::decode_utf16(units).next()?.ok()
+}
+
+/// Four digits of a character's number.
+fn escaped_unit(chars: &mut std::str::CharIndices<'_>) -> Option<u16> {
+    (0..4).try_fold(0, |unit, _| {
+        let digit = chars.next()?.1.to_digit(16)?;
+        Some(16 * unit + digit as u16)
+    })
 }
 
 fn find<'a>(name: &str, tools: &'a [Tool]) -> Option<&'a Tool> {

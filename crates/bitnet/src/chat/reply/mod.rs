@@ -8,12 +8,13 @@
 
 mod calls;
 
+use crate::{Error, Result};
 use serde_json::Value;
 
-const THINK: &str = "<think>";
-const THINK_END: &str = "</think>";
-const CALL: &str = "<tool_call>";
-const CALL_END: &str = "</tool_call>";
+pub(crate) const THINK: &str = "<think>";
+pub(crate) const THINK_END: &str = "</think>";
+pub(crate) const CALL: &str = "<tool_call>";
+pub(crate) const CALL_END: &str = "</tool_call>";
 
 /// A tool that the model may call.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +23,36 @@ pub struct Tool {
     pub name: String,
     /// The JSON Schema of its arguments, if there is one. Tells strings from numbers where a model's form of calls does not.
     pub parameters: Option<Value>,
+    /// Whether its arguments are written by that schema where no call is demanded, too.
+    pub strict: bool,
+}
+
+impl Tool {
+    /// A tool as OpenAI's clients describe it: `{"type": "function", "function": {"name": …, "parameters": {…}}}`.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if it is no function with a name. `place` says which one it is.
+    pub fn parse(tool: &Value, place: &str) -> Result<Self> {
+        let refused = |expected: &str, found: Option<&Value>| Error::Argument {
+            what: "tools",
+            expected: format!("{expected} in {place}"),
+            found: found.map_or_else(|| "none".into(), Value::to_string),
+        };
+        let kind = tool.get("type");
+        if kind.and_then(Value::as_str) != Some("function") {
+            return Err(refused("the type \"function\"", kind));
+        }
+        let function = tool.get("function").unwrap_or(&Value::Null);
+        let name = function.get("name");
+        let text = name.and_then(Value::as_str).filter(|name| !name.is_empty());
+        let text = text.ok_or_else(|| refused("a function with a name", name))?;
+        let parameters = function.get("parameters");
+        Ok(Self {
+            name: text.to_owned(),
+            parameters: parameters.filter(|value| !value.is_null()).cloned(),
+            strict: function.get("strict") == Some(&Value::Bool(true)),
+        })
+    }
 }
 
 /// A call of a tool.
@@ -58,6 +89,11 @@ impl CallFormat {
         } else {
             Self::Json
         }
+    }
+
+    /// Whether calls stand between marks, in an answer that goes on around them.
+    pub fn has_marks(self) -> bool {
+        matches!(self, Self::Hermes | Self::Xml)
     }
 }
 
@@ -238,10 +274,8 @@ impl ReplyParser {
     }
 
     fn has_marked_calls(&self) -> bool {
-        matches!(
-            self.options.tools,
-            Some((CallFormat::Hermes | CallFormat::Xml, _))
-        )
+        let tools = self.options.tools.as_ref();
+        tools.is_some_and(|(format, _)| format.has_marks())
     }
 
     /// Takes what stands before `mark`, and the mark; or what surely stands before one.

@@ -9,6 +9,7 @@ fn tools() -> Vec<Tool> {
         .map(|name| Tool {
             name: name.into(),
             parameters: Some(parameters.clone()),
+            strict: false,
         })
         .into()
 }
@@ -97,6 +98,16 @@ fn calls_are_read_in_every_form() {
     );
     let second = call("weather", json!({"city": "a'b", "days": [1, {"x": null}]}));
     assert_eq!(two.2, [call("time", json!({})), second]);
+}
+
+#[test]
+fn python_may_write_as_json_does() {
+    let text = r#"[time(a=true, b=[null, "\u00e9\ud83d\ude00\b"])]"#;
+    let expected = call("time", json!({"a": true, "b": [null, "é😀\u{8}"]}));
+    let parsed = parse(options(CallFormat::Pythonic), &[text]);
+    assert_eq!(parsed.2, [expected]);
+    let half = parse(options(CallFormat::Pythonic), &[r#"[time(a="\ud83d")]"#]);
+    assert!(half.2.is_empty());
 }
 
 #[test]

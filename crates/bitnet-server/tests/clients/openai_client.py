@@ -1,14 +1,17 @@
 """The official `openai` package and Prometheus' own parser against a server of the demo model.
 
-    python client.py http://127.0.0.1:8080
+    python openai_client.py http://127.0.0.1:8080
 """
 
 import asyncio
+import json
 import sys
 import urllib.request
 
 import openai
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import BaseModel
+from run import run
 
 ADDRESS = sys.argv[1]
 KEY = "a key for tests"
@@ -74,6 +77,46 @@ def test_embeddings():
     assert len(short.data[0].embedding) == 16
 
 
+def respond(**options):
+    return {"model": "demo", "input": "Tell me of a dog.", "max_output_tokens": 16, "extra_body": GO_ON | {"seed": 5}} | options
+
+
+def test_responses_and_their_streams_say_the_same():
+    whole = client.responses.create(**respond())
+    assert whole.status == "incomplete" and whole.incomplete_details.reason == "max_output_tokens"
+    assert whole.usage.output_tokens == 16 and whole.output_text == chat().choices[0].message.content
+    events = list(client.responses.create(**respond(stream=True)))
+    kinds = [event.type for event in events]
+    assert kinds[:4] == ["response.created", "response.in_progress", "response.output_item.added", "response.content_part.added"]
+    assert kinds[-4:] == ["response.output_text.done", "response.content_part.done", "response.output_item.done", "response.incomplete"]
+    assert [event.sequence_number for event in events] == list(range(len(events)))
+    assert events[-1].response.output_text == whole.output_text
+    # A conversation goes on with the items of the answer.
+    turns = [{"role": "user", "content": "Tell me of a dog."}, *whole.output, {"role": "user", "content": "And a cat?"}]
+    assert client.responses.create(**respond(input=turns, instructions="You tell stories.")).output_text
+
+
+def test_responses_keep_to_a_schema():
+    class Animal(BaseModel):
+        legs: int
+        barks: bool
+
+    options = respond(max_output_tokens=200, extra_body={"seed": 5})
+    assert isinstance(client.responses.parse(**options, text_format=Animal).output_parsed.barks, bool)
+    with client.responses.stream(**options, text_format=Animal) as stream:
+        text = "".join(event.delta for event in stream if event.type == "response.output_text.delta")
+        assert stream.get_final_response().output_parsed == Animal(**json.loads(text))
+
+
+def test_responses_name_what_they_do_not_do():
+    for options in [{"store": True}, {"previous_response_id": "resp_1"}, {"conversation": "conv_1"}]:
+        try:
+            client.responses.create(**respond(**options))
+            raise AssertionError(f"{options} was taken")
+        except openai.BadRequestError as error:
+            assert next(iter(options)) in error.param, error
+
+
 def test_errors_have_their_types():
     def fails(kind, **options):
         try:
@@ -118,12 +161,9 @@ def test_metrics_are_read_by_prometheus():
     for name in ["vllm:num_requests_waiting", "vllm:num_requests_running", "vllm:kv_cache_usage_perc"]:
         assert families[name].type == "gauge", name
     assert families["bitnet_time_to_first_token_seconds"].type == "histogram"
+    assert families["bitnet_generated_tokens"].type == "counter"
     finished = sum(sample.value for sample in families["bitnet_requests"].samples if sample.name.endswith("_total"))
     assert finished > 20
 
 
-tests = [test for name, test in list(globals().items()) if name.startswith("test_")]
-for test in tests:
-    test()
-    print(f"ok  {test.__name__}", flush=True)
-print(f"{len(tests)} passed: openai {openai.__version__} for Python")
+run(globals(), f"openai {openai.__version__} for Python")

@@ -1,6 +1,6 @@
 // The official `openai` package for JavaScript against a server of the demo model.
 //
-//     node client.mjs http://127.0.0.1:8080
+//     node openai.mjs http://127.0.0.1:8080
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
 
@@ -34,6 +34,17 @@ const tests = {
     const rows = await client.embeddings.create({ model: 'demo', input: ['a dog', 'a cat'] });
     assert.equal(rows.data.length, 2);
     assert.equal(rows.data[0].embedding.length > 16, true);
+  },
+  async 'a response and its stream say the same'() {
+    const question = { model: 'demo', input: messages[0].content, max_output_tokens: 16, seed: 5, ignore_eos: true };
+    const whole = await client.responses.create(question);
+    let text = '';
+    for await (const event of await client.responses.create({ ...question, stream: true })) {
+      if (event.type === 'response.output_text.delta') text += event.delta;
+    }
+    assert.equal(text, whole.output_text);
+    assert.equal(text, (await client.chat.completions.create(ask)).choices[0].message.content);
+    await assert.rejects(client.responses.create({ ...question, store: true }), OpenAI.BadRequestError);
   },
   async 'an aborted stream ends'() {
     const stream = await client.chat.completions.create({ ...ask, max_tokens: 2000, stream: true });
