@@ -298,7 +298,7 @@ proptest! {
         repetition_penalty in 0.1f32..4.0,
         seed: u64,
     ) {
-        let options = SamplingOptions { repetition_penalty, repetition_window: 5, top_k, top_p, min_p, temperature, seed };
+        let options = SamplingOptions { repetition_penalty, repetition_window: 5, top_k, top_p, min_p, temperature, seed, ..OPEN };
         let id = Sampler::new(options).unwrap().sample(&logits, &recent).unwrap() as usize;
         prop_assert!(id < logits.len());
         if repetition_penalty == 1.0 && top_k > 0 {
@@ -347,6 +347,7 @@ proptest! {
             min_p,
             temperature: if greedy { 0.0 } else { 0.9 },
             seed,
+            ..OPEN
         };
         let (mut full, mut screened) = (Sampler::new(options).unwrap(), Sampler::new(options).unwrap());
         for _ in 0..8 {
