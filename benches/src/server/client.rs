@@ -53,6 +53,7 @@ pub(crate) fn ask(address: &str, request: &Ask, leave: &AtomicBool) -> Result<An
         "prompt": request.prompt,
         "max_tokens": request.tokens,
         "temperature": 0,
+        "ignore_eos": true,
         "stream": true,
         "stream_options": { "include_usage": true },
     });

@@ -45,7 +45,7 @@ impl Server {
     fn start(port: u16) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_bitnet"))
             .args(["serve", "--device=cpu", "--parallel=8", "--queue=8"])
-            .args(["--kv-cache-bytes=16MiB", &format!("--port={port}")])
+            .args(["--kv-cache-bytes=3MiB", &format!("--port={port}")])
             .env_remove("BITNET_API_KEY")
             .stderr(Stdio::piped())
             .spawn()

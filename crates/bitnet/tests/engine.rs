@@ -417,11 +417,33 @@ fn a_stream_is_awaited_and_ends_when_it_is_dropped() {
 }
 
 #[test]
+fn requests_that_come_at_once_are_refused_when_they_are_made() {
+    let options = EngineOptions {
+        max_running: 2,
+        max_waiting: 3,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(&model(1), options).expect("an engine");
+    for round in 0..20 {
+        let streams: Vec<_> = (0..12)
+            .filter_map(|_| engine.submit(Request::new("Once", &greedy(2))).ok())
+            .collect();
+        // Those of the round before are told to have ended before their places are free.
+        let least = if round == 0 { 5 } else { 1 };
+        assert!(streams.len() >= least, "{} were taken", streams.len());
+        for stream in streams {
+            // Whatever was taken is written.
+            stream.text().expect("a text");
+        }
+    }
+}
+
+#[test]
 fn deadlines_cancels_and_full_queues_are_told() {
     let model = model(1);
     let options = EngineOptions {
         max_running: 1,
-        max_waiting: 2,
+        max_waiting: 1,
         ..EngineOptions::default()
     };
     let mut batcher = Batcher::new(&model, options).expect("a batcher");

@@ -112,11 +112,15 @@ impl Batcher {
 
     /// Refuses a text for which there will be no room.
     pub(super) fn check(&mut self, sequence: &Sequence) -> Result<()> {
-        // A full queue may hold texts that nobody waits for any more.
-        if self.waiting.len() >= self.options.max_waiting {
+        let is_full = |batcher: &Self| {
+            let texts = batcher.waiting.len() + batcher.running.len();
+            texts >= batcher.options.most_texts()
+        };
+        // It may be full of texts that nobody waits for any more.
+        if is_full(self) {
             self.retire();
         }
-        if self.waiting.len() >= self.options.max_waiting {
+        if is_full(self) {
             return Err(Error::Overloaded {
                 waiting: self.waiting.len(),
             });

@@ -10,18 +10,28 @@ use crate::model::Model;
 use crate::{Error, Result};
 use async_channel::Receiver;
 use std::sync::mpsc::{Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Runs the requests of many callers together, on a thread of its own. Clones share it; when the last is dropped, the thread ends
 /// after the texts that were requested.
 #[derive(Debug, Clone)]
 pub struct Engine {
     model: Model,
-    max_waiting: usize,
+    /// Texts that may run and wait.
+    most_texts: usize,
     commands: Sender<Command>,
-    gauges: Arc<Mutex<Gauges>>,
+    seen: Arc<Mutex<Seen>>,
     /// Closed when the thread has ended.
     done: Receiver<()>,
+}
+
+/// What callers see of the thread.
+#[derive(Debug)]
+struct Seen {
+    /// As of the last step or command.
+    gauges: Gauges,
+    /// Texts that were sent to it since.
+    sent: usize,
 }
 
 enum Command {
@@ -36,19 +46,22 @@ impl Engine {
     /// # Errors
     /// As [`Batcher::new`]; if there are no threads, as in a browser: a [`Batcher`] runs there.
     pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
-        let max_waiting = options.max_waiting;
+        let most_texts = options.most_texts();
         let batcher = Batcher::new(model, options)?;
         let (commands, receiver) = channel();
         let (ending, done) = async_channel::bounded(1);
-        let gauges = Arc::new(Mutex::new(batcher.gauges()));
-        let shared = Arc::clone(&gauges);
+        let seen = Arc::new(Mutex::new(Seen {
+            gauges: batcher.gauges(),
+            sent: 0,
+        }));
+        let shared = Arc::clone(&seen);
         std::thread::Builder::new()
             .name("bitnet-engine".into())
             .spawn(move || {
                 Loop {
                     batcher,
                     commands: receiver,
-                    gauges: shared,
+                    seen: shared,
                     draining: false,
                 }
                 .run();
@@ -57,9 +70,9 @@ impl Engine {
             .map_err(|source| Error::io("the engine's thread", source))?;
         Ok(Self {
             model: model.clone(),
-            max_waiting,
+            most_texts,
             commands,
-            gauges,
+            seen,
             done,
         })
     }
@@ -76,18 +89,33 @@ impl Engine {
     /// [`Error::Overloaded`] if too many requests wait; [`Error::Stopped`] if the engine has stopped. What is found out later
     /// is told by the stream.
     pub fn submit(&self, request: Request) -> Result<TokenStream> {
-        let waiting = self.gauges().waiting;
-        if waiting >= self.max_waiting {
-            return Err(Error::Overloaded { waiting });
-        }
+        // A prompt that will be refused need not be written in tokens.
+        self.check(&self.seen())?;
         let (sequence, stream) = Sequence::new(&self.model, request)?;
+        let mut seen = self.seen();
+        self.check(&seen)?;
+        // Counted and sent at once: no other can take its place in between.
         self.send(Command::Submit(Box::new(sequence)))?;
+        seen.sent += 1;
         Ok(stream)
+    }
+
+    fn check(&self, seen: &Seen) -> Result<()> {
+        let waiting = seen.gauges.waiting + seen.sent;
+        if waiting + seen.gauges.running < self.most_texts {
+            Ok(())
+        } else {
+            Err(Error::Overloaded { waiting })
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts of the texts that run and wait, of bytes, and of the work so far, as of the last step.
     pub fn gauges(&self) -> Gauges {
-        *self.gauges.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen().gauges
     }
 
     /// Ends all texts. The engine goes on.
@@ -119,7 +147,7 @@ impl Engine {
 struct Loop {
     batcher: Batcher,
     commands: std::sync::mpsc::Receiver<Command>,
-    gauges: Arc<Mutex<Gauges>>,
+    seen: Arc<Mutex<Seen>>,
     draining: bool,
 }
 
@@ -130,7 +158,7 @@ impl Loop {
                 return;
             }
             self.batcher.step();
-            self.tell_gauges();
+            self.tell(0);
         }
     }
 
@@ -162,6 +190,7 @@ impl Loop {
     }
 
     fn take(&mut self, command: Command) {
+        let taken = usize::from(matches!(command, Command::Submit(_)));
         match command {
             Command::Submit(mut sequence) if self.draining => sequence.fail(Error::Stopped),
             Command::Submit(mut sequence) => match self.batcher.check(&sequence) {
@@ -171,11 +200,13 @@ impl Loop {
             Command::Drain => self.draining = true,
             Command::Abort => self.batcher.abort(),
         }
-        self.tell_gauges();
+        self.tell(taken);
     }
 
-    fn tell_gauges(&self) {
-        let mut gauges = self.gauges.lock().unwrap_or_else(PoisonError::into_inner);
-        *gauges = self.batcher.gauges();
+    /// Lets callers see the gauges, and that some of the texts that were sent are among them.
+    fn tell(&self, taken: usize) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.gauges = self.batcher.gauges();
+        seen.sent -= taken;
     }
 }

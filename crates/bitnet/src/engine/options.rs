@@ -7,7 +7,7 @@ use crate::{Error, Result};
 pub struct EngineOptions {
     /// The most texts that run together. Others wait.
     pub max_running: usize,
-    /// The most requests that wait; more are refused with [`Error::Overloaded`].
+    /// The most requests that wait beside those for which there are places to run; more are refused with [`Error::Overloaded`].
     pub max_waiting: usize,
     /// Tokens of prompts that are read in one step while no text is being written.
     pub step_tokens: usize,
@@ -35,6 +35,11 @@ impl Default for EngineOptions {
 }
 
 impl EngineOptions {
+    /// Texts that may run and wait.
+    pub(super) fn most_texts(&self) -> usize {
+        self.max_running.saturating_add(self.max_waiting)
+    }
+
     /// # Errors
     /// If an option is 0.
     pub(super) fn validate(&self) -> Result<()> {
