@@ -171,7 +171,6 @@ pub(super) fn options(body: &mut Body, app: &App, served: &Served) -> ApiResult<
             usize::try_from(window).unwrap_or(served.model().context());
     }
     // Filters that are off anyway.
-    options.only("typical_p", &[json!(1), json!(1.0)])?;
     options.only("tfs_z", &[json!(1), json!(1.0)])?;
     options.only("mirostat", &[json!(0)])?;
     options.finish()?;
