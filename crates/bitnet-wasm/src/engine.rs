@@ -28,7 +28,7 @@ use wasm_bindgen::prelude::wasm_bindgen;
 enum Phase {
     Idle(Session),
     /// Reading a prompt: these tokens of it have yet to run.
-    Reading(Session, Vec<u32>, GenerateOptions),
+    Reading(Session, Vec<u32>, Box<GenerateOptions>),
     Writing(Box<Generation>),
     /// No session: while one phase becomes another, and in models that only embed texts.
     Between,
@@ -164,7 +164,7 @@ impl Engine {
         // At least the last token runs again: what follows starts from its logits.
         let held = held.min(tokens.len() - 1);
         session.truncate(held);
-        self.phase = Phase::Reading(session, tokens[held..].to_vec(), options);
+        self.phase = Phase::Reading(session, tokens[held..].to_vec(), Box::new(options));
         Ok(held)
     }
 
