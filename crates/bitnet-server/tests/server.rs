@@ -291,6 +291,21 @@ fn several_choices_stops_biases_and_probabilities() {
     let plain = server.post("/v1/completions", &body).json();
     assert_ne!(plain["choices"][0]["text"], alone["choices"][0]["text"]);
 
+    // Filters that leave one token, and then only the likely ones out.
+    let mut body = json!({"prompt": "Once", "max_tokens": 16, "seed": 3, "typical_p": 0.0, "top_k": 0, "ignore_eos": true});
+    let typical = server.post("/v1/completions", &body).json();
+    body["seed"] = 4.into();
+    let same = server.post("/v1/completions", &body).json();
+    assert_eq!(typical["choices"][0]["text"], same["choices"][0]["text"]);
+    body["typical_p"] = 1.0.into();
+    body["top_k"] = 2.into();
+    body["xtc_probability"] = 1.0.into();
+    body["xtc_threshold"] = 0.0.into();
+    let rare = server.post("/v1/completions", &body).json();
+    assert_ne!(rare["choices"][0]["text"], same["choices"][0]["text"]);
+    body["xtc_threshold"] = 2.0.into();
+    assert_eq!(server.post("/v1/completions", &body).status, 400);
+
     let mut request = hello();
     request["logprobs"] = true.into();
     request["top_logprobs"] = 3.into();

@@ -138,6 +138,7 @@ impl From<Generate> for GenerateOptions {
                 min_p: asked.min_p.unwrap_or(sampling.min_p),
                 temperature: asked.temperature.unwrap_or(sampling.temperature),
                 seed: asked.seed.unwrap_or(sampling.seed),
+                ..sampling
             },
             stop: asked.stop,
             stop_at_end: !asked.ignore_end,

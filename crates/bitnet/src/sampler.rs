@@ -3,12 +3,17 @@
 //! The same seed gives the same tokens on every machine: the exponential is our own, sums run in one order,
 //! equal logits are told apart by id, and the random numbers come from a generator written here.
 
+#[cfg(feature = "samplers")]
+mod typical;
+#[cfg(feature = "samplers")]
+mod xtc;
+
 use crate::hook::{HookScope, LogitsHook};
 use crate::{Error, Result};
 use bitnet_core::math::exp;
 use bitnet_core::{Candidate, Top};
 
-/// How to choose. The steps come in the order of the fields, as in llama.cpp: the penalty, then the three
+/// How to choose. The steps come in the order of the fields, as in llama.cpp: the penalty, then the
 /// filters on the model's own distribution, then the temperature.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SamplingOptions {
@@ -18,10 +23,17 @@ pub struct SamplingOptions {
     pub repetition_window: usize,
     /// Keep the `top_k` most likely tokens; 0 keeps all.
     pub top_k: usize,
+    /// Keep the tokens about as surprising as is to be expected that together reach this probability (locally typical sampling); 1
+    /// keeps all. Needs the feature `samplers`.
+    pub typical_p: f32,
     /// Keep the most likely tokens that together reach this probability; 1 keeps all.
     pub top_p: f32,
     /// Drop tokens less likely than this fraction of the most likely one; 0 drops none.
     pub min_p: f32,
+    /// Drop tokens of at least this probability, but for the least likely of them ("exclude top choices"), in some draws.
+    pub xtc_threshold: f32,
+    /// In how many of the draws they are dropped, from 0 to 1; 0 turns it off. Needs the feature `samplers`.
+    pub xtc_probability: f32,
     /// Divides the logits: below 1 sharper, above 1 flatter; 0 takes the most likely token (greedy).
     pub temperature: f32,
     /// Where the random numbers start.
@@ -34,8 +46,11 @@ impl Default for SamplingOptions {
             repetition_penalty: 1.0,
             repetition_window: 64,
             top_k: 40,
+            typical_p: 1.0,
             top_p: 0.95,
             min_p: 0.0,
+            xtc_threshold: 0.1,
+            xtc_probability: 0.0,
             temperature: 0.8,
             seed: 0,
         }
@@ -93,6 +108,23 @@ impl SamplingOptions {
             unit.contains(&self.min_p),
             "a number from 0 to 1",
         )?;
+        let chance = "a number from 0 to 1";
+        check(
+            "xtc_threshold",
+            self.xtc_threshold,
+            unit.contains(&self.xtc_threshold),
+            chance,
+        )?;
+        let absent = "no value: this build is without the feature `samplers`";
+        for (what, value, none) in [
+            ("typical_p", self.typical_p, 1.0),
+            ("xtc_probability", self.xtc_probability, 0.0),
+        ] {
+            let has_samplers = cfg!(feature = "samplers");
+            let expected = if has_samplers { chance } else { absent };
+            let ok = value == none || has_samplers && unit.contains(&value);
+            check(what, value, ok, expected)?;
+        }
         check(
             "repetition_penalty",
             self.repetition_penalty,
@@ -243,15 +275,47 @@ impl Sampler {
         if self.options.temperature == 0.0 {
             return Ok(highest.id);
         }
-        let highest = highest.logit;
+        #[cfg_attr(
+            not(feature = "samplers"),
+            expect(unused_mut, reason = "filters change it")
+        )]
+        let mut highest = highest.logit;
         self.keep_top_k();
+        #[cfg(feature = "samplers")]
+        if self.options.typical_p < 1.0 {
+            let probabilities = self.probabilities(highest);
+            typical::keep(&mut self.candidates, &probabilities, self.options.typical_p);
+            highest = most_likely(&self.candidates).logit;
+        }
         self.keep_top_p(highest);
         if self.options.min_p > 0.0 {
             let min_p = self.options.min_p;
             self.candidates
                 .retain(|candidate| exp(candidate.logit - highest) >= min_p);
         }
+        #[cfg(feature = "samplers")]
+        if self.options.xtc_probability > 0.0
+            && self.random.unit() < f64::from(self.options.xtc_probability)
+        {
+            let probabilities = self.probabilities(highest);
+            xtc::exclude(
+                &mut self.candidates,
+                &probabilities,
+                self.options.xtc_threshold,
+            );
+            highest = most_likely(&self.candidates).logit;
+        }
         Ok(self.draw(highest))
+    }
+
+    /// The probabilities of the candidates among themselves.
+    #[cfg(feature = "samplers")]
+    fn probabilities(&self, highest: f32) -> Vec<f64> {
+        let candidates = self.candidates.iter();
+        let weights = candidates.map(|candidate| f64::from(exp(candidate.logit - highest)));
+        let weights: Vec<f64> = weights.collect();
+        let total: f64 = weights.iter().sum();
+        weights.into_iter().map(|weight| weight / total).collect()
     }
 
     /// Finds the tokens that the penalty changes.

@@ -35,7 +35,8 @@ Each line of INPUT is a JSON object with one of
   messages    a conversation to answer: [{\"role\": \"user\", \"content\": \"…\"}, …]
   tokens      token ids to continue
 and, if it differs from the options here, any of
-  id, max_tokens, temperature, top_k, top_p, min_p, repetition_penalty, seed, stop, ignore_end, chat_template_kwargs
+  id, max_tokens, temperature, top_k, top_p, min_p, typical_p, xtc_threshold, xtc_probability,
+  repetition_penalty, seed, stop, ignore_end, chat_template_kwargs
 
 Each line of OUTPUT has line, id, text, finish_reason, seed, prompt_tokens and generated_tokens, or error,
 in the order of INPUT. A run that was stopped goes on where it was: start it again with the same arguments.

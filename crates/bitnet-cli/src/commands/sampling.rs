@@ -22,6 +22,18 @@ pub(super) struct SamplingArguments {
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     min_p: f32,
 
+    /// Choose among the tokens about as surprising as is to be expected that together have this probability; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 1.0)]
+    typical_p: f32,
+
+    /// In this share of the draws leave out the likeliest tokens, but for the least likely of those with --xtc-threshold; 0 for never
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    xtc_probability: f32,
+
+    /// The probability from which a token counts as one of the likeliest
+    #[arg(long, value_name = "P", default_value_t = 0.1)]
+    xtc_threshold: f32,
+
     /// Make tokens that occurred less likely; 1 for no difference
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
     repeat_penalty: f32,
@@ -79,6 +91,9 @@ impl SamplingArguments {
             top_k: self.top_k,
             top_p: self.top_p,
             min_p: self.min_p,
+            typical_p: self.typical_p,
+            xtc_probability: self.xtc_probability,
+            xtc_threshold: self.xtc_threshold,
             repetition_penalty: self.repeat_penalty,
             seed,
             ..SamplingOptions::default()

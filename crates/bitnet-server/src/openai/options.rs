@@ -49,6 +49,12 @@ impl Sampling {
         );
         set(&mut sampling.top_p, body.within("top_p", 0.0..=1.0)?);
         set(&mut sampling.min_p, body.within("min_p", 0.0..=1.0)?);
+        let typical = body.within("typical_p", 0.0..=1.0)?;
+        set(&mut sampling.typical_p, typical);
+        let threshold = body.within("xtc_threshold", 0.0..=1.0)?;
+        set(&mut sampling.xtc_threshold, threshold);
+        let probability = body.within("xtc_probability", 0.0..=1.0)?;
+        set(&mut sampling.xtc_probability, probability);
         // −1 is how vLLM writes all of them.
         if let Some(top_k) = body.within::<i64>("top_k", -1..=i64::from(u32::MAX))? {
             sampling.top_k = usize::try_from(top_k).unwrap_or(0);

@@ -6,8 +6,11 @@ const OPEN: SamplingOptions = SamplingOptions {
     repetition_penalty: 1.0,
     repetition_window: 64,
     top_k: 0,
+    typical_p: 1.0,
     top_p: 1.0,
     min_p: 0.0,
+    xtc_threshold: 0.1,
+    xtc_probability: 0.0,
     temperature: 1.0,
     seed: 1,
 };
@@ -33,6 +36,77 @@ fn greedy_takes_the_lowest_id_of_equals() {
     assert_eq!(sampler.sample(&[1.0, 3.0, 3.0, -1.0], &[]).unwrap(), 1);
     assert_eq!(sampler.sample(&[-0.0, 0.0], &[]).unwrap(), 0);
     assert_eq!(sampler.sample(&[f32::MIN], &[]).unwrap(), 0);
+}
+
+/// The logits of probabilities.
+#[cfg(feature = "samplers")]
+fn logits_of<const N: usize>(probabilities: [f32; N]) -> [f32; N] {
+    probabilities.map(f32::ln)
+}
+
+#[cfg(feature = "samplers")]
+#[test]
+fn typical_tokens_are_about_as_surprising_as_expected() {
+    // The entropy is 1.33: the surprises are 0.69, 1.39, 2.08 and 2.77 and 2.77.
+    let logits = logits_of([0.5, 0.25, 0.125, 0.0625, 0.0625]);
+    let typical = |typical_p| SamplingOptions { typical_p, ..OPEN };
+    assert_eq!(drawn(typical(0.2), &logits), [1]);
+    assert_eq!(drawn(typical(0.7), &logits), [0, 1]);
+    assert_eq!(drawn(typical(0.8), &logits), [0, 1, 2]);
+    assert_eq!(drawn(typical(1.0), &logits).len(), 5);
+    assert_eq!(drawn(typical(0.0), &logits), [1], "one is always left");
+    // What min_p compares with is the likeliest that is left.
+    let both = SamplingOptions {
+        min_p: 0.9,
+        ..typical(0.2)
+    };
+    assert_eq!(drawn(both, &logits), [1]);
+    // The likeliest of equals comes first.
+    assert_eq!(drawn(typical(0.1), &[1.0; 4]), [0]);
+}
+
+#[cfg(feature = "samplers")]
+#[test]
+fn the_top_choices_are_excluded_in_some_draws() {
+    let logits = logits_of([0.1, 0.3, 0.4, 0.15, 0.05]);
+    let xtc = |xtc_threshold, xtc_probability| SamplingOptions {
+        xtc_threshold,
+        xtc_probability,
+        ..OPEN
+    };
+    assert_eq!(drawn(xtc(0.12, 1.0), &logits), [0, 3, 4]);
+    assert_eq!(
+        drawn(xtc(0.35, 1.0), &logits).len(),
+        5,
+        "a single choice stays"
+    );
+    assert_eq!(drawn(xtc(0.9, 1.0), &logits).len(), 5);
+    // 0.7 of the draws would be of the two that are excluded in half of them.
+    let draws = counts(xtc(0.12, 0.5), &logits, 20_000);
+    let share = (draws[1] + draws[2]) as f64 / 20_000.0;
+    assert!((share - 0.35).abs() < 0.02, "{share}");
+}
+
+#[cfg(feature = "samplers")]
+proptest! {
+    /// The draws from the likeliest alone, which a screened head gives, are those from all logits.
+    #[test]
+    fn filters_see_the_same_in_the_likeliest_alone(
+        logits in prop::collection::vec(-5.0f32..5.0, 1..60),
+        typical_p in 0.0f32..=1.0,
+        xtc_probability in 0.0f32..=1.0,
+        xtc_threshold in 0.0f32..=0.5,
+        seed: u64,
+    ) {
+        let options = SamplingOptions { top_k: 8, typical_p, xtc_threshold, xtc_probability, seed, ..OPEN };
+        let [mut all, mut few] = [(); 2].map(|_| Sampler::new(options).unwrap());
+        let mut sorted: Vec<_> = logits.iter().zip(0..).map(|(&logit, id)| Candidate { id, logit }).collect();
+        sorted.sort_by(Candidate::by_likelihood);
+        sorted.truncate(8);
+        for _ in 0..4 {
+            prop_assert_eq!(all.sample(&logits, &[]).unwrap(), few.sample_top(&sorted, &[]).unwrap());
+        }
+    }
 }
 
 #[test]
@@ -224,7 +298,7 @@ proptest! {
         repetition_penalty in 0.1f32..4.0,
         seed: u64,
     ) {
-        let options = SamplingOptions { repetition_penalty, repetition_window: 5, top_k, top_p, min_p, temperature, seed };
+        let options = SamplingOptions { repetition_penalty, repetition_window: 5, top_k, top_p, min_p, temperature, seed, ..OPEN };
         let id = Sampler::new(options).unwrap().sample(&logits, &recent).unwrap() as usize;
         prop_assert!(id < logits.len());
         if repetition_penalty == 1.0 && top_k > 0 {
@@ -273,6 +347,7 @@ proptest! {
             min_p,
             temperature: if greedy { 0.0 } else { 0.9 },
             seed,
+            ..OPEN
         };
         let (mut full, mut screened) = (Sampler::new(options).unwrap(), Sampler::new(options).unwrap());
         for _ in 0..8 {

@@ -22,6 +22,9 @@ struct Fields {
     top_k: Option<usize>,
     top_p: Option<f32>,
     min_p: Option<f32>,
+    typical_p: Option<f32>,
+    xtc_threshold: Option<f32>,
+    xtc_probability: Option<f32>,
     repetition_penalty: Option<f32>,
     seed: Option<u64>,
     stop: Option<Vec<String>>,
@@ -108,6 +111,9 @@ fn request(fields: Fields, line: usize, defaults: &Defaults) -> anyhow::Result<R
     set(&mut sampling.top_k, fields.top_k);
     set(&mut sampling.top_p, fields.top_p);
     set(&mut sampling.min_p, fields.min_p);
+    set(&mut sampling.typical_p, fields.typical_p);
+    set(&mut sampling.xtc_threshold, fields.xtc_threshold);
+    set(&mut sampling.xtc_probability, fields.xtc_probability);
     set(&mut sampling.repetition_penalty, fields.repetition_penalty);
     set(&mut options.max_tokens, fields.max_tokens);
     set(&mut options.stop, fields.stop);
