@@ -7,8 +7,9 @@ use std::process::Command;
 use std::time::SystemTime;
 
 /// What `cargo bench --bench …` must know.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 9] = [
     "test_minimal",
+    "constraint_mask",
     "kernels",
     "wgpu_kernels",
     "tensor_performance",
