@@ -40,6 +40,9 @@ pub(crate) const ADDRESS: &str = "-Zsanitizer=address --cfg=fuzzing -Cpasses=san
     -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares";
 
+/// Random cases of a property, each of which takes some ten times as long as without.
+const CASES: &str = "32";
+
 /// A sanitizer, and what runs under it.
 #[derive(Clone, Copy)]
 pub(crate) enum Sanitizer {
@@ -126,6 +129,8 @@ impl Sanitizer {
         self.tests().iter().try_for_each(|tests| {
             let mut command = command("test", target, flags);
             command.args(*tests);
+            // What is looked for is in the lengths of rows more than in the numbers.
+            command.env("PROPTEST_CASES", CASES);
             carry_out(command)
         })
     }

@@ -6,16 +6,18 @@ use crate::fuzz;
 use crate::metal;
 use crate::miri;
 use crate::mlx;
-use crate::program::{carry_out, succeeds};
+use crate::program::{carry_out, succeeds, target_folder};
 use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
 use crate::server;
 use crate::target::Target;
 use crate::web;
 use crate::workspace::cargo_with;
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use clap::Args;
-use std::process::Command;
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Which parts to run; none named means all.
@@ -273,31 +275,95 @@ impl Part {
     }
 }
 
-/// Runs `parts` until one fails, then says for each how it went and how long it took.
+/// Parts that build in folders of their own and use one core for much of their time: where all parts are run, these run beside the
+/// others.
+const BESIDE: [Part; 4] = [Part::Race, Part::Asan, Part::Miri, Part::Fuzz];
+
+/// Runs `parts`, then says for each how it went and how long it took.
 pub(crate) fn run(parts: &[Part]) -> Result<()> {
-    let mut times: Vec<(Part, Duration)> = Vec::new();
-    let mut failure = None;
+    if parts.len() < Part::ALL.len() {
+        let (times, outcome) = one_after_the_other(parts);
+        return tell(parts, &times, outcome);
+    }
+    let beside = Beside::start()?;
+    let rest: Vec<Part> = Part::ALL
+        .into_iter()
+        .filter(|part| !BESIDE.contains(part))
+        .collect();
+    let (times, outcome) = one_after_the_other(&rest);
+    // Both are heard to the end: what the other found is worth having, too.
+    let other = beside.finish();
+    tell(&rest, &times, outcome)?;
+    other
+}
+
+/// Runs parts until one fails. Returns how long each took.
+fn one_after_the_other(parts: &[Part]) -> (Vec<Duration>, Result<()>) {
+    let mut times = Vec::new();
     for part in parts {
         println!("\n== {} ==", part.name());
         let begin = Instant::now();
         let outcome = part.run();
-        times.push((*part, begin.elapsed()));
-        if let Err(error) = outcome {
-            failure = Some(error);
-            break;
+        times.push(begin.elapsed());
+        if outcome.is_err() {
+            return (times, outcome);
         }
     }
+    (times, Ok(()))
+}
 
+/// Says of each part how it went; those behind a failure were not run.
+fn tell(parts: &[Part], times: &[Duration], outcome: Result<()>) -> Result<()> {
     println!("\n== summary ==");
     for (index, part) in parts.iter().enumerate() {
         match times.get(index) {
-            Some((_, time)) => {
-                let failed = failure.is_some() && index + 1 == times.len();
+            Some(time) => {
+                let failed = outcome.is_err() && index + 1 == times.len();
                 let word = if failed { "FAILED" } else { "ok" };
                 println!("{:<8} {word:<8} {:>7.1} s", part.name(), time.as_secs_f64());
             }
             None => println!("{:<8} not run", part.name()),
         }
     }
-    failure.map_or(Ok(()), Err)
+    outcome
+}
+
+/// A run of [`BESIDE`], whose output is kept until the others have ended.
+struct Beside {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Beside {
+    fn start() -> Result<Self> {
+        let log = target_folder()?.join("beside.log");
+        let file = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let names = BESIDE.map(Part::name);
+        println!("beside the others: {}", names.join(", "));
+        let mut command = Command::new(std::env::current_exe().context("this program")?);
+        command
+            .arg("test")
+            .args(names.map(|name| format!("--{name}")))
+            .stdin(Stdio::null())
+            .stderr(file.try_clone().context("a second handle of a log")?)
+            .stdout(file);
+        let process = command.spawn().context("cannot run this program again")?;
+        Ok(Self { process, log })
+    }
+
+    /// Waits for its end and shows what it said.
+    fn finish(mut self) -> Result<()> {
+        let status = self.process.wait().context("the parts beside the others")?;
+        let said = std::fs::read(&self.log)
+            .with_context(|| format!("cannot read {}", self.log.display()))?;
+        println!(
+            "\n== beside the others ==\n{}",
+            String::from_utf8_lossy(&said)
+        );
+        ensure!(
+            status.success(),
+            "a part beside the others failed ({status})"
+        );
+        Ok(())
+    }
 }
