@@ -36,7 +36,9 @@ impl FloatIsa for Floats {
             // SAFETY: `Avx2Isa::new` found AVX2.
             Some(_) => unsafe {
                 match product.count {
-                    1 => wide_tile::<1>(product),
+                    // One row after the other: what is read for one x alone is read at the memory's pace, which is that of one
+                    // stream and not of two.
+                    1 => Self::run(product),
                     2 => wide_tile::<2>(product),
                     _ => wide_tile::<ROWS>(product),
                 }
@@ -57,6 +59,8 @@ fn wide_tile<const TOKENS: usize>(tile: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS
     let lengths = q.iter().map(|q| q.len()).chain(x.iter().map(|x| x.len()));
     let columns = lengths.min().unwrap_or(0);
     let steps = columns / STEP;
+    // From a row to the one that comes two later.
+    let ahead = 2 * (q[1].as_ptr().addr().wrapping_sub(q[0].as_ptr().addr()));
     let mut totals = [[0i64; ROWS]; WIDE_ROWS];
     for first in (0..steps).step_by(2 * PRODUCTS) {
         let mut sums = [[_mm256_setzero_si256(); TOKENS]; WIDE_ROWS];
@@ -64,6 +68,13 @@ fn wide_tile<const TOKENS: usize>(tile: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS
             // SAFETY: `steps` whole steps of sixteen numbers are in every row and every x; the loads are unaligned.
             unsafe {
                 let row = |row: usize| q[row].as_ptr().add(STEP * step).cast();
+                if step % 4 == 0 {
+                    // The same places of the next two rows. Whatever is there, nothing is read.
+                    for row in q {
+                        let next = row.as_ptr().wrapping_add(ahead + STEP * step);
+                        _mm_prefetch::<_MM_HINT_T0>(next);
+                    }
+                }
                 let rows = [_mm_loadu_si128(row(0)), _mm_loadu_si128(row(1))];
                 let rows = [_mm256_cvtepi8_epi16(rows[0]), _mm256_cvtepi8_epi16(rows[1])];
                 for token in 0..TOKENS {

@@ -40,7 +40,10 @@ impl FloatIsa for Floats {
     }
 
     fn wide_tile(product: WideTile<'_>) -> [[i64; ROWS]; WIDE_ROWS] {
-        super::avx2::Floats::wide_tile(product)
+        match product.count {
+            1 => Self::run(product),
+            _ => super::avx2::Floats::wide_tile(product),
+        }
     }
 }
 
