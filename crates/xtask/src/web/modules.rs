@@ -111,12 +111,16 @@ impl Build {
         Ok(())
     }
 
-    /// Makes JavaScript and an optimized module of `built` in the folder `made`, unless that was done with the same bytes.
+    /// Makes JavaScript and an optimized module of `built` in the folder `made`, unless that was done with the same bytes
+    /// and in the same way.
     fn finish(&self, built: &Path, made: &Path) -> Result<()> {
         let bytes =
             std::fs::read(built).with_context(|| format!("cannot read {}", built.display()))?;
-        let source = made.join("source.wasm");
-        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes) {
+        let (source, way) = (made.join("source.wasm"), made.join("optimizations"));
+        let optimizations = OPTIMIZATIONS.join(" ");
+        if std::fs::read(&source).is_ok_and(|earlier| earlier == bytes)
+            && std::fs::read_to_string(&way).is_ok_and(|earlier| earlier == optimizations)
+        {
             return Ok(());
         }
         std::fs::create_dir_all(made)
@@ -134,12 +138,14 @@ impl Build {
         let module = made.join(MODULE);
         let mut optimize = tools::npx("wasm-opt");
         optimize
-            .args(["-Os", "--strip-debug", "--strip-producers"])
+            .args(OPTIMIZATIONS)
             .args(FEATURES)
             .arg("-o")
             .arg(&module)
             .arg(&module);
         carry_out(optimize)?;
+        std::fs::write(&way, optimizations)
+            .with_context(|| format!("cannot write {}", way.display()))?;
         // Written last: what was broken off is done again.
         std::fs::write(&source, bytes).with_context(|| format!("cannot write {}", source.display()))
     }
@@ -147,6 +153,9 @@ impl Build {
 
 /// The module's file.
 const MODULE: &str = "bitnet_bg.wasm";
+
+/// What is done to a module. What the first round leaves lets the second find half a percent more.
+const OPTIMIZATIONS: [&str; 4] = ["-Os", "-Os", "--strip-debug", "--strip-producers"];
 
 /// What the compiler may have used.
 const FEATURES: [&str; 10] = [
