@@ -77,7 +77,7 @@ struct Arguments {
     #[arg(long, value_name = "PROGRAM")]
     llama_server: Option<PathBuf>,
 
-    /// What is to be said of llama-server: how it was built, or why it is missing
+    /// A note on llama-server: how it was built, or why it is missing
     #[arg(
         long,
         value_name = "TEXT",

@@ -1,4 +1,4 @@
-//! What users do to a server, and what is measured of it.
+//! The things that users do to a server, and what is measured of them.
 
 use crate::client::{Answer, Ask, ask, joined, together};
 use anyhow::{Context, Result, ensure};

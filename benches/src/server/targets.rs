@@ -1,4 +1,4 @@
-//! What is asked of the server, and whether this run reached it.
+//! The targets of the server, and whether this run reached them.
 
 use crate::scenes::{Intruder, Shared, Users};
 use crate::{AT_ONCE, COMPANY, Plan, STREAMS};
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const OURS: &str = "bitnet";
 const LLAMA: &str = "llama-server";
 
-/// What was measured, by program.
+/// Measurements by program.
 #[derive(Default)]
 pub(crate) struct Seen {
     /// By number of users, too.
