@@ -22,6 +22,7 @@ pub mod matmul;
 mod mlx;
 pub mod operations;
 pub mod outputs;
+pub mod places;
 pub mod process;
 pub mod quantization;
 mod register;

@@ -4,9 +4,10 @@
 mod kernels;
 mod targets;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::outputs::{parse_bitnet, parse_llama};
+use bitnet_benchmarks::places::Places;
 use bitnet_benchmarks::process;
 use bitnet_benchmarks::report::{Chart, Report, Table};
 use bitnet_benchmarks::synthetic::Recipe;
@@ -75,16 +76,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let beside = own.parent().context("this program is in no folder")?;
-    let bitnet = arguments
-        .bitnet
-        .clone()
-        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
-    let work = arguments
-        .work
-        .clone()
-        .unwrap_or_else(|| beside.join("models"));
+    let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
+    let Places { bitnet, work, .. } = Places::find(named.0, named.1, "models")?;
     let rounds = arguments.rounds.max(1);
     let mut report = Report::new(
         "gpu",

@@ -14,6 +14,7 @@ mod targets;
 use anyhow::{Context, Result, bail};
 use bitnet_benchmarks::figures::{Figures, Key, Test};
 use bitnet_benchmarks::machine::{self, with};
+use bitnet_benchmarks::places::Places;
 use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::{Parser, Subcommand};
@@ -110,16 +111,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let beside = own.parent().context("this program is in no folder")?;
-    let bitnet = arguments
-        .bitnet
-        .clone()
-        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
-    let work = arguments
-        .work
-        .clone()
-        .unwrap_or_else(|| beside.join("models"));
+    let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
+    let Places { own, bitnet, work } = Places::find(named.0, named.1, "models")?;
     let asked = arguments.only.as_deref().unwrap_or("").to_lowercase();
     let files: Vec<(Recipe, bool)> = FILES
         .into_iter()

@@ -3,11 +3,12 @@
 //! The model runs on a CPU that keeps time ([`Clock`]); the rest is time that no operation accounts for: the transformer
 //! between them, and handing work to the threads.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bitnet::file::ModelFile;
 use bitnet::{LogitsFor, Model, ModelOptions, Session};
 use bitnet_benchmarks::comparison::median;
 use bitnet_benchmarks::machine::{self, with};
+use bitnet_benchmarks::places::Places;
 use bitnet_benchmarks::report::{Chart, Report, Table};
 use bitnet_benchmarks::synthetic::Recipe;
 use bitnet_core::cpu::{Clock, CpuBackend, Part};
@@ -112,16 +113,8 @@ fn files(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
         let name = path.file_name().unwrap_or(path.as_os_str());
         return Ok(vec![(name.display().to_string(), path.clone())]);
     }
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let beside = own.parent().context("this program is in no folder")?;
-    let bitnet = arguments
-        .bitnet
-        .clone()
-        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
-    let work = arguments
-        .work
-        .clone()
-        .unwrap_or_else(|| beside.join("models"));
+    let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
+    let Places { bitnet, work, .. } = Places::find(named.0, named.1, "models")?;
     [Recipe::I2S_F16, Recipe::I2S_Q6K, Recipe::TQ1_F16]
         .into_iter()
         .map(|recipe| Ok((recipe.name.to_owned(), recipe.file(&bitnet, &work)?)))

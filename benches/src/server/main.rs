@@ -6,12 +6,13 @@ mod scenes;
 mod servers;
 mod targets;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bitnet::engine::{Batcher, TokenStream};
 use bitnet::{
     EngineOptions, GenerateOptions, Model, ModelOptions, Request, SamplingOptions, Speculation,
 };
 use bitnet_benchmarks::machine;
+use bitnet_benchmarks::places::Places;
 use bitnet_benchmarks::report::Report;
 use bitnet_benchmarks::synthetic::Recipe;
 use clap::Parser;
@@ -105,16 +106,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let beside = own.parent().context("this program is in no folder")?;
-    let bitnet = arguments
-        .bitnet
-        .clone()
-        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
-    let work = arguments
-        .work
-        .clone()
-        .unwrap_or_else(|| beside.join("models"));
+    let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
+    let Places { bitnet, work, .. } = Places::find(named.0, named.1, "models")?;
     let plan = if arguments.quick { QUICK } else { WHOLE };
     let threads = machine::thread_counts().last().copied().unwrap_or(1);
     let path = FILE.file(&bitnet, &work)?;

@@ -6,9 +6,10 @@
 mod kernels;
 mod memory;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bitnet_benchmarks::comparison::Effort;
 use bitnet_benchmarks::machine;
+use bitnet_benchmarks::places::Places;
 use bitnet_benchmarks::report::Report;
 use clap::Parser;
 use std::path::PathBuf;
@@ -46,16 +47,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let own = std::env::current_exe().context("cannot find this program")?;
-    let beside = own.parent().context("this program is in no folder")?;
-    let bitnet = arguments
-        .bitnet
-        .clone()
-        .unwrap_or_else(|| beside.join(format!("bitnet{}", std::env::consts::EXE_SUFFIX)));
-    let work = arguments
-        .work
-        .clone()
-        .unwrap_or_else(|| beside.join("validate-models"));
+    let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
+    let Places { bitnet, work, .. } = Places::find(named.0, named.1, "validate-models")?;
     let effort = if arguments.quick {
         Effort {
             rounds: 5,

@@ -4,23 +4,28 @@
 use crate::error::ApiResult;
 use crate::generation::{Form, Job, News, Texts, Usage};
 use crate::models::Served;
-use crate::openai::messages::Tools;
 use crate::prompt::{self, Conversation};
 use crate::sampling::Sampling;
 use crate::state::App;
+use crate::tools::Tools;
 use bitnet::Prompt;
 use bitnet::chat::{ReplyOptions, ReplyParser, ReplyPart};
 use bitnet::constraint::Grammar;
 use std::sync::Arc;
 
-/// What an answer follows.
+/// A new id behind a prefix that says what it is of.
+pub(crate) fn new_id(prefix: &str) -> String {
+    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
+}
+
+/// The beginning that an answer follows.
 pub(crate) enum Before {
     Conversation(Conversation),
     /// A text, which is continued.
     Text(Prompt),
 }
 
-/// What is asked.
+/// A question: everything that an answer depends on.
 pub(crate) struct Question {
     pub(crate) before: Before,
     pub(crate) tools: Tools,

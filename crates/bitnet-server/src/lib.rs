@@ -54,6 +54,7 @@ mod router;
 mod sampling;
 mod state;
 mod status;
+mod tokens;
 mod tools;
 
 pub use models::{ModelLimits, ModelSource, Opener};

@@ -5,7 +5,7 @@ use crate::dialect::Dialect;
 use crate::error::ApiError;
 use crate::openai::{chat, completions, embeddings, list, responses};
 use crate::state::App;
-use crate::{ollama, status, tools};
+use crate::{ollama, status, tokens};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -38,9 +38,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/tags", get(ollama::models::tags))
         .route("/api/ps", get(ollama::models::ps))
         .route("/api/version", get(ollama::models::version))
-        .route("/tokenize", post(tools::tokenize))
-        .route("/detokenize", post(tools::detokenize))
-        .route("/apply-template", post(tools::apply_template))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/apply-template", post(tokens::apply_template))
         .layer(from_fn_with_state(Arc::clone(app), authorize));
     let mut router = Router::new()
         .merge(guarded)

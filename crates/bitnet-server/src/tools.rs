@@ -1,82 +1,77 @@
-//! Texts on their way into a model: their tokens, and the prompts of conversations.
+//! The tools of a request, and the calls that its answer may or must have.
 
+use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
-use crate::openai::messages;
-use crate::prompt::{self, Conversation};
-use crate::state::{App, Incoming};
-use axum::Json;
-use axum::extract::State;
-use bitnet::Prompt;
-use bitnet::tokenizer::EncodeOptions;
+use bitnet::chat::{CallFormat, Tool};
+use bitnet::constraint::{Calls, Demand, Grammar};
 use serde_json::{Value, json};
-use std::sync::Arc;
 
-/// `POST /tokenize`: the tokens of `content`, or of `messages`.
-pub(crate) async fn tokenize(
-    State(app): State<Arc<App>>,
-    Incoming(mut body): Incoming,
-) -> ApiResult<Json<Value>> {
-    let name: Option<String> = body.take("model")?;
-    let content: Option<String> = body.take("content")?;
-    let add_special = body.take("add_special")?.unwrap_or(false);
-    let parse_special = body.take("parse_special")?.unwrap_or(false);
-    let with_pieces = body.take("with_pieces")?.unwrap_or(false);
-    body.finish()?;
-    let content = content.ok_or_else(|| ApiError::field("content", "a text", "none"))?;
-    let served = app.models.get(name.as_deref()).await?;
-    let tokens = prompt::blocking(&served, move |served, _| {
-        let tokenizer = served.model().tokenizer();
-        let options = EncodeOptions {
-            add_bos: add_special && tokenizer.add_bos(),
-            parse_special,
+/// The tools of a request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Tools {
+    /// As the client wrote them, for the template.
+    pub(crate) written: Vec<Value>,
+    /// As replies are read with.
+    pub(crate) read: Vec<Tool>,
+    /// Whether more than one call may come.
+    pub(crate) parallel: bool,
+    /// The call that must come.
+    demand: Demand,
+}
+
+impl Tools {
+    /// Takes `tools`, `tool_choice` and `parallel_tool_calls`.
+    ///
+    /// # Errors
+    /// If one is no function with a name, or the choice is none that there is.
+    pub(crate) fn take(body: &mut Body) -> ApiResult<Self> {
+        let written: Vec<Value> = body.take("tools")?.unwrap_or_default();
+        let numbered = written.iter().enumerate();
+        let read = numbered.map(|(index, tool)| Tool::parse(tool, &format!("tools[{index}]")));
+        let tools = Self {
+            read: read.collect::<Result<_, _>>()?,
+            written,
+            parallel: body.take("parallel_tool_calls")?.unwrap_or(true),
+            demand: Demand::Nothing,
         };
-        Ok(tokenizer.encode(&content, options)?)
-    })
-    .await?;
-    if !with_pieces {
-        return Ok(Json(json!({"tokens": tokens})));
+        let demand = match body.value("tool_choice") {
+            None => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "auto" => Demand::Nothing,
+            Some(Value::String(choice)) if choice == "none" => return Ok(Self::default()),
+            Some(Value::String(choice)) if choice == "required" => Demand::Any,
+            Some(choice @ Value::Object(_)) => {
+                let mut choice = Body::of(choice, "tool_choice")?;
+                choice.only("type", &[json!("function")])?;
+                let mut function = Body::of(choice.require("function")?, "tool_choice.function")?;
+                let name = function.require("name")?;
+                function.finish()?;
+                choice.finish()?;
+                Demand::Named(name)
+            }
+            Some(choice) => {
+                let expected = "\"auto\", \"none\", \"required\" or a function";
+                return Err(ApiError::field("tool_choice", expected, choice));
+            }
+        };
+        Ok(Self { demand, ..tools })
     }
-    let tokenizer = served.model().tokenizer();
-    let pieces = tokens.iter().map(|id| {
-        let piece = tokenizer.token_text(*id).unwrap_or_default();
-        json!({"id": id, "piece": piece})
-    });
-    Ok(Json(json!({"tokens": pieces.collect::<Vec<_>>()})))
-}
 
-/// `POST /detokenize`: the text of `tokens`.
-pub(crate) async fn detokenize(
-    State(app): State<Arc<App>>,
-    Incoming(mut body): Incoming,
-) -> ApiResult<Json<Value>> {
-    let name: Option<String> = body.take("model")?;
-    let tokens: Vec<u32> = body.require("tokens")?;
-    body.finish()?;
-    let served = app.models.get(name.as_deref()).await?;
-    let tokens = prompt::of(&served, Prompt::Tokens(tokens)).await?;
-    let content = served.model().tokenizer().decode(&tokens);
-    Ok(Json(json!({"content": content})))
-}
-
-/// `POST /apply-template`: the prompt that `messages` become.
-pub(crate) async fn apply_template(
-    State(app): State<Arc<App>>,
-    Incoming(mut body): Incoming,
-) -> ApiResult<Json<Value>> {
-    let name: Option<String> = body.take("model")?;
-    let messages = messages::take(&mut body)?;
-    let tools = messages::Tools::take(&mut body)?;
-    let kwargs = body.take("chat_template_kwargs")?.unwrap_or_default();
-    body.finish()?;
-    let served = app.models.get(name.as_deref()).await?;
-    let conversation = Conversation {
-        messages,
-        tools: tools.written,
-        kwargs,
-    };
-    let (text, written) = tokio::join!(
-        prompt::text(&served, conversation.clone()),
-        prompt::of_conversation(&served, conversation)
-    );
-    Ok(Json(json!({"prompt": text?, "tokens": written?.tokens})))
+    /// The form of an answer with calls in `format`, or one of the form `answer`; `None` for any text.
+    ///
+    /// # Errors
+    /// If a call is demanded of a tool that is not there.
+    pub(crate) fn grammar(
+        &self,
+        format: CallFormat,
+        answer: Option<Grammar>,
+    ) -> ApiResult<Option<Grammar>> {
+        let Self { read, demand, .. } = self;
+        Ok(Calls::in_reply(
+            format,
+            read,
+            demand,
+            self.parallel,
+            answer,
+        )?)
+    }
 }

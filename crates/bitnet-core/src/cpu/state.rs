@@ -132,7 +132,11 @@ impl SequenceState for CpuState {
 
     fn truncate(&mut self, len: usize) {
         if len < self.len {
-            self.len = self.recurrent.truncate(self.seen_whole(len));
+            let len = self.recurrent.truncate(self.seen_whole(len));
+            self.len = match self.seen_whole(len) {
+                0 => self.recurrent.truncate(0),
+                len => len,
+            };
             if self.len == 0 {
                 self.windowed.skipped = 0;
                 self.windowed.blocks.clear();
@@ -226,7 +230,10 @@ impl CpuState {
     /// Another sequence that shares the first `len` positions, or fewer if a layer has not kept what comes before the next.
     pub(super) fn fork(&self, len: usize) -> Self {
         let len = self.seen_whole(len.min(self.len));
-        let (recurrent, len) = self.recurrent.fork(len);
+        let (mut recurrent, mut len) = self.recurrent.fork(len);
+        if self.seen_whole(len) < len {
+            (recurrent, len) = self.recurrent.fork(0);
+        }
         let count = len.div_ceil(POSITIONS);
         let mut windowed = self.windowed.share(count);
         if len == 0 {

@@ -1,13 +1,13 @@
 //! `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 
 use super::request::Asked;
+use crate::answers::new_id;
 use crate::answers::{Answers, Before, Question};
 use crate::blocks::{Block, Blocks, Step};
 use crate::dialect::Dialect;
 use crate::error::ApiResult;
 use crate::events::Events;
 use crate::generation::{News, Usage};
-use crate::openai::new_id;
 use crate::prompt;
 use crate::sampling::{Names, Sampling};
 use crate::state::{App, Incoming};

@@ -3,8 +3,8 @@
 use super::content;
 use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
-use crate::openai::messages::Tools;
 use crate::prompt::Conversation;
+use crate::tools::Tools;
 use bitnet::constraint::Grammar;
 use serde_json::{Map, Value, json};
 

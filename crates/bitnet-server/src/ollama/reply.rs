@@ -1,13 +1,13 @@
 //! Answers of `/api/chat` and `/api/generate`: an object, or one for each piece.
 
 use super::request::Opened;
+use crate::answers::new_id;
 use crate::answers::{Answers, Question};
 use crate::dialect::Dialect;
 use crate::error::ApiResult;
 use crate::events::Events;
 use crate::generation::News;
 use crate::message;
-use crate::openai::new_id;
 use crate::state::{App, finish_reason};
 use axum::Json;
 use axum::response::{IntoResponse, Response};

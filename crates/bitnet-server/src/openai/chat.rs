@@ -1,8 +1,9 @@
 //! `POST /v1/chat/completions`.
 
-use super::messages::{self, Tools};
+use super::messages;
 use super::options::{MOST_ALTERNATIVES, Options};
-use super::{format, logprobs, new_id, usage};
+use super::{format, logprobs, usage};
+use crate::answers::new_id;
 use crate::answers::{Answers, Before, Question, Update};
 use crate::body::Body;
 use crate::dialect::Dialect;
@@ -11,6 +12,7 @@ use crate::events::Events;
 use crate::generation::News;
 use crate::prompt::{self, Conversation};
 use crate::state::{App, Incoming};
+use crate::tools::Tools;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bitnet::chat::{ReplyPart, ToolCall};

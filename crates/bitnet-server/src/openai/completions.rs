@@ -2,7 +2,8 @@
 
 use super::logprobs::Lists;
 use super::options::{MOST_ALTERNATIVES, Options};
-use super::{format, new_id, usage};
+use super::{format, usage};
+use crate::answers::new_id;
 use crate::body::Body;
 use crate::dialect::Dialect;
 use crate::error::{ApiError, ApiResult};

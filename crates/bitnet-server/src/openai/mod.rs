@@ -13,11 +13,6 @@ pub(crate) mod responses;
 use crate::generation::Usage;
 use serde_json::{Value, json};
 
-/// A new id behind a prefix that says what it is of.
-pub(crate) fn new_id(prefix: &str) -> String {
-    format!("{prefix}{}", uuid::Uuid::new_v4().simple())
-}
-
 /// Tokens as OpenAI counts them.
 fn usage(usage: Usage) -> Value {
     json!({

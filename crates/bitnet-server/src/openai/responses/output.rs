@@ -2,12 +2,12 @@
 
 use super::request::Settings;
 use crate::answers::Answers;
+use crate::answers::new_id;
 use crate::blocks::{Block, Blocks, Step};
 use crate::dialect::Dialect;
 use crate::error::{ApiError, ApiResult};
 use crate::events::{Ended, Events};
 use crate::generation::{News, Usage};
-use crate::openai::new_id;
 use crate::state::now;
 use axum::response::{IntoResponse, Response};
 use bitnet::StopReason;

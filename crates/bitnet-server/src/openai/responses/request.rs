@@ -6,11 +6,11 @@ use crate::body::Body;
 use crate::error::{ApiError, ApiResult};
 use crate::models::Served;
 use crate::openai::format;
-use crate::openai::messages::Tools;
 use crate::openai::options::{NAMES, stream_options, unused};
 use crate::prompt::{self, Conversation};
 use crate::sampling::Sampling;
 use crate::state::App;
+use crate::tools::Tools;
 use bitnet::constraint::Grammar;
 use serde_json::{Map, Value, json};
 
