@@ -26,6 +26,19 @@ pub struct Finished {
 /// # Errors
 /// If it cannot be started or does not exit with 0; the message ends with what it wrote to its standard error.
 pub fn run(command: &mut Command, name: &str) -> Result<Finished> {
+    let finished = run_within(command, name, None)?;
+    finished.with_context(|| format!("{name} was ended without a limit"))
+}
+
+/// As [`run`], but a program that has not ended after `limit` is ended, and `None` returned.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_within(
+    command: &mut Command,
+    name: &str,
+    limit: Option<Duration>,
+) -> Result<Option<Finished>> {
     let begin = Instant::now();
     let mut child = command
         .stdin(Stdio::null())
@@ -37,22 +50,24 @@ pub fn run(command: &mut Command, name: &str) -> Result<Finished> {
     let ended = AtomicBool::new(false);
     let (output, peak) = thread::scope(|scope| {
         let watcher = scope.spawn(|| watch(id, &ended));
-        let output = collect(&mut child, begin);
+        let output = collect(&mut child, begin, limit);
         ended.store(true, Ordering::Relaxed);
         (output, watcher.join().ok().flatten())
     });
-    let output = output.with_context(|| format!("cannot wait for {name}"))?;
+    let Some(output) = output.with_context(|| format!("cannot wait for {name}"))? else {
+        return Ok(None);
+    };
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
         let tail: Vec<&str> = said.trim().lines().rev().take(5).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         bail!("{name} failed ({}): {}", output.status, tail.join("; "));
     }
-    Ok(Finished {
+    Ok(Some(Finished {
         stdout: output.stdout,
         time: output.time,
         peak,
-    })
+    }))
 }
 
 struct Output {
@@ -62,21 +77,51 @@ struct Output {
     stderr: Vec<u8>,
 }
 
-/// Reads both outputs until they end, so that the process never waits for a full pipe, then waits for it.
-fn collect(child: &mut Child, begin: Instant) -> std::io::Result<Output> {
+/// Reads both outputs until they end, so that the process never waits for a full pipe, then waits for it. `None` if it was ended
+/// after `limit`.
+fn collect(
+    child: &mut Child,
+    begin: Instant,
+    limit: Option<Duration>,
+) -> std::io::Result<Option<Output>> {
     let (out, err) = (child.stdout.take(), child.stderr.take());
-    let (stdout, stderr) = thread::scope(|scope| {
-        let err = scope.spawn(|| read(err));
-        let stdout = read(out);
-        (stdout, err.join().unwrap_or_else(|_| Ok(Vec::new())))
-    });
-    let status = child.wait()?;
-    Ok(Output {
-        status,
-        time: begin.elapsed(),
-        stdout: stdout?,
-        stderr: stderr?,
+    thread::scope(|scope| {
+        let (stdout, stderr) = (scope.spawn(|| read(out)), scope.spawn(|| read(err)));
+        let status = wait(child, begin, limit)?;
+        let time = begin.elapsed();
+        let text = |reader: thread::ScopedJoinHandle<'_, std::io::Result<Vec<u8>>>| {
+            reader.join().unwrap_or_else(|_| Ok(Vec::new()))
+        };
+        let (stdout, stderr) = (text(stdout)?, text(stderr)?);
+        Ok(status.map(|status| Output {
+            status,
+            time,
+            stdout,
+            stderr,
+        }))
     })
+}
+
+/// Waits for the end of a process, or ends it after `limit`.
+fn wait(
+    child: &mut Child,
+    begin: Instant,
+    limit: Option<Duration>,
+) -> std::io::Result<Option<ExitStatus>> {
+    let Some(limit) = limit else {
+        return child.wait().map(Some);
+    };
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if begin.elapsed() >= limit {
+            child.kill()?;
+            child.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn read(pipe: Option<impl std::io::Read>) -> std::io::Result<Vec<u8>> {
@@ -141,6 +186,10 @@ mod tests {
         let finished = shell("echo hello; sleep 0.05").unwrap();
         assert_eq!(finished.stdout, b"hello\n");
         assert!(finished.time >= Duration::from_millis(50));
+        let mut slow = Command::new("sleep");
+        let limit = Some(Duration::from_millis(20));
+        let ended = run_within(slow.arg("60"), "sleep", limit).unwrap();
+        assert!(ended.is_none(), "{ended:?}");
         let error = shell("echo why >&2; exit 3").unwrap_err().to_string();
         assert!(
             error.contains("the script failed") && error.ends_with("why"),

@@ -8,6 +8,7 @@ use bitnet_benchmarks::outputs::{BitnetReport, parse_bitnet, parse_llama, parse_
 use bitnet_benchmarks::process::{self, Finished};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
@@ -221,18 +222,47 @@ pub(crate) struct LlamaCpp<'a> {
     pub(crate) bench: &'a Path,
     /// Many at once.
     pub(crate) batched_bench: &'a Path,
+    /// How long a test of [`Self::run`] may take.
+    pub(crate) limit: Option<Duration>,
 }
+
+/// Figures of one turn, and tests that were ended at the limit, whose figures are the most that they can have been.
+pub(crate) type Turn = (Vec<(Test, f64)>, Vec<Test>);
 
 impl LlamaCpp<'_> {
     /// What reports call it.
     pub(crate) const NAME: &'static str = "llama.cpp";
 
     /// All figures of one turn.
-    pub(crate) fn run(&self, file: &Path, threads: usize, plan: &Plan) -> Result<Vec<(Test, f64)>> {
-        let bench = |options: &[String]| self.bench(file, threads, options);
-        let speeds = bench(&tokens(listed(plan.prompts), plan.decode))?;
-        let first = bench(&with(tokens(FIRST, 0), ["--no-warmup"]))?;
-        Ok(together(parse_llama(&speeds.stdout)?, &speeds, &first))
+    pub(crate) fn run(&self, file: &Path, threads: usize, plan: &Plan) -> Result<Turn> {
+        let first = self.bench(file, threads, &with(tokens(FIRST, 0), ["--no-warmup"]))?;
+        let Some(limit) = self.limit else {
+            let speeds = self.bench(file, threads, &tokens(listed(plan.prompts), plan.decode))?;
+            let tests = together(parse_llama(&speeds.stdout)?, &speeds, &first);
+            return Ok((tests, Vec::new()));
+        };
+        let (mut tests, mut ended) = (Vec::new(), Vec::new());
+        let prompts = plan.prompts.iter().map(|&prompt| (prompt, 0));
+        for (prompt, decode) in prompts.chain([(0, plan.decode)]) {
+            let mut command = self.command(file, threads, &tokens(prompt, decode));
+            match process::run_within(&mut command, "llama-bench", Some(limit))? {
+                Some(finished) => {
+                    tests.extend(parse_llama(&finished.stdout)?);
+                    tests.extend(finished.peak.map(|peak| (Test::Peak, peak as f64)));
+                }
+                None => {
+                    // It warms up with the prompt once more, or with a token.
+                    let (test, done) = match prompt {
+                        0 => (Test::Decode(decode), decode + 1),
+                        _ => (Test::Prefill(prompt), 2 * prompt),
+                    };
+                    tests.push((test, done as f64 / limit.as_secs_f64()));
+                    ended.push(test);
+                }
+            }
+        }
+        tests.push((Test::FirstToken, first.time.as_secs_f64()));
+        Ok((largest_peak(tests), ended))
     }
 
     /// Decode behind a long context, and the long prompt if `prompt`: a process each, since one has the same depth for all
@@ -275,10 +305,14 @@ impl LlamaCpp<'_> {
     }
 
     fn bench(&self, file: &Path, threads: usize, options: &[String]) -> Result<Finished> {
+        process::run(&mut self.command(file, threads, options), "llama-bench")
+    }
+
+    fn command(&self, file: &Path, threads: usize, options: &[String]) -> Command {
         let mut command = Command::new(self.bench);
         command.arg("-m").arg(file).args(options);
         command.args(["-t", &threads.to_string(), "-r", "1", "-o", "json"]);
-        process::run(&mut command, "llama-bench")
+        command
     }
 }
 
@@ -314,9 +348,25 @@ fn together(mut tests: Vec<(Test, f64)>, speeds: &Finished, first: &Finished) ->
     tests
 }
 
+/// One peak of those that several processes had.
+fn largest_peak(tests: Vec<(Test, f64)>) -> Vec<(Test, f64)> {
+    let (peaks, mut rest): (Vec<_>, Vec<_>) =
+        tests.into_iter().partition(|(test, _)| *test == Test::Peak);
+    let largest = peaks.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+    rest.extend(largest);
+    rest
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_peak_stays() {
+        let decode = (Test::Decode(1), 5.0);
+        let tests = vec![(Test::Peak, 3.0), decode, (Test::Peak, 7.0)];
+        assert_eq!(largest_peak(tests), [decode, (Test::Peak, 7.0)]);
+    }
 
     #[test]
     fn variants_run_where_they_apply() {

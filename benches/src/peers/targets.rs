@@ -89,7 +89,8 @@ struct Targets<'a> {
     report: &'a mut Report,
 }
 
-fn what(test: Test) -> String {
+/// A test in words.
+pub(crate) fn what(test: Test) -> String {
     match test {
         Test::Prefill(tokens) => format!("prefill {tokens}"),
         Test::Decode(tokens) => format!("decode {tokens}"),

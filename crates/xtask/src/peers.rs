@@ -19,6 +19,14 @@ pub(crate) struct Measurement {
     /// Only the files whose name has this in it (TQ2_0-F16, Q6_K, I2_S, …), or `candle`
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
+
+    /// Files that are measured at the same time, each with as large a share of the cores
+    #[arg(long, value_name = "N")]
+    lanes: Option<u16>,
+
+    /// Seconds that llama.cpp has for a test of a file; one that takes longer is counted as if it had just ended then
+    #[arg(long, value_name = "SECONDS")]
+    limit: Option<u64>,
 }
 
 /// Measures ours beside the peers and writes `benches/report`, unless quick. A peer that cannot be built is named there with the reason.
@@ -48,6 +56,12 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     }
     if let Some(only) = &measurement.only {
         peers.arg("--only").arg(only);
+    }
+    if let Some(lanes) = measurement.lanes {
+        peers.arg("--lanes").arg(lanes.to_string());
+    }
+    if let Some(limit) = measurement.limit {
+        peers.arg("--limit").arg(limit.to_string());
     }
     finish(&mut peers, "peers")
 }
