@@ -8,6 +8,8 @@
 //! Grammars come from strangers: how long they may be, and how long they and each token may take, is bounded.
 
 mod calls;
+mod depth;
+mod gbnf;
 
 use crate::chat::{THINK, THINK_END, Thinking};
 use crate::hook::{HookScope, LogitsHook};
@@ -40,6 +42,8 @@ pub enum Grammar {
     Regex(String),
     /// A grammar in the notation of Lark, whose rule `start` is the text.
     Lark(String),
+    /// A grammar in the notation of llama.cpp, whose rule `root` is the text. Tokens in it are refused.
+    Gbnf(String),
     /// One of some texts.
     Choice(Vec<String>),
     /// Calls of tools.
@@ -47,6 +51,16 @@ pub enum Grammar {
 }
 
 impl Grammar {
+    /// A grammar in either of the two notations: GBNF if its first rule has `::=` behind its name, or else Lark.
+    pub fn from_text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        if gbnf::is_gbnf(&text) {
+            Self::Gbnf(text)
+        } else {
+            Self::Lark(text)
+        }
+    }
+
     /// The rules of the form in the notation of Lark; the first one is called `name`.
     fn rules(&self, name: &str) -> Result<String> {
         Ok(match self {
@@ -55,6 +69,7 @@ impl Grammar {
             Self::Regex(text) => format!("{name}: /{}/\n", regex_to_lark(text, "")),
             Self::Lark(text) if name == START => text.clone(),
             Self::Lark(text) => format!("{name}: %lark {{\n{text}\n}}\n"),
+            Self::Gbnf(text) => gbnf::to_lark(text, name)?,
             Self::Choice(texts) if texts.is_empty() => {
                 return Err(argument("grammar", "at least one text to choose", "none"));
             }
@@ -72,7 +87,7 @@ impl Grammar {
         let size = match self {
             Self::JsonObject | Self::Calls(_) => 0,
             Self::JsonSchema(schema) => schema.to_string().len(),
-            Self::Regex(text) | Self::Lark(text) => text.len(),
+            Self::Regex(text) | Self::Lark(text) | Self::Gbnf(text) => text.len(),
             Self::Choice(texts) => texts.iter().map(String::len).sum(),
         };
         let rules = match thinking {
@@ -94,6 +109,7 @@ impl Grammar {
             let expected = format!("at most {LONGEST} bytes");
             return Err(argument("grammar", expected, size.to_string()));
         }
+        depth::check(&rules)?;
         Ok(TopLevelGrammar::from_lark(rules))
     }
 }
@@ -190,8 +206,7 @@ impl Grammars {
     }
 
     fn follow(&self, grammar: TopLevelGrammar, thinking: Option<Marks>) -> Result<Constraint> {
-        let parser = self.factory.create_parser(grammar);
-        let matcher = Matcher::new(parser);
+        let matcher = depth::on_a_deep_stack(|| Matcher::new(self.factory.create_parser(grammar)))?;
         if let Some(error) = matcher.get_error() {
             return Err(refused(error));
         }
@@ -442,6 +457,83 @@ mod tests {
             assert!((1..=9).contains(&value["age"].as_i64().expect("an age")));
             let text = write(&Grammar::Lark("start: \"x\" | \"y\" start".into()), seed);
             assert!(text.trim_start_matches('y') == "x", "{text:?}");
+            let gbnf = "root ::= \"(\" root? \")\" | [0-9]{2} ( \"-\" | ) [^a-z]";
+            let text = write(&Grammar::from_text(gbnf), seed);
+            let inner = text.trim_start_matches('(').trim_end_matches(')');
+            let digits = inner.chars().take_while(char::is_ascii_digit).count();
+            assert!(inner.is_empty() || digits >= 2, "{text:?}");
+            let text = write(
+                &Grammar::from_text(
+                    "root ::= ws \"ab\" [\\u0041-\\x43]+ \".\"\nws ::= | \" \" ws2\nws2 ::= [\\t ]{0,2}",
+                ),
+                seed,
+            );
+            let rest = text.trim_start_matches([' ', '\t']).strip_prefix("ab");
+            let rest = rest.and_then(|rest| rest.strip_suffix('.'));
+            let rest = rest.unwrap_or_else(|| panic!("{text:?}"));
+            assert!(
+                !rest.is_empty() && rest.chars().all(|it| ('A'..='C').contains(&it)),
+                "{text:?}"
+            );
+        }
+    }
+
+    /// A grammar whose every rule needs the next one.
+    fn chain(rules: usize, is: &str, start: &str, word: &str) -> String {
+        let one = |rule: usize| format!("{word}{rule}{is} (\"b\" {word}{})*\n", rule + 1);
+        let all: String = (0..rules).map(one).collect();
+        format!("{start}{is} {word}0\n{all}{word}{rules}{is} \"a\"\n")
+    }
+
+    /// A schema whose every part is the next one.
+    fn references(parts: usize) -> Value {
+        let one = |part: usize| {
+            let next = json!({"$ref": format!("#/$defs/{}", part + 1)});
+            (part.to_string(), json!({"type": "array", "items": next}))
+        };
+        let mut parts_by_name: serde_json::Map<_, _> = (0..parts).map(one).collect();
+        parts_by_name.insert(parts.to_string(), json!({"type": "string"}));
+        json!({"$ref": "#/$defs/0", "$defs": parts_by_name})
+    }
+
+    #[test]
+    fn deep_grammars_are_followed_or_refused() {
+        let model = Model::demo().expect("the demo model");
+        let grammars = Grammars::new(&model).expect("its tokens");
+        let of = |depth: usize| {
+            [
+                Grammar::Lark(chain(depth, ":", "start", "w")),
+                Grammar::Lark(chain(depth, ":", "start", "W")),
+                Grammar::Gbnf(chain(depth, " ::=", "root", "w")),
+                Grammar::JsonSchema(references(depth)),
+                Grammar::Lark(format!("start: %json {}", references(depth))),
+            ]
+        };
+        for grammar in of(60_000).into_iter().chain(of(5_000)) {
+            let error = grammars.constraint(&grammar).err().expect("too deep");
+            assert!(
+                error.to_string().contains("grammar: expected at most"),
+                "{error}"
+            );
+        }
+        for brackets in [100, 100_000] {
+            let text = format!(
+                "start: {}\"a\"{}",
+                "(".repeat(brackets),
+                ")".repeat(brackets)
+            );
+            let error = grammars.constraint(&Grammar::Lark(text)).err();
+            assert!(error.expect("too deep").to_string().contains("nested"));
+        }
+        for grammar in of(90) {
+            let mut constraint = grammars.constraint(&grammar).expect("it is not deep");
+            constraint.scope(&[1]).expect("a mask");
+        }
+        for grammar in of(depth::MOST - 5) {
+            // Some are more than is computed for a token; none may take the stack.
+            if let Ok(mut constraint) = grammars.constraint(&grammar) {
+                let _ = constraint.scope(&[1]);
+            }
         }
     }
 
@@ -456,6 +548,7 @@ mod tests {
         for grammar in [
             Grammar::Regex("(a".into()),
             Grammar::Lark("begin: \"x\"".into()),
+            Grammar::Gbnf("root ::= other".into()),
             Grammar::JsonSchema(json!({"type": "colour"})),
             Grammar::JsonSchema(json!({"$ref": "https://example.com/schema"})),
             Grammar::JsonSchema(json!({"allOf": [deep, {"type": "colour"}]})),

@@ -15,7 +15,7 @@ pub(super) struct FormArguments {
     #[arg(long, value_name = "FILE")]
     json_schema: Option<PathBuf>,
 
-    /// Write a text by the grammar in this file, in the notation of Lark; its rule `start` is the text
+    /// Write a text by the grammar in this file, in the notation of Lark (its rule `start` is the text) or in GBNF (`root`)
     #[arg(long, value_name = "FILE")]
     grammar: Option<PathBuf>,
 
@@ -40,7 +40,7 @@ impl FormArguments {
                 .with_context(|| format!("the JSON Schema {} is no JSON", path.display()))?;
             Some(Grammar::JsonSchema(schema))
         } else if let Some(path) = &self.grammar {
-            Some(Grammar::Lark(read(path, "the grammar")?))
+            Some(Grammar::from_text(read(path, "the grammar")?))
         } else if let Some(expression) = &self.regex {
             Some(Grammar::Regex(expression.clone()))
         } else {

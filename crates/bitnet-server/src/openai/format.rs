@@ -49,7 +49,7 @@ pub(super) fn of(
         "json_schema" => Some(Grammar::JsonSchema(schema(&mut format)?)),
         // As vLLM has them.
         "regex" => Some(Grammar::Regex(format.require("pattern")?)),
-        "grammar" => Some(Grammar::Lark(format.require("grammar")?)),
+        "grammar" => Some(Grammar::from_text(format.require::<String>("grammar")?)),
         "choice" => Some(Grammar::Choice(format.require("choices")?)),
         other => {
             let expected = "text, json_object, json_schema, regex, grammar or choice";
