@@ -1,6 +1,9 @@
 //! Counts and times for Prometheus: under names of our own, and under those that inference gateways read.
 
+mod batches;
+
 use crate::models::{Models, Served};
+use batches::Batches;
 use bitnet::engine::{Finish, Gauges};
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, Opts, Registry, TextEncoder,
@@ -21,6 +24,7 @@ pub(crate) struct Metrics {
     queued: HistogramVec,
     gauges: Vec<(GaugeVec, fn(&Gauges) -> f64)>,
     totals: Vec<(IntCounterVec, fn(&Gauges) -> u64)>,
+    batches: Batches,
     cache: GaugeVec,
 }
 
@@ -64,6 +68,8 @@ impl Metrics {
             registry.register(Box::new(total.clone()))?;
             totals.push((total, read));
         }
+        let batches = Batches::new()?;
+        registry.register(Box::new(batches.clone()))?;
         let cache = GaugeVec::new(
             Opts::new("vllm:cache_config_info", "Blocks of keys and values"),
             &["model_name", "block_size", "num_gpu_blocks"],
@@ -77,6 +83,7 @@ impl Metrics {
             queued,
             gauges,
             totals,
+            batches,
             cache,
         })
     }
@@ -127,12 +134,12 @@ impl Metrics {
         for (gauge, read) in &self.gauges {
             gauge.with_label_values(&name).set(read(&gauges));
         }
-        for ((total, read), counted) in self.totals.iter().zip(counted.iter_mut()) {
-            let now = read(&gauges);
-            let new = now.saturating_sub(*counted);
+        for (total, read) in &self.totals {
+            let new = read(&gauges).saturating_sub(read(&counted));
             total.with_label_values(&name).inc_by(new);
-            *counted += new;
         }
+        self.batches.add(&served.name, &counted, &gauges);
+        *counted = gauges;
         let blocks = blocks(&gauges);
         let labels = [served.name.as_str(), "64", &blocks];
         self.cache.with_label_values(&labels).set(1.0);
@@ -156,9 +163,10 @@ fn blocks(gauges: &Gauges) -> String {
     (gauges.kv_budget_bytes / gauges.kv_block_bytes.max(1)).to_string()
 }
 
-/// The totals of an engine that are counted already. An engine counts from nothing when its model is opened again; counters go on.
+/// What an engine said when it was last asked: that is counted already. An engine counts from nothing when its model is opened again;
+/// counters go on.
 #[derive(Debug, Default)]
-pub(crate) struct Counted(Mutex<[u64; TOTALS.len()]>);
+pub(crate) struct Counted(Mutex<Gauges>);
 
 /// Name, help and value of each gauge.
 const GAUGES: [(&str, &str, fn(&Gauges) -> f64); 7] = [

@@ -171,7 +171,7 @@ impl Batcher {
         self.admit();
         let planned = self.plan();
         if !planned.is_empty() {
-            self.gauges.steps += 1;
+            self.gauges.step(planned.len());
             let spans = self.model.run().max_spans().max(1);
             for together in planned.chunks(spans) {
                 self.run(together).await;

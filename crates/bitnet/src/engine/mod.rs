@@ -38,7 +38,7 @@ mod sequence;
 mod stream;
 
 pub use batcher::Batcher;
-pub use gauges::Gauges;
+pub use gauges::{Gauges, STEP_SIZES};
 pub use handle::Engine;
 pub use options::EngineOptions;
 pub use request::Request;
