@@ -14,11 +14,12 @@ pub(crate) const REQUIREMENTS: &[Requirement] =
     &[Requirement::Pip, Requirement::Node, Requirement::Clients];
 
 /// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.
-const PYTHON: [&str; 4] = [
+const PYTHON: [&str; 5] = [
     "openai==3.57.0",
     "anthropic==2.14.0",
     "ollama==0.6.3",
     "prometheus-client==0.26.0",
+    "locust==2.47.0",
 ];
 /// Packages from npm.
 const NODE: [&str; 3] = [
@@ -62,8 +63,24 @@ pub(crate) fn run() -> Result<()> {
         node.arg(script).arg(&server.address);
         carry_out(node)?;
     }
+    load(&server, &tests, &folder)?;
     server.stop()?;
     soak(&Soaking::default())
+}
+
+/// Many users at once, by a load generator that is not ours; it fails if an answer does, or is another one in company.
+fn load(server: &Server, tests: &Path, folder: &Path) -> Result<()> {
+    let mut locust = Command::new("python3");
+    locust
+        .args(["-m", "locust", "--headless", "--only-summary"])
+        .args(["--users=16", "--spawn-rate=16", "--run-time=10s"])
+        .arg("--host")
+        .arg(&server.address)
+        .arg("--locustfile")
+        .arg(tests.join("load.py"))
+        .env("PYTHONPATH", folder.join("python"))
+        .env("OPENAI_API_KEY", KEY);
+    carry_out(locust)
 }
 
 /// How long users behave badly.

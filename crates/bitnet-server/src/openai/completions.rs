@@ -1,7 +1,7 @@
 //! `POST /v1/completions`: texts continued.
 
 use super::logprobs::Lists;
-use super::options::{MOST_ALTERNATIVES, Options};
+use super::options::{MOST_ALTERNATIVES, MOST_CHOICES, Options};
 use super::{format, usage};
 use crate::answers::new_id;
 use crate::body::Body;
@@ -36,7 +36,7 @@ pub(crate) async fn complete(
     let prompts = prompts(&mut body)?;
     let alternatives = body.within("logprobs", 0..=MOST_ALTERNATIVES)?;
     let echo = body.take("echo")?.unwrap_or(false);
-    body.only("best_of", &[json!(1)])?;
+    let best_of = body.within("best_of", 1..=MOST_CHOICES)?;
     body.only("suffix", &[json!("")])?;
     let grammar = format::take(&mut body)?;
     if echo && alternatives.is_some() {
@@ -46,7 +46,20 @@ pub(crate) async fn complete(
     let served = app.models.get(name.as_deref()).await?;
     let options = Options::take(&mut body, &app, &served, TOKENS)?;
     body.finish()?;
-    let sampling = options.sampling;
+    let mut sampling = options.sampling;
+    let shown = sampling.count;
+    sampling.count = best_of.unwrap_or(shown);
+    if sampling.count < shown {
+        let expected = format!("at least `n`, which is {shown}");
+        return Err(ApiError::field("best_of", expected, sampling.count));
+    }
+    let chooses = sampling.count > shown;
+    if chooses && options.streams {
+        let expected = "as many texts as `n` where `stream` is true: the best are known at the end";
+        return Err(ApiError::field("best_of", expected, sampling.count));
+    }
+    // The choice is by the probabilities of the tokens that were taken.
+    let logprobs = alternatives.or(chooses.then_some(0));
     let form = grammar.map(Form::of_text);
     let (mut jobs, mut choices): (Vec<Job>, Vec<Choice>) = Default::default();
     for prompt in prompts {
@@ -60,8 +73,10 @@ pub(crate) async fn complete(
             characters: echoed.chars().count(),
             echoed: echoed.clone(),
             lists: alternatives.map(|_| Lists::default()),
+            logprob: 0.0,
+            tokens: 0,
         }));
-        jobs.push(sampling.job(tokens, alternatives, form.clone())?);
+        jobs.push(sampling.job(tokens, logprobs, form.clone())?);
     }
     let texts = Texts::submit(&served, &app.metrics, jobs).await?;
     let reply = Reply {
@@ -70,6 +85,7 @@ pub(crate) async fn complete(
         seed: sampling.seed(),
         choices,
         count: sampling.count,
+        shown,
         usage: Usage::default(),
         served,
     };
@@ -124,6 +140,8 @@ struct Reply {
     choices: Vec<Choice>,
     /// Texts of each prompt.
     count: usize,
+    /// The best of them, which the answer has.
+    shown: usize,
     usage: Usage,
     served: Arc<Served>,
 }
@@ -134,6 +152,9 @@ struct Choice {
     /// Of the text so far.
     characters: usize,
     lists: Option<Lists>,
+    /// The sum over its tokens, where the best texts are chosen.
+    logprob: f64,
+    tokens: usize,
 }
 
 impl Choice {
@@ -143,6 +164,15 @@ impl Choice {
             lists.push(served.model().tokenizer(), piece, self.characters);
         }
         self.characters += piece.text.chars().count();
+        if let Some(logprobs) = &piece.logprobs {
+            self.logprob += logprobs.logprob;
+            self.tokens += 1;
+        }
+    }
+
+    /// The mean over its tokens: longer texts are no worse for being longer.
+    fn likelihood(&self) -> f64 {
+        self.logprob / self.tokens.max(1) as f64
     }
 
     fn logprobs(&mut self) -> Value {
@@ -154,6 +184,21 @@ impl Reply {
     /// Counts the tokens of text `index`.
     fn count(&mut self, index: usize, finish: &Finish) {
         self.usage.add(finish, index.is_multiple_of(self.count));
+    }
+
+    /// The indices of the texts that the answer has: of each prompt the likeliest, or all.
+    fn shown(&self) -> Vec<usize> {
+        let all: Vec<usize> = (0..self.choices.len()).collect();
+        let of_prompts = all.chunks(self.count).map(|texts| {
+            let mut texts = texts.to_vec();
+            if self.shown < self.count {
+                let likelihood = |index: &usize| self.choices[*index].likelihood();
+                texts.sort_by(|a, b| likelihood(b).total_cmp(&likelihood(a)));
+                texts.truncate(self.shown);
+            }
+            texts
+        });
+        of_prompts.flatten().collect()
     }
 
     fn object(&self, choices: Vec<Value>) -> Value {
@@ -190,9 +235,9 @@ async fn whole(mut reply: Reply, mut texts: Texts) -> ApiResult<Response> {
         }
     }
     let mut choices = Vec::new();
-    for (index, (text, reason)) in written.iter().zip(reasons).enumerate() {
-        let logprobs = reply.choices[index].logprobs();
-        choices.push(choice(index, text, logprobs, reason.into()));
+    for (index, of) in reply.shown().into_iter().enumerate() {
+        let logprobs = reply.choices[of].logprobs();
+        choices.push(choice(index, &written[of], logprobs, reasons[of].into()));
     }
     let mut object = reply.object(choices);
     object["usage"] = usage(reply.usage);

@@ -8,7 +8,7 @@ use crate::state::App;
 use serde_json::json;
 
 /// The most texts of one request.
-const MOST_CHOICES: usize = 128;
+pub(super) const MOST_CHOICES: usize = 128;
 /// The most alternatives to a token.
 pub(super) const MOST_ALTERNATIVES: usize = 20;
 /// What fields are called here.

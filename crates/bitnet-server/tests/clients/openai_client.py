@@ -66,6 +66,40 @@ def test_completions():
     assert "".join(chunk.choices[0].text for chunk in streamed) == answer.choices[1].text
 
 
+def test_the_best_of_several():
+    def complete(**options):
+        options = {"prompt": "The cat", "max_tokens": 8, "seed": 1, "temperature": 2.0, "extra_body": GO_ON} | options
+        return client.completions.create(model="demo", **options)
+
+    def likelihood(choice):
+        return sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs)
+
+    every = complete(n=6, logprobs=0)
+    best = complete(n=2, best_of=6)
+    ranked = sorted(every.choices, key=likelihood, reverse=True)
+    assert [choice.text for choice in best.choices] == [choice.text for choice in ranked[:2]]
+    assert best.choices[0].logprobs is None and best.usage.completion_tokens == 48
+    for options in [{"n": 3, "best_of": 2}, {"best_of": 2, "stream": True}]:
+        try:
+            complete(**options)
+            raise AssertionError(f"{options} was taken")
+        except openai.BadRequestError as error:
+            assert error.param == "best_of", error
+
+
+def test_a_tool_is_called_and_its_answer_read():
+    city = {"type": "string", "enum": ["Paris", "Oslo"]}
+    parameters = {"type": "object", "properties": {"city": city}, "required": ["city"], "additionalProperties": False}
+    tools = [{"type": "function", "function": {"name": "weather", "parameters": parameters}}]
+    asked = chat(tools=tools, tool_choice="required", parallel_tool_calls=False, max_tokens=200, extra_body={})
+    assert asked.choices[0].finish_reason == "tool_calls"
+    message = asked.choices[0].message
+    (call,) = message.tool_calls
+    assert call.function.name == "weather" and json.loads(call.function.arguments)["city"] in city["enum"]
+    turns = [*MESSAGES, message.model_dump(exclude_none=True), {"role": "tool", "tool_call_id": call.id, "content": "Rain."}]
+    assert chat(messages=turns, tools=tools, tool_choice="none").choices[0].message.content
+
+
 def test_embeddings():
     texts = ["a dog runs", "a cat sleeps"]
     # The package asks for base64 if nothing is said.
@@ -162,6 +196,8 @@ def test_metrics_are_read_by_prometheus():
         assert families[name].type == "gauge", name
     assert families["bitnet_time_to_first_token_seconds"].type == "histogram"
     assert families["bitnet_generated_tokens"].type == "counter"
+    batches = [sample for sample in families["bitnet_batch_size_texts"].samples if sample.name.endswith("_bucket")]
+    assert batches[-1].value > batches[0].value > 0, "some steps were of several texts"
     finished = sum(sample.value for sample in families["bitnet_requests"].samples if sample.name.endswith("_total"))
     assert finished > 20
 
