@@ -7,12 +7,19 @@ use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// Which chat template, and its variables.
+/// Which chat template.
 #[derive(Args, Default)]
-pub(crate) struct TemplateArguments {
+pub(crate) struct ChoiceArguments {
     /// The chat template: a file of Jinja source, or the name of one of the model's own (`bitnet inspect` lists them); without it, the model's default
     #[arg(long, value_name = "FILE|NAME")]
     chat_template: Option<PathBuf>,
+}
+
+/// Which chat template, and its variables.
+#[derive(Args, Default)]
+pub(crate) struct TemplateArguments {
+    #[command(flatten)]
+    which: ChoiceArguments,
 
     /// A variable for the chat template and its value, such as date_string='"26 Jul 2024"'; may be given more than once
     #[arg(long, value_name = "NAME=JSON", value_parser = variable)]
@@ -29,7 +36,7 @@ enum Switch {
     Off,
 }
 
-impl TemplateArguments {
+impl ChoiceArguments {
     /// The template that was asked for: the source in a file, if there is one of that name, or else a name.
     pub(crate) fn choice(&self) -> anyhow::Result<Option<TemplateChoice>> {
         let Some(path) = &self.chat_template else {
@@ -47,6 +54,13 @@ impl TemplateArguments {
         let source = String::from_utf8(bytes)
             .with_context(|| format!("the chat template {origin} is not UTF-8 text"))?;
         Ok(Some(TemplateChoice::Source { origin, source }))
+    }
+}
+
+impl TemplateArguments {
+    /// [`ChoiceArguments::choice`].
+    pub(crate) fn choice(&self) -> anyhow::Result<Option<TemplateChoice>> {
+        self.which.choice()
     }
 
     /// The variables.

@@ -3,6 +3,7 @@
 use super::sampling::SamplingArguments;
 use crate::failure::Usage;
 use crate::open::{HeadArgument, PlaceArguments, ThreadsArgument, resolve};
+use crate::template::ChoiceArguments;
 use crate::{number, printable};
 use anyhow::Context;
 use bitnet::{EngineOptions, Model};
@@ -112,6 +113,9 @@ pub(crate) struct Arguments {
 
     #[command(flatten)]
     sampling: SamplingArguments,
+
+    #[command(flatten)]
+    template: ChoiceArguments,
 }
 
 impl Arguments {
@@ -172,9 +176,14 @@ impl Arguments {
 
     /// The models, downloaded where need be, and opened when they are asked for.
     fn sources(&self) -> anyhow::Result<Vec<ModelSource>> {
+        let template = self.template.choice()?;
+        if template.is_some() && self.models.len() > 1 {
+            let why = "--chat-template: expected one model that it is for, found several";
+            return Err(Usage(why.into()).into());
+        }
         let options = self
             .place
-            .options(self.threads.threads, self.head.mode(), None)?;
+            .options(self.threads.threads, self.head.mode(), template)?;
         if self.models.is_empty() {
             let open = move || Model::demo_with(&options);
             return Ok(vec![ModelSource {

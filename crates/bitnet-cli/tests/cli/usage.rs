@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-const COMMANDS: [&str; 10] = [
+const COMMANDS: [&str; 13] = [
     "run",
     "chat",
     "inspect",
@@ -16,6 +16,9 @@ const COMMANDS: [&str; 10] = [
     "bench",
     "convert",
     "devices",
+    "batch",
+    "embed",
+    "serve",
 ];
 
 #[test]
@@ -48,6 +51,13 @@ fn wrong_usage_is_2() {
     failure(&["run", "--device", "toaster"], 2);
     failure(&["synth", "--shape", "huge", "x.gguf"], 2);
     failure(&["logits"], 2);
+    let two = [
+        "serve",
+        "-m=a.gguf",
+        "-m=b.gguf",
+        "--chat-template=Cargo.toml",
+    ];
+    assert!(failure(&two, 2).contains("one model that it is for"));
     failure(&["bench", "-p", "0", "-n", "0"], 2);
     failure(&["run", "-m", tiny(), "--temp", "-1", "x"], 2);
 }
