@@ -1,6 +1,7 @@
 //! A model ready to run: weights on a backend, tokenizer, chat template.
 
 mod architecture;
+mod config;
 mod config_class;
 mod gguf;
 mod hadamard;
@@ -11,6 +12,7 @@ mod open;
 mod pack;
 mod scaling;
 mod transformer;
+mod value_heads;
 mod weights;
 
 pub use architecture::Architecture;
@@ -242,7 +244,7 @@ impl Model {
             ModelFile::SafeTensors(checkpoint) => checkpoint,
         };
         let architecture = Architecture::from_config(checkpoint)?;
-        let mut source = huggingface::CheckpointSource::new(checkpoint)?;
+        let mut source = huggingface::CheckpointSource::new(checkpoint, &architecture)?;
         let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
         let templates = ChatTemplates::from_file(file, &tokenizer);
         Self::assemble(

@@ -1,6 +1,7 @@
 //! Bonsai 2 (`qwen35` with Hadamard rotations): logits against those of an independent implementation in f64, and against
 //! themselves however a prompt is divided, shared, rolled back or saved.
 
+mod checkpoint;
 mod keys;
 #[path = "../rewrite/mod.rs"]
 mod rewrite;
