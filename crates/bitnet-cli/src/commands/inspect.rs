@@ -10,7 +10,7 @@ use crate::{printable, units};
 use anstyle::Style;
 use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
-use bitnet::{Architecture, KvType};
+use bitnet::{Architecture, KvType, WindowRotation};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -217,7 +217,7 @@ impl Shape {
             None if architecture.is_recurrent(layer) => 'D',
             None => 'A',
         };
-        let has_kinds = architecture.hybrid.is_some() || architecture.mixture.is_some();
+        let has_kinds = architecture.hybrid.is_some() || architecture.windows.is_some();
         let mixers = has_kinds.then(|| (0..architecture.layers).map(draw).collect());
         let delta_nets = architecture.hybrid.as_ref().map(|hybrid| {
             let heads = hybrid.delta;
@@ -226,27 +226,31 @@ impl Shape {
                 heads.value, heads.value_dim, heads.key, heads.key_dim, heads.taps
             )
         });
-        let (experts, windows) = match &architecture.mixture {
-            None => (None, None),
-            Some(mixture) => {
-                let idle = architecture.idle_parameters();
-                let experts = format!(
-                    "{} of width {} in each layer, of which a token meets {} ({} parameters rest), {}",
-                    mixture.experts,
-                    mixture.width,
-                    mixture.used,
-                    units::count(idle),
-                    clamps(&mixture.limits),
-                );
-                let windows = format!(
-                    "{} layers attend to {} positions, rotating {} columns of a head; the others to all, without rotation",
-                    mixture.slides.iter().filter(|slides| **slides).count(),
-                    mixture.window,
-                    architecture.rope.dims,
-                );
-                (Some(experts), Some(windows))
-            }
-        };
+        let experts = architecture.mixture.as_ref().map(|mixture| {
+            format!(
+                "{} of width {} in each layer, of which a token meets {} ({} parameters rest), {}",
+                mixture.experts,
+                mixture.width,
+                mixture.used,
+                units::count(architecture.idle_parameters()),
+                clamps(&mixture.limits),
+            )
+        });
+        let windows = architecture.windows.as_ref().map(|windows| {
+            let sliding = windows.slides.iter().filter(|slides| **slides);
+            let (rotation, others) = match windows.rotation {
+                WindowRotation::WindowsAlone => (
+                    format!("rotating {} columns of a head", architecture.rope.dims),
+                    ", without rotation",
+                ),
+                WindowRotation::OwnBase(base) => (format!("rotary base {base}"), ""),
+            };
+            format!(
+                "{} layers attend to {} positions, {rotation}; the others to all{others}",
+                sliding.count(),
+                windows.positions,
+            )
+        });
         Self {
             experts,
             windows,

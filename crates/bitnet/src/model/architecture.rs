@@ -5,9 +5,10 @@ use super::hadamard::Contract;
 use super::hybrid::Hybrid;
 use super::mixture::Mixture;
 use super::scaling::{RopeScaling, ScalingKind};
+use super::windows::{WindowRotation, Windows};
 use crate::embed::Pooling;
 use crate::file::Gguf;
-use crate::file::gguf::GgufArchitecture;
+use crate::file::gguf::{GgufArchitecture, Sliding};
 use crate::{Error, Result};
 use bitnet_core::{AttentionHeads, Gate, KvType, Rope, RopePairs};
 use std::sync::Arc;
@@ -47,8 +48,10 @@ pub struct Architecture {
     pub pooling: Option<Pooling>,
     /// Which layers are gated delta nets, where some are.
     pub hybrid: Option<Hybrid>,
-    /// Experts and windows, where layers have them.
+    /// Experts, where layers have them.
     pub mixture: Option<Mixture>,
+    /// Which layers attend in a window, where some do.
+    pub windows: Option<Windows>,
     /// Which matrices are rotated, where some are.
     pub(crate) hadamard: Option<Arc<Contract>>,
 }
@@ -74,6 +77,7 @@ pub(super) struct Raw {
     pub(super) pooling: Option<Pooling>,
     pub(super) hybrid: Option<Hybrid>,
     pub(super) mixture: Option<Mixture>,
+    pub(super) windows: Option<Windows>,
     pub(super) hadamard: Option<Arc<Contract>>,
 }
 
@@ -137,7 +141,24 @@ impl Architecture {
 
     /// Positions that a token attends to in layer `index`, if it is a window of them.
     pub fn window_of(&self, index: usize) -> Option<usize> {
-        self.mixture.as_ref()?.window_of(index)
+        self.windows.as_ref()?.window_of(index)
+    }
+
+    /// How queries and keys rotate in layer `index`, if they do.
+    pub fn rope_of(&self, index: usize) -> Option<Rope> {
+        let Some(windows) = &self.windows else {
+            return Some(self.rope.clone());
+        };
+        match (windows.rotation, self.window_of(index)) {
+            (WindowRotation::WindowsAlone, None) => None,
+            (WindowRotation::OwnBase(base), Some(_)) => Some(Rope {
+                base,
+                divisors: Vec::new(),
+                magnitude: 1.0,
+                ..self.rope.clone()
+            }),
+            _ => Some(self.rope.clone()),
+        }
     }
 
     /// Parameters of experts that a token does not meet.
@@ -223,6 +244,7 @@ impl Architecture {
             true => Some(Mixture::read(file, &arch, blocks)?),
             false => None,
         };
+        let windows = Windows::read(file, (&arch, known.sliding), blocks)?;
         if known.is_hybrid {
             // Their defaults would be wrong, and would not show.
             required("attention.key_length")?;
@@ -263,6 +285,7 @@ impl Architecture {
             pooling: pooling(file, &key("pooling_type"))?,
             hybrid,
             mixture,
+            windows,
             hadamard: hadamard.map(Arc::new),
             name: arch.clone(),
         };
@@ -373,6 +396,7 @@ impl Raw {
             pooling: self.pooling,
             hybrid: self.hybrid,
             mixture: self.mixture,
+            windows: self.windows,
             hadamard: self.hadamard,
         })
     }
@@ -412,9 +436,9 @@ fn pooling(file: &Gguf, key: &str) -> Result<Option<Pooling>> {
 fn rope_base(file: &Gguf, known: &GgufArchitecture) -> Result<Option<f32>> {
     let key = |name: &str| format!("{}.rope.{name}", known.name);
     // Where windows rotate and nothing else does, theirs is the one that counts.
-    let own = match known.is_mixture {
-        true => file.f32(&key("freq_base_swa"))?,
-        false => None,
+    let own = match known.sliding {
+        Sliding::Always => file.f32(&key("freq_base_swa"))?,
+        Sliding::Never | Sliding::IfStated => None,
     };
     match own {
         Some(base) => Ok(Some(base)),
@@ -437,7 +461,7 @@ fn refuse_other_attention(file: &Gguf, known: &GgufArchitecture) -> Result<()> {
         return refuse(key("logit_softcapping"), "capped attention scores", &cap);
     }
     let window = file.usize(&key("sliding_window"))?.unwrap_or(0);
-    if !known.is_mixture && window > 0 {
+    if known.sliding == Sliding::Never && window > 0 {
         return refuse(key("sliding_window"), "sliding-window attention", &window);
     }
     Ok(())

@@ -99,6 +99,7 @@ impl Architecture {
                 false => None,
             },
             mixture: None,
+            windows: None,
             hadamard: None,
         };
         raw.build(&name, ("", &KEYS))

@@ -14,6 +14,7 @@ mod scaling;
 mod transformer;
 mod value_heads;
 mod weights;
+mod windows;
 
 pub use architecture::Architecture;
 pub use hybrid::Hybrid;
@@ -21,6 +22,7 @@ pub use mixture::Mixture;
 pub use scaling::{RopeScaling, ScalingKind};
 pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};
+pub use windows::{WindowRotation, Windows};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile, ModelFiles, read_into};

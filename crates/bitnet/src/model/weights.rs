@@ -426,13 +426,10 @@ impl<B: Backend> Loader<'_, B> {
         if architecture.mixture.is_some() && head_norms.is_none() {
             return Err(self.missing(&role("attn_q_norm")));
         }
-        let mixture = architecture.mixture.as_ref();
-        let window = mixture.and_then(|mixture| mixture.window_of(index));
         Ok(MixerWeights::Attention(AttentionWeights {
             heads,
-            rope: (architecture.mixture.is_none() || window.is_some())
-                .then(|| architecture.rope.clone()),
-            window,
+            rope: architecture.rope_of(index),
+            window: architecture.window_of(index),
             activations,
             norm: Some(self.norm(&role("attn_norm"), hidden)?),
             gated: architecture.hybrid.is_some(),
