@@ -67,7 +67,7 @@ impl Plain {
 /// Applies the symmetric transform to each `block` of numbers, by its definition.
 fn hadamard(row: &[f32], block: usize) -> Vec<f32> {
     let sign = |r: usize, c: usize| {
-        if (r & c).count_ones() % 2 == 0 {
+        if (r & c).count_ones().is_multiple_of(2) {
             1.0
         } else {
             -1.0

@@ -3,6 +3,7 @@
 
 mod checkpoint;
 mod keys;
+mod left_out;
 #[path = "../rewrite/mod.rs"]
 mod rewrite;
 #[path = "../steady/mod.rs"]
