@@ -10,7 +10,7 @@ use crate::embed::Pooling;
 use crate::file::Gguf;
 use crate::file::gguf::{GgufArchitecture, Sliding};
 use crate::{Error, Result};
-use bitnet_core::{AttentionHeads, Gate, KvType, Rope, RopePairs};
+use bitnet_core::{AttentionHeads, Gate, KvType, MixerState, Rope, RopePairs};
 use std::sync::Arc;
 
 /// More layers than any model has; larger counts are refused before anything is allocated for them.
@@ -177,7 +177,8 @@ impl Architecture {
             .count() as u64
     }
 
-    /// Bytes of keys and values of this type that a session holds for one position, in all layers that keep them.
+    /// Bytes of keys and values of this type that a session holds for one position, in all layers that keep them: those with a
+    /// window give them back [after a while](Self::state_bytes).
     pub fn kv_bytes_per_position(&self, kv: KvType) -> u64 {
         let heads = 2 * self.attention_layers() * self.heads.kv as u64;
         heads.saturating_mul(kv.bytes(self.heads.dim) as u64)
@@ -192,6 +193,26 @@ impl Architecture {
             let floats = hybrid.delta.state_len() + hybrid.delta.conv_len();
             (layers * floats * size_of::<f32>()) as u64
         })
+    }
+
+    /// What each layer keeps of a sequence.
+    fn mixer_states(&self) -> Vec<MixerState> {
+        let delta = self.hybrid.as_ref().map(|hybrid| hybrid.delta);
+        let of_layer = |layer| match (delta, self.window_of(layer)) {
+            (Some(delta), _) if self.is_recurrent(layer) => MixerState::Recurrent(delta),
+            (_, Some(window)) => MixerState::Window(self.heads, window),
+            (_, None) => MixerState::KeysValues(self.heads),
+        };
+        (0..self.layers).map(of_layer).collect()
+    }
+
+    /// Bytes of keys, values and states that a session of `positions` holds on a processor at most, in all layers.
+    ///
+    /// # Errors
+    /// If heads are misshapen.
+    pub fn state_bytes(&self, positions: usize, kv: KvType) -> Result<usize> {
+        let bytes = bitnet_core::cpu::state_bytes(&self.mixer_states(), positions, kv);
+        Ok(bytes?)
     }
 
     /// Reads the metadata of a GGUF file.
