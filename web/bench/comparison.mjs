@@ -8,7 +8,7 @@ import { callOf, text } from "./programs.mjs";
 
 /** Tokens to read and to write: fewer where the slower program would take minutes. */
 export function workFor(file) {
-  const large = /700m/.test(file);
+  const large = /700m|bonsai2/.test(file);
   const slow = /tq1_0/.test(file);
   return { prompt: large ? (slow ? 32 : 64) : 128, write: large ? (slow ? 8 : 16) : 32 };
 }

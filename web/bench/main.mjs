@@ -1,6 +1,7 @@
-// bitnet-web measured: beside wllama (llama.cpp as WebAssembly), with two threads, and the demo page.
+// bitnet-web measured: beside wllama (llama.cpp as WebAssembly), beside the native command BITNET, with two threads, and the demo
+// page.
 //
-// node bench/main.mjs REPORT ROUNDS FILE…
+// BITNET=… node bench/main.mjs REPORT ROUNDS FILE…
 //
 // Writes REPORT/web.md and web.svg after every turn.
 
@@ -8,6 +9,7 @@ import os from "node:os";
 import path from "node:path";
 import { inBrowser, serve } from "./browser.mjs";
 import { turn } from "./comparison.mjs";
+import { besideNative, isForNative } from "./native.mjs";
 import { opening } from "./opening.mjs";
 import { PROGRAMS } from "./programs.mjs";
 import { write } from "./report.mjs";
@@ -22,6 +24,7 @@ const seen = {
   load: os.loadavg(),
   browser: await inBrowser((_, __, browser) => `Chromium ${browser.version()}`),
   turns: [],
+  natives: [],
   scalings: [],
   openings: [],
   complete: false,
@@ -46,6 +49,10 @@ try {
   for (let round = 1; round <= Number(rounds); round += 1) {
     for (const file of files) {
       const name = path.basename(file, ".gguf");
+      if (isForNative(file)) {
+        await note(seen.natives, `round ${round}, ${name}, beside native`, { file: name, ...(await besideNative(server.address, process.env.BITNET, file)) });
+        continue;
+      }
       // Who begins changes from round to round.
       const programs = Object.keys(PROGRAMS);
       for (const program of round % 2 === 1 ? programs : programs.reverse()) {

@@ -5,9 +5,10 @@ import os from "node:os";
 import path from "node:path";
 import { median } from "./browser.mjs";
 import { workFor } from "./comparison.mjs";
+import { KERNELS } from "./native.mjs";
 
-/** Tokens per CPU-second against wllama, threads, page, memory: what the project wants to reach. */
-const TARGETS = { decode: 2.5, prefill: 3, idle: 1.6, busy: 0.9, first: 2.5, bytes: 12e6, memory: 1.5 };
+/** Tokens per CPU-second against wllama, threads, page, memory; speed beside native kernels: what the project wants to reach. */
+const TARGETS = { decode: 2.5, prefill: 3, idle: 1.6, busy: 0.9, first: 2.5, bytes: 12e6, memory: 1.5, native: 0.55, nativeMemory: 1.4 };
 
 export const figure = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
 
@@ -51,6 +52,36 @@ function comparison(rows) {
   ];
 }
 
+/** Medians of what was seen of each file beside the native program. */
+function natively({ natives }) {
+  const files = [...new Set(natives.map(({ file }) => file))];
+  return files.map((file) => {
+    const turns = natives.filter((turn) => turn.file === file);
+    const keys = Object.keys(turns[0]).filter((key) => typeof turns[0][key] === "number");
+    return { file, device: turns[0].device, turns: turns.length, ...Object.fromEntries(keys.map((key) => [key, median(turns.map((turn) => turn[key]))])) };
+  });
+}
+
+function native(rows) {
+  if (rows.length === 0) {
+    return [];
+  }
+  return [
+    "## Beside the native program",
+    "",
+    `One thread; the native command with kernels \`${KERNELS}\`, of 128 bits as the browser's; wall times, medians. Of the memory of the page's process its delta nets' states are not counted.`,
+    "",
+    "| file | device | read / written | turns | load s | prefill tok/s | native | decode tok/s | native | peak MiB | of the file | own, of the file |",
+    "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ...rows.map((row) => {
+      const { prompt, write } = workFor(row.file);
+      const rates = [row.load, row.prefill, row.nativePrefill, row.decode, row.nativeDecode].map(figure).join(" | ");
+      return `| ${row.file} | ${row.device} | ${prompt} / ${write} | ${row.turns} | ${rates} | ${row.memory.toFixed(0)} | ${row.memoryShare.toFixed(2)}× | ${row.ownShare.toFixed(2)}× |`;
+    }),
+    "",
+  ];
+}
+
 function threading(scalings) {
   if (scalings.length === 0) {
     return [];
@@ -87,7 +118,7 @@ function page(openings) {
 }
 
 /** Each target, what was seen, and whether that is enough. */
-function verdicts(seen, rows) {
+function verdicts(seen, rows, natives) {
   const lines = [];
   const add = (what, wanted, found, met) => lines.push(`| ${what} | ${wanted} | ${found} | ${met ? "met" : "missed"} |`);
   for (const { file, ours, theirs } of rows.filter(({ file }) => file.includes("tq2_0"))) {
@@ -112,6 +143,14 @@ function verdicts(seen, rows) {
     const least = `an empty page and the file alone: ${ours.leastShare.toFixed(2)}×`;
     add(`peak memory of the page's process, ${file}`, `≤ ${TARGETS.memory}× the file`, `${ours.memoryShare.toFixed(2)}× (${least})`, ours.memoryShare <= TARGETS.memory);
     add(`peak memory of its own, ${file}`, `≤ ${TARGETS.memory}× the file`, `${ours.ownShare.toFixed(2)}×`, ours.ownShare <= TARGETS.memory);
+  }
+  for (const row of natives) {
+    for (const what of ["decode", "prefill"]) {
+      const ratio = row[what] / row[what === "decode" ? "nativeDecode" : "nativePrefill"];
+      add(`${what} against the native program, ${row.file}`, `≥ ${TARGETS.native}×`, `${ratio.toFixed(2)}×`, ratio >= TARGETS.native);
+    }
+    const least = `an empty page and the file alone: ${row.leastShare.toFixed(2)}×`;
+    add(`peak memory of its own less states, ${row.file}`, `≤ ${TARGETS.nativeMemory}× the file`, `${row.ownShare.toFixed(2)}× (with the browser's program ${row.memoryShare.toFixed(2)}×; ${least})`, row.ownShare <= TARGETS.nativeMemory);
   }
   return lines.length === 0 ? [] : ["| target | wanted | measured | |", "| --- | --- | --- | --- |", ...lines, ""];
 }
@@ -140,15 +179,17 @@ function plot(rows) {
 /** Writes `folder`/web.md and web.svg; returns the page's text. */
 export async function write(folder, seen) {
   const rows = compared(seen);
+  const natives = natively(seen);
   const lines = [
     "# In the browser",
     "",
     `${seen.browser}; ${os.cpus()[0]?.model ?? "unknown processor"}, ${os.cpus().length} logical cores; load average ${seen.load.map(figure).join(", ")} before the run. ` +
       `Written by \`cargo xtask bench-web\`${seen.complete ? "" : " (not all turns are in yet)"}.`,
     "",
-    ...verdicts(seen, rows),
+    ...verdicts(seen, rows, natives),
     ...comparison(rows),
     ...(rows.length > 0 ? ["![tokens per CPU-second](web.svg)", ""] : []),
+    ...native(natives),
     ...threading(seen.scalings),
     ...page(seen.openings),
   ];

@@ -9,8 +9,13 @@ import type * as BitNetWeb from "../package/src/index.js";
 type Package = typeof BitNetWeb;
 
 /** Tokens and the digest of their logits, as the native command computes it. */
-const [tokens, digest] = (process.env["BITNET_DIGEST"] ?? "").split(" ");
-const DIGEST = { tokens: (tokens ?? "").split(",").map(Number), digest };
+function nativeDigest(variable: string) {
+  const [tokens, digest] = (process.env[variable] ?? "").split(" ");
+  return { tokens: (tokens ?? "").split(",").map(Number), digest };
+}
+const DIGEST = nativeDigest("BITNET_DIGEST");
+/** The same of the tiny Bonsai 2: delta nets, gated attention, rotated weights of three types. */
+const HYBRID = nativeDigest("BITNET_DIGEST_HYBRID");
 
 test.beforeEach(async ({ page }) => {
   await page.goto("/blank.html");
@@ -49,12 +54,36 @@ for (const variant of ["simd128", "relaxed", "threads"] as const) {
   });
 }
 
-/** A tiny model that embeds, and its vectors by an independent implementation. */
-const VECTORS = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../crates/bitnet/tests/vectors");
+const TESTS = path.join(path.dirname(fileURLToPath(import.meta.url)), "../../crates/bitnet/tests");
 
 for (const variant of ["simd128", "relaxed", "threads"] as const) {
-  test(`texts become the golden vectors: ${variant}`, async ({ page }) => {
-    const bytes = readFileSync(path.join(VECTORS, "tiny-qwen3.gguf")).toString("base64");
+  test(`logits of a hybrid model are the native ones: ${variant}`, async ({ page }) => {
+    const bytes = readFileSync(path.join(TESTS, "bonsai2/tiny-bonsai2.gguf")).toString("base64");
+    const digests = await page.evaluate(
+      async ({ bytes, variant, tokens }) => {
+        const { BitNet } = (await import("/package/index.js" as string)) as Package;
+        const model = await BitNet.load(Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0)), { variant, threads: 2 });
+        const digests = [];
+        for (const batch of [64, 3, 1]) {
+          digests.push(await model.logitsDigest(tokens, batch));
+        }
+        model.dispose();
+        return digests;
+      },
+      { bytes, variant, tokens: HYBRID.tokens },
+    );
+    expect(HYBRID.digest, "BITNET_DIGEST_HYBRID is set by cargo xtask test --web").toMatch(/^[0-9a-f]{64}$/);
+    expect(digests).toEqual([HYBRID.digest, HYBRID.digest, HYBRID.digest]);
+  });
+}
+
+/** Tiny models that embed, and their vectors by an independent implementation. */
+const VECTORS = path.join(TESTS, "vectors");
+const EMBEDDERS = ["tiny-qwen3", "tiny-gemma3"] as const;
+
+for (const [variant, name] of (["simd128", "relaxed", "threads"] as const).flatMap((variant) => EMBEDDERS.map((name) => [variant, name] as const))) {
+  test(`texts become the golden vectors: ${variant}, ${name}`, async ({ page }) => {
+    const bytes = readFileSync(path.join(VECTORS, `${name}.gguf`)).toString("base64");
     const seen = await page.evaluate(
       async ({ bytes, variant }) => {
         const { BitNet } = (await import("/package/index.js" as string)) as Package;
@@ -67,7 +96,7 @@ for (const variant of ["simd128", "relaxed", "threads"] as const) {
         const mean = await model.embed([""], { pooling: "mean", dimensions: 16 });
         const codes = [
           await code(model.embed(["a"], { pooling: "best" as "mean" })),
-          await code(model.embed(["a"], { dimensions: 129 })),
+          await code(model.embed(["a"], { dimensions: model.info.hidden + 1 })),
           await code(model.embed(["a"], { signal: AbortSignal.abort() })),
           await code(model.generate("a").text()),
         ];
@@ -79,7 +108,7 @@ for (const variant of ["simd128", "relaxed", "threads"] as const) {
       },
       { bytes, variant },
     );
-    const golden = JSON.parse(readFileSync(path.join(VECTORS, "tiny-qwen3.json"), "utf8")) as { cases: { int8: { last: number[] } }[] };
+    const golden = JSON.parse(readFileSync(path.join(VECTORS, `${name}.json`), "utf8")) as { cases: { int8: { last: number[] } }[] };
     const cosine = golden.cases[0]?.int8.last.reduce((sum, value, index) => sum + value * (seen.empty[index] ?? 0), 0);
     // Keys and values are f16 here, and f32 there.
     expect(cosine).toBeGreaterThan(0.999);

@@ -3,13 +3,13 @@
 //! The model runs on a CPU that keeps time ([`Clock`]); the rest is time that no operation accounts for: the transformer
 //! between them, and handing work to the threads.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use bitnet::file::ModelFile;
 use bitnet::{LogitsFor, Model, ModelOptions, Session};
 use bitnet_benchmarks::comparison::median;
 use bitnet_benchmarks::machine::{self, with};
 use bitnet_benchmarks::places::Places;
-use bitnet_benchmarks::report::{Chart, Report, Table};
+use bitnet_benchmarks::report::{Chart, Report, Table, Verdict};
 use bitnet_benchmarks::synthetic::Recipe;
 use bitnet_core::cpu::{Clock, CpuBackend, Part};
 use clap::Parser;
@@ -21,6 +21,18 @@ use std::time::{Duration, Instant};
 /// Tokens of a prompt that run in one batch, as generating does.
 const BATCH: usize = 256;
 
+/// The synthetic files.
+const RECIPES: [Recipe; 5] = [
+    Recipe::I2S_F16,
+    Recipe::I2S_Q6K,
+    Recipe::TQ1_F16,
+    Recipe::BONSAI2_2B_PQ2,
+    Recipe::BONSAI2_2B_PTQ1,
+];
+
+/// What delta nets and rotations may cost in prefill, in hybrid models: shares of the time.
+const MOST: [(Part, f64); 2] = [(Part::Rotation, 0.06), (Part::Recurrence, 0.10)];
+
 /// Profile decode and prefill and write a report.
 #[derive(Parser)]
 struct Arguments {
@@ -28,9 +40,13 @@ struct Arguments {
     #[arg(long, default_value = "benches/report")]
     report: PathBuf,
 
-    /// The model file; without it, synthetic ones in the shape of BitNet b1.58 2B-4T
+    /// The model file; without it, synthetic ones in the shapes of BitNet b1.58 2B-4T and Ternary-Bonsai-2 2B
     #[arg(short, long, value_name = "FILE")]
     model: Option<PathBuf>,
+
+    /// Only the synthetic files whose name has this in it: I2_S, TQ1_0, Bonsai2
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    only: Option<String>,
 
     /// The bitnet command that writes the synthetic files; without it, the one beside this program
     #[arg(long)]
@@ -81,6 +97,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     if arguments.quick {
         command.push_str(" --quick");
     }
+    if let Some(only) = &arguments.only {
+        command.push_str(&format!(" --only {only}"));
+    }
     if let Some(model) = &arguments.model {
         command.push_str(&format!(" --model {}", model.display()));
     }
@@ -115,7 +134,15 @@ fn files(arguments: &Arguments) -> Result<Vec<(String, PathBuf)>> {
     }
     let named = (arguments.bitnet.as_deref(), arguments.work.as_deref());
     let Places { bitnet, work, .. } = Places::find(named.0, named.1, "models")?;
-    [Recipe::I2S_F16, Recipe::I2S_Q6K, Recipe::TQ1_F16]
+    let only = arguments.only.as_deref().unwrap_or_default().to_lowercase();
+    let wanted: Vec<Recipe> = RECIPES
+        .into_iter()
+        .filter(|recipe| recipe.name.to_lowercase().contains(&only))
+        .collect();
+    if wanted.is_empty() {
+        bail!("no file has {only:?} in its name");
+    }
+    wanted
         .into_iter()
         .map(|recipe| Ok((recipe.name.to_owned(), recipe.file(&bitnet, &work)?)))
         .collect()
@@ -180,8 +207,29 @@ fn profile(
     }
     table.row(all);
     report.tables.push(table);
+    if model.architecture().hybrid.is_some() {
+        for (test, medians) in columns.iter().filter(|(test, _)| *test == "prefill") {
+            judge(test, medians, &format!("{name}, {}", with(threads)), report);
+        }
+    }
     draw(&columns, &format!("{name}, {threads} thr"), report);
     Ok(())
+}
+
+/// Says whether what hybrid models have beside others costs as little as it is to.
+fn judge(test: &str, medians: &Seconds, of: &str, report: &mut Report) {
+    let total: f64 = medians.iter().sum();
+    for (part, most) in MOST {
+        let seconds = Part::ALL.iter().zip(medians).find(|(own, _)| **own == part);
+        let share = seconds.map_or(0.0, |(_, seconds)| seconds / total);
+        report.target(
+            format!("{} of {test}, {of}", part.name()),
+            format!("≤ {:.0} % of the time", 100.0 * most),
+            format!("{:.1} %", 100.0 * share),
+            Verdict::of(share <= most),
+            "",
+        );
+    }
 }
 
 /// Adds the shares to the chart of each test.

@@ -23,8 +23,11 @@ pub trait SequenceState: Send {
     fn truncate(&mut self, len: usize);
     /// Bytes that it occupies now.
     fn bytes(&self) -> usize;
-    /// Bytes that it would occupy with `positions`, at least; what it shares with forks counts for each.
-    fn bytes_for(&self, positions: usize) -> usize;
+    /// Bytes that it would occupy at most with `positions.end` positions, of which it shares the blocks of the first
+    /// `positions.start` with forks. What is not kept by positions counts whole.
+    fn bytes_for(&self, positions: Range<usize>) -> usize;
+    /// Bytes that it occupies now beyond those of its first `positions`.
+    fn bytes_beyond(&self, positions: usize) -> usize;
 }
 
 /// New tokens of a span.

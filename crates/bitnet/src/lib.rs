@@ -60,7 +60,7 @@ pub use hook::{HookScope, LogitBias, LogitsHook};
 pub use logprobs::TokenLogprobs;
 pub use model::{
     Architecture, Fingerprint, Hybrid, LogitsFor, Mixture, Model, ModelOptions, RopeScaling,
-    ScalingKind,
+    ScalingKind, WindowRotation, Windows,
 };
 pub use perplexity::{Perplexity, perplexity};
 pub use prompt::Prompt;

@@ -88,13 +88,18 @@ pub(crate) fn test() -> Result<()> {
     let Some(chromium) = tools::chromium() else {
         bail!("there is no Chromium: cargo xtask setup");
     };
-    let digest = native_digest(&host.join(file_name("bitnet")))?;
+    let bitnet = host.join(file_name("bitnet"));
+    let hybrid = workspace().join("crates/bitnet/tests/bonsai2/tiny-bonsai2.gguf");
     let mut tests = tools::npm();
     tests
         .current_dir(web())
         .args(["run", "end-to-end"])
         .env("CHROMIUM", chromium)
-        .env("BITNET_DIGEST", digest);
+        .env("BITNET_DIGEST", native_digest(&bitnet, None, TOKENS)?)
+        .env(
+            "BITNET_DIGEST_HYBRID",
+            native_digest(&bitnet, Some(&hybrid), FEW_TOKENS)?,
+        );
     carry_out(tests)
 }
 
@@ -121,11 +126,19 @@ fn test_core() -> Result<()> {
 /// The tokens whose logits are compared with those in the browser.
 const TOKENS: &str = "1,7,42,99,512,1024,2047,3,5,8,13,21,34,55,89,144,233,377,610,987,1597,4,6,10,17,28,46,75,122,198,321,520";
 
-/// What the command says of the demo model's logits on the scalar kernels.
-fn native_digest(bitnet: &Path) -> Result<String> {
-    let said = Command::new(bitnet)
-        .args(["logits", "--tokens", TOKENS, "--digest", "--threads", "1"])
-        .env("BITNET_ISA", "scalar")
+/// As many below the 320 tokens of a tiny model.
+const FEW_TOKENS: &str = "276,259,71,84,300,0,262,102,255,17,277,199,5,8,13,21,34,55,89,144,233,1,4,6,10,28,46,75,122,198,318,3";
+
+/// What the command says of a model's logits on the scalar kernels; of the demo model's if there is no `model`.
+fn native_digest(bitnet: &Path, model: Option<&Path>, tokens: &str) -> Result<String> {
+    let mut logits = Command::new(bitnet);
+    logits
+        .args(["logits", "--tokens", tokens, "--digest", "--threads", "1"])
+        .env("BITNET_ISA", "scalar");
+    if let Some(model) = model {
+        logits.arg("-m").arg(model);
+    }
+    let said = logits
         .output()
         .with_context(|| format!("cannot run {}", bitnet.display()))?;
     if !said.status.success() {
@@ -135,7 +148,7 @@ fn native_digest(bitnet: &Path) -> Result<String> {
         );
     }
     let digest = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-    Ok(format!("{TOKENS} {digest}"))
+    Ok(format!("{tokens} {digest}"))
 }
 
 /// Runs npm in the folder of the site.

@@ -4,6 +4,7 @@
 //! behind a context `tg64@d2048`; of several texts together, `tg64x8@p32`, each behind a prompt of 32), once for warming up (unless told otherwise) and then as often as asked. Reported are mean
 //! and standard deviation of the tokens per second.
 
+mod embedded;
 mod parallel;
 mod shared;
 
@@ -12,6 +13,7 @@ use crate::failure::Usage;
 use crate::open::{HeadArgument, ModelArguments, THREADS};
 use crate::{context, number, printable, units};
 use bitnet::{GenerateOptions, LogitsFor, Model, SamplingOptions, Session, Speculation};
+use embedded::{Embedded, Together};
 use parallel::{Parallel, Waiting};
 use serde::Serialize;
 use shared::{Reuse, Shared};
@@ -39,6 +41,7 @@ Examples:
                                                    many texts at once
   bitnet bench -m model.gguf -p 0 -n 0 --shared-prefix 512 --requests 1000
                                                    requests that begin alike
+  bitnet bench -m embeddings.gguf --embed 1000     texts as vectors, together and one by one
   bitnet bench -m model.gguf -p 8 -n 0 -r 1 --no-warmup
                                                    from opening the file to the first token")]
 pub(crate) struct Arguments {
@@ -88,6 +91,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "REQUESTS", default_value_t = 100, value_parser = number::within(2..=1 << 20))]
     requests: usize,
 
+    /// Texts of 8 to 256 tokens of a further test: as vectors, all together and one by one. The only test of models that generate no text
+    #[arg(long, value_name = "TEXTS", value_parser = number::within(1..=1 << 20))]
+    embed: Option<usize>,
+
     /// Numbers of threads to measure, separated by commas; without it, one thread for each core
     #[arg(short, long, value_name = "THREADS", value_delimiter = ',', value_parser = number::within(THREADS))]
     threads: Vec<usize>,
@@ -103,7 +110,7 @@ pub(crate) struct Arguments {
     /// Print JSON: model, architecture, parameters, weight_bytes, kv, bytes_per_token, peak_rss_bytes, and results, each with
     /// device, threads, test, tokens, load_seconds, tokens_per_second, deviation, samples, and for several texts at once
     /// parallel, with texts, per_text, first_token_p50, first_token_p95, and for a shared prefix reuse, with requests, shared_p50, alone_p50,
-    /// computed, cached
+    /// computed, cached, and for texts as vectors embedding, with texts, alone, ratio
     #[arg(long)]
     json: bool,
 }
@@ -140,13 +147,17 @@ struct TestResult {
     /// For requests that begin alike.
     #[serde(skip_serializing_if = "Option::is_none")]
     reuse: Option<Reuse>,
+    /// For texts as vectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    embedding: Option<Together>,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let mut prompts = self.prompt.clone();
         prompts.retain(|tokens| *tokens > 0);
-        if prompts.is_empty() && self.tokens == 0 && self.shared_prefix.is_none() {
+        let others = self.shared_prefix.or(self.embed);
+        if prompts.is_empty() && self.tokens == 0 && others.is_none() {
             return Err(
                 Usage("-p and -n are both 0: there is nothing to measure".to_owned()).into(),
             );
@@ -169,6 +180,7 @@ impl Arguments {
                     cache,
                     parallel,
                     reuse,
+                    embedding,
                 } = test.time(model, runs).map_err(|error| {
                     match error.downcast::<bitnet::Error>() {
                         Ok(error) => context::explain(error, model, 0),
@@ -187,6 +199,7 @@ impl Arguments {
                     samples,
                     parallel,
                     reuse,
+                    embedding,
                 };
                 report
                     .get_or_insert_with(|| Report {
@@ -203,6 +216,12 @@ impl Arguments {
                     .push(result);
                 Ok(cache)
             };
+            if let Some(texts) = self.embed {
+                measure(Test::Embedded(Embedded { texts }))?;
+                if model.embeds_only() {
+                    continue;
+                }
+            }
             for tokens in &prompts {
                 measure(Test::Prefill(*tokens))?;
             }
@@ -253,6 +272,8 @@ enum Test {
     Parallel(Parallel),
     /// Requests that begin alike.
     Shared(Shared),
+    /// Texts as vectors.
+    Embedded(Embedded),
 }
 
 /// Results of a test.
@@ -263,6 +284,20 @@ struct Outcome {
     cache: u64,
     parallel: Option<Waiting>,
     reuse: Option<Reuse>,
+    embedding: Option<Together>,
+}
+
+impl Outcome {
+    /// Of tests that have no more to say.
+    fn of(samples: Vec<f64>) -> Self {
+        Self {
+            samples,
+            cache: 0,
+            parallel: None,
+            reuse: None,
+            embedding: None,
+        }
+    }
 }
 
 impl Test {
@@ -273,6 +308,7 @@ impl Test {
             Self::Decode { tokens, depth } => format!("tg{tokens}@d{depth}"),
             Self::Parallel(parallel) => parallel.name(),
             Self::Shared(shared) => shared.name(),
+            Self::Embedded(embedded) => embedded.name(),
         }
     }
 
@@ -281,6 +317,7 @@ impl Test {
             Self::Prefill(tokens) | Self::Decode { tokens, .. } => tokens,
             Self::Parallel(parallel) => parallel.texts * parallel.tokens,
             Self::Shared(shared) => shared.tokens(),
+            Self::Embedded(embedded) => embedded.tokens(),
         }
     }
 
@@ -292,19 +329,22 @@ impl Test {
             Self::Parallel(parallel) => {
                 let (samples, waiting) = parallel.time(model, (repetitions, warm_up))?;
                 return Ok(Outcome {
-                    samples,
-                    cache: 0,
                     parallel: Some(waiting),
-                    reuse: None,
+                    ..Outcome::of(samples)
                 });
             }
             Self::Shared(shared) => {
                 let (rate, reuse) = shared.time(model)?;
                 return Ok(Outcome {
-                    samples: vec![rate],
-                    cache: 0,
-                    parallel: None,
                     reuse: Some(reuse),
+                    ..Outcome::of(vec![rate])
+                });
+            }
+            Self::Embedded(embedded) => {
+                let (rate, together) = embedded.time(model)?;
+                return Ok(Outcome {
+                    embedding: Some(together),
+                    ..Outcome::of(vec![rate])
                 });
             }
         };
@@ -312,9 +352,18 @@ impl Test {
         let ids = walk(model, depth + self.tokens());
         let (before, ids) = ids.split_at(depth);
         read(&mut session, before)?;
+        // States of delta nets are not to be had again once they are passed.
+        let hybrid = model.architecture().hybrid.as_ref();
+        let begun = match hybrid.filter(|_| depth > 0) {
+            Some(_) => Some(session.fork()?),
+            None => None,
+        };
         let mut samples = Vec::with_capacity(repetitions);
         for run in 0..repetitions + usize::from(warm_up) {
-            session.truncate(depth);
+            match &begun {
+                Some(begun) => session = begun.fork()?,
+                None => session.truncate(depth),
+            }
             let begin = Instant::now();
             match self {
                 Self::Decode { .. } => decode(&mut session, ids)?,
@@ -325,10 +374,8 @@ impl Test {
             }
         }
         Ok(Outcome {
-            samples,
             cache: session.cache_bytes() as u64,
-            parallel: None,
-            reuse: None,
+            ..Outcome::of(samples)
         })
     }
 }
@@ -446,6 +493,15 @@ fn print(report: &Report) -> anyhow::Result<()> {
                 reuse.shared_p50 / reuse.alone_p50.max(1e-9),
                 reuse.computed,
                 reuse.cached,
+            )?;
+        }
+    }
+    for result in &report.results {
+        if let Some(together) = &result.embedding {
+            writeln!(
+                out,
+                "{}: {:.2} tokens/s one by one, {:.2} times that together",
+                result.test, together.alone, together.ratio,
             )?;
         }
     }

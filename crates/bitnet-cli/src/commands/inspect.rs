@@ -10,7 +10,7 @@ use crate::{printable, units};
 use anstyle::Style;
 use bitnet::chat::{ChatTemplate, ChatTemplates};
 use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
-use bitnet::{Architecture, KvType};
+use bitnet::{Architecture, KvType, WindowRotation};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -56,6 +56,9 @@ struct Report {
     /// Why the default one cannot be used.
     chat_template_error: Option<String>,
     tensors: usize,
+    /// Those of drafts of next tokens and of a part that sees, which are not run.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out_tensors: usize,
     parameters: u64,
     bytes: u64,
     bits_per_weight: f64,
@@ -110,12 +113,17 @@ struct Ternary {
 #[derive(Serialize)]
 struct Memory {
     weights_bytes: u64,
+    /// In all layers. Those with a window keep a part of the context.
     kv_bytes_per_token: u64,
     context: usize,
     kv_bytes: u64,
-    /// States of delta nets, which do not grow with the context.
+    /// States of delta nets at the few positions at which they are kept. They do not grow with the context.
     state_bytes: u64,
     total_bytes: u64,
+}
+
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl Arguments {
@@ -132,38 +140,32 @@ impl Arguments {
 
 impl Report {
     fn new(file: &ModelFile) -> Self {
-        let (container, architecture, tokenizer, census) = match file {
-            ModelFile::Gguf(file) => (
-                format!("GGUF version {}", file.version()),
-                Architecture::from_gguf(file),
-                gguf_vocabulary(file),
-                Census::of_gguf(file),
-            ),
-            ModelFile::SafeTensors(file) => (
-                "safetensors".to_owned(),
-                Architecture::from_config(file),
-                checkpoint_vocabulary(file),
-                Census::of_checkpoint(file),
-            ),
+        let architecture = match file {
+            ModelFile::Gguf(file) => Architecture::from_gguf(file),
+            ModelFile::SafeTensors(file) => Architecture::from_config(file),
         };
         let (architecture, obstacle) = match architecture {
             Ok(architecture) => (Some(architecture), None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let memory = architecture.as_ref().map(|architecture| {
-            // The type that processors use unless they are told otherwise.
-            let kv_bytes_per_token = architecture.kv_bytes_per_position(KvType::F16);
-            let context = architecture.default_context();
-            let kv_bytes = kv_bytes_per_token.saturating_mul(context as u64);
-            Memory {
-                weights_bytes: census.resident_bytes,
-                kv_bytes_per_token,
-                context,
-                kv_bytes,
-                state_bytes: architecture.recurrent_bytes(),
-                total_bytes: census.resident_bytes + kv_bytes + architecture.recurrent_bytes(),
-            }
-        });
+        let hybrid = architecture
+            .as_ref()
+            .and_then(|architecture| architecture.hybrid.as_ref());
+        let (container, tokenizer, census) = match file {
+            ModelFile::Gguf(file) => (
+                format!("GGUF version {}", file.version()),
+                gguf_vocabulary(file),
+                Census::of_gguf(file, hybrid),
+            ),
+            ModelFile::SafeTensors(file) => (
+                "safetensors".to_owned(),
+                checkpoint_vocabulary(file),
+                Census::of_checkpoint(file, hybrid),
+            ),
+        };
+        let memory = architecture
+            .as_ref()
+            .and_then(|architecture| Memory::of(architecture, census.resident_bytes));
         let templates = ChatTemplates::listed_in(file);
         let default_template = templates.default_template();
         let bits = |bytes: u64, elements: u64| bytes as f64 * 8.0 / elements.max(1) as f64;
@@ -181,6 +183,7 @@ impl Report {
                 .and_then(|template| template.compile().err())
                 .map(|error| error.to_string()),
             tensors: census.types.iter().map(|kind| kind.tensors).sum(),
+            left_out_tensors: census.left_out,
             parameters: census.parameters,
             bytes: census.bytes,
             bits_per_weight: bits(census.bytes, census.parameters),
@@ -197,6 +200,28 @@ impl Report {
             memory,
             warnings: census.warnings,
         }
+    }
+}
+
+impl Memory {
+    /// What a model with as many bytes of weights and one session take; `None` if its heads are misshapen.
+    fn of(architecture: &Architecture, weights_bytes: u64) -> Option<Self> {
+        // The type that processors use unless they are told otherwise.
+        let kv = KvType::F16;
+        let context = architecture.default_context();
+        let bytes = |positions| {
+            let bytes = architecture.state_bytes(positions, kv);
+            bytes.ok().map(|bytes| bytes as u64)
+        };
+        let (all, state_bytes) = (bytes(context)?, bytes(0)?);
+        Some(Self {
+            weights_bytes,
+            kv_bytes_per_token: architecture.kv_bytes_per_position(kv),
+            context,
+            kv_bytes: all - state_bytes,
+            state_bytes,
+            total_bytes: weights_bytes.saturating_add(all),
+        })
     }
 }
 
@@ -217,7 +242,7 @@ impl Shape {
             None if architecture.is_recurrent(layer) => 'D',
             None => 'A',
         };
-        let has_kinds = architecture.hybrid.is_some() || architecture.mixture.is_some();
+        let has_kinds = architecture.hybrid.is_some() || architecture.windows.is_some();
         let mixers = has_kinds.then(|| (0..architecture.layers).map(draw).collect());
         let delta_nets = architecture.hybrid.as_ref().map(|hybrid| {
             let heads = hybrid.delta;
@@ -226,27 +251,31 @@ impl Shape {
                 heads.value, heads.value_dim, heads.key, heads.key_dim, heads.taps
             )
         });
-        let (experts, windows) = match &architecture.mixture {
-            None => (None, None),
-            Some(mixture) => {
-                let idle = architecture.idle_parameters();
-                let experts = format!(
-                    "{} of width {} in each layer, of which a token meets {} ({} parameters rest), {}",
-                    mixture.experts,
-                    mixture.width,
-                    mixture.used,
-                    units::count(idle),
-                    clamps(&mixture.limits),
-                );
-                let windows = format!(
-                    "{} layers attend to {} positions, rotating {} columns of a head; the others to all, without rotation",
-                    mixture.slides.iter().filter(|slides| **slides).count(),
-                    mixture.window,
-                    architecture.rope.dims,
-                );
-                (Some(experts), Some(windows))
-            }
-        };
+        let experts = architecture.mixture.as_ref().map(|mixture| {
+            format!(
+                "{} of width {} in each layer, of which a token meets {} ({} parameters rest), {}",
+                mixture.experts,
+                mixture.width,
+                mixture.used,
+                units::count(architecture.idle_parameters()),
+                clamps(&mixture.limits),
+            )
+        });
+        let windows = architecture.windows.as_ref().map(|windows| {
+            let sliding = windows.slides.iter().filter(|slides| **slides);
+            let (rotation, others) = match windows.rotation {
+                WindowRotation::WindowsAlone => (
+                    format!("rotating {} columns of a head", architecture.rope.dims),
+                    ", without rotation",
+                ),
+                WindowRotation::OwnBase(base) => (format!("rotary base {base}"), ""),
+            };
+            format!(
+                "{} layers attend to {} positions, {rotation}; the others to all{others}",
+                sliding.count(),
+                windows.positions,
+            )
+        });
         Self {
             experts,
             windows,
@@ -410,6 +439,15 @@ fn print(report: &Report) -> anyhow::Result<()> {
             report.bits_per_weight
         ),
     )?;
+    if report.left_out_tensors > 0 {
+        line(
+            "left out",
+            format!(
+                "{} tensors of drafts of next tokens, or of a part that sees",
+                report.left_out_tensors
+            ),
+        )?;
+    }
     if let Some(ternary) = &report.ternary {
         let zeros = ternary
             .zero_share

@@ -69,3 +69,40 @@ fn bench_measures_many_texts_at_once() {
     let error = failure(&arguments("-n 0 --parallel 2 -t 1"), 2);
     assert!(error.contains("--parallel"), "{error}");
 }
+
+#[test]
+fn texts_are_embedded_together_and_one_by_one() {
+    let model = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../bitnet/tests/vectors/tiny-gemma3.gguf"
+    );
+    let report = json(&["bench", "-m", model, "--embed", "20", "-t", "1", "--json"]);
+    let results = report["results"].as_array().expect("results");
+    // A model that generates no text has no other test.
+    assert_eq!(results.len(), 1, "{report}");
+    assert_eq!(results[0]["test"], "embed20");
+    let embedding = &results[0]["embedding"];
+    assert_eq!(embedding["texts"], 20);
+    let number = |value: &serde_json::Value| value.as_f64().expect("a number");
+    let ratio = number(&results[0]["tokens_per_second"]) / number(&embedding["alone"]);
+    assert!(
+        (ratio / number(&embedding["ratio"]) - 1.0).abs() < 1e-6,
+        "{report}"
+    );
+    let text = stdout(&["bench", "-m", model, "--embed", "3", "-t", "1"]);
+    assert!(
+        text.contains("embed3: ") && text.contains(" times that together"),
+        "{text}"
+    );
+    // One that does has.
+    let report = json(&[
+        "bench", "--embed", "3", "-p", "8", "-n", "2", "-r", "1", "-t", "1", "--json",
+    ]);
+    let names: Vec<&str> = report["results"]
+        .as_array()
+        .expect("results")
+        .iter()
+        .filter_map(|result| result["test"].as_str())
+        .collect();
+    assert_eq!(names, ["embed3", "pp8", "tg2"]);
+}

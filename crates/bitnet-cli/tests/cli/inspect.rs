@@ -94,10 +94,10 @@ fn layers_of_a_hybrid_model_are_drawn() {
         "{text}"
     );
     let report = json(&["inspect", model, "--json"]);
-    // Three layers of 8 · 32 · 32 and 3 · 512 numbers.
+    // Three layers of 8 · 32 · 32 and 3 · 512 numbers, of the present, those before it, and the one that is written.
     assert_eq!(
         report["memory"]["state_bytes"],
-        3 * (8 * 32 * 32 + 3 * 512) * 4
+        5 * 3 * (8 * 32 * 32 + 3 * 512) * 4
     );
 }
 
@@ -117,6 +117,17 @@ fn experts_and_windows_are_told() {
         assert!(text.contains(expected), "{text}");
     }
     let report = json(&["inspect", model, "--json"]);
+    let memory = &report["memory"];
+    let number = |name: &str| memory[name].as_u64().expect("a number");
+    let (kv, context) = (number("kv_bytes"), number("context"));
+    let per_layer = number("kv_bytes_per_token") / 3;
+    // One layer keeps all, two of them what a window of 8 sees, and some blocks behind it.
+    assert!(kv > per_layer * context, "{memory}");
+    assert_eq!(
+        kv,
+        per_layer * (context + 2 * 64 * 17).min(3 * context),
+        "{memory}"
+    );
     assert_eq!(report["architecture"]["mixers"], "WAW");
     assert!(report["obstacle"].is_null(), "{text}");
 }

@@ -44,7 +44,7 @@ pub use head::{CpuEmbedding, CpuLmHead};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use mixer::CpuMixer;
 pub use product::PreparedRows;
-pub use state::CpuState;
+pub use state::{CpuState, state_bytes};
 
 pub(crate) use rope::Rotations;
 pub(crate) use rows::{Activation, Rows};

@@ -19,6 +19,7 @@ use crate::{AttentionHeads, DeltaHeads, Error, KvType, MixerState, Result, Seque
 use append::{Append, Part};
 pub(super) use recurrent::Recurrent;
 use recurrent::RecurrentStates;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Numbers of new keys that are worth sharing among threads: most of them go to a cache line of their own.
@@ -95,6 +96,11 @@ impl Shelf {
         Ok(())
     }
 
+    /// Gives back the blocks from number `end` on.
+    fn cut(&mut self, end: usize) {
+        self.blocks.truncate(end.saturating_sub(self.skipped));
+    }
+
     /// Gives back the blocks before number `first`.
     fn skip(&mut self, first: usize) {
         let count = first.saturating_sub(self.skipped).min(self.blocks.len());
@@ -142,21 +148,44 @@ impl SequenceState for CpuState {
                 self.windowed.blocks.clear();
             }
         }
+        // Also what a batch that failed had made room for.
+        let end = self.len.div_ceil(POSITIONS);
+        self.wide.cut(end);
+        self.windowed.cut(end);
     }
 
     fn bytes(&self) -> usize {
         self.wide.bytes() + self.windowed.bytes() + self.recurrent.bytes()
     }
 
-    fn bytes_for(&self, positions: usize) -> usize {
-        let blocks = positions.div_ceil(POSITIONS);
+    fn bytes_for(&self, positions: Range<usize>) -> usize {
+        let blocks = positions.end.div_ceil(POSITIONS);
+        let own = blocks.saturating_sub(positions.start / POSITIONS);
         // Up to a batch more, before they are given back.
         let kept = self.window.saturating_add(2 * KEPT_BEHIND) / POSITIONS + 1;
-        let wide = blocks.saturating_mul(self.wide.block_bytes);
-        let windowed = blocks.min(kept).saturating_mul(self.windowed.block_bytes);
+        let wide = own.saturating_mul(self.wide.block_bytes);
+        let windowed = own.min(kept).saturating_mul(self.windowed.block_bytes);
         wide.saturating_add(windowed)
             .saturating_add(self.recurrent.most_bytes())
     }
+
+    fn bytes_beyond(&self, positions: usize) -> usize {
+        let first = positions / POSITIONS;
+        let beyond = |shelf: &Shelf| {
+            let blocks = shelf.end().saturating_sub(first.max(shelf.skipped));
+            blocks.saturating_mul(shelf.block_bytes)
+        };
+        beyond(&self.wide) + beyond(&self.windowed) + self.recurrent.bytes_beyond(positions)
+    }
+}
+
+/// Bytes that a sequence of `positions` takes on a CPU at most, whose layers keep `mixers` and keys and values of the type `kv`.
+///
+/// # Errors
+/// If heads are misshapen, or memory is short.
+pub fn state_bytes(mixers: &[MixerState], positions: usize, kv: KvType) -> Result<usize> {
+    let state = CpuState::new(&HybridMemoryPool::default(), mixers, positions, kv)?;
+    Ok(state.bytes_for(0..positions))
 }
 
 impl CpuState {

@@ -10,6 +10,7 @@ use super::memory::GpuBuffer;
 use super::recording::Recording;
 use super::scratch::Scratch;
 use crate::{AttentionHeads, Error, MixerState, Result, SequenceState, Tag};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Positions that the first buffers of a layer have room for.
@@ -56,9 +57,14 @@ impl SequenceState for GpuState {
         buffers.map(|buffer| buffer.bytes()).sum()
     }
 
-    fn bytes_for(&self, positions: usize) -> usize {
-        let positions = positions.saturating_mul(2 * self.position_bytes());
-        positions.saturating_mul(self.layers.len())
+    /// Forks share nothing here.
+    fn bytes_for(&self, positions: Range<usize>) -> usize {
+        let bytes = positions.end.saturating_mul(2 * self.position_bytes());
+        bytes.saturating_mul(self.layers.len())
+    }
+
+    fn bytes_beyond(&self, _: usize) -> usize {
+        self.bytes()
     }
 }
 

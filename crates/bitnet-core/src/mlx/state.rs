@@ -11,6 +11,7 @@ use crate::{AttentionHeads, Error, HybridMemoryPool, MixerState, Result, Sequenc
 use mlx_rs::Array;
 use mlx_rs::ops::indexing::{TryIndexMutOp, TryIndexOp};
 use mlx_rs::ops::{concatenate, zeros};
+use std::ops::Range;
 
 /// Positions that a layer's first arrays have room for, and the least by which they grow.
 const STEP: usize = 256;
@@ -111,10 +112,15 @@ impl SequenceState for MlxState {
         self.layers.iter().map(floats).sum::<usize>() * size_of::<f32>()
     }
 
-    fn bytes_for(&self, positions: usize) -> usize {
+    /// Forks share nothing here.
+    fn bytes_for(&self, positions: Range<usize>) -> usize {
         let widths = self.layers.iter().map(|layer| layer.heads.kv_width());
-        let floats = positions.saturating_mul(2 * widths.sum::<usize>());
+        let floats = positions.end.saturating_mul(2 * widths.sum::<usize>());
         floats.saturating_mul(size_of::<f32>())
+    }
+
+    fn bytes_beyond(&self, _: usize) -> usize {
+        self.bytes()
     }
 }
 

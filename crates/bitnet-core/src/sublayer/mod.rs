@@ -404,8 +404,8 @@ impl MixerWeights {
 pub enum MixerState {
     /// A key and a value of each kv head for every position.
     KeysValues(AttentionHeads),
-    /// A key and a value of each kv head for every position, of which a row attends to so many last ones. A backend may keep
-    /// all of them, as the CPU does: a sequence can then go back to any position, be forked there and saved.
+    /// A key and a value of each kv head for every position, of which a row attends to so many last ones. The CPU keeps those and
+    /// some before them, to which a sequence can go back.
     Window(AttentionHeads, usize),
     /// A matrix of each value head, and the last rows of a convolution: as much for every number of positions.
     Recurrent(DeltaHeads),

@@ -4,8 +4,9 @@ use super::BLOCK;
 use super::budget::share;
 use super::gauges::Gauges;
 use super::options::EngineOptions;
-use super::prefix::PrefixIndex;
+use super::prefix::{Place, PrefixIndex};
 use super::request::Request;
+use super::room::Room;
 use super::sequence::Sequence;
 use super::stream::TokenStream;
 use crate::generate::StopReason;
@@ -33,11 +34,7 @@ pub struct Batcher {
     /// By rank.
     running: Vec<Sequence>,
     index: PrefixIndex,
-    block_bytes: usize,
-    /// Blocks for as much as a text needs of every length: the states of delta nets.
-    state_blocks: usize,
-    /// Blocks for which there was memory when it was last short; the budget where it never was.
-    found_blocks: usize,
+    room: Room,
     arrivals: u64,
     gauges: Gauges,
 }
@@ -48,52 +45,22 @@ impl Batcher {
     /// # Errors
     /// If an option is 0, or the memory for keys and values is too small for two blocks of them, by the options or by
     /// the model's [`memory_limit`](crate::ModelOptions::memory_limit).
-    pub fn new(model: &Model, mut options: EngineOptions) -> Result<Self> {
+    pub fn new(model: &Model, options: EngineOptions) -> Result<Self> {
         options.validate()?;
         model.check_generates()?;
-        let state = model.start(model.context())?;
-        let block_bytes = state
-            .bytes_for(2 * BLOCK)
-            .saturating_sub(state.bytes_for(BLOCK));
-        let block_bytes = block_bytes.max(1);
-        let state_blocks = state.bytes_for(0).div_ceil(block_bytes);
-        let least = state_blocks.saturating_add(2).saturating_mul(block_bytes);
-        let pool = model.run().pool();
-        if let Some(limit) = pool.options().hard_limit {
-            let in_use = pool.stats().in_use;
-            let left = limit.saturating_sub(in_use);
-            if left < least {
-                return Err(Error::Backend(BackendError::OutOfMemory {
-                    what: format!("keys and values of two blocks of {BLOCK} tokens"),
-                    bytes: least,
-                    in_use,
-                    limit: Some(limit),
-                }));
-            }
-            options.kv_bytes = options.kv_bytes.min(left);
-        }
-        // One block that is written, and one behind it.
-        if options.kv_bytes < least {
-            return Err(Error::Argument {
-                what: "kv_bytes",
-                expected: format!("at least {least}, two blocks of {BLOCK} tokens"),
-                found: options.kv_bytes.to_string(),
-            });
-        }
+        let room = Room::new(model, &options)?;
         Ok(Self {
             gauges: Gauges {
-                kv_budget_bytes: options.kv_bytes,
-                kv_block_bytes: block_bytes,
+                kv_budget_bytes: room.budget(),
+                kv_block_bytes: room.block(),
                 ..Gauges::default()
             },
             model: model.clone(),
-            found_blocks: options.kv_bytes / block_bytes,
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
             index: PrefixIndex::default(),
-            block_bytes,
-            state_blocks,
+            room,
             arrivals: 0,
         })
     }
@@ -125,7 +92,7 @@ impl Batcher {
                 waiting: self.waiting.len(),
             });
         }
-        let capacity = (self.most_blocks() - self.state_blocks) * BLOCK;
+        let capacity = self.room.positions();
         if sequence.tokens.len() >= capacity {
             return Err(Error::ContextFull {
                 capacity,
@@ -138,8 +105,7 @@ impl Batcher {
 
     /// Lets a text wait for its turn.
     pub(super) fn enqueue(&mut self, mut sequence: Sequence) {
-        let room = (self.most_blocks() - self.state_blocks) * BLOCK;
-        sequence.capacity = sequence.capacity.min(room);
+        sequence.capacity = sequence.capacity.min(self.room.positions());
         sequence.set_arrival(self.arrivals);
         self.arrivals += 1;
         self.wait(sequence);
@@ -249,46 +215,18 @@ impl Batcher {
     }
 
     fn update_gauges(&mut self) {
-        let own = self.own_blocks();
-        let idle = self.index.idle_blocks();
-        let held = own + self.index.blocks() - idle;
+        let own = self.room.of_texts(&self.running);
+        let idle = self.index.idle_bytes();
         self.gauges.running = self.running.len();
         self.gauges.waiting = self.waiting.len();
-        self.gauges.kv_running_bytes = held * self.block_bytes;
-        self.gauges.kv_cached_bytes = idle * self.block_bytes;
+        self.gauges.kv_running_bytes = own + self.index.bytes() - idle;
+        self.gauges.kv_cached_bytes = idle;
     }
 
-    /// Blocks of the running texts that the index does not count.
-    fn own_blocks(&self) -> usize {
-        let running = self.running.iter();
-        let running =
-            running.filter_map(|text| Some((text.state.as_ref()?.len(), text.place.depth())));
-        running
-            .map(|(positions, shared)| {
-                positions.div_ceil(BLOCK).saturating_sub(shared) + self.state_blocks
-            })
-            .sum()
-    }
-
-    /// Blocks that the options allow.
-    fn most_blocks(&self) -> usize {
-        self.options.kv_bytes / self.block_bytes
-    }
-
-    /// Blocks that there may be now: where memory turned out to be shorter than the options say, as many as there was room for,
-    /// but for a text that is alone, which runs or fails.
-    fn budget_blocks(&self) -> usize {
-        match self.running.len() {
-            0 | 1 => self.most_blocks(),
-            _ => self.found_blocks.min(self.most_blocks()),
-        }
-    }
-
-    /// Blocks that there is room for beside those in use.
-    fn free_blocks(&self) -> usize {
-        let own = self.own_blocks();
-        self.budget_blocks()
-            .saturating_sub(own + self.index.blocks())
+    /// Whether there is room for `wanted` bytes beside those in use, of which `idle` could go.
+    fn has_room(&self, wanted: usize, idle: usize) -> bool {
+        let used = self.room.of_texts(&self.running) + self.index.bytes() - idle;
+        used + wanted <= self.room.budget_now(self.running.len())
     }
 
     /// Moves waiting texts to the running ones, as long as there is room. A text whose beginning another one is about to compute
@@ -303,11 +241,11 @@ impl Batcher {
                 place += 1;
                 continue;
             }
-            let needed = (next.tokens.len() + 1).div_ceil(BLOCK) - cached + self.state_blocks;
+            let needed = self.room.of(cached * BLOCK..next.tokens.len() + 1);
             // Every running text will want another block soon.
-            let wanted = needed + self.running.len();
-            let room = self.free_blocks() + self.index.idle_blocks();
-            if !self.running.is_empty() && wanted > room {
+            let wanted = needed + self.running.len() * self.room.block();
+            let idle = self.index.idle_bytes();
+            if !self.running.is_empty() && !self.has_room(wanted, idle) {
                 break;
             }
             if let Some(next) = self.waiting.remove(place) {
@@ -348,7 +286,7 @@ impl Batcher {
         });
         match found {
             Ok((state, place)) => {
-                let cached = place.depth() * BLOCK;
+                let cached = state.len();
                 sequence.state = Some(state);
                 sequence.place = place;
                 sequence.start(cached);
@@ -396,18 +334,18 @@ impl Batcher {
                 sequence.input = sequence.tokens[positions..positions + share].to_vec();
             }
         }
-        // Blocks of the inputs so far, and the one at hand.
+        // Bytes of the inputs so far, and the one at hand.
         let mut wanted = 0;
         let mut planned = 0;
         while planned < self.running.len() {
-            let own = wanted_blocks(&self.running[planned]);
+            let own = self.room.of_input(&self.running[planned]);
             wanted += own;
             self.evict_for(wanted);
-            while wanted > self.free_blocks() && planned + 1 < self.running.len() {
+            while !self.has_room(wanted, 0) && planned + 1 < self.running.len() {
                 self.preempt();
                 self.evict_for(wanted);
             }
-            if wanted > self.free_blocks() {
+            if !self.has_room(wanted, 0) {
                 // It is the last that runs, and others before it have taken the room: it waits for a step.
                 self.running[planned].input.clear();
                 wanted -= own;
@@ -420,9 +358,27 @@ impl Batcher {
             .collect()
     }
 
-    /// Lets blocks go that no text uses, until there is room for `wanted` or there are none.
+    /// Lets blocks go that no text uses, until there is room for `wanted` bytes or there are none; then those of texts that hold
+    /// less of them than the index does.
     fn evict_for(&mut self, wanted: usize) {
-        while wanted > self.free_blocks() && self.index.evict() {}
+        while !self.has_room(wanted, 0) && (self.index.evict() || self.detach()) {}
+    }
+
+    /// Takes a running text out of the index where that keeps more of it than the text itself: what windows have left, and states at
+    /// earlier positions. Returns whether there was one.
+    fn detach(&mut self) -> bool {
+        let (room, index) = (&self.room, &mut self.index);
+        let keeps_more = |text: &Sequence| {
+            let len = text.state.as_ref().map_or(0, |state| state.len());
+            let alone = room.of(0..len) - room.of_text(text, 0);
+            index.bytes_up_to(&text.place) > alone
+        };
+        let Some(text) = self.running.iter().rposition(keeps_more) else {
+            return false;
+        };
+        let place = std::mem::replace(&mut self.running[text].place, Place::closed());
+        index.release(place);
+        true
     }
 
     /// Takes its room from the running text that comes last; it runs again later.
@@ -441,7 +397,7 @@ impl Batcher {
         let first = match self.forward(places).await {
             Ok(()) => {
                 if self.gauges.steps.is_multiple_of(PATIENCE) {
-                    self.found_blocks = self.most_blocks().min(self.found_blocks + 1);
+                    self.room.try_more();
                 }
                 return;
             }
@@ -483,8 +439,8 @@ impl Batcher {
         self.index.release(std::mem::take(&mut sequence.place));
         sequence.state = None;
         while self.index.evict() {}
-        let own = self.own_blocks();
-        self.found_blocks = (own + self.index.blocks()).max(1);
+        let held = self.room.of_texts(&self.running) + self.index.bytes();
+        self.room.was_short(held);
         self.gauges.preemptions += 1;
     }
 
@@ -568,17 +524,38 @@ impl Batcher {
             return;
         }
         for place in places {
-            let sequence = &mut self.running[*place];
-            let positions = sequence.positions();
-            if let Some(state) = &sequence.state {
-                let ran = &sequence.tokens[..positions];
-                let place = &mut sequence.place;
-                if let Err(error) = self.index.extend(place, ran, &**state) {
-                    // A text does not need them.
-                    tracing::debug!("keys and values are not kept: {error}");
-                }
-            }
+            while self.extend_by_one(*place) {}
         }
+    }
+
+    /// Keeps the next whole block of the text at `at`, if there is one, and room for what only the index keeps of it. Returns whether
+    /// there may be more.
+    fn extend_by_one(&mut self, at: usize) -> bool {
+        let budget = self.room.budget_now(self.running.len());
+        let others = self.room.of_texts(&self.running);
+        let own = self.room.of_text(&self.running[at], 0);
+        let sequence = &mut self.running[at];
+        let Some(state) = &sequence.state else {
+            return false;
+        };
+        let ran = &sequence.tokens[..state.len().min(sequence.tokens.len())];
+        let room = &self.room;
+        let len = state.len();
+        let has_room = |index: &mut PrefixIndex, bytes: usize, shared: usize| {
+            // What it shares is counted once.
+            let texts = others - own + room.of(shared * BLOCK..len);
+            let fits = |index: &PrefixIndex| texts + index.bytes() + bytes <= budget;
+            while !fits(index) && index.evict() {}
+            fits(index)
+        };
+        let outcome = self
+            .index
+            .extend(&mut sequence.place, ran, &**state, has_room);
+        outcome.unwrap_or_else(|error| {
+            // A text does not need them.
+            tracing::debug!("keys and values are not kept: {error}");
+            false
+        })
     }
 }
 
@@ -590,11 +567,4 @@ impl std::fmt::Debug for Batcher {
             .field("gauges", &self.gauges)
             .finish_non_exhaustive()
     }
-}
-
-/// Blocks that a text's next input adds.
-fn wanted_blocks(sequence: &Sequence) -> usize {
-    let positions = sequence.state.as_ref().map_or(0, |state| state.len());
-    let after = positions + sequence.input.len();
-    after.div_ceil(BLOCK) - positions.div_ceil(BLOCK)
 }

@@ -34,6 +34,7 @@ mod handle;
 mod options;
 mod prefix;
 mod request;
+mod room;
 mod sequence;
 mod stream;
 

@@ -1,7 +1,7 @@
 //! Keys and values of texts so far, found by the tokens that they belong to.
 //!
 //! A tree of blocks of 64 tokens: a node holds a fork of the sequence that ran its block and all blocks above it, so that it shares
-//! their memory and adds one block. Tokens are compared, not only their hashes. Blocks that no running text uses go when room is
+//! their memory and adds one block, and the states of recurrent layers if they are kept there. Tokens are compared, not only their hashes. Blocks that no running text uses go when room is
 //! needed, the one that was used least recently first; blocks go before those above them.
 
 use super::BLOCK;
@@ -18,6 +18,8 @@ struct Node {
     tokens: Box<[u32]>,
     /// A sequence of the blocks up to this one.
     sequence: Box<dyn DynSequence>,
+    /// Bytes that it holds beyond those of its parent.
+    bytes: usize,
     children: usize,
     /// Running texts that use it.
     pins: usize,
@@ -32,8 +34,10 @@ pub(super) struct PrefixIndex {
     children: HashMap<(Option<NodeId>, Box<[u32]>), NodeId>,
     /// Nodes that may go, by their last use.
     idle: BTreeSet<(u64, NodeId)>,
-    /// Nodes with pins.
-    pinned: usize,
+    /// Bytes of all nodes.
+    bytes: usize,
+    /// Bytes of nodes with pins.
+    pinned_bytes: usize,
     uses: u64,
 }
 
@@ -44,26 +48,36 @@ pub(super) struct Place {
     node: Option<NodeId>,
     /// Blocks from the root.
     depth: usize,
-    /// Whether blocks behind it are another text's as well, which the tree already has from that one.
-    twin: bool,
+    /// Blocks from the root whose memory the text shares with the tree.
+    shared: usize,
+    /// Whether blocks behind it are not to be taken into the tree: it already has them from another text, or is short of room.
+    closed: bool,
 }
 
 impl Place {
-    /// Blocks that the text shares with the tree.
-    pub(super) fn depth(&self) -> usize {
-        self.depth
+    /// Blocks whose memory the text shares with the tree.
+    pub(super) fn shared(&self) -> usize {
+        self.shared
+    }
+
+    /// The root, for a text whose blocks are not to be taken into the tree.
+    pub(super) fn closed() -> Self {
+        Self {
+            closed: true,
+            ..Self::default()
+        }
     }
 }
 
 impl PrefixIndex {
-    /// Blocks that the tree holds.
-    pub(super) fn blocks(&self) -> usize {
-        self.nodes.len() - self.free.len()
+    /// Bytes that the tree holds.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
     }
 
-    /// Blocks that would go if they all had to.
-    pub(super) fn idle_blocks(&self) -> usize {
-        self.blocks() - self.pinned
+    /// Bytes of those that no running text uses.
+    pub(super) fn idle_bytes(&self) -> usize {
+        self.bytes - self.pinned_bytes
     }
 
     fn node(&self, id: NodeId) -> Option<&Node> {
@@ -104,15 +118,19 @@ impl PrefixIndex {
             None => None,
         };
         self.pin(node);
+        let kept = sequence.as_ref().map_or(0, |sequence| sequence.len());
         let place = Place {
             node,
             depth,
-            twin: false,
+            shared: depth.min(kept / BLOCK),
+            closed: false,
         };
         Ok((sequence, place))
     }
 
-    /// Takes the whole blocks of a text into the tree, of which `sequence` has run; moves the place along.
+    /// Takes the next whole block of a text into the tree, of which `sequence` has run; moves the place along. A block for which
+    /// `has_room` finds no room is left out: it is told the tree, the block's bytes, and how many blocks the text would share with the
+    /// tree. Returns whether there may be more.
     ///
     /// # Errors
     /// If memory is short.
@@ -121,23 +139,41 @@ impl PrefixIndex {
         place: &mut Place,
         tokens: &[u32],
         sequence: &dyn DynSequence,
-    ) -> Result<()> {
-        for block in tokens.chunks_exact(BLOCK).skip(place.depth) {
-            if place.twin {
-                break;
-            }
-            let key = (place.node, Box::from(block));
-            if self.children.contains_key(&key) {
-                place.twin = true;
-                break;
-            }
-            let fork = sequence.fork((place.depth + 1) * BLOCK)?;
-            let id = self.add(place.node, key.1, fork);
-            self.unpin(place.node);
-            self.pin(Some(id));
-            (place.node, place.depth) = (Some(id), place.depth + 1);
+        has_room: impl FnOnce(&mut Self, usize, usize) -> bool,
+    ) -> Result<bool> {
+        let next = tokens.chunks_exact(BLOCK).nth(place.depth);
+        let Some(block) = next.filter(|_| !place.closed) else {
+            return Ok(false);
+        };
+        let key = (place.node, Box::from(block));
+        if self.children.contains_key(&key) {
+            place.closed = true;
+            return Ok(false);
         }
-        Ok(())
+        let fork = sequence.fork((place.depth + 1) * BLOCK)?;
+        let parent = place.node.and_then(|parent| self.node(parent));
+        let bytes = fork.bytes_beyond(parent.map_or(0, |parent| parent.sequence.len()));
+        let shared = place.shared.max(fork.len() / BLOCK);
+        if !has_room(self, bytes, shared) {
+            return Ok(false);
+        }
+        let id = self.add(place.node, key.1, (fork, bytes));
+        self.unpin(place.node);
+        self.pin(Some(id));
+        place.node = Some(id);
+        place.depth += 1;
+        place.shared = shared;
+        Ok(true)
+    }
+
+    /// Bytes of the blocks from the root to a place.
+    pub(super) fn bytes_up_to(&self, place: &Place) -> usize {
+        let (mut bytes, mut next) = (0, place.node);
+        while let Some(node) = next.and_then(|id| self.node(id)) {
+            bytes += node.bytes;
+            next = node.parent;
+        }
+        bytes
     }
 
     /// Lets go of a place.
@@ -154,6 +190,7 @@ impl PrefixIndex {
             return false;
         };
         self.free.push(id.0);
+        self.bytes -= node.bytes;
         self.children.remove(&(node.parent, node.tokens));
         if let Some(parent) = node.parent {
             if let Some(parent) = self.node_mut(parent) {
@@ -168,12 +205,14 @@ impl PrefixIndex {
         &mut self,
         parent: Option<NodeId>,
         tokens: Box<[u32]>,
-        sequence: Box<dyn DynSequence>,
+        (sequence, bytes): (Box<dyn DynSequence>, usize),
     ) -> NodeId {
+        self.bytes += bytes;
         let node = Node {
             parent,
             tokens: tokens.clone(),
             sequence,
+            bytes,
             children: 0,
             pins: 0,
             last_use: self.uses,
@@ -208,8 +247,11 @@ impl PrefixIndex {
             node.pins += 1;
             node.last_use = uses;
             next = node.parent;
+            let bytes = node.bytes;
             self.idle.remove(&before);
-            self.pinned += usize::from(first);
+            if first {
+                self.pinned_bytes += bytes;
+            }
         }
     }
 
@@ -221,9 +263,11 @@ impl PrefixIndex {
                 return;
             };
             node.pins -= 1;
-            let last = node.pins == 0;
+            let (last, bytes) = (node.pins == 0, node.bytes);
             next = node.parent;
-            self.pinned -= usize::from(last);
+            if last {
+                self.pinned_bytes -= bytes;
+            }
             self.note_idle(id);
         }
     }

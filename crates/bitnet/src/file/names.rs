@@ -32,6 +32,43 @@ const LAYER: [(&str, &str); 15] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// Tensors of the layers of hybrid models, with their endings. They are not converted: their rows have another order in GGUF.
+const HYBRID_LAYER: [(&str, &str); 10] = [
+    (
+        "post_attention_norm.weight",
+        "post_attention_layernorm.weight",
+    ),
+    ("attn_qkv.weight", "linear_attn.in_proj_qkv.weight"),
+    ("attn_gate.weight", "linear_attn.in_proj_z.weight"),
+    ("ssm_beta.weight", "linear_attn.in_proj_b.weight"),
+    ("ssm_alpha.weight", "linear_attn.in_proj_a.weight"),
+    ("ssm_a", "linear_attn.A_log"),
+    ("ssm_dt.bias", "linear_attn.dt_bias"),
+    ("ssm_conv1d.weight", "linear_attn.conv1d.weight"),
+    ("ssm_norm.weight", "linear_attn.norm.weight"),
+    ("ssm_out.weight", "linear_attn.out_proj.weight"),
+];
+
+/// The name that a hybrid checkpoint has for a tensor.
+pub(crate) fn to_hybrid_checkpoint(gguf: &str) -> Option<String> {
+    let layer = gguf
+        .strip_prefix("blk.")
+        .and_then(|rest| rest.split_once('.'));
+    let known = |part: &str| HYBRID_LAYER.iter().find(|(known, _)| *known == part);
+    match layer.and_then(|(layer, part)| Some((layer, known(part)?))) {
+        Some((layer, (_, name))) => Some(format!("model.layers.{layer}.{name}")),
+        None => to_checkpoint(gguf).into_iter().next(),
+    }
+}
+
+/// The name that a tensor has where the part of a model that reads is one of several.
+pub(crate) fn within_language_model(checkpoint: &str) -> String {
+    match checkpoint.strip_prefix("model.") {
+        Some(rest) => format!("model.language_model.{rest}"),
+        None => checkpoint.to_owned(),
+    }
+}
+
 /// The names that a checkpoint may have for a tensor, the usual one first.
 pub(crate) fn to_checkpoint(gguf: &str) -> Vec<String> {
     let global = GLOBAL.iter().filter(|(known, _)| *known == gguf);
@@ -75,16 +112,18 @@ pub(crate) fn position(gguf: &str) -> (usize, usize, usize) {
 /// Whether a tensor is one of the projections that BitNet training makes ternary.
 pub(crate) fn is_projection(gguf: &str) -> bool {
     let part = layer_and_part(gguf, "blk.").map(|(_, part)| part);
-    matches!(
-        part,
-        Some("attn_q" | "attn_k" | "attn_v" | "attn_output" | "ffn_gate" | "ffn_up" | "ffn_down")
-    )
+    let attention = ["attn_q", "attn_k", "attn_v", "attn_output"];
+    let delta_net = ["attn_qkv", "attn_gate", "ssm_out"];
+    let feed_forward = ["ffn_gate", "ffn_up", "ffn_down"];
+    let mut known = attention.iter().chain(&delta_net).chain(&feed_forward);
+    part.is_some_and(|part| known.any(|known| *known == part))
 }
 
 /// Whether a tensor, named as in the checkpoint of this config.json, has no say: a head that is tied to the embedding,
 /// or rotary frequencies, which old checkpoints store and which follow from the configuration.
 pub(crate) fn is_redundant(checkpoint: &str, config: &Json) -> bool {
-    let tied = config["tie_word_embeddings"].as_bool() == Some(true);
+    let is_true = |config: &Json| config["tie_word_embeddings"].as_bool() == Some(true);
+    let tied = is_true(config) || is_true(&config["text_config"]);
     (tied && checkpoint == CHECKPOINT_HEAD) || checkpoint.ends_with("rotary_emb.inv_freq")
 }
 
@@ -129,10 +168,40 @@ mod tests {
     }
 
     #[test]
+    fn hybrid_checkpoints_have_names_of_their_own() {
+        let name = |gguf: &str| to_hybrid_checkpoint(gguf).unwrap_or_default();
+        for (gguf, checkpoint) in [
+            ("blk.3.ssm_a", "model.layers.3.linear_attn.A_log"),
+            (
+                "blk.0.attn_qkv.weight",
+                "model.layers.0.linear_attn.in_proj_qkv.weight",
+            ),
+            (
+                "blk.1.attn_q.weight",
+                "model.layers.1.self_attn.q_proj.weight",
+            ),
+            (
+                "blk.1.post_attention_norm.weight",
+                "model.layers.1.post_attention_layernorm.weight",
+            ),
+            ("output.weight", "lm_head.weight"),
+        ] {
+            assert_eq!(name(gguf), checkpoint);
+        }
+        assert_eq!(
+            within_language_model("model.layers.1.mlp.up_proj.weight"),
+            "model.language_model.layers.1.mlp.up_proj.weight"
+        );
+        assert_eq!(within_language_model(CHECKPOINT_HEAD), CHECKPOINT_HEAD);
+    }
+
+    #[test]
     fn a_tied_head_is_redundant() {
         let tied = serde_json::json!({"tie_word_embeddings": true});
         let own = serde_json::json!({"tie_word_embeddings": false});
         assert!(is_redundant("lm_head.weight", &tied));
+        let nested = serde_json::json!({"text_config": tied});
+        assert!(is_redundant("lm_head.weight", &nested));
         assert!(!is_redundant("lm_head.weight", &own));
         assert!(!is_redundant("lm_head.weight", &serde_json::json!({})));
         assert!(is_redundant(

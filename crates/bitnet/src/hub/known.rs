@@ -25,7 +25,8 @@ pub struct KnownModel {
 /// Falcon3 and Falcon-E are stated to the byte by one source, others round them to the same, and they are what the shapes
 /// of the models give. The repository of Llama 3 names no licence of its own; stated is that of the model it was made from.
 /// Ternary-Bonsai has its weights in three files: the one in llama.cpp's own Q2_0 (groups of 64), which is taken here, one
-/// of an earlier form of the same name (groups of 128), and PQ2_0.
+/// of an earlier form of the same name (groups of 128), and PQ2_0. Of Ternary-Bonsai 2 the file of 27B is described by several
+/// sources; the names of the smaller ones follow its scheme.
 pub const KNOWN_MODELS: &[KnownModel] = &[
     KnownModel {
         name: "2b4t",
@@ -80,6 +81,60 @@ pub const KNOWN_MODELS: &[KnownModel] = &[
         bytes: Some(2_310_125_920),
         sha256: Some("e17b298d84ee78797916ae5c2ecc8211469cc65cccfe3080cd9a9bb503fbc55e"),
         license: "Apache-2.0",
+    },
+    KnownModel {
+        name: "ternary-bonsai-2-2b",
+        source: "hf:prism-ml/Ternary-Bonsai-2-2B-gguf/Ternary-Bonsai-2-2B-PTQ1_0.gguf",
+        title: "Prism ML Ternary-Bonsai 2 2B, chat",
+        format: "GGUF, PTQ1_0",
+        bytes: None,
+        sha256: None,
+        license: "Apache-2.0",
+    },
+    KnownModel {
+        name: "ternary-bonsai-2-4b",
+        source: "hf:prism-ml/Ternary-Bonsai-2-4B-gguf/Ternary-Bonsai-2-4B-PTQ1_0.gguf",
+        title: "Prism ML Ternary-Bonsai 2 4B, chat",
+        format: "GGUF, PTQ1_0",
+        bytes: None,
+        sha256: None,
+        license: "Apache-2.0",
+    },
+    KnownModel {
+        name: "ternary-bonsai-2-9b",
+        source: "hf:prism-ml/Ternary-Bonsai-2-9B-gguf/Ternary-Bonsai-2-9B-PTQ1_0.gguf",
+        title: "Prism ML Ternary-Bonsai 2 9B, chat",
+        format: "GGUF, PTQ1_0",
+        bytes: None,
+        sha256: None,
+        license: "Apache-2.0",
+    },
+    KnownModel {
+        name: "ternary-bonsai-2-27b",
+        source: "hf:prism-ml/Ternary-Bonsai-2-27B-gguf/Ternary-Bonsai-2-27B-PTQ1_0.gguf",
+        title: "Prism ML Ternary-Bonsai 2 27B, chat",
+        format: "GGUF, PTQ1_0",
+        bytes: Some(5_946_648_928),
+        sha256: Some("53107f530aa52eb00912263ab1ee29bd199261c87cd7b4ad4ca1318c1fe33ee3"),
+        license: "Apache-2.0",
+    },
+    KnownModel {
+        name: "bitnet-embedding-0.6b",
+        source: "hf:microsoft/bitnet-embedding-0.6b/bitnet-embeddings-0.6b-bf16-i2_s.gguf",
+        title: "Microsoft BitNet-embedding 0.6B, texts as vectors",
+        format: "GGUF, I2_S",
+        bytes: Some(427_935_008),
+        sha256: Some("c89c64f05a2d3f83565250a6762640197fc624df866d4a1bd5853f811219af17"),
+        license: "MIT",
+    },
+    KnownModel {
+        name: "bitnet-embedding-270m",
+        source: "hf:microsoft/bitnet-embedding-270m/bitnet-embeddings-270m-bf16-i2_s.gguf",
+        title: "Microsoft BitNet-embedding 270M, texts as vectors",
+        format: "GGUF, I2_S",
+        bytes: Some(367_487_040),
+        sha256: Some("8ee5ae971b103cd55758934be54e5c9f7cc2b58b15890615acce8e649988c751"),
+        license: "MIT",
     },
     KnownModel {
         name: "maple-20b-a1b",

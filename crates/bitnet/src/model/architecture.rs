@@ -1,21 +1,20 @@
 //! A model's shape as data: everything in which the supported architectures differ, read from GGUF metadata or
 //! config.json. The forward pass is written once, over this.
 
-use super::config_class::{CLASSES, ConfigClass};
 use super::hadamard::Contract;
 use super::hybrid::Hybrid;
 use super::mixture::Mixture;
-use super::scaling::{ConfigRope, RopeScaling, ScalingKind};
+use super::scaling::{RopeScaling, ScalingKind};
+use super::windows::{WindowRotation, Windows};
 use crate::embed::Pooling;
-use crate::file::gguf::GgufArchitecture;
-use crate::file::{Gguf, SafeTensorsModel};
+use crate::file::Gguf;
+use crate::file::gguf::{GgufArchitecture, Sliding};
 use crate::{Error, Result};
-use bitnet_core::{AttentionHeads, Gate, KvType, Rope, RopePairs};
-use serde_json::Value as Json;
+use bitnet_core::{AttentionHeads, Gate, KvType, MixerState, Rope, RopePairs};
 use std::sync::Arc;
 
 /// More layers than any model has; larger counts are refused before anything is allocated for them.
-const MOST_LAYERS: usize = 1024;
+pub(super) const MOST_LAYERS: usize = 1024;
 
 /// The shape of a decoder-only transformer. Which optional parts a model has (sub-norms, head norms, a head of its
 /// own) follows from its tensors.
@@ -49,38 +48,70 @@ pub struct Architecture {
     pub pooling: Option<Pooling>,
     /// Which layers are gated delta nets, where some are.
     pub hybrid: Option<Hybrid>,
-    /// Experts and windows, where layers have them.
+    /// Experts, where layers have them.
     pub mixture: Option<Mixture>,
+    /// Which layers attend in a window, where some do.
+    pub windows: Option<Windows>,
     /// Which matrices are rotated, where some are.
     pub(crate) hadamard: Option<Arc<Contract>>,
 }
 
 /// The numbers of an architecture before they are checked.
-struct Raw {
-    name: String,
-    layers: usize,
-    hidden: usize,
-    feed_forward: usize,
-    context: usize,
-    query_heads: usize,
-    kv_heads: usize,
-    head_dim: Option<usize>,
-    rope_dims: RopeDims,
-    rope_base: f32,
-    rope_scaling: RopeScaling,
-    pairs: RopePairs,
-    eps: f32,
-    gate: Gate,
-    scales_embedding: bool,
-    norms_results: bool,
-    pooling: Option<Pooling>,
-    hybrid: Option<Hybrid>,
-    mixture: Option<Mixture>,
-    hadamard: Option<Arc<Contract>>,
+pub(super) struct Raw {
+    pub(super) name: String,
+    pub(super) layers: usize,
+    pub(super) hidden: usize,
+    pub(super) feed_forward: usize,
+    pub(super) context: usize,
+    pub(super) query_heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: Option<usize>,
+    pub(super) rope_dims: RopeDims,
+    pub(super) rope_base: f32,
+    pub(super) rope_scaling: RopeScaling,
+    pub(super) pairs: RopePairs,
+    pub(super) eps: f32,
+    pub(super) gate: Gate,
+    pub(super) scales_embedding: bool,
+    pub(super) norms_results: bool,
+    pub(super) pooling: Option<Pooling>,
+    pub(super) hybrid: Option<Hybrid>,
+    pub(super) mixture: Option<Mixture>,
+    pub(super) windows: Option<Windows>,
+    pub(super) hadamard: Option<Arc<Contract>>,
 }
 
+/// What a file calls these numbers.
+pub(super) struct Keys {
+    pub(super) layers: &'static str,
+    pub(super) hidden: &'static str,
+    pub(super) feed_forward: &'static str,
+    pub(super) context: &'static str,
+    pub(super) query_heads: &'static str,
+    pub(super) kv_heads: &'static str,
+    pub(super) head_dim: &'static str,
+    pub(super) rope_dims: &'static str,
+    pub(super) rope_base: &'static str,
+    pub(super) eps: &'static str,
+}
+
+/// Keys of GGUF files, behind the name of the architecture.
+const GGUF_KEYS: Keys = Keys {
+    layers: "block_count",
+    hidden: "embedding_length",
+    feed_forward: "feed_forward_length",
+    context: "context_length",
+    query_heads: "attention.head_count",
+    kv_heads: "attention.head_count_kv",
+    head_dim: "attention.key_length",
+    rope_dims: "rope.dimension_count",
+    rope_base: "rope.freq_base",
+    eps: "attention.layer_norm_rms_epsilon",
+};
+
 /// How much of each head rotates.
-enum RopeDims {
+#[derive(Clone, Copy)]
+pub(super) enum RopeDims {
     /// So many elements.
     Count(usize),
     /// This share of the elements.
@@ -110,7 +141,24 @@ impl Architecture {
 
     /// Positions that a token attends to in layer `index`, if it is a window of them.
     pub fn window_of(&self, index: usize) -> Option<usize> {
-        self.mixture.as_ref()?.window_of(index)
+        self.windows.as_ref()?.window_of(index)
+    }
+
+    /// How queries and keys rotate in layer `index`, if they do.
+    pub fn rope_of(&self, index: usize) -> Option<Rope> {
+        let Some(windows) = &self.windows else {
+            return Some(self.rope.clone());
+        };
+        match (windows.rotation, self.window_of(index)) {
+            (WindowRotation::WindowsAlone, None) => None,
+            (WindowRotation::OwnBase(base), Some(_)) => Some(Rope {
+                base,
+                divisors: Vec::new(),
+                magnitude: 1.0,
+                ..self.rope.clone()
+            }),
+            _ => Some(self.rope.clone()),
+        }
     }
 
     /// Parameters of experts that a token does not meet.
@@ -129,7 +177,8 @@ impl Architecture {
             .count() as u64
     }
 
-    /// Bytes of keys and values of this type that a session holds for one position, in all layers that keep them.
+    /// Bytes of keys and values of this type that a session holds for one position, in all layers that keep them: those with a
+    /// window give them back [after a while](Self::state_bytes).
     pub fn kv_bytes_per_position(&self, kv: KvType) -> u64 {
         let heads = 2 * self.attention_layers() * self.heads.kv as u64;
         heads.saturating_mul(kv.bytes(self.heads.dim) as u64)
@@ -144,6 +193,26 @@ impl Architecture {
             let floats = hybrid.delta.state_len() + hybrid.delta.conv_len();
             (layers * floats * size_of::<f32>()) as u64
         })
+    }
+
+    /// What each layer keeps of a sequence.
+    fn mixer_states(&self) -> Vec<MixerState> {
+        let delta = self.hybrid.as_ref().map(|hybrid| hybrid.delta);
+        let of_layer = |layer| match (delta, self.window_of(layer)) {
+            (Some(delta), _) if self.is_recurrent(layer) => MixerState::Recurrent(delta),
+            (_, Some(window)) => MixerState::Window(self.heads, window),
+            (_, None) => MixerState::KeysValues(self.heads),
+        };
+        (0..self.layers).map(of_layer).collect()
+    }
+
+    /// Bytes of keys, values and states that a session of `positions` holds on a processor at most, in all layers.
+    ///
+    /// # Errors
+    /// If heads are misshapen.
+    pub fn state_bytes(&self, positions: usize, kv: KvType) -> Result<usize> {
+        let bytes = bitnet_core::cpu::state_bytes(&self.mixer_states(), positions, kv);
+        Ok(bytes?)
     }
 
     /// Reads the metadata of a GGUF file.
@@ -196,6 +265,7 @@ impl Architecture {
             true => Some(Mixture::read(file, &arch, blocks)?),
             false => None,
         };
+        let windows = Windows::read(file, (&arch, known.sliding), blocks)?;
         if known.is_hybrid {
             // Their defaults would be wrong, and would not show.
             required("attention.key_length")?;
@@ -236,6 +306,7 @@ impl Architecture {
             pooling: pooling(file, &key("pooling_type"))?,
             hybrid,
             mixture,
+            windows,
             hadamard: hadamard.map(Arc::new),
             name: arch.clone(),
         };
@@ -256,212 +327,63 @@ impl Architecture {
                 values,
             )?;
         }
-        raw.build(file.name())
-    }
-
-    /// Reads a Hugging Face config.json. What it leaves out is what the configuration class of its architecture has in
-    /// transformers.
-    ///
-    /// # Errors
-    /// As [`from_gguf`](Self::from_gguf).
-    pub fn from_config(file: &SafeTensorsModel) -> Result<Self> {
-        let name = format!("{} (config.json)", file.name());
-        let config = Config {
-            name: &name,
-            json: file.config(),
-        };
-        let architecture = config.json["architectures"][0].as_str().unwrap_or_default();
-        let Some(class) = CLASSES.iter().find(|class| class.name == architecture) else {
-            let known: Vec<&str> = CLASSES.iter().map(|class| class.name).collect();
-            return Err(Error::Unsupported {
-                what: format!("architecture {architecture:?}"),
-                advice: format!("supported are {}", known.join(", ")),
-                file: name,
-            });
-        };
-        config.refuse_other_layers(class)?;
-        let query_heads = config.integer("num_attention_heads", class.heads)?;
-        let context = config.integer("max_position_embeddings", class.context)?;
-        let rope = ConfigRope::read(&name, config.json, class.base, context)?;
-        let raw = Raw {
-            name: architecture.into(),
-            layers: config.integer("num_hidden_layers", class.layers)?,
-            hidden: config.integer("hidden_size", class.hidden)?,
-            feed_forward: config.integer("intermediate_size", class.feed_forward)?,
-            context,
-            query_heads,
-            kv_heads: match config.json.get("num_key_value_heads") {
-                None => class.kv_heads.unwrap_or(query_heads),
-                _ => config.integer("num_key_value_heads", query_heads)?,
-            },
-            head_dim: config.optional("head_dim")?.or(class.head_dim),
-            rope_dims: RopeDims::Share(rope.share),
-            rope_base: rope.base as f32,
-            rope_scaling: rope.scaling,
-            pairs: RopePairs::HalfSplit,
-            eps: match config.get("rms_norm_eps") {
-                None => class.eps,
-                Some(value) => value
-                    .as_f64()
-                    .map(|value| value as f32)
-                    .ok_or_else(|| Error::malformed(&name, "rms_norm_eps", "a number", value))?,
-            },
-            gate: match config.get("hidden_act") {
-                None => gate(&name, "hidden_act", class.activation)?,
-                Some(Json::String(activation)) => gate(&name, "hidden_act", activation)?,
-                Some(other) => {
-                    return Err(Error::malformed(&name, "hidden_act", "a string", other));
-                }
-            },
-            scales_embedding: false,
-            norms_results: false,
-            pooling: None,
-            hybrid: None,
-            mixture: None,
-            hadamard: None,
-        };
-        raw.build(&name)
-    }
-}
-
-/// A config.json.
-struct Config<'a> {
-    /// What errors call it.
-    name: &'a str,
-    json: &'a Json,
-}
-
-impl Config<'_> {
-    fn get(&self, key: &str) -> Option<&Json> {
-        self.json.get(key).filter(|value| !value.is_null())
-    }
-
-    fn optional(&self, key: &str) -> Result<Option<usize>> {
-        let Some(value) = self.get(key) else {
-            return Ok(None);
-        };
-        let number = value.as_u64().and_then(|value| usize::try_from(value).ok());
-        match number {
-            Some(number) => Ok(Some(number)),
-            None => Err(Error::malformed(self.name, key, "a whole number", value)),
-        }
-    }
-
-    fn integer(&self, key: &str, default: usize) -> Result<usize> {
-        Ok(self.optional(key)?.unwrap_or(default))
-    }
-
-    fn flag(&self, key: &str) -> Result<bool> {
-        match self.get(key) {
-            None => Ok(false),
-            Some(Json::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(Error::malformed(self.name, key, "true or false", other)),
-        }
-    }
-
-    fn unsupported(&self, what: &str, advice: &str) -> Error {
-        Error::Unsupported {
-            file: self.name.into(),
-            what: what.into(),
-            advice: advice.into(),
-        }
-    }
-
-    /// Refuses layers that do more than those here.
-    fn refuse_other_layers(&self, class: &ConfigClass) -> Result<()> {
-        for (key, what) in [
-            ("attention_bias", "biases of attention (attention_bias)"),
-            ("mlp_bias", "biases of the feed-forward (mlp_bias)"),
-        ] {
-            if self.flag(key)? {
-                return Err(self.unsupported(what, "use a model whose projections have no biases"));
-            }
-        }
-        let windows = "use a model with full attention";
-        let full = |kind: &Json| kind.as_str() == Some("full_attention");
-        let kinds = self.get("layer_types").and_then(Json::as_array);
-        if let Some(kind) = kinds.and_then(|kinds| kinds.iter().find(|kind| !full(kind))) {
-            return Err(self.unsupported(&format!("a layer of type {kind}"), windows));
-        }
-        if class.slides && self.flag("use_sliding_window")? && kinds.is_none() {
-            let layers = self.integer("num_hidden_layers", class.layers)?;
-            // Qwen3Config: layers from this one on have a window.
-            if self.integer("max_window_layers", 28)? < layers {
-                return Err(self.unsupported("sliding-window attention", windows));
-            }
-        }
-        // The code of 1bitLLM rounds to as many bits as these say.
-        for (key, bits) in [("weight_bits", 1), ("input_bits", 8)] {
-            if class.name == "BitnetForCausalLM" && self.integer(key, bits)? != bits {
-                let advice = format!("use a model of {bits} bits there");
-                return Err(self.unsupported(&format!("another {key} than {bits}"), &advice));
-            }
-        }
-        Ok(())
+        raw.build(file.name(), (&key(""), &GGUF_KEYS))
     }
 }
 
 impl Raw {
-    fn build(self, file: &str) -> Result<Architecture> {
-        let positive = |what: &str, value: usize, most: usize| {
+    /// Checks the numbers. `file` is what errors call the file, and `keys` the numbers, behind `prefix`.
+    pub(super) fn build(self, file: &str, (prefix, keys): (&str, &Keys)) -> Result<Architecture> {
+        let wrong = |key: &str, expected: String, found: &dyn std::fmt::Display| {
+            Error::malformed(file, format_args!("{prefix}{key}"), expected, found)
+        };
+        let positive = |key: &str, value: usize, most: usize| {
             if value == 0 || value > most {
-                Err(Error::malformed(
-                    file,
-                    what,
-                    format_args!("1 to {most}"),
-                    value,
-                ))
+                Err(wrong(key, format!("1 to {most}"), &value))
             } else {
                 Ok(value)
             }
         };
-        positive("number of layers", self.layers, MOST_LAYERS)?;
-        positive("embedding length", self.hidden, 1 << 20)?;
-        positive("feed-forward length", self.feed_forward, 1 << 22)?;
-        positive("context length", self.context, u32::MAX as usize)?;
-        positive("attention heads", self.query_heads, 1 << 12)?;
-        positive("key-value heads", self.kv_heads, self.query_heads)?;
+        positive(keys.layers, self.layers, MOST_LAYERS)?;
+        positive(keys.hidden, self.hidden, 1 << 20)?;
+        positive(keys.feed_forward, self.feed_forward, 1 << 22)?;
+        positive(keys.context, self.context, u32::MAX as usize)?;
+        positive(keys.query_heads, self.query_heads, 1 << 12)?;
+        positive(keys.kv_heads, self.kv_heads, self.query_heads)?;
         if !self.query_heads.is_multiple_of(self.kv_heads) {
-            return Err(Error::malformed(
-                file,
-                "key-value heads",
-                format_args!("a divisor of the {} heads", self.query_heads),
-                self.kv_heads,
-            ));
+            let expected = format!("a divisor of the {} heads", self.query_heads);
+            return Err(wrong(keys.kv_heads, expected, &self.kv_heads));
         }
         let dim = match self.head_dim {
-            Some(dim) => positive("head width", dim, 1 << 14)?,
+            Some(dim) => positive(keys.head_dim, dim, 1 << 14)?,
             None if self.hidden.is_multiple_of(self.query_heads) => self.hidden / self.query_heads,
             None => {
-                return Err(Error::malformed(
-                    file,
-                    "embedding length",
-                    format_args!("a multiple of the {} heads", self.query_heads),
-                    self.hidden,
-                ));
+                let expected = format!("a multiple of the {} heads", self.query_heads);
+                return Err(wrong(keys.hidden, expected, &self.hidden));
             }
         };
         let rope_dims = match self.rope_dims {
             RopeDims::Count(dims) => dims,
             RopeDims::Share(share) if share > 0.0 && share <= 1.0 => (dim as f64 * share) as usize,
             RopeDims::Share(share) => {
-                let what = "partial_rotary_factor";
-                let expected = "more than 0, at most 1";
-                return Err(Error::malformed(file, what, expected, share));
+                return Err(wrong(
+                    keys.rope_dims,
+                    "more than 0, at most 1".into(),
+                    &share,
+                ));
             }
         };
         if rope_dims == 0 || rope_dims > dim || !rope_dims.is_multiple_of(2) {
             let expected = format!("an even number up to the head width {dim}");
-            return Err(Error::malformed(
-                file,
-                "rotary dimensions",
-                expected,
-                rope_dims,
-            ));
+            let found = match self.rope_dims {
+                RopeDims::Count(dims) => dims.to_string(),
+                RopeDims::Share(share) => format!("{rope_dims}, {share} of it"),
+            };
+            return Err(wrong(keys.rope_dims, expected, &found));
         }
-        for (what, value) in [("norm epsilon", self.eps), ("rotary base", self.rope_base)] {
+        for (key, value) in [(keys.eps, self.eps), (keys.rope_base, self.rope_base)] {
             if !value.is_finite() || value <= 0.0 {
-                return Err(Error::malformed(file, what, "a positive number", value));
+                return Err(wrong(key, "a positive number".into(), &value));
             }
         }
         self.rope_scaling.check(file, self.rope_base)?;
@@ -495,13 +417,14 @@ impl Raw {
             pooling: self.pooling,
             hybrid: self.hybrid,
             mixture: self.mixture,
+            windows: self.windows,
             hadamard: self.hadamard,
         })
     }
 }
 
 /// The function that `key` names.
-fn gate(file: &str, key: &str, name: &str) -> Result<Gate> {
+pub(super) fn gate(file: &str, key: &str, name: &str) -> Result<Gate> {
     match name {
         "relu2" | "relu_squared" => Ok(Gate::Relu2),
         "silu" | "swish" => Ok(Gate::Silu),
@@ -534,9 +457,9 @@ fn pooling(file: &Gguf, key: &str) -> Result<Option<Pooling>> {
 fn rope_base(file: &Gguf, known: &GgufArchitecture) -> Result<Option<f32>> {
     let key = |name: &str| format!("{}.rope.{name}", known.name);
     // Where windows rotate and nothing else does, theirs is the one that counts.
-    let own = match known.is_mixture {
-        true => file.f32(&key("freq_base_swa"))?,
-        false => None,
+    let own = match known.sliding {
+        Sliding::Always => file.f32(&key("freq_base_swa"))?,
+        Sliding::Never | Sliding::IfStated => None,
     };
     match own {
         Some(base) => Ok(Some(base)),
@@ -559,7 +482,7 @@ fn refuse_other_attention(file: &Gguf, known: &GgufArchitecture) -> Result<()> {
         return refuse(key("logit_softcapping"), "capped attention scores", &cap);
     }
     let window = file.usize(&key("sliding_window"))?.unwrap_or(0);
-    if !known.is_mixture && window > 0 {
+    if known.sliding == Sliding::Never && window > 0 {
         return refuse(key("sliding_window"), "sliding-window attention", &window);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Configuration classes: what transformers takes for granted where a config.json says nothing.
 //!
-//! Source: `models/{bitnet,llama,qwen3}/configuration_*.py` of transformers 5.24; the classes of version 4 have the same
+//! Source: `models/{bitnet,llama,qwen3,qwen3_5}/configuration_*.py` of transformers 5.24; the classes of version 4 have the same
 //! numbers. `BitnetForCausalLM` is the code that the checkpoints of 1bitLLM bring along, a copy of Llama's.
 
 /// Numbers of one class.
@@ -30,6 +30,10 @@ pub(super) struct ConfigClass {
     pub(super) base: f64,
     /// Whether the class knows sliding windows (`use_sliding_window`).
     pub(super) slides: bool,
+    /// `partial_rotary_factor`.
+    pub(super) rotary_share: f64,
+    /// Whether the class has gated delta nets between layers of gated attention, and may hold its numbers in `text_config`.
+    pub(super) is_hybrid: bool,
 }
 
 const LLAMA: ConfigClass = ConfigClass {
@@ -45,10 +49,30 @@ const LLAMA: ConfigClass = ConfigClass {
     eps: 1e-6,
     base: 10_000.0,
     slides: false,
+    rotary_share: 1.0,
+    is_hybrid: false,
+};
+
+/// `Qwen3_5TextConfig`.
+const QWEN3_5: ConfigClass = ConfigClass {
+    name: "Qwen3_5ForCausalLM",
+    hidden: 4096,
+    feed_forward: 12288,
+    layers: 32,
+    heads: 16,
+    kv_heads: Some(4),
+    head_dim: Some(256),
+    activation: "silu",
+    context: 32768,
+    eps: 1e-6,
+    base: 10_000.0,
+    slides: false,
+    rotary_share: 0.25,
+    is_hybrid: true,
 };
 
 /// All supported classes.
-pub(super) const CLASSES: [ConfigClass; 4] = [
+pub(super) const CLASSES: [ConfigClass; 6] = [
     ConfigClass {
         name: "BitNetForCausalLM",
         hidden: 2560,
@@ -61,7 +85,7 @@ pub(super) const CLASSES: [ConfigClass; 4] = [
         context: 2048,
         eps: 1e-5,
         base: 500_000.0,
-        slides: false,
+        ..LLAMA
     },
     ConfigClass {
         name: "BitnetForCausalLM",
@@ -81,5 +105,11 @@ pub(super) const CLASSES: [ConfigClass; 4] = [
         eps: 1e-6,
         base: 10_000.0,
         slides: true,
+        ..LLAMA
+    },
+    QWEN3_5,
+    ConfigClass {
+        name: "Qwen3_5ForConditionalGeneration",
+        ..QWEN3_5
     },
 ];

@@ -1,7 +1,7 @@
 //! Tensors of a GGUF file. Matrices stay where the file is mapped, but for projections whose floats are ternary: those
 //! become I2_S rows in memory, and run as such.
 
-use super::pack::pack;
+use super::pack::{Order, pack};
 use super::weights::{Source, lies_in};
 use crate::file::names::is_projection;
 use crate::file::ternary::Ternary;
@@ -71,7 +71,10 @@ impl<'a> GgufSource<'a> {
             _ => None,
         };
         let matrix = match ternary {
-            Some((ternary, _)) => pack((file, &tensor.name), &ternary, (rows, cols), pool)?,
+            Some((ternary, _)) => {
+                let place = (file, tensor.name.as_str());
+                pack(place, &ternary, (rows, cols), Order::default(), pool)?
+            }
             None => {
                 let shape = (rows, cols, cols);
                 WeightMatrix::new(&tensor.name, format, shape, scale, tensor.row_data())?
@@ -166,8 +169,8 @@ impl Source for GgufSource<'_> {
         tensor.is_some_and(|tensor| lies_in(matrix, &tensor.data))
     }
 
-    fn tensor_name(&self, role: &str) -> String {
-        format!("{role}.weight")
+    fn own_name(&self, name: &str) -> String {
+        name.into()
     }
 
     fn unused(&self) -> Vec<String> {

@@ -1,4 +1,4 @@
-//! Mixtures of experts, and layers whose attention has a window (`maple`).
+//! Mixtures of experts (`maple`).
 //!
 //! What the architecture leaves to its files is read from them, and what a file says that is not run here is refused by its key
 //! and value: a router that chooses in another way would give another text, and no error.
@@ -17,7 +17,7 @@ const NO_LIMIT: f32 = 1e-6;
 /// The clamp of files that state none.
 const USUAL_LIMIT: f32 = 7.0;
 
-/// The experts of a mixture, and the layers whose attention has a window.
+/// The experts of a mixture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mixture {
     /// Experts of a layer.
@@ -28,10 +28,6 @@ pub struct Mixture {
     pub width: usize,
     /// The clamp of gates and up projections in each layer, where there is one.
     pub limits: Vec<Option<f32>>,
-    /// Positions that a token attends to in layers that slide.
-    pub window: usize,
-    /// Whether each layer slides. Queries and keys of the others do not rotate.
-    pub slides: Vec<bool>,
 }
 
 impl Mixture {
@@ -66,27 +62,8 @@ impl Mixture {
             used: count("expert_used_count", experts)?,
             width: count("expert_feed_forward_length", 1 << 20)?,
             limits: limits(file, &key("swiglu_clamp_exp"), layers)?,
-            window: count("attention.sliding_window", u32::MAX as usize)?,
-            slides: slides(file, &key("attention.sliding_window_pattern"), layers)?,
         })
     }
-
-    /// The window of a layer's attention, if it has one.
-    pub(super) fn window_of(&self, layer: usize) -> Option<usize> {
-        let slides = self.slides.get(layer) == Some(&true);
-        slides.then_some(self.window)
-    }
-}
-
-/// Whether each layer slides.
-fn slides(file: &Gguf, key: &str, layers: usize) -> Result<Vec<bool>> {
-    let mut slides = file.flags(key)?.ok_or_else(|| missing(file.name(), key))?;
-    if slides.len() < layers {
-        let expected = format!("at least {layers} elements, one for each layer");
-        return Err(Error::malformed(file.name(), key, expected, slides.len()));
-    }
-    slides.truncate(layers);
-    Ok(slides)
 }
 
 /// The clamp of each layer.

@@ -1,6 +1,7 @@
 //! A model ready to run: weights on a backend, tokenizer, chat template.
 
 mod architecture;
+mod config;
 mod config_class;
 mod gguf;
 mod hadamard;
@@ -11,7 +12,9 @@ mod open;
 mod pack;
 mod scaling;
 mod transformer;
+mod value_heads;
 mod weights;
+mod windows;
 
 pub use architecture::Architecture;
 pub use hybrid::Hybrid;
@@ -19,6 +22,7 @@ pub use mixture::Mixture;
 pub use scaling::{RopeScaling, ScalingKind};
 pub use transformer::LogitsFor;
 pub(crate) use transformer::{DynModel, DynSequence, Part};
+pub use windows::{WindowRotation, Windows};
 
 use crate::chat::{ChatTemplate, ChatTemplates, TemplateChoice};
 use crate::file::{Bytes, Gguf, ModelFile, ModelFiles, read_into};
@@ -242,7 +246,7 @@ impl Model {
             ModelFile::SafeTensors(checkpoint) => checkpoint,
         };
         let architecture = Architecture::from_config(checkpoint)?;
-        let mut source = huggingface::CheckpointSource::new(checkpoint)?;
+        let mut source = huggingface::CheckpointSource::new(checkpoint, &architecture)?;
         let tokenizer = Tokenizer::from_checkpoint(checkpoint)?;
         let templates = ChatTemplates::from_file(file, &tokenizer);
         Self::assemble(

@@ -7,6 +7,7 @@ use bitnet_core::{
     OutputRequest, Pending, SequenceState, Span, Top,
 };
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The sublayers of one layer, resident on a backend.
@@ -187,8 +188,10 @@ pub(crate) trait DynSequence: Any + Send {
     fn truncate(&mut self, len: usize);
     /// Bytes of the state.
     fn bytes(&self) -> usize;
-    /// Bytes of the state if it had `positions`.
-    fn bytes_for(&self, positions: usize) -> usize;
+    /// Bytes of the state at most if it had `positions.end` positions, of which the first `positions.start` are forks' as well.
+    fn bytes_for(&self, positions: Range<usize>) -> usize;
+    /// Bytes of the state beyond those of its first `positions`.
+    fn bytes_beyond(&self, positions: usize) -> usize;
     /// Another sequence that begins with the first `len` positions.
     fn fork(&self, len: usize) -> Result<Box<dyn DynSequence>>;
     /// Keys and values of `layer`, `[position][kv head][dim]` each; look-ahead positions may be among them.
@@ -351,8 +354,12 @@ impl<B: Backend> DynSequence for Sequence<B> {
         self.state.bytes()
     }
 
-    fn bytes_for(&self, positions: usize) -> usize {
+    fn bytes_for(&self, positions: Range<usize>) -> usize {
         self.state.bytes_for(positions)
+    }
+
+    fn bytes_beyond(&self, positions: usize) -> usize {
+        self.state.bytes_beyond(positions)
     }
 
     fn fork(&self, len: usize) -> Result<Box<dyn DynSequence>> {

@@ -44,8 +44,12 @@ pub(crate) trait Source {
     fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>>;
     /// Whether a matrix that this source gave lies where the file does, and is no repacked copy.
     fn is_borrowed(&self, matrix: &WeightMatrix) -> bool;
+    /// What the file calls the tensor that GGUF calls `name`.
+    fn own_name(&self, name: &str) -> String;
     /// What the file calls the tensor of a role.
-    fn tensor_name(&self, role: &str) -> String;
+    fn tensor_name(&self, role: &str) -> String {
+        self.own_name(&format!("{role}.weight"))
+    }
     /// Tensors not consumed by the loader; a complete load must leave none.
     fn unused(&self) -> Vec<String>;
 }
@@ -342,6 +346,7 @@ impl<B: Backend> Loader<'_, B> {
     /// The floats of a tensor that GGUF calls `name`.
     fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Vec<f32>> {
         let Some(values) = self.source.floats(name, shape)? else {
+            let name = self.source.own_name(name);
             return Err(Error::tensor(
                 self.source.file(),
                 name,
@@ -349,6 +354,10 @@ impl<B: Backend> Loader<'_, B> {
                 "none in the file",
             ));
         };
+        if let Some(wrong) = values.iter().find(|value| !value.is_finite()) {
+            let (file, name) = (self.source.file(), self.source.own_name(name));
+            return Err(Error::tensor(file, name, "finite numbers", wrong));
+        }
         let tracker = self.backend.pool().zero_copy();
         tracker.record(Movement::Copy, size_of_val(&values[..]));
         Ok(values)
@@ -417,13 +426,10 @@ impl<B: Backend> Loader<'_, B> {
         if architecture.mixture.is_some() && head_norms.is_none() {
             return Err(self.missing(&role("attn_q_norm")));
         }
-        let mixture = architecture.mixture.as_ref();
-        let window = mixture.and_then(|mixture| mixture.window_of(index));
         Ok(MixerWeights::Attention(AttentionWeights {
             heads,
-            rope: (architecture.mixture.is_none() || window.is_some())
-                .then(|| architecture.rope.clone()),
-            window,
+            rope: architecture.rope_of(index),
+            window: architecture.window_of(index),
             activations,
             norm: Some(self.norm(&role("attn_norm"), hidden)?),
             gated: architecture.hybrid.is_some(),

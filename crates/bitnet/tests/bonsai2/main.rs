@@ -1,7 +1,9 @@
 //! Bonsai 2 (`qwen35` with Hadamard rotations): logits against those of an independent implementation in f64, and against
 //! themselves however a prompt is divided, shared, rolled back or saved.
 
+mod checkpoint;
 mod keys;
+mod left_out;
 #[path = "../rewrite/mod.rs"]
 mod rewrite;
 #[path = "../steady/mod.rs"]

@@ -9,6 +9,7 @@ use bitnet_core::{
     MixerState, MixerWeights, Output, Pending, Result, SequenceState, Snapshots, Span,
     VocabularyWeights, WarmUp,
 };
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
@@ -137,8 +138,12 @@ impl SequenceState for State {
         self.inner.bytes()
     }
 
-    fn bytes_for(&self, positions: usize) -> usize {
+    fn bytes_for(&self, positions: Range<usize>) -> usize {
         self.inner.bytes_for(positions)
+    }
+
+    fn bytes_beyond(&self, positions: usize) -> usize {
+        self.inner.bytes_beyond(positions)
     }
 }
 

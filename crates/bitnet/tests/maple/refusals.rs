@@ -173,16 +173,16 @@ fn keys_that_are_missing_or_impossible() {
     }
     edited()
         .set("rope.dimension_count", 15u32)
-        .refused("rotary dimensions");
+        .refused("maple.rope.dimension_count");
     edited()
         .set("rope.dimension_count", 34u32)
-        .refused("rotary dimensions");
+        .refused("maple.rope.dimension_count");
     edited()
         .set("attention.value_length", 64u32)
         .refused("attention.value_length");
     edited()
         .set("attention.head_count_kv", 3u32)
-        .refused("key-value heads");
+        .refused("maple.attention.head_count_kv");
 }
 
 #[test]

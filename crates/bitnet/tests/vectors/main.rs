@@ -5,6 +5,7 @@
 mod rewrite;
 
 mod keys;
+mod windows;
 
 use bitnet::tokenizer::EncodeOptions;
 use bitnet::{

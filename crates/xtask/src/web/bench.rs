@@ -1,5 +1,5 @@
-//! `cargo xtask bench-web`: bitnet-web beside wllama in the same Chromium on files of the 125m and 700m shapes, two threads against
-//! one, and the demo page.
+//! `cargo xtask bench-web`: bitnet-web beside wllama in the same Chromium on files of the 125m and 700m shapes, beside the native
+//! command on one of the shape of Ternary-Bonsai-2 2B, which wllama does not run, two threads against one, and the demo page.
 
 use super::{build, tools, web};
 use crate::install::install;
@@ -15,17 +15,51 @@ pub(crate) struct Measurement {
     /// Turns of either program on every file
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Only the files whose name has this in it: 125m, 700m, tq1_0, tq2_0
+    /// Only the files whose name has this in it: 125m, 700m, bonsai2, tq1_0, tq2_0
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
 }
 
-/// Shapes × types of the files: what both programs run.
-const FILES: [(&str, &str); 4] = [
-    ("125m", "tq2_0"),
-    ("125m", "tq1_0"),
-    ("700m", "tq2_0"),
-    ("700m", "tq1_0"),
+/// A file.
+struct File {
+    /// Its shape, type, architecture and embedding, as `bitnet synth` names them.
+    shape: &'static str,
+    kind: &'static str,
+    arch: &'static str,
+    embedding: &'static str,
+}
+
+impl File {
+    /// One that both programs run.
+    const fn of_both(shape: &'static str, kind: &'static str) -> Self {
+        Self {
+            shape,
+            kind,
+            arch: "bitnet",
+            embedding: "q8_0",
+        }
+    }
+
+    fn name(&self) -> String {
+        match self.arch {
+            "bitnet" => format!("bitnet-{}-{}", self.shape, self.kind),
+            _ => format!("{}-{}", self.shape, self.kind),
+        }
+    }
+}
+
+/// The files that are measured.
+const FILES: [File; 5] = [
+    File::of_both("125m", "tq2_0"),
+    File::of_both("125m", "tq1_0"),
+    File::of_both("700m", "tq2_0"),
+    File::of_both("700m", "tq1_0"),
+    File {
+        shape: "bonsai2-2b",
+        kind: "pq2_0",
+        arch: "qwen35",
+        embedding: "ternary",
+    },
 ];
 
 /// Builds what is measured, writes the files where they are missing, and runs the comparison, which writes
@@ -39,8 +73,8 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
         .with_context(|| format!("cannot create {}", folder.display()))?;
     let bitnet = target_folder()?.join("release").join(file_name("bitnet"));
     let mut files = Vec::new();
-    for (shape, kind) in FILES {
-        let name = format!("bitnet-{shape}-{kind}");
+    for file in FILES {
+        let name = file.name();
         let wanted = measurement.only.as_ref();
         if wanted.is_some_and(|only| !name.contains(&only.to_lowercase())) {
             continue;
@@ -48,9 +82,9 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
         let path = folder.join(name + ".gguf");
         if !path.exists() {
             let mut synth = Command::new(&bitnet);
-            synth.args(["synth", "--shape", shape, "--type", kind]);
+            synth.args(["synth", "--shape", file.shape, "--type", file.kind]);
             synth
-                .args(["--embedding", "q8_0", "--arch", "bitnet"])
+                .args(["--embedding", file.embedding, "--arch", file.arch])
                 .arg(&path);
             carry_out(synth)?;
         }
@@ -69,6 +103,7 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     compare
         .current_dir(web())
         .env("CHROMIUM", chromium)
+        .env("BITNET", &bitnet)
         .arg("bench/main.mjs")
         .arg(report.canonicalize().context("the report's folder")?)
         .arg(measurement.rounds.max(1).to_string())

@@ -1,7 +1,7 @@
 //! Counting: tensors by type, ternary weights, and how many of them are zero.
 
-use bitnet::I2sLayout;
 use bitnet::file::{Dtype, GgmlType, Gguf, GgufTensor, SafeTensorsModel};
+use bitnet::{Hybrid, I2sLayout};
 use serde::Serialize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -30,6 +30,8 @@ pub(super) struct Census {
     pub(super) zeros: u64,
     /// Bytes that running the model keeps in memory for weights.
     pub(super) resident_bytes: u64,
+    /// Tensors that are not run.
+    pub(super) left_out: usize,
     pub(super) warnings: Vec<String>,
 }
 
@@ -37,20 +39,18 @@ pub(super) struct Census {
 type Zeros = Result<u64, String>;
 
 impl Census {
-    pub(super) fn of_gguf(file: &Gguf) -> Self {
+    /// Of a file for `hybrid` models, some tensors of which may be left out.
+    pub(super) fn of_gguf(file: &Gguf, hybrid: Option<&Hybrid>) -> Self {
         let mut census = Self::default();
         for tensor in file.tensors() {
-            census.add(
-                tensor.kind.name(),
-                tensor.elements() as u64,
-                tensor.data.len() as u64,
-            );
+            let bytes = tensor.data.len() as u64;
+            census.keep(&tensor.name, bytes, hybrid);
+            census.add(tensor.kind.name(), tensor.elements() as u64, bytes);
             if is_ternary(tensor.kind) {
                 census.ternary += tensor.elements() as u64;
-                census.ternary_bytes += tensor.data.len() as u64;
+                census.ternary_bytes += bytes;
             }
         }
-        census.resident_bytes = census.bytes;
         let ternary: Vec<&GgufTensor> = file
             .tensors()
             .iter()
@@ -66,8 +66,11 @@ impl Census {
         census
     }
 
-    pub(super) fn of_checkpoint(file: &SafeTensorsModel) -> Self {
+    /// As [`of_gguf`](Self::of_gguf), of a checkpoint.
+    pub(super) fn of_checkpoint(file: &SafeTensorsModel, hybrid: Option<&Hybrid>) -> Self {
         let mut census = Self::default();
+        // Hybrid models are trained as others are, too; those that are not say how they are rounded.
+        let is_master = hybrid.is_none() || file.config().get("quantization_config").is_some();
         let mut packed = Vec::new();
         for tensor in file.tensors() {
             let bytes = tensor.data.len() as u64;
@@ -78,13 +81,18 @@ impl Census {
                 census.add("U8 packed", elements * 4, bytes);
                 census.ternary += elements * 4;
                 census.ternary_bytes += bytes;
-                census.resident_bytes += bytes;
+                census.keep(&tensor.name, bytes, hybrid);
                 packed.push(tensor);
             } else {
                 census.add(&format!("{:?}", tensor.dtype), elements, bytes);
                 // Master weights of projections are packed into two bits when they are loaded.
-                let projection = tensor.name.ends_with("_proj.weight") && tensor.shape.len() == 2;
-                census.resident_bytes += if projection { elements / 4 } else { bytes };
+                let projection = tensor.name.contains("_proj") && tensor.shape.len() == 2;
+                let kept = if projection && is_master {
+                    elements / 4
+                } else {
+                    bytes
+                };
+                census.keep(&tensor.name, kept, hybrid);
             }
         }
         census.count(&packed, |tensor| {
@@ -96,6 +104,15 @@ impl Census {
             (tensor.data.len() as u64 * 4, &tensor.name, Ok(zeros))
         });
         census
+    }
+
+    /// Counts `bytes` of a tensor that stay in memory, unless it is left out.
+    fn keep(&mut self, name: &str, bytes: u64, hybrid: Option<&Hybrid>) {
+        if hybrid.is_some_and(|hybrid| hybrid.leaves_out(name)) {
+            self.left_out += 1;
+        } else {
+            self.resident_bytes += bytes;
+        }
     }
 
     fn add(&mut self, name: &str, parameters: u64, bytes: u64) {

@@ -89,6 +89,16 @@ impl RecurrentStates {
         self.bytes_of_one().saturating_mul(kept)
     }
 
+    /// Bytes of the states behind the first `position` positions.
+    pub(super) fn bytes_beyond(&self, position: usize) -> usize {
+        let behind = self
+            .moments
+            .iter()
+            .filter(|moment| moment.position > position);
+        let kept = behind.count() + usize::from(!self.next.is_empty());
+        self.bytes_of_one().saturating_mul(kept)
+    }
+
     /// Bytes of what a sequence keeps at most.
     pub(super) fn most_bytes(&self) -> usize {
         // The present, the one before, those between blocks, and the one that is written.
@@ -172,8 +182,12 @@ impl RecurrentStates {
         if self.heads.is_empty() {
             return (fork, len);
         }
+        // An empty sequence needs no state of another's.
         let kept = self.moments.iter().rev();
-        let last = kept.into_iter().find(|moment| moment.position <= len);
+        let last = kept
+            .into_iter()
+            .find(|moment| moment.position <= len)
+            .filter(|moment| moment.position > 0);
         fork.moments.extend(last.cloned());
         let position = last.map_or(0, |moment| moment.position);
         (fork, position)
@@ -237,7 +251,8 @@ mod tests {
         assert_eq!(states.bytes(), 4 * states.bytes_of_one());
         let (fork, position) = states.fork(200);
         assert_eq!((position, positions(&fork)), (192, vec![192]));
-        assert_eq!(states.fork(100).1, 0);
+        let (empty, position) = states.fork(100);
+        assert_eq!((position, empty.bytes()), (0, 0));
         // A draft of four, of which two were right.
         assert_eq!(states.truncate(203), 201);
         run(&mut states, &pool, 201, 203);

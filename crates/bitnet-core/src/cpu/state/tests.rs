@@ -67,12 +67,70 @@ fn a_state_takes_the_bytes_of_its_type() {
         (KvType::Int8, numbers + 4 * scales),
     ] {
         let mut state = state(kv);
-        assert_eq!(state.bytes_for(0), 0);
-        assert_eq!(state.bytes_for(1), block);
-        assert_eq!(state.bytes_for(65), 2 * block);
+        assert_eq!(state.bytes_for(0..0), 0);
+        assert_eq!(state.bytes_for(0..1), block);
+        assert_eq!(state.bytes_for(0..65), 2 * block);
+        assert_eq!(state.bytes_for(64..65), block);
         state.reserve(65).unwrap();
         assert_eq!(state.bytes(), 2 * block);
+        assert_eq!(state.bytes_beyond(64), block);
     }
+}
+
+/// What is said to be taken at most is taken in the end, and no more: by layers that see all, with a window, and recurrent.
+#[test]
+fn states_take_what_they_are_said_to() {
+    let delta = crate::DeltaHeads {
+        key: 1,
+        value: 2,
+        key_dim: 4,
+        value_dim: 4,
+        taps: 2,
+    };
+    let wide = MixerState::KeysValues(HEADS);
+    let window = MixerState::Window(HEADS, 100);
+    let recurrent = MixerState::Recurrent(delta);
+    let block = CpuState::new(&HybridMemoryPool::default(), &[wide], 64, KvType::F16).unwrap();
+    let block = block.bytes_for(0..64);
+    let of =
+        |mixers: &[MixerState], positions| state_bytes(mixers, positions, KvType::F16).unwrap();
+    assert_eq!(of(&[wide; 3], 640), 30 * block);
+    // Two blocks that the window touches, and sixteen behind it.
+    assert_eq!(of(&[window], 1 << 20), 18 * block);
+    assert_eq!(of(&[window], 640), 10 * block);
+    let states = of(&[recurrent], 0);
+    assert_eq!(
+        (states, of(&[recurrent], 1 << 20)),
+        (5 * 4 * (2 * 16 + 16), states)
+    );
+    assert_eq!(
+        of(&[wide, window, recurrent], 1 << 20),
+        (1 << 14) * block + 18 * block + states
+    );
+    let mut state = CpuState::new(
+        &HybridMemoryPool::default(),
+        &[wide, window],
+        1 << 12,
+        KvType::F16,
+    )
+    .unwrap();
+    let mut most = 0;
+    while state.len() < 1 << 12 {
+        state.reserve(128).unwrap();
+        most = most.max(state.bytes());
+        state.advance(128);
+        assert!(state.bytes() <= state.bytes_for(0..state.len()));
+    }
+    assert!(most <= of(&[wide, window], 1 << 12), "{most}");
+    // A window that ends at its last position, and what may be taken back.
+    assert_eq!(state.bytes_beyond(0), (64 + 10) * block);
+    // What was rolled back, or made room for, is not kept.
+    state.truncate(4000);
+    assert_eq!(state.bytes(), (63 + 9) * block);
+    state.reserve(96).unwrap();
+    assert_eq!(state.bytes(), (64 + 10) * block);
+    state.truncate(state.len());
+    assert_eq!(state.bytes(), (63 + 9) * block);
 }
 
 /// What a state of this type makes of the key or the value of a head.

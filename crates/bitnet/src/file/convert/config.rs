@@ -72,6 +72,13 @@ impl Numbers {
     pub(super) fn from_checkpoint(file: &SafeTensorsModel) -> Result<Self> {
         let architecture = Architecture::from_config(file)?;
         let class = architecture.name.as_str();
+        if architecture.hybrid.is_some() {
+            return Err(Error::Unsupported {
+                file: file.name().to_owned(),
+                what: format!("converting {class}, whose layers GGUF holds in another order"),
+                advice: "run it as it is, or use the GGUF file of the same model".to_owned(),
+            });
+        }
         let Some(gguf) = GgufArchitecture::of_class(class, architecture.gate) else {
             return Err(Error::Unsupported {
                 file: file.name().to_owned(),

@@ -22,10 +22,23 @@ pub(crate) struct GgufArchitecture {
     pub(crate) norms_results: bool,
     /// Whether some layers are gated delta nets, and the others have gated attention.
     pub(crate) is_hybrid: bool,
-    /// Whether feed-forwards are mixtures of experts, and some layers attend in a window.
+    /// Whether feed-forwards are mixtures of experts.
     pub(crate) is_mixture: bool,
+    /// Which layers attend in a window.
+    pub(crate) sliding: Sliding,
     /// Whether files may have Hadamard-rotated weights.
     pub(crate) rotates: bool,
+}
+
+/// Whether some layers of an architecture attend in a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sliding {
+    /// None does; a file that says otherwise is refused.
+    Never,
+    /// Those that the file says, if it states a window; they have a rotary base of their own.
+    IfStated,
+    /// Those that the file says, as it must; they alone rotate.
+    Always,
 }
 
 /// Both spellings of BitNet's class.
@@ -43,6 +56,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: false,
     },
     GgufArchitecture {
@@ -55,6 +69,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: false,
     },
     GgufArchitecture {
@@ -67,6 +82,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: false,
     },
     GgufArchitecture {
@@ -79,6 +95,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: false,
     },
     GgufArchitecture {
@@ -91,6 +108,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: true,
     },
     GgufArchitecture {
@@ -103,6 +121,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: true,
         is_mixture: false,
+        sliding: Sliding::Never,
         rotates: true,
     },
     GgufArchitecture {
@@ -115,6 +134,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: false,
         is_hybrid: false,
         is_mixture: true,
+        sliding: Sliding::Always,
         rotates: false,
     },
     GgufArchitecture {
@@ -127,6 +147,7 @@ pub(crate) const ARCHITECTURES: [GgufArchitecture; 8] = [
         norms_results: true,
         is_hybrid: false,
         is_mixture: false,
+        sliding: Sliding::IfStated,
         rotates: false,
     },
 ];

@@ -28,7 +28,7 @@ use super::{Bytes, Load, map};
 use crate::{Error, Result};
 use cursor::Cursor;
 
-pub(crate) use architecture::GgufArchitecture;
+pub(crate) use architecture::{GgufArchitecture, Sliding};
 pub use tensor::{GgmlType, GgufTensor};
 pub use value::{Array, StringArray, Value, ValueType};
 pub use writer::GgufWriter;

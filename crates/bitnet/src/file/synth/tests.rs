@@ -216,7 +216,8 @@ fn the_shape_of_maple_has_its_tensors() {
         (mixture.experts, mixture.used, mixture.width),
         (256, 8, 512)
     );
-    assert_eq!((mixture.window, mixture.slides), (512, vec![true; 2]));
+    let windows = architecture.windows.unwrap();
+    assert_eq!((windows.positions, windows.slides), (512, vec![true; 2]));
     assert_eq!(mixture.limits, [Some(7.0); 2]);
 }
 

@@ -1,6 +1,7 @@
 //! Rotary scaling as a config.json states it.
 
 use super::{RopeScaling, ScalingKind, unknown_kind, yarn_magnitude};
+use crate::model::config_class::ConfigClass;
 use crate::{Error, Result};
 use serde_json::{Map, Value as Json};
 use std::fmt;
@@ -19,13 +20,18 @@ pub(crate) struct ConfigRope {
 impl ConfigRope {
     /// Reads `rope_scaling` (transformers 4) or `rope_parameters` (5), and what may stand beside them. As in
     /// transformers 5, the first of the two that says anything is the one that counts, and what it says counts more than what
-    /// stands beside it, but for `original_max_position_embeddings`. `base` and `context` are θ and the positions where
-    /// nothing says otherwise.
+    /// stands beside it, but for `original_max_position_embeddings`. `class` and `context` have what counts where nothing
+    /// says otherwise.
     ///
     /// # Errors
     /// [`Error::Unsupported`] for kinds and keys that are not understood, [`Error::Malformed`] for missing or impossible
     /// values; `file` is what they call the file.
-    pub(crate) fn read(file: &str, config: &Json, base: f64, context: usize) -> Result<Self> {
+    pub(in crate::model) fn read(
+        file: &str,
+        config: &Json,
+        class: &ConfigClass,
+        context: usize,
+    ) -> Result<Self> {
         let nothing = Map::new();
         let mut dict = ("rope_parameters", &nothing);
         for name in ["rope_scaling", "rope_parameters"] {
@@ -45,12 +51,17 @@ impl ConfigRope {
             file,
             name: dict.0,
             entries: of_all_layers(file, dict.0, dict.1)?,
+            has_sections: class.is_hybrid,
         };
         let beside = Dictionary {
             file,
             name: "config.json",
             entries: config.as_object().unwrap_or(&nothing),
+            has_sections: false,
         };
+        if class.is_hybrid {
+            dict.check_sections()?;
+        }
         let number = |key: &str| -> Result<Option<f64>> {
             Ok(match dict.number(key)? {
                 None => beside.number(key)?,
@@ -58,8 +69,8 @@ impl ConfigRope {
             })
         };
         Ok(Self {
-            base: number("rope_theta")?.unwrap_or(base),
-            share: number("partial_rotary_factor")?.unwrap_or(1.0),
+            base: number("rope_theta")?.unwrap_or(class.base),
+            share: number("partial_rotary_factor")?.unwrap_or(class.rotary_share),
             scaling: dict.scaling(
                 beside.number("original_max_position_embeddings")?,
                 context as f64,
@@ -93,7 +104,12 @@ struct Dictionary<'a> {
     file: &'a str,
     name: &'a str,
     entries: &'a Map<String, Json>,
+    /// Whether pairs may belong to positions in time, height and width, which are one and the same for text.
+    has_sections: bool,
 }
+
+/// Keys of such pairs.
+const SECTIONS: [&str; 2] = ["mrope_section", "mrope_interleaved"];
 
 impl Dictionary<'_> {
     fn get(&self, key: &str) -> Option<&Json> {
@@ -127,6 +143,22 @@ impl Dictionary<'_> {
         }
     }
 
+    /// Refuses pairs that are not divided between three positions. However they are divided, the three positions of a token of
+    /// text are equal, so that nothing else depends on it.
+    fn check_sections(&self) -> Result<()> {
+        let [sections, interleaved] = SECTIONS;
+        if let Some(value) = self.get(sections) {
+            let counts = value.as_array().filter(|list| list.len() == 3);
+            if !counts.is_some_and(|list| list.iter().all(Json::is_u64)) {
+                return Err(self.wrong(sections, "three whole numbers", value));
+            }
+        }
+        match self.get(interleaved) {
+            None | Some(Json::Bool(_)) => Ok(()),
+            Some(other) => Err(self.wrong(interleaved, "true or false", other)),
+        }
+    }
+
     /// Refuses a key that `kind` does not have.
     fn expect_keys(&self, kind: &str, known: &[&str]) -> Result<()> {
         const EVERYWHERE: [&str; 5] = [
@@ -139,7 +171,12 @@ impl Dictionary<'_> {
         ];
         for (key, value) in self.entries {
             let key = key.as_str();
-            if !value.is_null() && !EVERYWHERE.contains(&key) && !known.contains(&key) {
+            let is_section = self.has_sections && SECTIONS.contains(&key);
+            if !value.is_null()
+                && !is_section
+                && !EVERYWHERE.contains(&key)
+                && !known.contains(&key)
+            {
                 return Err(Error::Unsupported {
                     file: self.file.into(),
                     what: format!("{key} in {} of kind {kind:?}", self.name),
