@@ -178,14 +178,19 @@ def test_prompts_that_cannot_be_are_told(model: Model) -> None:
     with pytest.raises(errors.ArgumentError, match="token"):
         next(stream)
     assert list(stream) == []
+    full = Engine(model, max_running=1, max_waiting=0)
+    streams = [full.stream(STORY, max_tokens=400, ignore_eos=True) for _ in range(8)]
     with pytest.raises(errors.OverloadedError):
-        Engine(model, max_running=1, max_waiting=0).generate([STORY] * 20, max_tokens=200, ignore_eos=True)
+        [next(stream) for stream in streams]
+    streams.clear()
+    wait_until(lambda: full.gauges()["running"] == 0)
+    assert len(full.generate([STORY] * 3, max_tokens=2)) == 3
     with pytest.raises(errors.ArgumentError, match="max_running"):
         Engine(model, max_running=0)
 
 
 def test_many_prompts_come_one_by_one(model: Model) -> None:
-    texts = model.generate_all((STORY for _ in range(1200)), max_tokens=1, temperature=0, seed=1)
+    texts = model.generate_all((STORY for _ in range(600)), max_tokens=1, temperature=0, seed=1)
     first = next(texts)
     assert isinstance(first, Completion)
-    assert list(texts) == [first] * 1199
+    assert list(texts) == [first] * 599

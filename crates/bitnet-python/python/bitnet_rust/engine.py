@@ -25,7 +25,7 @@ Prompt = str | Sequence[int]
 _TEXTS = "/v1/completions"
 _CHAT = "/v1/chat/completions"
 _AHEAD = 512
-"""Requests of one call that are with the engine at a time."""
+"""The most requests of one call that are with the engine at a time."""
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ class Engine:
         kv_bytes: int = 2 << 30,
         prefix_cache: bool = True,
     ) -> None:
+        self._ahead = min(_AHEAD, max_running + max_waiting)
         self._native = _native.Engine(
             model._native,
             max_running=max_running,
@@ -323,7 +324,7 @@ class Engine:
         try:
             for prompt in prompts:
                 waiting.append(self._ask(_TEXTS, self._text_body(prompt, options)))
-                if len(waiting) >= _AHEAD:
+                if len(waiting) >= self._ahead:
                     yield _completion(_whole(waiting.popleft()))
             while waiting:
                 yield _completion(_whole(waiting.popleft()))
