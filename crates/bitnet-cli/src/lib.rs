@@ -11,6 +11,7 @@ mod failure;
 mod interrupt;
 mod number;
 mod open;
+mod parquet;
 mod printable;
 mod progress;
 mod stdin;
