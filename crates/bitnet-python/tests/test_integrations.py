@@ -1,6 +1,9 @@
 """The classes by which other programs take a model."""
 
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -38,7 +41,7 @@ def test_langchain_embeds_and_chats(model: Model) -> None:
     assert "".join(pieces) == answer.content
 
 
-def test_the_harness_runs_a_task_of_its_own(model: Model) -> None:
+def test_the_harness_asks_in_all_its_ways(model: Model) -> None:
     pytest.importorskip("lm_eval")
     from lm_eval.api.instance import Instance
 
@@ -60,3 +63,46 @@ def test_the_harness_runs_a_task_of_its_own(model: Model) -> None:
     assert alone == pytest.approx(rolling, abs=1e-9)
     until = asked("generate_until", "Once upon a time", {"until": ["."], "max_gen_toks": 40})
     assert "." not in evaluated.generate_until([until])[0]
+
+
+def test_the_harness_runs_a_task_of_its_own(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lm_eval")
+    # Nothing of it is looked for elsewhere.
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    import lm_eval
+    from lm_eval.api.task import ConfigurableTask
+    from lm_eval.tasks import TaskManager
+
+    from bitnet_rust.evaluation import Evaluated
+
+    stories = ["Once upon a time", "The little dog"]
+    docs = []
+    for story in stories:
+        best = model.generate(story, max_tokens=5, temperature=0).text
+        docs.append({"story": story, "choices": [" zebra quantum", best], "answer": 1})
+    data = tmp_path / "stories.jsonl"
+    data.write_text("".join(json.dumps(doc) + "\n" for doc in docs))
+    task = ConfigurableTask(
+        config={
+            "task": "stories",
+            "dataset_path": "json",
+            "dataset_kwargs": {"data_files": {"test": str(data)}},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "{{story}}",
+            "doc_to_choice": "choices",
+            "doc_to_target": "answer",
+            "target_delimiter": "",
+            "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        }
+    )
+    # Without the thousands of tasks that it brings, whose descriptions take a minute to read.
+    own = TaskManager(include_defaults=False)
+    found = lm_eval.simple_evaluate(
+        Evaluated(model), tasks=[task], task_manager=own, bootstrap_iters=0, log_samples=True
+    )
+    assert found["results"]["stories"]["acc,none"] == 1
+    for sample in found["samples"]["stories"]:
+        scores = model.score([sample["doc"]["story"]] * 2, sample["doc"]["choices"])
+        assert sample["filtered_resps"] == [(score.logprob, score.is_greedy) for score in scores]
