@@ -8,7 +8,6 @@ use anyhow::Error;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::process::ExitCode;
 
 /// An argument that clap could not judge, such as two that exclude each other only for some models.
 #[derive(Debug)]
@@ -35,24 +34,24 @@ impl fmt::Display for Interrupted {
 impl std::error::Error for Interrupted {}
 
 /// Reports `outcome` and gives the process's exit code.
-pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> ExitCode {
+pub(crate) fn exit_code(outcome: anyhow::Result<()>) -> u8 {
     let Err(error) = outcome else {
-        return ExitCode::SUCCESS;
+        return 0;
     };
     if is_broken_pipe(&error) {
         // The reader has seen enough, as in `bitnet … | head`.
-        return ExitCode::SUCCESS;
+        return 0;
     }
     if error.is::<Interrupted>() {
-        return ExitCode::from(130);
+        return 130;
     }
     let red = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
     eprintln!("{red}error:{red:#} {}", one_line(&error));
     match error.downcast_ref::<bitnet::Error>() {
-        Some(bitnet::Error::Cancelled) => ExitCode::from(130),
-        Some(bitnet::Error::Argument { .. }) => ExitCode::from(2),
-        _ if error.is::<Usage>() => ExitCode::from(2),
-        _ => ExitCode::FAILURE,
+        Some(bitnet::Error::Cancelled) => 130,
+        Some(bitnet::Error::Argument { .. }) => 2,
+        _ if error.is::<Usage>() => 2,
+        _ => 1,
     }
 }
 
@@ -66,8 +65,8 @@ fn is_broken_pipe(error: &Error) -> bool {
     })
 }
 
-/// Reports arguments that clap refused, or prints the help that they ask for, and gives the process's exit code.
-pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+/// Reports `arguments` that clap refused, or prints the help that they ask for, and gives the process's exit code.
+pub(crate) fn usage(error: &clap::Error, arguments: Vec<OsString>) -> u8 {
     if error.use_stderr() {
         // What was typed is part of the message, and may come from a file's name: if a terminal would act on it, the
         // message is printed without clap's colours, among which it cannot be told.
@@ -75,16 +74,16 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
             let argument = argument.to_string_lossy();
             printable::text(&argument) == argument
         };
-        if std::env::args_os().all(harmless) {
+        if arguments.into_iter().all(harmless) {
             eprint!("{}", error.render().ansi());
         } else {
             eprint!("{}", printable::text(&error.render().to_string()));
         }
-        return ExitCode::from(2);
+        return 2;
     }
     // Help for a reader that left early.
     let _ = error.print();
-    ExitCode::SUCCESS
+    0
 }
 
 /// The error and its causes, those left out that a message before them already says. Nothing in it acts on a terminal.

@@ -172,6 +172,16 @@ impl Write for Log {
     }
 }
 
+/// The beginning of a text, for errors.
+pub(crate) fn excerpt(text: &str) -> String {
+    const CHARACTERS: usize = 20;
+    let mut excerpt: String = text.chars().take(CHARACTERS).collect();
+    if excerpt.len() < text.len() {
+        excerpt.push('…');
+    }
+    format!("{excerpt:?}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -28,6 +28,7 @@
 //! | `ollama` | `/api/chat`, `/api/generate`, `/api/embed`, `/api/tags`, `/api/show`, `/api/ps`, `/api/version` |
 //! | `tools` | `/tokenize`, `/detokenize`, `/apply-template` |
 //! | `status`, `metrics` | `/health`, `/ready`, `/metrics` |
+//! | `local` | the same for the program itself, without a network |
 //! | `models` | models by name, opened when they are asked for |
 //! | `answers`, `blocks`, `message`, `embed` | questions and answers as all interfaces have them |
 //! | `generation`, `events` | the texts of a request, and the way of their pieces to a client |
@@ -43,6 +44,7 @@ mod embed;
 mod error;
 mod events;
 mod generation;
+mod local;
 mod message;
 mod metrics;
 mod models;
@@ -57,6 +59,7 @@ mod status;
 mod tokens;
 mod tools;
 
+pub use local::{Answer, Local};
 pub use models::{ModelLimits, ModelSource, Opener};
 pub use options::ServerOptions;
 
@@ -116,6 +119,11 @@ impl Server {
     pub async fn warm_up(&self) -> Result<(), String> {
         let opened = self.app.models.get(None).await;
         opened.map(|_| ()).map_err(|error| error.message().into())
+    }
+
+    /// The server for the program itself, without a network: nothing listens. Its models stay open while it is there.
+    pub fn local(&self) -> Local {
+        Local::new(&self.app)
     }
 
     /// Answers requests until `stop` is done; then takes no more, and finishes the texts that are being written, as far as the

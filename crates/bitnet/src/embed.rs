@@ -175,6 +175,7 @@ impl Model {
         let mut tokens = Vec::with_capacity(texts.len());
         let mut truncated = 0;
         for text in texts {
+            options.cancel.check()?;
             let (ids, is_cut) = self.tokens_to_embed(text.as_ref(), options)?;
             truncated += usize::from(is_cut);
             tokens.push(ids);

@@ -62,7 +62,7 @@ pub use model::{
     Architecture, Fingerprint, Hybrid, LogitsFor, Mixture, Model, ModelOptions, RopeScaling,
     ScalingKind, WindowRotation, Windows,
 };
-pub use perplexity::{Perplexity, perplexity};
+pub use perplexity::{Likelihood, Perplexity, likelihoods, perplexity};
 pub use prompt::Prompt;
 pub use sampler::SamplingOptions;
 pub use session::Session;

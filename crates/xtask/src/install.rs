@@ -5,6 +5,7 @@ use crate::metal;
 use crate::miri;
 use crate::mlx;
 use crate::program::succeeds;
+use crate::python;
 use crate::requirement::Requirement;
 use crate::sanitizer;
 use crate::server;
@@ -59,6 +60,8 @@ impl Requirement {
             Self::Vulkan => has_vulkan_driver(),
             Self::Clang => metal::clang_is_installed(),
             Self::Pip => succeeds(Command::new("python3").args(["-m", "pip", "--version"])),
+            Self::Venv => python::venv_is_installed(),
+            Self::PythonPackages => python::packages_are_installed(),
             Self::Clients => server::clients_are_installed(),
             Self::CxxCompiler => succeeds(Command::new("c++").arg("--version")),
             Self::Cmake => succeeds(Command::new("cmake").arg("--version")),
@@ -90,6 +93,8 @@ impl Requirement {
             }
             Self::Library(target) => target.install(),
             Self::Pip => apt_install(&["python3-pip"], "Python 3 with pip"),
+            Self::Venv => apt_install(&["python3-venv"], "Python 3 with venv"),
+            Self::PythonPackages => python::install_packages(),
             Self::Clients => server::install_clients(),
             Self::CxxCompiler => apt_install(&["g++"], "a C++ compiler, called c++"),
             Self::Cmake => apt_install(&["cmake"], "CMake (brew install cmake)"),

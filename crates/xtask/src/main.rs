@@ -20,6 +20,7 @@ mod mlx;
 mod peers;
 mod profile;
 mod program;
+mod python;
 mod requirement;
 mod sanitizer;
 mod server;

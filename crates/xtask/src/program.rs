@@ -70,6 +70,16 @@ pub(crate) fn file_name(program: &str) -> String {
     format!("{program}{}", std::env::consts::EXE_SUFFIX)
 }
 
+/// Removes a folder and all that is in it; one that is not there is no error.
+pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Runs `command`, which errors call `name`, to its end.
 pub(crate) fn finish(command: &mut Command, name: &str) -> Result<()> {
     let status = command

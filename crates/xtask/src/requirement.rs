@@ -41,6 +41,10 @@ pub(crate) enum Requirement {
     Clang,
     /// pip, which fetches packages from PyPI.
     Pip,
+    /// Python 3 with environments of its own.
+    Venv,
+    /// What the Python package is built, tested and typed with, from PyPI.
+    PythonPackages,
     /// Clients of servers, from PyPI and npm.
     Clients,
     /// A C++ compiler.
@@ -83,6 +87,8 @@ impl Requirement {
             Self::Vulkan => "vulkan",
             Self::Clang => "clang",
             Self::Pip => "pip",
+            Self::Venv => "python3 -m venv",
+            Self::PythonPackages => "packages of the Python tests",
             Self::Clients => "clients of the server",
             Self::CxxCompiler => "c++",
             Self::Cmake => "cmake",

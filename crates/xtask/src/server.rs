@@ -1,6 +1,6 @@
 //! The part of the suite that talks to `bitnet serve` as its users do: with the official clients, from PyPI and npm.
 
-use crate::program::{cache, carry_out, file_name, finish, target_folder};
+use crate::program::{cache, carry_out, file_name, finish, remove_folder, target_folder};
 use crate::requirement::Requirement;
 use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
@@ -128,12 +128,7 @@ pub(crate) fn clients_are_installed() -> bool {
 pub(crate) fn install_clients() -> Result<()> {
     let folder = folder()?;
     // Nothing of an earlier set, or of one that was interrupted, stays.
-    match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
-        }
-        _ => {}
-    }
+    remove_folder(&folder)?;
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
     println!("setup: {}", wanted().replace('\n', ", "));

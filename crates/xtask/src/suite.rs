@@ -7,6 +7,7 @@ use crate::metal;
 use crate::miri;
 use crate::mlx;
 use crate::program::{carry_out, succeeds, target_folder};
+use crate::python;
 use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
 use crate::server;
@@ -41,6 +42,9 @@ pub(crate) struct Selection {
     /// The server, asked by the official clients
     #[arg(long)]
     server: bool,
+    /// The Python package: its wheel in a clean environment, types, and clusters of Ray
+    #[arg(long)]
+    python: bool,
     /// The memory pool, the thread team and the owners of tensors under ThreadSanitizer
     #[arg(long)]
     race: bool,
@@ -82,6 +86,7 @@ impl Selection {
                 Part::Unit => self.unit,
                 Part::Doctest => self.doctest,
                 Part::Server => self.server,
+                Part::Python => self.python,
                 Part::Race => self.race,
                 Part::Asan => self.asan,
                 Part::Miri => self.miri,
@@ -116,6 +121,8 @@ pub(crate) enum Part {
     Doctest,
     /// The server, asked by clients from PyPI and npm.
     Server,
+    /// The Python package, built, installed and used.
+    Python,
     /// Threads against each other, every unordered access reported.
     Race,
     /// Accesses outside of allocations.
@@ -138,13 +145,14 @@ pub(crate) enum Part {
 
 impl Part {
     /// Every part, in running order.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Fmt,
         Self::Clippy,
         Self::Docs,
         Self::Unit,
         Self::Doctest,
         Self::Server,
+        Self::Python,
         Self::Race,
         Self::Asan,
         Self::Miri,
@@ -164,6 +172,7 @@ impl Part {
             Self::Unit => "unit",
             Self::Doctest => "doctest",
             Self::Server => "server",
+            Self::Python => "python",
             Self::Race => "race",
             Self::Asan => "asan",
             Self::Miri => "miri",
@@ -185,6 +194,7 @@ impl Part {
             // The GPU backend is tested on whatever adapter there is.
             Self::Unit => &[Requirement::Vulkan],
             Self::Server => server::REQUIREMENTS,
+            Self::Python => python::REQUIREMENTS,
             Self::Race => sanitizer::THREAD_REQUIREMENTS,
             Self::Miri => miri::requirements(),
             Self::Fuzz => fuzz::REQUIREMENTS,
@@ -247,6 +257,7 @@ impl Part {
             ])],
             Self::Metal => metal::commands(),
             Self::Server
+            | Self::Python
             | Self::Race
             | Self::Asan
             | Self::Miri
@@ -262,6 +273,7 @@ impl Part {
         self.commands().into_iter().try_for_each(carry_out)?;
         match self {
             Self::Server => server::run(),
+            Self::Python => python::run(),
             Self::Race => Sanitizer::Thread.run(),
             Self::Asan => Sanitizer::Address.run(),
             Self::Miri => miri::run(),

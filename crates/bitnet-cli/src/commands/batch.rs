@@ -4,6 +4,7 @@
 //! the order of the input. A run that was killed goes on where the journal ends. The output holds nothing that depends on time
 //! or company, so that it has the same bytes however often the run was interrupted.
 
+mod files;
 mod journal;
 mod lines;
 mod request;
@@ -18,6 +19,7 @@ use crate::{number, printable, units};
 use anyhow::Context;
 use bitnet::engine::{Batcher, TokenStream};
 use bitnet::{EngineOptions, GenerateOptions, Model, Prompt, Request};
+use files::Files;
 use journal::{Entry, Journal};
 use lines::{Line, Lines};
 use request::Defaults;
@@ -39,17 +41,17 @@ and, if it differs from the options here, any of
   repetition_penalty, seed, stop, ignore_end, chat_template_kwargs
 
 Each line of OUTPUT has line, id, text, finish_reason, seed, prompt_tokens and generated_tokens, or error,
-in the order of INPUT. A run that was stopped goes on where it was: start it again with the same arguments.
+in the order of INPUT. Files named .parquet have rows in the place of lines, and columns in that of fields. A run that was stopped goes on where it was: start it again with the same arguments.
 
 Examples:
   bitnet batch prompts.jsonl texts.jsonl
   bitnet batch -m 2b4t questions.jsonl answers.jsonl --temp 0 -n 200 --parallel 32")]
 pub(crate) struct Arguments {
-    /// The requests, a JSON object a line
+    /// The requests, a JSON object a line, or a Parquet file
     #[arg(value_name = "INPUT")]
     input: PathBuf,
 
-    /// Where the texts go, a JSON object a line; OUTPUT.journal stands beside it until all are there
+    /// Where the texts go, a JSON object a line, or a Parquet file; OUTPUT.journal stands beside it until all are there
     #[arg(value_name = "OUTPUT")]
     output: PathBuf,
 
@@ -95,11 +97,12 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let total = lines::count(&self.input)?;
+        let files = Files::open(&self.input, &self.output, self.restart)?;
+        let total = lines::count(&files.input)?;
         // Texts must be the same when a run goes on.
         let (sampling, _) = self.sampling.options_from(0)?;
         let grammar = self.form.grammar()?;
-        let journal = Journal::open(&self.input, &self.output, self.restart)?;
+        let journal = Journal::open(&files.input, &files.output, self.restart)?;
         let opened = self.model.open(self.threads.threads, self.head.mode())?;
         let defaults = Defaults {
             options: GenerateOptions {
@@ -115,7 +118,7 @@ impl Arguments {
             context: opened.model.context(),
             grammar,
         };
-        let lines = Lines::open(&self.input, defaults.fingerprint())?;
+        let lines = Lines::open(&files.input, defaults.fingerprint())?;
         let window = self.parallel.saturating_mul(SUBMITTED);
         let options = EngineOptions {
             max_running: self.parallel,
@@ -145,6 +148,7 @@ impl Arguments {
         }
         outcome?;
         run.journal.finish(run.lines.read())?;
+        files.finish()?;
         anstream::eprintln!("{}", counts.line(seconds, run.batcher.model()));
         Ok(())
     }

@@ -5,7 +5,7 @@ use crate::failure::Usage;
 use crate::interrupt::Interrupt;
 use crate::open::{ModelArguments, ThreadsArgument};
 use crate::progress::Steps;
-use crate::{number, printable, stdin};
+use crate::{number, parquet, printable, stdin};
 use bitnet::{EmbedOptions, Embeddings, LmHeadMode, Model, Pooling};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -24,6 +24,7 @@ const SHOWN: usize = 6;
 Examples:
   bitnet embed -m embeddings.gguf \"a cat\" \"a kitten\" --json
   bitnet embed -m embeddings.gguf -f lines.txt --npy > vectors.npy
+  bitnet embed -m embeddings.gguf -f corpus.parquet --column body --parquet vectors.parquet
   bitnet embed -m embeddings.gguf --query \"how do cats sleep?\" --similar lines.txt
   bitnet embed -m embeddings.gguf -f lines.txt --dimensions 256 --json    the first 256 numbers")]
 pub(crate) struct Arguments {
@@ -37,9 +38,13 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     threads: ThreadsArgument,
 
-    /// Embed each line of this file; - reads stdin
+    /// Embed each line of this file, or each row of a Parquet file; - reads stdin
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
+
+    /// The column of the texts in Parquet files
+    #[arg(long, value_name = "NAME", default_value = "text")]
+    column: String,
 
     /// Embed this as a query: behind a sentence that says what it is for (--task)
     #[arg(long, value_name = "TEXT")]
@@ -76,6 +81,10 @@ pub(crate) struct Arguments {
     /// Write the vectors to stdout as a NumPy array, f32 [texts, dimensions]
     #[arg(long, conflicts_with = "similar")]
     npy: bool,
+
+    /// Write texts, their tokens and vectors to this Parquet file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["similar", "json", "npy"])]
+    parquet: Option<PathBuf>,
 }
 
 /// [`Pooling`] as an argument; `file` is what the model's file says.
@@ -123,13 +132,14 @@ impl Arguments {
         }
         let mut texts = self.texts.clone();
         if let Some(file) = &self.file {
-            texts.extend(lines(file)?);
+            texts.extend(self.lines(file)?);
         }
         if texts.is_empty() && self.query.is_none() {
             let why = "there is nothing to embed: give a TEXT, --file or --query";
             return Err(Usage(why.to_owned()).into());
         }
-        let corpus = self.similar.as_deref().map(lines).transpose()?;
+        let corpus = self.similar.as_deref();
+        let corpus = corpus.map(|path| self.lines(path)).transpose()?;
         // No head is computed.
         let opened = self.model.open(self.threads.threads, LmHeadMode::Full)?;
         let model = &opened.model;
@@ -159,7 +169,18 @@ impl Arguments {
             return self.print_similar((&texts, &embeddings.rows), (&corpus, &found.rows));
         }
         warn_of_cuts(&embeddings);
+        if let Some(path) = &self.parquet {
+            return parquet::write_vectors(path, &texts, &embeddings);
+        }
         self.print(model, &texts, &embeddings)
+    }
+
+    /// The lines of a file, or of stdin for `-`, that are not empty; of a Parquet file the texts of the column.
+    fn lines(&self, path: &Path) -> anyhow::Result<Vec<String>> {
+        if parquet::is_named(path) {
+            return parquet::texts(path, &self.column);
+        }
+        lines(path)
     }
 
     fn pooling(&self, model: &Model) -> anyhow::Result<Option<Pooling>> {

@@ -13,7 +13,7 @@ use bitnet::file::{Gguf, ModelFile, SafeTensorsModel};
 use bitnet::{Architecture, KvType, WindowRotation};
 use serde::Serialize;
 use std::collections::HashSet;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use tensors::{Census, TypeCount};
 
@@ -136,6 +136,14 @@ impl Arguments {
             print(&report)
         }
     }
+}
+
+/// What `--json` prints.
+///
+/// # Errors
+/// If the file cannot be found, downloaded or read.
+pub(crate) fn report(model: Option<&OsStr>) -> anyhow::Result<serde_json::Value> {
+    Ok(serde_json::to_value(Report::new(&open_file(model)?))?)
 }
 
 impl Report {

@@ -238,7 +238,8 @@ fn copy(mut from: &File, to: &mut File) -> std::io::Result<u64> {
     std::io::copy(&mut from, to)
 }
 
-fn beside(path: &Path, end: &str) -> PathBuf {
+/// The path with `end` behind its name.
+pub(super) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(end);
     name.into()

@@ -1,6 +1,7 @@
 //! From a line of the input to a request.
 
 use super::lines::Line;
+use crate::printable::excerpt;
 use anyhow::anyhow;
 use bitnet::chat::ChatMessage;
 use bitnet::constraint::Grammar;
@@ -126,16 +127,6 @@ fn request(fields: Fields, line: usize, defaults: &Defaults) -> anyhow::Result<R
         fields.ignore_end.map(|ignore| !ignore),
     );
     Ok(Request::new(prompt, &options))
-}
-
-/// The beginning of a text, for errors.
-fn excerpt(text: &str) -> String {
-    const CHARACTERS: usize = 20;
-    let mut excerpt: String = text.chars().take(CHARACTERS).collect();
-    if excerpt.len() < text.len() {
-        excerpt.push('…');
-    }
-    format!("{excerpt:?}")
 }
 
 fn set<T>(option: &mut T, value: Option<T>) {

@@ -1,0 +1,52 @@
+//! Model files, and the command.
+
+use crate::error::{exception, of_command};
+use crate::model::resolve;
+use crate::process::interruptible;
+use bitnet::Cancel;
+use bitnet::file::convert::{ConvertOptions, ConvertType, convert_with};
+use pyo3::prelude::*;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What is in a model file, or in the demo model, as JSON.
+#[pyfunction]
+#[pyo3(signature = (source = None))]
+pub(crate) fn inspect(py: Python<'_>, source: Option<PathBuf>) -> PyResult<String> {
+    let cancel = Cancel::default();
+    interruptible(py, &cancel, || {
+        let path = source.map(|source| resolve(source, &cancel)).transpose()?;
+        bitnet_cli::inspection(path.as_ref().map(|path| path.as_os_str()))
+    })?
+    .map(|report| report.to_string())
+    .map_err(of_command)
+}
+
+/// Converts a model to a GGUF file, or to a folder of safetensors. Returns what became of it, and whether every weight has the value
+/// it had.
+#[pyfunction]
+pub(crate) fn convert(
+    py: Python<'_>,
+    source: PathBuf,
+    output: PathBuf,
+    to: &str,
+) -> PyResult<(String, bool)> {
+    let to: ConvertType = to.parse().map_err(exception)?;
+    let cancel = Cancel::default();
+    let report = interruptible(py, &cancel, || {
+        let input = resolve(source, &cancel)?;
+        let options = ConvertOptions {
+            cancel: cancel.clone(),
+            ..ConvertOptions::default()
+        };
+        convert_with(&input, &output, to, &options, &mut |_, _| ())
+    })?
+    .map_err(exception)?;
+    Ok((report.to_string(), report.lossless()))
+}
+
+/// Runs the command `bitnet` with these arguments, the first of which is its name, and returns its exit code.
+#[pyfunction]
+pub(crate) fn run_command(py: Python<'_>, arguments: Vec<OsString>) -> u8 {
+    py.detach(|| bitnet_cli::run(arguments))
+}

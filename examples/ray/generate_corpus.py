@@ -1,0 +1,76 @@
+"""Answers the prompts of a corpus on a Ray cluster, each as JSON by a schema: a folder of Parquet files in, the same files with
+columns of texts and of why they ended out.
+
+    python generate_corpus.py prompts/ answers/ --model 2b4t --schema answer.json --actors 8 --cpus 4
+
+All rows have one seed: a run that is started again writes the same texts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import ray
+from partitions import Work, run
+
+from bitnet_rust import Engine, Model
+
+
+class Generate(Work):
+    """Texts that continue the prompts of a column, all of a batch in one engine."""
+
+    def __init__(self, model: str | None, column: str, schema: dict[str, Any] | None, tokens: int, threads: int) -> None:
+        self.engine = Engine(Model(model, threads=threads))
+        self.column = column
+        self.options: dict[str, Any] = {"max_tokens": tokens}
+        if schema is not None:
+            form = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+            self.options["response_format"] = form
+
+    def table(self, rows: pa.Table) -> pa.Table:
+        prompts = [prompt or "" for prompt in rows.column(self.column).to_pylist()]
+        texts = list(self.engine.generate_all(prompts, seed=0, **self.options))
+        rows = rows.append_column("answer", pa.array([text.text for text in texts], pa.string()))
+        return rows.append_column("finish_reason", pa.array([text.finish_reason for text in texts], pa.string()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the folder of the prompts, Parquet files")
+    parser.add_argument("target", type=Path, help="the folder of the output, on storage that all nodes see")
+    parser.add_argument("--model", help="a path, an address or a short name; without it the demo model")
+    parser.add_argument("--column", default="prompt", help="the column of the prompts (default: prompt)")
+    parser.add_argument("--schema", type=Path, help="a JSON Schema that all answers follow")
+    parser.add_argument("--tokens", type=int, default=128, help="the most tokens of an answer (default: 128)")
+    parser.add_argument("--actors", type=int, default=1, help="the most actors (default: 1)")
+    parser.add_argument("--cpus", type=int, default=1, help="cores of each (default: 1)")
+    parser.add_argument("--memory", type=int, default=3 << 30, help="bytes of each (default: 3 GiB)")
+    parser.add_argument("--address", help="the cluster; without it, the one of RAY_ADDRESS, or one on this machine")
+    options = parser.parse_args()
+    here: dict[str, Any] = {"working_dir": str(Path(__file__).parent)}
+    ray.init(address=options.address, runtime_env=here)
+    arguments = {
+        "model": options.model,
+        "column": options.column,
+        "schema": json.loads(options.schema.read_text()) if options.schema else None,
+        "tokens": options.tokens,
+    }
+    done = run(
+        options.source,
+        options.target,
+        Generate,
+        arguments,
+        actors=options.actors,
+        cpus=options.cpus,
+        memory=options.memory,
+    )
+    for name, rows in done:
+        print(f"{name}: {rows} rows", flush=True)
+
+
+if __name__ == "__main__":
+    main()
