@@ -47,6 +47,8 @@ pub(crate) enum Requirement {
     PythonPackages,
     /// Clients of servers, from PyPI and npm.
     Clients,
+    /// A server that stands before several of ours.
+    Nginx,
     /// A C++ compiler.
     CxxCompiler,
     /// What MLX is built by on a Mac.
@@ -90,6 +92,7 @@ impl Requirement {
             Self::Venv => "python3 -m venv",
             Self::PythonPackages => "packages of the Python tests",
             Self::Clients => "clients of the server",
+            Self::Nginx => "nginx",
             Self::CxxCompiler => "c++",
             Self::Cmake => "cmake",
             Self::MlxBindings => "bindings of MLX",

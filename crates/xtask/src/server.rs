@@ -1,6 +1,6 @@
 //! The part of the suite that talks to `bitnet serve` as its users do: with the official clients, from PyPI and npm.
 
-use crate::program::{cache, carry_out, file_name, finish, remove_folder, target_folder};
+use crate::program::{cache, carry_out, file_name, finish, remove_folder, succeeds, target_folder};
 use crate::requirement::Requirement;
 use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
@@ -10,8 +10,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The part's needs beyond a Rust compiler.
-pub(crate) const REQUIREMENTS: &[Requirement] =
-    &[Requirement::Pip, Requirement::Node, Requirement::Clients];
+pub(crate) const REQUIREMENTS: &[Requirement] = &[
+    Requirement::Pip,
+    Requirement::Node,
+    Requirement::Clients,
+    Requirement::Nginx,
+];
 
 /// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.
 const PYTHON: [&str; 5] = [
@@ -65,6 +69,9 @@ pub(crate) fn run() -> Result<()> {
     }
     load(&server, &tests, &folder)?;
     server.stop()?;
+    if cfg!(target_os = "linux") {
+        replicas(&tests, &folder)?;
+    }
     soak(&Soaking::default())
 }
 
@@ -81,6 +88,38 @@ fn load(server: &Server, tests: &Path, folder: &Path) -> Result<()> {
         .env("PYTHONPATH", folder.join("python"))
         .env("OPENAI_API_KEY", KEY);
     carry_out(locust)
+}
+
+/// Three servers behind nginx, one of which is killed under load.
+fn replicas(tests: &Path, folder: &Path) -> Result<()> {
+    let mut clients = Command::new("python3");
+    clients
+        .arg(tests.join("replicas.py"))
+        .arg(program()?)
+        .args(["nginx", nginx()])
+        .arg(workspace().join("deploy/nginx/bitnet.conf"))
+        .env("PYTHONPATH", folder.join("python"));
+    carry_out(clients)
+}
+
+/// The program: Debian has it where only root looks.
+fn nginx() -> &'static str {
+    let debian = "/usr/sbin/nginx";
+    if Path::new(debian).exists() {
+        debian
+    } else {
+        "nginx"
+    }
+}
+
+/// Whether there is nginx, where it is needed.
+pub(crate) fn nginx_is_installed() -> bool {
+    !cfg!(target_os = "linux") || succeeds(Command::new(nginx()).arg("-v"))
+}
+
+/// The command that is tested.
+fn program() -> Result<PathBuf> {
+    Ok(target_folder()?.join("debug").join(file_name("bitnet")))
 }
 
 /// How long users behave badly.
@@ -168,8 +207,8 @@ struct Server {
 
 impl Server {
     fn start() -> Result<Self> {
-        let program: PathBuf = target_folder()?.join("debug").join(file_name("bitnet"));
-        let mut process = Command::new(Path::new(&program))
+        let program = program()?;
+        let mut process = Command::new(&program)
             .args(["serve", "--port=0", "--device=cpu", "--parallel=8"])
             .env("BITNET_API_KEY", KEY)
             .stderr(Stdio::piped())

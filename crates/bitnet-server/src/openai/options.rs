@@ -81,6 +81,22 @@ pub(super) fn stream_options(body: &mut Body, streams: bool) -> ApiResult<bool> 
 /// If the answer is to be kept, or to be made in another way.
 pub(super) fn unused(body: &mut Body) -> ApiResult<()> {
     body.skip(&["user", "safety_identifier", "metadata", "prompt_cache_key"]);
+    // Routers of vLLM and SGLang write these out whatever the client sent: what we do anyway.
+    for field in [
+        "no_stop_trim",
+        "continue_final_message",
+        "return_hidden_states",
+    ] {
+        body.only(field, &[json!(false)])?;
+    }
+    for field in [
+        "skip_special_tokens",
+        "separate_reasoning",
+        "stream_reasoning",
+        "include_reasoning",
+    ] {
+        body.only(field, &[json!(true)])?;
+    }
     body.only("store", &[json!(false)])?;
     body.only("service_tier", &[json!("auto"), json!("default")])
 }

@@ -114,6 +114,12 @@ fn several_choices_stops_biases_and_probabilities() {
     let plain = server.post("/v1/completions", &body).json();
     assert_ne!(plain["choices"][0]["text"], alone["choices"][0]["text"]);
 
+    // As a router of vLLM passes a request on; what is not so is refused.
+    let mut body = json!({"prompt": "Once", "max_tokens": 4, "no_stop_trim": false, "skip_special_tokens": true, "return_hidden_states": false});
+    assert_eq!(server.post("/v1/completions", &body).status, 200);
+    body["skip_special_tokens"] = false.into();
+    assert_eq!(server.post("/v1/completions", &body).status, 400);
+
     // Filters that leave one token, and then only the likely ones out.
     let mut body = json!({"prompt": "Once", "max_tokens": 16, "seed": 3, "typical_p": 0.0, "top_k": 0, "ignore_eos": true});
     let typical = server.post("/v1/completions", &body).json();
