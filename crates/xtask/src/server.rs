@@ -47,7 +47,7 @@ pub(crate) fn run() -> Result<()> {
     ];
     carry_out(cargo_with(&build))?;
     let server = Server::start()?;
-    let tests = workspace().join("crates/bitnet-server/tests/clients");
+    let tests = tests();
     for client in ["openai", "anthropic", "ollama"] {
         let mut python = Command::new("python3");
         python
@@ -79,7 +79,15 @@ pub(crate) fn run() -> Result<()> {
 fn load(server: &Server, tests: &Path, folder: &Path) -> Result<()> {
     let mut locust = Command::new("python3");
     locust
-        .args(["-m", "locust", "--headless", "--only-summary"])
+        // Without the packages of the system: what is there for trio fails where gevent has taken epoll away.
+        .args([
+            "-S",
+            "-m",
+            "locust",
+            "--headless",
+            "--only-summary",
+            "--loglevel=WARNING",
+        ])
         .args(["--users=16", "--spawn-rate=16", "--run-time=10s"])
         .arg("--host")
         .arg(&server.address)
@@ -142,6 +150,11 @@ pub(crate) fn soak(soaking: &Soaking) -> Result<()> {
     test.args(["--", "--ignored", "--nocapture"])
         .env("BITNET_SOAK_SECONDS", soaking.seconds.to_string());
     carry_out(test)
+}
+
+/// Where the clients' programs are.
+fn tests() -> PathBuf {
+    workspace().join("crates/bitnet-server/tests/clients")
 }
 
 /// The folder of the clients.
@@ -210,6 +223,9 @@ impl Server {
         let program = program()?;
         let mut process = Command::new(&program)
             .args(["serve", "--port=0", "--device=cpu", "--parallel=8"])
+            // The demo model's own template knows nothing of tools.
+            .arg("--chat-template")
+            .arg(tests().join("chat.jinja"))
             .env("BITNET_API_KEY", KEY)
             .stderr(Stdio::piped())
             .spawn()

@@ -7,7 +7,7 @@ Every answer is compared with the first one to the same question: company must c
 
 import time
 
-import httpx
+import openai
 from locust import constant, task
 from locust.contrib.oai import OpenAIUser
 
@@ -21,7 +21,8 @@ class Reader(OpenAIUser):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.plain = httpx.Client()
+        # locust's client waits for the end of a body, so streams have one of their own.
+        self.streaming = openai.OpenAI(base_url=f"{self.host}/v1")
         self.client.base_url = f"{self.host}/v1"
 
     @task
@@ -34,8 +35,7 @@ class Reader(OpenAIUser):
     @task
     def stream(self):
         begin, first, text = time.perf_counter(), None, ""
-        # locust's client waits for the end of a body, so streams have one of their own.
-        with self.client.with_options(http_client=self.plain).chat.completions.stream(**self.question()) as stream:
+        with self.streaming.chat.completions.stream(**self.question()) as stream:
             for event in stream:
                 if event.type == "content.delta":
                     first = first or time.perf_counter()
