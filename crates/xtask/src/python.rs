@@ -39,14 +39,15 @@ pub(crate) fn run() -> Result<()> {
     installed("pytest", &["-q", "-p", "no:cacheprovider", "--durations=5"])
 }
 
-/// Builds the wheel. Its profile is that of the tests, in which kernels are optimized.
+/// Builds the wheel. maturin chooses features for this package alone, so all that it needs is compiled once more: only what
+/// computes is optimized, as for other instruction sets.
 fn wheel() -> Result<PathBuf> {
     let wheels = target_folder()?.join("wheels");
     remove_folder(&wheels)?;
     let mut maturin = Command::new(executable(&cached_environment()?));
     maturin
         .current_dir(workspace())
-        .args(["-m", "maturin", "build", "--profile", "dev", "--locked"])
+        .args(["-m", "maturin", "build", "--profile", "cross", "--locked"])
         .args(["--manifest-path", "crates/bitnet-python/Cargo.toml"])
         .arg("--out")
         .arg(&wheels)
