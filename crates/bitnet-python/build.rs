@@ -1,4 +1,4 @@
-//! What linkers must be told so that Python's symbols may stay open until the module is loaded.
+//! Tells linkers that Python's symbols may stay open until the module is loaded.
 
 fn main() {
     pyo3_build_config::add_extension_module_link_args();

@@ -8,14 +8,12 @@ All rows have one seed: a run that is started again writes the same texts.
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
-from partitions import Work, run
+from partitions import Work, arguments, carry_out
 
 from bitnet_rust import Engine, Model
 
@@ -39,37 +37,12 @@ class Generate(Work):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", type=Path, help="the folder of the prompts, Parquet files")
-    parser.add_argument("target", type=Path, help="the folder of the output, on storage that all nodes see")
-    parser.add_argument("--model", help="a path, an address or a short name; without it the demo model")
-    parser.add_argument("--column", default="prompt", help="the column of the prompts (default: prompt)")
+    parser = arguments(__doc__, column="prompt", memory=3 << 30)
     parser.add_argument("--schema", type=Path, help="a JSON Schema that all answers follow")
     parser.add_argument("--tokens", type=int, default=128, help="the most tokens of an answer (default: 128)")
-    parser.add_argument("--actors", type=int, default=1, help="the most actors (default: 1)")
-    parser.add_argument("--cpus", type=int, default=1, help="cores of each (default: 1)")
-    parser.add_argument("--memory", type=int, default=3 << 30, help="bytes of each (default: 3 GiB)")
-    parser.add_argument("--address", help="the cluster; without it, the one of RAY_ADDRESS, or one on this machine")
     options = parser.parse_args()
-    here: dict[str, Any] = {"working_dir": str(Path(__file__).parent)}
-    ray.init(address=options.address, runtime_env=here)
-    arguments = {
-        "model": options.model,
-        "column": options.column,
-        "schema": json.loads(options.schema.read_text()) if options.schema else None,
-        "tokens": options.tokens,
-    }
-    done = run(
-        options.source,
-        options.target,
-        Generate,
-        arguments,
-        actors=options.actors,
-        cpus=options.cpus,
-        memory=options.memory,
-    )
-    for name, rows in done:
-        print(f"{name}: {rows} rows", flush=True)
+    schema = json.loads(options.schema.read_text()) if options.schema else None
+    carry_out(options, Generate, schema=schema, tokens=options.tokens)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ alone: a run that was stopped goes on where it was. The files have the same byte
 
 from __future__ import annotations
 
+import argparse
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -97,3 +98,33 @@ def run(
     # Of workers that were killed.
     for leftover in target.glob("*.partial"):
         leftover.unlink(missing_ok=True)
+
+
+def arguments(description: str | None, *, column: str, memory: int) -> argparse.ArgumentParser:
+    """The arguments that all programs over a corpus have. ``column`` and ``memory`` are what counts where nothing is said."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="the folder of the corpus, Parquet files")
+    parser.add_argument("target", type=Path, help="the folder of the output, on storage that all nodes see")
+    parser.add_argument("--model", help="a path, an address or a short name; without it the demo model")
+    parser.add_argument("--column", default=column, help=f"the column of the texts (default: {column})")
+    parser.add_argument("--actors", type=int, default=1, help="the most actors (default: 1)")
+    parser.add_argument("--cpus", type=int, default=1, help="cores of each (default: 1)")
+    parser.add_argument("--memory", type=int, default=memory, help=f"bytes of each (default: {memory >> 30} GiB)")
+    parser.add_argument("--address", help="the cluster; without it, the one of RAY_ADDRESS, or one on this machine")
+    return parser
+
+
+def carry_out(options: argparse.Namespace, worker: type[Work], **more: Any) -> None:
+    """Runs ``worker`` as the arguments say, with ``more`` of its own, and prints each file when it is there."""
+    ray.init(address=options.address, runtime_env={"working_dir": str(Path(__file__).parent)})
+    done = run(
+        options.source,
+        options.target,
+        worker,
+        {"model": options.model, "column": options.column, **more},
+        actors=options.actors,
+        cpus=options.cpus,
+        memory=options.memory,
+    )
+    for name, rows in done:
+        print(f"{name}: {rows} rows", flush=True)

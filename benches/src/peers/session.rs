@@ -17,7 +17,7 @@ use std::thread;
 /// A file by name and path, and whether llama.cpp knows it.
 pub(crate) type File = (&'static str, PathBuf, bool);
 
-/// What is measured without a pause, by one lane.
+/// The tests of a piece, which one lane runs without a pause.
 #[derive(Clone, Copy)]
 enum What {
     /// Every program on a file.
@@ -31,7 +31,7 @@ enum What {
 /// A piece of a round: a file, threads, and which tests.
 type Job<'a> = (&'a File, usize, What);
 
-/// What is measured, with what, and what came out so far.
+/// One run: the programs, and their figures so far.
 pub(crate) struct Session<'a> {
     plan: Plan,
     bitnet: &'a Path,

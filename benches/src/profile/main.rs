@@ -30,7 +30,7 @@ const RECIPES: [Recipe; 5] = [
     Recipe::BONSAI2_2B_PTQ1,
 ];
 
-/// What delta nets and rotations may cost in prefill, in hybrid models: shares of the time.
+/// The most that delta nets and rotations may cost in prefill, in hybrid models: shares of the time.
 const MOST: [(Part, f64); 2] = [(Part::Rotation, 0.06), (Part::Recurrence, 0.10)];
 
 /// Profile decode and prefill and write a report.

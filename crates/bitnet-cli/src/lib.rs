@@ -102,7 +102,7 @@ enum Command {
     Devices(devices::Arguments),
 }
 
-/// What `bitnet inspect --json` prints of a model, or of the demo model.
+/// The object that `bitnet inspect --json` prints of a model, or of the demo model.
 ///
 /// # Errors
 /// If the file cannot be found, downloaded or read.

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What is in a model file, or in the demo model, as JSON.
+/// The contents of a model file, or of the demo model, as JSON.
 #[pyfunction]
 #[pyo3(signature = (source = None))]
 pub(crate) fn inspect(py: Python<'_>, source: Option<PathBuf>) -> PyResult<String> {

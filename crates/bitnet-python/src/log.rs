@@ -1,4 +1,4 @@
-//! What the library says, to the logger `bitnet_rust` of Python's `logging`.
+//! Passes the library's messages to the logger `bitnet_rust` of Python's `logging`.
 
 use pyo3::prelude::*;
 use std::fmt::{Debug, Write};

@@ -67,7 +67,7 @@ impl<T> Drop for Owned<T> {
 /// Ctrl-C, sets `cancel`, and is raised when the work has ended.
 ///
 /// # Errors
-/// That exception; if this is a forked child, or there is no thread to be had.
+/// The exception of the signal; if this is a forked child, or there is no thread to be had.
 pub(crate) fn interruptible<T: Send>(
     py: Python<'_>,
     cancel: &Cancel,

@@ -60,7 +60,7 @@ fn busy() -> bitnet::Error {
     }
 }
 
-/// What a text goes on from.
+/// The beginning of a text.
 #[derive(FromPyObject)]
 enum Beginning {
     Text(String),

@@ -67,7 +67,7 @@ pub struct Answer {
     status: u16,
     has_events: bool,
     body: BodyDataStream,
-    /// What has come of the next event.
+    /// The bytes so far of the next event.
     bytes: Vec<u8>,
     /// Data of events that have come.
     ready: VecDeque<String>,

@@ -163,7 +163,7 @@ fn blocks(gauges: &Gauges) -> String {
     (gauges.kv_budget_bytes / gauges.kv_block_bytes.max(1)).to_string()
 }
 
-/// What an engine said when it was last asked: that is counted already. An engine counts from nothing when its model is opened again;
+/// The gauges of an engine when it was last asked: those are counted already. An engine counts from nothing when its model is opened again;
 /// counters go on.
 #[derive(Debug, Default)]
 pub(crate) struct Counted(Mutex<Gauges>);

@@ -527,3 +527,21 @@ fn logprobs_and_hooks_see_what_the_model_says() {
     assert_eq!(first(vec![(77, 1e30)]), Some(77));
     assert!(LogitBias::new([(1, f32::NAN)]).is_err());
 }
+
+#[test]
+fn who_hears_of_an_end_finds_the_room() {
+    let model = Model::demo().expect("the demo model");
+    let options = EngineOptions {
+        max_running: 1,
+        max_waiting: 0,
+        ..EngineOptions::default()
+    };
+    let engine = Engine::new(&model, options).expect("an engine");
+    for seed in 0..300 {
+        let mut options = greedy(1 + seed % 3);
+        options.sampling.seed = seed as u64;
+        let stream = engine.submit(Request::new("Once", &options));
+        let stream = stream.unwrap_or_else(|error| panic!("request {seed}: {error}"));
+        stream.text().expect("a text");
+    }
+}

@@ -1,4 +1,4 @@
-//! What an engine counts of keys, values and states, beside what the pool has handed out for them: of plain models, of those whose
+//! The engine's count of keys, values and states, beside what the pool has handed out for them: of plain models, of those whose
 //! layers have windows, and of those with states.
 
 use bitnet::engine::Batcher;

@@ -43,7 +43,7 @@ pub(crate) enum Requirement {
     Pip,
     /// Python 3 with environments of its own.
     Venv,
-    /// What the Python package is built, tested and typed with, from PyPI.
+    /// Packages of PyPI that the Python package is built, tested and typed with.
     PythonPackages,
     /// Clients of servers, from PyPI and npm.
     Clients,

@@ -129,7 +129,7 @@ const TOKENS: &str = "1,7,42,99,512,1024,2047,3,5,8,13,21,34,55,89,144,233,377,6
 /// As many below the 320 tokens of a tiny model.
 const FEW_TOKENS: &str = "276,259,71,84,300,0,262,102,255,17,277,199,5,8,13,21,34,55,89,144,233,1,4,6,10,28,46,75,122,198,318,3";
 
-/// What the command says of a model's logits on the scalar kernels; of the demo model's if there is no `model`.
+/// The digest by the command of a model's logits on the scalar kernels; of the demo model's if there is no `model`.
 fn native_digest(bitnet: &Path, model: Option<&Path>, tokens: &str) -> Result<String> {
     let mut logits = Command::new(bitnet);
     logits

@@ -130,6 +130,9 @@ impl Arguments {
             let why = "--npy writes bytes: send them to a file, as in `… --npy > vectors.npy`";
             return Err(Usage(why.to_owned()).into());
         }
+        if let Some(path) = &self.parquet {
+            parquet::check(path)?;
+        }
         let mut texts = self.texts.clone();
         if let Some(file) = &self.file {
             texts.extend(self.lines(file)?);

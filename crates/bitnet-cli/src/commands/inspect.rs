@@ -56,7 +56,7 @@ struct Report {
     /// Why the default one cannot be used.
     chat_template_error: Option<String>,
     tensors: usize,
-    /// Those of drafts of next tokens and of a part that sees, which are not run.
+    /// Tensors of drafts of next tokens and of a part that sees, which are not run.
     #[serde(skip_serializing_if = "is_zero")]
     left_out_tensors: usize,
     parameters: u64,
@@ -138,7 +138,7 @@ impl Arguments {
     }
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 ///
 /// # Errors
 /// If the file cannot be found, downloaded or read.
@@ -212,7 +212,7 @@ impl Report {
 }
 
 impl Memory {
-    /// What a model with as many bytes of weights and one session take; `None` if its heads are misshapen.
+    /// Memory of a model with as many bytes of weights, and of one session; `None` if its heads are misshapen.
     fn of(architecture: &Architecture, weights_bytes: u64) -> Option<Self> {
         // The type that processors use unless they are told otherwise.
         let kv = KvType::F16;

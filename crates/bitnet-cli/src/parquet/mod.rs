@@ -6,9 +6,9 @@ mod absent;
 mod table;
 
 #[cfg(not(feature = "parquet"))]
-pub(crate) use absent::{from_lines, texts, to_lines, write_vectors};
+pub(crate) use absent::{check, from_lines, texts, to_lines, write_vectors};
 #[cfg(feature = "parquet")]
-pub(crate) use table::{from_lines, texts, to_lines, write_vectors};
+pub(crate) use table::{check, from_lines, texts, to_lines, write_vectors};
 
 use std::path::Path;
 

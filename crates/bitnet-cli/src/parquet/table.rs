@@ -22,6 +22,20 @@ const ROWS: usize = 8192;
 const TEXTS: [&str; 5] = ["id", "input", "text", "finish_reason", "error"];
 const NUMBERS: [&str; 4] = ["line", "seed", "prompt_tokens", "generated_tokens"];
 
+/// Whether such a file can be written at `path`, which is asked before the work.
+///
+/// # Errors
+/// If there is no such folder.
+pub(crate) fn check(path: &Path) -> anyhow::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder {
+        std::fs::metadata(folder).map_err(|error| bitnet::Error::io(folder, error))?;
+    }
+    Ok(())
+}
+
 /// Writes the rows of a file as lines of JSON, an object each.
 ///
 /// # Errors

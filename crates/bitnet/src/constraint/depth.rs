@@ -30,7 +30,7 @@ pub(super) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Resul
 /// counted by the compiler itself.
 ///
 /// # Errors
-/// That names what there is too much of.
+/// If there is too much of one, which it names.
 pub(super) fn check(lark: &str) -> Result<()> {
     let mut rest = lark;
     let mut rules = 0;

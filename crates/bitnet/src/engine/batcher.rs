@@ -33,6 +33,8 @@ pub struct Batcher {
     waiting: VecDeque<Sequence>,
     /// By rank.
     running: Vec<Sequence>,
+    /// Texts whose ends are yet to be told.
+    ended: Vec<Sequence>,
     index: PrefixIndex,
     room: Room,
     arrivals: u64,
@@ -59,6 +61,7 @@ impl Batcher {
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            ended: Vec::new(),
             index: PrefixIndex::default(),
             room,
             arrivals: 0,
@@ -114,7 +117,14 @@ impl Batcher {
 
     /// Runs one batch, if there is anything to run. Returns whether there is more to do.
     pub fn step(&mut self) -> bool {
-        match now(async { Ok::<_, bitnet_core::Error>(self.step_async().await) }) {
+        let more = self.step_silently();
+        self.tell_ends();
+        more
+    }
+
+    /// [`step`](Self::step) without telling who has ended, so that their room can be made known first.
+    pub(super) fn step_silently(&mut self) -> bool {
+        match now(async { Ok::<_, bitnet_core::Error>(self.advance().await) }) {
             Ok(more) => more,
             Err(error) => {
                 // The device answers later, and nobody awaits it here.
@@ -133,6 +143,12 @@ impl Batcher {
 
     /// [`step`](Self::step) for browsers, where a GPU's answer must be awaited.
     pub async fn step_async(&mut self) -> bool {
+        let more = self.advance().await;
+        self.tell_ends();
+        more
+    }
+
+    async fn advance(&mut self) -> bool {
         self.retire();
         self.admit();
         let planned = self.plan();
@@ -156,11 +172,22 @@ impl Batcher {
 
     /// Ends all texts.
     pub fn abort(&mut self) {
+        self.abort_silently();
+        self.tell_ends();
+    }
+
+    /// [`abort`](Self::abort) without telling it.
+    pub(super) fn abort_silently(&mut self) {
         for sequence in self.waiting.iter_mut().chain(&mut self.running) {
             sequence.decoder.end(StopReason::Cancelled);
             sequence.tell();
         }
         self.retire();
+    }
+
+    /// Tells the ends of texts that have ended.
+    pub(super) fn tell_ends(&mut self) {
+        self.ended.clear();
     }
 
     /// Lets the keys and values go that no running text holds.
@@ -196,21 +223,29 @@ impl Batcher {
                 sequence.tell();
             }
         }
-        let before = self.waiting.len() + self.running.len();
-        self.waiting.retain(|sequence| !sequence.is_finished());
+        let before = self.ended.len();
+        let mut place = 0;
+        while let Some(sequence) = self.waiting.get(place) {
+            if sequence.is_finished() {
+                self.ended.extend(self.waiting.remove(place));
+            } else {
+                place += 1;
+            }
+        }
         let mut index = std::mem::take(&mut self.index);
         let mut generated = 0;
         let ended = |sequence: &mut Sequence| {
             if sequence.is_finished() {
                 index.release(std::mem::take(&mut sequence.place));
+                sequence.state = None;
                 generated += sequence.decoder.timings().generated_tokens as u64;
             }
             sequence.is_finished()
         };
-        self.running.extract_if(.., ended).for_each(drop);
+        self.ended.extend(self.running.extract_if(.., ended));
         self.index = index;
         self.gauges.generated_tokens += generated;
-        self.gauges.finished += (before - self.waiting.len() - self.running.len()) as u64;
+        self.gauges.finished += (self.ended.len() - before) as u64;
         self.update_gauges();
     }
 
@@ -298,6 +333,7 @@ impl Batcher {
             }
             Err(error) => {
                 sequence.fail(error);
+                self.ended.push(sequence);
                 self.gauges.finished += 1;
             }
         }
@@ -531,6 +567,11 @@ impl Batcher {
     /// Keeps the next whole block of the text at `at`, if there is one, and room for what only the index keeps of it. Returns whether
     /// there may be more.
     fn extend_by_one(&mut self, at: usize) -> bool {
+        // Most steps fill no block, and need not look any further.
+        let text = &self.running[at];
+        if !text.place.has_next(text.positions()) {
+            return false;
+        }
         let budget = self.room.budget_now(self.running.len());
         let others = self.room.of_texts(&self.running);
         let own = self.room.of_text(&self.running[at], 0);

@@ -157,7 +157,7 @@ impl Loop {
             if !self.take_commands() {
                 return;
             }
-            self.batcher.step();
+            self.batcher.step_silently();
             self.tell(0);
         }
     }
@@ -191,22 +191,31 @@ impl Loop {
 
     fn take(&mut self, command: Command) {
         let taken = usize::from(matches!(command, Command::Submit(_)));
+        let mut refused = None;
         match command {
-            Command::Submit(mut sequence) if self.draining => sequence.fail(Error::Stopped),
-            Command::Submit(mut sequence) => match self.batcher.check(&sequence) {
+            Command::Submit(sequence) if self.draining => {
+                refused = Some((sequence, Error::Stopped))
+            }
+            Command::Submit(sequence) => match self.batcher.check(&sequence) {
                 Ok(()) => self.batcher.enqueue(*sequence),
-                Err(error) => sequence.fail(error),
+                Err(error) => refused = Some((sequence, error)),
             },
             Command::Drain => self.draining = true,
-            Command::Abort => self.batcher.abort(),
+            Command::Abort => self.batcher.abort_silently(),
         }
         self.tell(taken);
+        if let Some((mut sequence, error)) = refused {
+            sequence.fail(error);
+        }
     }
 
-    /// Lets callers see the gauges, and that some of the texts that were sent are among them.
-    fn tell(&self, taken: usize) {
+    /// Lets callers see the gauges, and that some of the texts that were sent are among them; only then who has ended, so that who
+    /// hears of it finds the room.
+    fn tell(&mut self, taken: usize) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.gauges = self.batcher.gauges();
         seen.sent -= taken;
+        drop(seen);
+        self.batcher.tell_ends();
     }
 }

@@ -60,6 +60,11 @@ impl Place {
         self.shared
     }
 
+    /// Whether a text of `positions` has another whole block behind it that may be taken into the tree.
+    pub(super) fn has_next(&self, positions: usize) -> bool {
+        !self.closed && positions / BLOCK > self.depth
+    }
+
     /// The root, for a text whose blocks are not to be taken into the tree.
     pub(super) fn closed() -> Self {
         Self {
@@ -141,10 +146,10 @@ impl PrefixIndex {
         sequence: &dyn DynSequence,
         has_room: impl FnOnce(&mut Self, usize, usize) -> bool,
     ) -> Result<bool> {
-        let next = tokens.chunks_exact(BLOCK).nth(place.depth);
-        let Some(block) = next.filter(|_| !place.closed) else {
+        if !place.has_next(tokens.len()) {
             return Ok(false);
-        };
+        }
+        let block = &tokens[place.depth * BLOCK..][..BLOCK];
         let key = (place.node, Box::from(block));
         if self.children.contains_key(&key) {
             place.closed = true;

@@ -9,7 +9,7 @@ use crate::model::{DynSequence, Model};
 use crate::{BackendError, Error, Result};
 use std::ops::Range;
 
-/// What there is room for.
+/// The room that there is, and how texts are measured.
 pub(super) struct Room {
     /// It says what longer sequences take.
     empty: Box<dyn DynSequence>,

@@ -36,8 +36,10 @@ pub(super) struct Sequence {
     submitted: Instant,
     started: Option<Instant>,
     events: Sender<Event>,
-    /// Whether its end was told.
+    /// Whether it has ended.
     finished: bool,
+    /// Its end, which is told when this is dropped.
+    end: Option<Result<Finish>>,
 }
 
 impl Sequence {
@@ -83,6 +85,7 @@ impl Sequence {
             started: None,
             events,
             finished: false,
+            end: None,
         };
         Ok((sequence, TokenStream::new(receiver)))
     }
@@ -192,7 +195,7 @@ impl Sequence {
         }
     }
 
-    /// Tells the pieces that are ready, and the end if it has come.
+    /// Tells the pieces that are ready, and notes the end if it has come.
     pub(super) fn tell(&mut self) {
         while let Some(piece) = self.decoder.next_ready() {
             // A stream that was dropped is noticed before the next step.
@@ -214,7 +217,7 @@ impl Sequence {
 
     fn close(&mut self, end: Result<Finish>) {
         if !std::mem::replace(&mut self.finished, true) {
-            let _ = self.events.try_send(Event::End(end));
+            self.end = Some(end);
         }
     }
 
@@ -226,6 +229,15 @@ impl Sequence {
             prompt_tokens: self.prompt_tokens,
             cached_tokens: self.cached_tokens,
             queued: started - self.submitted,
+        }
+    }
+}
+
+impl Drop for Sequence {
+    /// Tells the end: who hears of it finds the room that the text had.
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ = self.events.try_send(Event::End(end));
         }
     }
 }

@@ -81,7 +81,7 @@ pub(super) struct Raw {
     pub(super) hadamard: Option<Arc<Contract>>,
 }
 
-/// What a file calls these numbers.
+/// The names of these numbers in a file.
 pub(super) struct Keys {
     pub(super) layers: &'static str,
     pub(super) hidden: &'static str,
@@ -195,7 +195,7 @@ impl Architecture {
         })
     }
 
-    /// What each layer keeps of a sequence.
+    /// The memory of each layer for a sequence.
     fn mixer_states(&self) -> Vec<MixerState> {
         let delta = self.hybrid.as_ref().map(|hybrid| hybrid.delta);
         let of_layer = |layer| match (delta, self.window_of(layer)) {

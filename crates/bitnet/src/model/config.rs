@@ -109,7 +109,7 @@ impl Architecture {
 /// A config.json, or the object in it that is about the part of the model that reads.
 #[derive(Clone, Copy)]
 pub(super) struct Config<'a> {
-    /// What errors call it.
+    /// Its name in errors.
     pub(super) name: &'a str,
     json: &'a Json,
 }

@@ -18,7 +18,7 @@ pub struct Hybrid {
     pub left_out: usize,
 }
 
-/// What a file calls the numbers of delta nets.
+/// The names of the numbers of delta nets in a file.
 struct Names {
     key: &'static str,
     value: &'static str,

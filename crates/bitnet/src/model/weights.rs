@@ -44,7 +44,7 @@ pub(crate) trait Source {
     fn floats(&mut self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>>;
     /// Whether a matrix that this source gave lies where the file does, and is no repacked copy.
     fn is_borrowed(&self, matrix: &WeightMatrix) -> bool;
-    /// What the file calls the tensor that GGUF calls `name`.
+    /// The file's own name of the tensor that GGUF calls `name`.
     fn own_name(&self, name: &str) -> String;
     /// What the file calls the tensor of a role.
     fn tensor_name(&self, role: &str) -> String {

@@ -145,7 +145,7 @@ fn unrotated(file: &Gguf) -> Vec<Plain> {
     file.tensors().iter().map(of_tensor).collect()
 }
 
-/// What a checkpoint calls a tensor, and its numbers there.
+/// The name of a tensor in a checkpoint, and its numbers there.
 fn in_checkpoint(tensor: &Plain) -> (String, Vec<usize>, Vec<f32>) {
     let same: Order = |index| index;
     let (name, rows, columns) = match tensor.part() {

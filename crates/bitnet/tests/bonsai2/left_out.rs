@@ -1,4 +1,4 @@
-//! What is not run of a file: drafts of next tokens, and the part of a model that sees. It is left out by name.
+//! Tensors of a file that are not run: drafts of next tokens, and the part of a model that sees. They are left out by name.
 
 use super::{BYTES, Model, ModelOptions, golden, steady};
 use bitnet::I2sLayout;

@@ -154,7 +154,7 @@ impl Build {
 /// The module's file.
 const MODULE: &str = "bitnet_bg.wasm";
 
-/// What is done to a module. What the first round leaves lets the second find half a percent more. Functions that are called once
+/// The passes over a module. The second round finds half a percent more in what the first one leaves. Functions that are called once
 /// stay functions where LLVM left them so: compressed, that is three percent less.
 const OPTIMIZATIONS: [&str; 6] = [
     "-Os",

@@ -31,6 +31,9 @@ impl Files {
             table,
             made: parquet::is_named(input),
         };
+        if let Some(table) = &files.table {
+            parquet::check(table)?;
+        }
         if files.made {
             files.input = beside(output, ".in.jsonl");
             parquet::to_lines(input, &files.input)?;

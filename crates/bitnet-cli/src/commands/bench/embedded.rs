@@ -15,7 +15,7 @@ pub(super) struct Embedded {
     pub(super) texts: usize,
 }
 
-/// What running texts together gives.
+/// The gain of running texts together.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Together {
     texts: usize,

@@ -77,7 +77,7 @@ fn a_state_takes_the_bytes_of_its_type() {
     }
 }
 
-/// What is said to be taken at most is taken in the end, and no more: by layers that see all, with a window, and recurrent.
+/// As much as is said to be taken at most is taken in the end, and no more: by layers that see all, with a window, and recurrent.
 #[test]
 fn states_take_what_they_are_said_to() {
     let delta = crate::DeltaHeads {

@@ -35,9 +35,9 @@ pub(crate) struct GgufArchitecture {
 pub(crate) enum Sliding {
     /// None does; a file that says otherwise is refused.
     Never,
-    /// Those that the file says, if it states a window; they have a rotary base of their own.
+    /// The layers that the file says, if it states a window; they have a rotary base of their own.
     IfStated,
-    /// Those that the file says, as it must; they alone rotate.
+    /// The layers that the file says, as it must; they alone rotate.
     Always,
 }
 
