@@ -154,6 +154,15 @@ impl Run {
     pub fn last(&self, count: usize) -> Range<usize> {
         self.rows.end.saturating_sub(count).max(self.rows.start)..self.rows.end
     }
+
+    /// The run of the last `count` rows.
+    fn narrowed(&self, count: usize) -> Self {
+        let rows = self.last(count);
+        Self {
+            first: self.first + (rows.start - self.rows.start),
+            rows,
+        }
+    }
 }
 
 /// Spans that run together.
@@ -221,6 +230,12 @@ impl<'a, S: SequenceState> Batch<'a, S> {
                 first: span.state.len(),
             })
         })
+    }
+
+    /// The rows of each span whose outputs are requested, in order; none of a span that requests nothing.
+    pub fn requested_runs(&self) -> impl Iterator<Item = Run> {
+        let runs = self.runs().zip(&self.spans);
+        runs.map(|(run, span)| run.narrowed(span.outputs.rows()))
     }
 
     /// The position of each row in its sequence.

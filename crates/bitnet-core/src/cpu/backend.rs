@@ -4,6 +4,7 @@ use super::clock::Part;
 use super::{
     CpuBackend, CpuEmbedding, CpuFeedForward, CpuLmHead, CpuMixer, CpuState, Rotations, Rows,
 };
+use crate::batch::Run;
 use crate::{
     Backend, Batch, FeedForwardWeights, HybridMemoryPool, Inspection, KvType, MixerState,
     MixerWeights, Output, Pending, Result, Rope, Snapshots, VocabularyWeights, WarmUp,
@@ -16,12 +17,56 @@ pub struct CpuHidden {
     positions: Vec<usize>,
     /// Made when the first layer with its RoPE needs them; most models have one.
     rotations: Vec<(Rope, Rotations)>,
+    /// Whether only the rows with requested outputs are left.
+    is_narrowed: bool,
 }
 
 impl CpuHidden {
-    /// The rows, `[rows, hidden]`.
+    /// The rows, `[rows, hidden]`: those of the whole batch, or behind the mixer of the last layer only those whose outputs
+    /// are requested.
     pub fn values(&self) -> &[f32] {
         &self.rows.values
+    }
+
+    /// Keeps only the rows whose outputs are requested: no layer comes that needs the others.
+    pub(super) fn narrow(
+        &mut self,
+        pool: &HybridMemoryPool,
+        batch: &Batch<'_, CpuState>,
+    ) -> Result<()> {
+        let kept = batch.requested_runs().flat_map(|run| run.rows);
+        let kept: Vec<usize> = kept.collect();
+        let width = self.rows.width;
+        let mut rows = Rows::new(pool, kept.len(), width)?;
+        for (out, row) in rows.values.chunks_exact_mut(width).zip(&kept) {
+            out.copy_from_slice(self.rows.range(*row..row + 1));
+        }
+        self.rows = rows;
+        self.positions = kept.iter().map(|row| self.positions[*row]).collect();
+        self.rotations.clear();
+        self.is_narrowed = true;
+        Ok(())
+    }
+
+    /// The rows of each span, as far as they are left here.
+    pub(super) fn runs(&self, batch: &Batch<'_, CpuState>) -> Vec<Run> {
+        match self.is_narrowed {
+            true => self.requested_runs(batch),
+            false => batch.runs().collect(),
+        }
+    }
+
+    /// The rows of each span whose outputs are requested, as they lie here.
+    pub(super) fn requested_runs(&self, batch: &Batch<'_, CpuState>) -> Vec<Run> {
+        let mut runs: Vec<Run> = batch.requested_runs().collect();
+        if self.is_narrowed {
+            let mut start = 0;
+            for run in &mut runs {
+                run.rows = start..start + run.rows.len();
+                start = run.rows.end;
+            }
+        }
+        runs
     }
 
     /// The rotations of the batch's positions.
@@ -107,6 +152,7 @@ impl Backend for CpuBackend {
             rows,
             positions: batch.positions(),
             rotations: Vec::new(),
+            is_narrowed: false,
         })
     }
 
@@ -130,7 +176,7 @@ impl Backend for CpuBackend {
         head: &CpuLmHead,
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<Pending<Vec<Output>>> {
-        let outputs = self.timed(Part::Head, || self.outputs_of(&x.rows, head, batch))?;
+        let outputs = self.timed(Part::Head, || self.outputs_of(&x, head, batch))?;
         for span in batch.spans_mut() {
             span.state.advance(span.input.len());
         }

@@ -117,6 +117,9 @@ impl CpuBackend {
     /// # Errors
     /// As [`Backend::feed_forward`](crate::Backend::feed_forward).
     pub(super) fn feed(&self, x: &mut CpuHidden, feed_forward: &CpuFeedForward) -> Result<()> {
+        if x.rows.tokens == 0 {
+            return Ok(());
+        }
         let weights = match &feed_forward.0 {
             Kind::Gated(weights) => weights,
             Kind::Experts(experts) => return experts.feed(self, &mut x.rows),

@@ -22,6 +22,8 @@ pub(super) const WIDTH: usize = 4;
 const WORDS: usize = PART / 4;
 /// Rows of the largest panel.
 pub(super) const MOST_ROWS: usize = 64;
+/// Tokens of the largest tile.
+pub(super) const MOST_TOKENS: usize = 8;
 /// Bytes that come from memory together.
 const LINE: usize = 64;
 /// Tokens that meet a group of a panel before the next group, a multiple of every tile: with it they stay near the core.

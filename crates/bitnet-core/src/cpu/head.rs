@@ -1,7 +1,7 @@
 //! The vocabulary: rows of the embedding, logits, and the likeliest tokens.
 
 use super::screen::{Rounded, Shadow};
-use super::{CpuBackend, CpuState, Rows, shape_error};
+use super::{CpuBackend, CpuHidden, CpuState, Rows, shape_error};
 use crate::head::{Candidate, LmHeadMode, LmHeadStats, Top};
 use crate::pool::{Movement, Tag};
 use crate::sublayer::Rotation;
@@ -190,23 +190,24 @@ impl CpuBackend {
     /// If widths differ, or memory is short.
     pub(super) fn outputs_of(
         &self,
-        x: &Rows,
+        x: &CpuHidden,
         head: &CpuLmHead,
         batch: &Batch<'_, CpuState>,
     ) -> Result<Vec<Output>> {
         let (mut logit_rows, mut top_rows, mut tops) = (Vec::new(), Vec::new(), Vec::new());
         let mut hidden_rows = Vec::new();
-        for (span, run) in batch.spans().iter().zip(batch.runs()) {
+        for (span, run) in batch.spans().iter().zip(x.requested_runs(batch)) {
             match span.outputs {
                 OutputRequest::Nothing => {}
-                OutputRequest::Logits { rows } => logit_rows.push(run.last(rows)),
-                OutputRequest::Hidden { rows } => hidden_rows.push(run.last(rows)),
+                OutputRequest::Logits { .. } => logit_rows.push(run.rows),
+                OutputRequest::Hidden { .. } => hidden_rows.push(run.rows),
                 OutputRequest::Top { rows, top } => {
-                    top_rows.push(run.last(rows));
+                    top_rows.push(run.rows);
                     tops.resize(tops.len() + rows, top);
                 }
             }
         }
+        let x = &x.rows;
         // Spans share the reading of the head.
         let mut logits = Vec::new();
         if !logit_rows.is_empty() {

@@ -138,8 +138,8 @@ impl RowLayout {
         }
     }
 
-    /// Puts the activations of one row into the order of registers of `width` bytes (a multiple of 4).
-    pub(super) fn arrange(&self, width: usize, q: &[i8], out: &mut [i8]) {
+    /// Puts the activations of one row (or whatever belongs to its columns) into the order of registers of `width` bytes (a multiple of 4).
+    pub(super) fn arrange<T: Copy + Default>(&self, width: usize, q: &[T], out: &mut [T]) {
         match self.planes {
             Planes::Runs { bytes, descending } => {
                 self.arrange_runs(width, bytes, descending, q, out)
@@ -149,7 +149,14 @@ impl RowLayout {
         }
     }
 
-    fn arrange_runs(&self, width: usize, run: usize, down: bool, q: &[i8], out: &mut [i8]) {
+    fn arrange_runs<T: Copy + Default>(
+        &self,
+        width: usize,
+        run: usize,
+        down: bool,
+        q: &[T],
+        out: &mut [T],
+    ) {
         let piece = width.min(run);
         for (vector, out) in out.chunks_exact_mut(PAIRS * width).enumerate() {
             for (plane, out) in out.chunks_exact_mut(width).enumerate() {
@@ -159,14 +166,14 @@ impl RowLayout {
                     let first = byte / run * run * PAIRS + k * run + byte % run;
                     match q.get(first..first + piece) {
                         Some(q) if first < self.cols => out.copy_from_slice(q),
-                        _ => out.fill(0),
+                        _ => out.fill(T::default()),
                     }
                 }
             }
         }
     }
 
-    fn arrange_interleaved(&self, width: usize, q: &[i8], out: &mut [i8]) {
+    fn arrange_interleaved<T: Copy + Default>(&self, width: usize, q: &[T], out: &mut [T]) {
         let vectors = out.chunks_exact_mut(PAIRS * width);
         for (vector, out) in vectors.enumerate() {
             let first = (PAIRS * width * vector).min(self.cols);
@@ -177,13 +184,19 @@ impl RowLayout {
                 for (out, q) in filled.iter_mut().zip(q) {
                     *out = q[plane];
                 }
-                empty.fill(0);
+                empty.fill(T::default());
             }
         }
     }
 
-    fn arrange_base3(&self, width: usize, runs: &[DigitRun], q: &[i8], out: &mut [i8]) {
-        out.fill(0);
+    fn arrange_base3<T: Copy + Default>(
+        &self,
+        width: usize,
+        runs: &[DigitRun],
+        q: &[T],
+        out: &mut [T],
+    ) {
+        out.fill(T::default());
         for (group, mut q) in q.chunks_exact(self.cols / self.groups).enumerate() {
             let mut byte = group * self.span(width);
             for run in runs {

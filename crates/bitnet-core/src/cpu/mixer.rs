@@ -72,13 +72,23 @@ impl CpuBackend {
         layer: usize,
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<()> {
+        if x.rows.tokens != batch.rows() {
+            return Err(shape_error("rows of a batch", batch.rows(), x.rows.tokens));
+        }
         match &mixer.0 {
             MixerWeights::Attention(weights) => self.attention(x, weights, layer, batch),
-            MixerWeights::DeltaNet(weights) => self.delta_net(x, weights, layer, batch),
+            MixerWeights::DeltaNet(weights) => {
+                self.delta_net(x, weights, layer, batch)?;
+                match narrows(layer, batch) {
+                    true => x.narrow(&self.pool, batch),
+                    false => Ok(()),
+                }
+            }
         }
     }
 
-    /// Softmax attention.
+    /// Softmax attention. Of the last layer's rows only those whose outputs are requested attend, and are left: of the others
+    /// nothing is needed but keys and values.
     fn attention(
         &self,
         x: &mut CpuHidden,
@@ -86,9 +96,20 @@ impl CpuBackend {
         layer: usize,
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<()> {
-        let (queries, gates) = self.append(x, weights, layer, batch)?;
+        let (queries, gates) = if narrows(layer, batch) {
+            let [k, v] = self.projected(x, weights, [&weights.key, &weights.value])?;
+            self.append(x, [k, v], weights, layer, batch)?;
+            x.narrow(&self.pool, batch)?;
+            if x.rows.tokens == 0 {
+                return Ok(());
+            }
+            let [q] = self.projected(x, weights, [&weights.query])?;
+            self.queries(x, q, weights)?
+        } else {
+            self.append_all(x, weights, layer, batch)?
+        };
         let mut attended = self.timed(Part::Attention, || {
-            self.attend(&queries, weights.heads, &attended(layer, batch)?)
+            self.attend(&queries, weights.heads, &attended(x, layer, batch)?)
         })?;
         drop(queries);
         if let Some(gates) = gates {
@@ -121,14 +142,13 @@ impl CpuBackend {
                 why: "the layer is a delta net, which keeps no positions to attend to".into(),
             });
         };
-        let (queries, _) = self.append(&mut x, weights, layer, batch)?;
-        let spans = attended(layer, batch)?;
+        let (queries, _) = self.append_all(&mut x, weights, layer, batch)?;
+        let spans = attended(&x, layer, batch)?;
         super::attention_weights::of_last(&queries, weights.heads, &spans)
     }
 
-    /// Projects the rows, rotates queries and keys, and writes keys and values into the states. Returns the queries, and the
-    /// gates if there are any.
-    fn append(
+    /// Projects the rows and [appends](Self::append) their keys and values. Returns the [queries](Self::queries).
+    fn append_all(
         &self,
         x: &mut CpuHidden,
         weights: &AttentionWeights,
@@ -136,23 +156,53 @@ impl CpuBackend {
         batch: &mut Batch<'_, CpuState>,
     ) -> Result<(Rows, Option<Rows>)> {
         let projections = [&weights.query, &weights.key, &weights.value];
-        let [mut q, mut k, v] = self.project(
-            &x.rows,
-            weights.norm.as_ref(),
-            weights.activations,
-            projections,
-        )?;
+        let [q, k, v] = self.projected(x, weights, projections)?;
+        self.append(x, [k, v], weights, layer, batch)?;
+        self.queries(x, q, weights)
+    }
+
+    /// [`project`](Self::project) of the rows before attention.
+    fn projected<const N: usize>(
+        &self,
+        x: &CpuHidden,
+        weights: &AttentionWeights,
+        projections: [&Projection; N],
+    ) -> Result<[Rows; N]> {
+        let norm = weights.norm.as_ref();
+        self.project(&x.rows, norm, weights.activations, projections)
+    }
+
+    /// Rotated queries of projected ones, and their gates if there are any.
+    fn queries(
+        &self,
+        x: &mut CpuHidden,
+        mut q: Rows,
+        weights: &AttentionWeights,
+    ) -> Result<(Rows, Option<Rows>)> {
         let mut gates = None;
         if weights.gated {
             let [queries, own_gates] = self.split_heads(&q, weights.heads.dim)?;
             (q, gates) = (queries, Some(own_gates));
         }
+        let norms = weights.head_norms.as_ref();
         self.timed(Part::RopeAppend, || {
-            let rope = weights.rope.as_ref();
-            let rotations = rope.map(|rope| x.rotations(&self.pool, rope)).transpose()?;
+            self.turn(x, &mut q, norms.map(|[q, _]| q), weights)
+        })?;
+        Ok((q, gates))
+    }
+
+    /// Rotates projected keys, and writes them and values into the states.
+    fn append(
+        &self,
+        x: &mut CpuHidden,
+        [mut k, v]: [Rows; 2],
+        weights: &AttentionWeights,
+        layer: usize,
+        batch: &mut Batch<'_, CpuState>,
+    ) -> Result<()> {
+        self.timed(Part::RopeAppend, || {
             let norms = weights.head_norms.as_ref();
-            self.rotate(&mut q, norms.map(|[q, _]| q), weights.heads, rotations)?;
-            self.rotate(&mut k, norms.map(|[_, k]| k), weights.heads, rotations)?;
+            self.turn(x, &mut k, norms.map(|[_, k]| k), weights)?;
             self.moved(Movement::Copy, 2 * size_of_val(&k.values[..]));
             let runs: Vec<_> = batch.runs().collect();
             for (span, run) in batch.spans_mut().iter_mut().zip(runs) {
@@ -170,8 +220,20 @@ impl CpuBackend {
                 span.state.write(by, layer, keys, values)?;
             }
             Ok(())
-        })?;
-        Ok((q, gates))
+        })
+    }
+
+    /// Norms and rotates the heads of `rows`, which are at the positions of `x`.
+    fn turn(
+        &self,
+        x: &mut CpuHidden,
+        rows: &mut Rows,
+        norm: Option<&NormWeights>,
+        weights: &AttentionWeights,
+    ) -> Result<()> {
+        let rope = weights.rope.as_ref();
+        let rotations = rope.map(|rope| x.rotations(&self.pool, rope)).transpose()?;
+        self.rotate(rows, norm, weights.heads, rotations)
     }
 
     /// Rows whose heads of `dim` columns come in pairs, as the first ones and the second ones of all pairs.
@@ -303,10 +365,23 @@ impl CpuBackend {
     }
 }
 
-/// The keys and values that each span of a batch attends to.
-fn attended<'a>(layer: usize, batch: &'a Batch<'_, CpuState>) -> Result<Vec<Attended<'a>>> {
-    let spans = batch.spans().iter().zip(batch.runs());
+/// Whether rows can be [narrowed](CpuHidden::narrow) in a layer: it is the last one, and not every row's outputs are
+/// requested.
+fn narrows(layer: usize, batch: &Batch<'_, CpuState>) -> bool {
+    let requested: usize = batch.requested_runs().map(|run| run.rows.len()).sum();
+    let mut spans = batch.spans().iter();
+    requested < batch.rows() && spans.all(|span| span.state.is_last(layer))
+}
+
+/// The keys and values that the rows of each span attend to.
+fn attended<'a>(
+    x: &CpuHidden,
+    layer: usize,
+    batch: &'a Batch<'_, CpuState>,
+) -> Result<Vec<Attended<'a>>> {
+    let spans = batch.spans().iter().zip(x.runs(batch));
     spans
+        .filter(|(_, run)| !run.rows.is_empty())
         .map(|(span, run)| {
             Ok(Attended {
                 keys_values: span.state.layer(layer)?,

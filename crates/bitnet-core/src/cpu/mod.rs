@@ -26,6 +26,7 @@ mod kernels;
 mod layout;
 mod linear;
 mod mixer;
+mod order;
 mod product;
 mod repack;
 mod rope;

@@ -49,33 +49,36 @@ impl Rotations {
         &self.table
     }
 
-    /// The rotations of a head of row `index`: places of two elements, cos and sin.
-    fn turns(&self, index: usize) -> impl Iterator<Item = (usize, usize, f32, f32)> {
-        let turns = &self.table[index * self.half..][..self.half];
-        turns.iter().enumerate().map(|(i, &[cos, sin])| {
-            let (a, b) = match self.pairs {
-                RopePairs::HalfSplit => (i, i + self.half),
-                RopePairs::Interleaved => (2 * i, 2 * i + 1),
-            };
-            (a, b, cos, sin)
-        })
-    }
-
     /// Rotates one head of row `index`.
     pub(super) fn apply(&self, index: usize, head: &mut [f32]) {
-        for (a, b, cos, sin) in self.turns(index) {
-            let (x, y) = (head[a], head[b]);
-            head[a] = x * cos - y * sin;
-            head[b] = x * sin + y * cos;
+        let turns = &self.table[index * self.half..][..self.half];
+        match self.pairs {
+            RopePairs::HalfSplit => {
+                let (first, second) = head[..2 * self.half].split_at_mut(self.half);
+                for ((x, y), turn) in first.iter_mut().zip(second).zip(turns) {
+                    rotate(x, y, turn);
+                }
+            }
+            RopePairs::Interleaved => {
+                for ([x, y], turn) in head.as_chunks_mut().0.iter_mut().zip(turns) {
+                    rotate(x, y, turn);
+                }
+            }
         }
     }
+}
+
+/// Rotates two elements by an angle of which cos and sin are given.
+#[inline(always)]
+fn rotate(x: &mut f32, y: &mut f32, [cos, sin]: &[f32; 2]) {
+    (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rotate(pairs: RopePairs) -> Vec<f32> {
+    fn rotated(pairs: RopePairs) -> Vec<f32> {
         let rope = Rope {
             pairs,
             dims: 4,
@@ -98,9 +101,9 @@ mod tests {
     #[test]
     fn rotates_as_the_references_do() {
         let expected = [-1.984_111, 1.994_341, 2.462_378, 4.002_824, 5.0];
-        assert_close(&rotate(RopePairs::HalfSplit), &expected);
+        assert_close(&rotated(RopePairs::HalfSplit), &expected);
         let expected = [-1.142_64, 1.922_076, 2.994_34, 4.004_239, 5.0];
-        assert_close(&rotate(RopePairs::Interleaved), &expected);
+        assert_close(&rotated(RopePairs::Interleaved), &expected);
     }
 
     #[test]
@@ -116,7 +119,7 @@ mod tests {
             let mut head = vec![1.0, 2.0, 3.0, 4.0, 5.0];
             let rotations = Rotations::new(HybridMemoryPool::global(), &rope, 1, |_| 1).unwrap();
             rotations.apply(0, &mut head);
-            let mut expected = rotate(pairs);
+            let mut expected = rotated(pairs);
             expected[..4].iter_mut().for_each(|x| *x *= 1.5);
             assert_close(&head, &expected);
             assert_eq!(head[4], 5.0);

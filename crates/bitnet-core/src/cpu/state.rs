@@ -411,6 +411,11 @@ impl CpuState {
         Ok([copy(&present.heads)?, copy(&present.conv)?])
     }
 
+    /// Whether no layer comes behind it.
+    pub(super) fn is_last(&self, layer: usize) -> bool {
+        layer + 1 == self.layers.len()
+    }
+
     /// Whether a layer keeps no keys and values.
     pub(super) fn is_recurrent(&self, layer: usize) -> bool {
         matches!(self.layers.get(layer), Some(Layer::Recurrent(_)))

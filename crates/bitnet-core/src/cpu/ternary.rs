@@ -12,6 +12,7 @@ use super::gemv::{self, Gemv};
 use super::gemv_interleaved::GemvInterleaved;
 use super::interleave::{Interleaving, TOGETHER, interleaving_of};
 use super::layout::RowLayout;
+use super::order::Order;
 use super::{CpuBackend, Int8Rows, streamed};
 use crate::pool::Buffer;
 use crate::pool::Movement;
@@ -113,17 +114,15 @@ impl CpuBackend {
         }
         let tile = self.kernels.integer.tile;
         let pieces = tile * token_bytes;
+        let order = Order::new(layout);
         columns::chunks(&self.threads, &mut arranged, pieces, |index, out| {
-            let mut one = self.pool.buffer_uninit(token_bytes, Tag::Scratch)?;
+            let mut rows = [row(0); gemm::MOST_TOKENS];
             for (first, size) in gemm::tiles(out.len() / token_bytes, tile) {
-                let out = &mut out[first * token_bytes..][..size * token_bytes];
-                let out = out.as_chunks_mut::<{ gemm::WIDTH }>().0;
-                for token in 0..size {
-                    layout.arrange(width, row(index * tile + first + token), &mut one);
-                    let steps = one.as_chunks::<{ gemm::WIDTH }>().0;
-                    let column = out[token..].iter_mut().step_by(size);
-                    column.zip(steps).for_each(|(out, step)| *out = *step);
+                for (token, place) in (index * tile + first..).zip(&mut rows[..size]) {
+                    *place = row(token);
                 }
+                let out = &mut out[first * token_bytes..][..size * token_bytes];
+                order.arrange(&rows[..size], out);
             }
             Ok(())
         })?;

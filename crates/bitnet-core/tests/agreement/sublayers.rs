@@ -82,7 +82,7 @@ fn mixed(backend: &CpuBackend, x: &WeightMatrix, weights: &MixerWeights, step: u
         let mut batch = Batch::new(vec![Span {
             input: Input::Tokens(tokens),
             state: &mut state,
-            outputs: OutputRequest::Nothing,
+            outputs: OutputRequest::Hidden { rows: tokens.len() },
         }])
         .expect("a batch");
         let mut x = backend.embed(&embedding, &mut batch).expect("rows");

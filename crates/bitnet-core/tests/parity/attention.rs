@@ -91,7 +91,12 @@ fn attended<B: Rows>(
         rest = later;
         // A batch whose rows are read ends there; the same one again becomes part of the sequence.
         for read in [true, false] {
-            let mut batch = batch(Input::Tokens(tokens), &mut state, OutputRequest::Nothing);
+            let outputs = if read {
+                OutputRequest::Hidden { rows: *step }
+            } else {
+                OutputRequest::Nothing
+            };
+            let mut batch = batch(Input::Tokens(tokens), &mut state, outputs);
             let mut x = backend.embed(&embedding, &mut batch).expect("rows");
             for layer in 0..LAYERS {
                 backend

@@ -157,7 +157,8 @@ fn values<B: Rows>(
             .state(&[weights.state()], 1, compared(backend))
             .expect("a state");
         let id = [id];
-        let mut batch = batch(Input::Tokens(&id), &mut state, OutputRequest::Nothing);
+        let outputs = OutputRequest::Hidden { rows: 1 };
+        let mut batch = batch(Input::Tokens(&id), &mut state, outputs);
         let mut x = backend.embed(&embedding, &mut batch).expect("rows");
         backend.mixer(&mut x, &mixer, 0, &mut batch).expect("mixed");
         found.extend(last_columns(&backend.rows(x), hidden, hidden - width));
