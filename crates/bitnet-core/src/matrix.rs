@@ -20,6 +20,7 @@ pub struct WeightMatrix {
     data: Bytes,
     reclaim: Option<fn(&[u8])>,
     fetch: Option<fn(&[u8])>,
+    copy: Option<fn(&[u8], &mut [u8]) -> bool>,
     interleaved: bool,
 }
 
@@ -72,6 +73,7 @@ impl WeightMatrix {
             data,
             reclaim: None,
             fetch: None,
+            copy: None,
             interleaved: false,
         })
     }
@@ -106,6 +108,29 @@ impl WeightMatrix {
     pub fn with_fetch(mut self, fetch: fn(&[u8])) -> Self {
         self.fetch = Some(fetch);
         self
+    }
+
+    /// The same matrix over memory that is dear to touch once it was given back: `copy` is called with bytes of it and a place of
+    /// the same length for them, and says whether it copied them.
+    #[must_use]
+    pub fn with_copy(mut self, copy: fn(&[u8], &mut [u8]) -> bool) -> Self {
+        self.copy = Some(copy);
+        self
+    }
+
+    /// Whether [`row_at`](Self::row_at) leaves this memory alone.
+    pub(crate) fn copies_rows(&self) -> bool {
+        self.copy.is_some()
+    }
+
+    /// The packed bytes of a row: in `place`, which is as long, if they can be copied without touching this memory, or where
+    /// they are.
+    pub(crate) fn row_at<'a>(&'a self, row: usize, place: &'a mut [u8]) -> &'a [u8] {
+        let own = self.row(row);
+        match self.copy {
+            Some(copy) if copy(own, place) => place,
+            _ => own,
+        }
     }
 
     /// Says that all of it is about to be read.

@@ -344,7 +344,9 @@ impl CpuBackend {
         shadow
             .logits
             .fetch_add(found.len() as u64, Ordering::Relaxed);
-        shadow.touched(weights, found.len());
+        if !weights.copies_rows() {
+            shadow.touched(weights, found.len());
+        }
         let mut first = 0;
         let answers = ends.into_iter().zip(tops).map(|(end, top)| {
             let found = found[first..end].iter().map(|(_, found)| *found);
@@ -390,16 +392,20 @@ impl CpuBackend {
     ) -> Result<()> {
         let work = found.len() * weights.cols();
         let chunk = self.chunk(Operation::DenseMatmul, found.len(), ROWS, work);
-        let format = weights.format();
+        let (format, row_bytes) = (weights.format(), weights.row_bytes());
         columns::chunks(&self.threads, found, chunk, |_, found| {
+            // The table's pages were given back.
+            let mut copies = self.pool.buffer_uninit(ROWS * row_bytes, Tag::Scratch)?;
             for found in found.chunk_by_mut(|(one, _), (other, _)| one == other) {
                 let x = x.range(found[0].0..found[0].0 + 1);
                 for found in found.chunks_mut(ROWS) {
                     let last = found.len() - 1;
-                    let rows = [0, 1, 2, 3].map(|i: usize| {
+                    let mut rows = [&[][..]; ROWS];
+                    let places = copies.chunks_exact_mut(row_bytes).enumerate();
+                    for ((i, place), row) in places.zip(&mut rows) {
                         let (_, found) = found[i.min(last)];
-                        weights.row(found.id as usize)
-                    });
+                        *row = weights.row_at(found.id as usize, place);
+                    }
                     let logits = (self.kernels.dot_packed)(DotPacked { format, x, rows });
                     for ((_, found), logit) in found.iter_mut().zip(logits) {
                         found.logit = logit;

@@ -38,22 +38,29 @@ fn bytes_of(path: &Path) -> std::io::Result<Bytes> {
     // a mapping can rule out; `map` documents that demand on the caller.
     let mapping = unsafe { memmap2::Mmap::map(&file)? };
     #[cfg(unix)]
-    let mapping = Mapping::listed(mapping);
+    let mapping = Mapping::listed(Mapped { mapping, file });
     Ok(Bytes::from_owner(mapping))
 }
 
 /// A mapping that [`give_back`] finds.
 #[cfg(unix)]
-struct Mapping(Arc<memmap2::Mmap>);
+struct Mapping(Arc<Mapped>);
+
+/// A mapping and its file.
+#[cfg(unix)]
+struct Mapped {
+    mapping: memmap2::Mmap,
+    file: std::fs::File,
+}
 
 /// The mappings of this module that are in use.
 #[cfg(unix)]
-static MAPPINGS: Mutex<Vec<Weak<memmap2::Mmap>>> = Mutex::new(Vec::new());
+static MAPPINGS: Mutex<Vec<Weak<Mapped>>> = Mutex::new(Vec::new());
 
 #[cfg(unix)]
 impl Mapping {
-    fn listed(mapping: memmap2::Mmap) -> Self {
-        let mapping = Arc::new(mapping);
+    fn listed(mapped: Mapped) -> Self {
+        let mapping = Arc::new(mapped);
         let mut list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
         list.retain(|other| other.strong_count() > 0);
         list.push(Arc::downgrade(&mapping));
@@ -64,21 +71,21 @@ impl Mapping {
 #[cfg(unix)]
 impl AsRef<[u8]> for Mapping {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        &self.0.mapping
     }
 }
 
 /// The mapping that holds `bytes`, and where in it they lie.
 #[cfg(unix)]
-fn place_of(bytes: &[u8]) -> Option<(Arc<memmap2::Mmap>, Range<usize>)> {
+fn place_of(bytes: &[u8]) -> Option<(Arc<Mapped>, Range<usize>)> {
     let wanted = bytes.as_ptr_range();
     let (start, end) = (wanted.start.addr(), wanted.end.addr());
     let list = MAPPINGS.lock().unwrap_or_else(PoisonError::into_inner);
-    list.iter().filter_map(Weak::upgrade).find_map(|mapping| {
-        let own = mapping.as_ptr_range();
+    list.iter().filter_map(Weak::upgrade).find_map(|mapped| {
+        let own = mapped.mapping.as_ptr_range();
         let holds = own.start.addr() <= start && end <= own.end.addr();
         let first = own.start.addr();
-        holds.then(|| (mapping, start - first..end - first))
+        holds.then(|| (mapped, start - first..end - first))
     })
 }
 
@@ -88,7 +95,7 @@ fn place_of(bytes: &[u8]) -> Option<(Arc<memmap2::Mmap>, Range<usize>)> {
 pub fn give_back(bytes: &[u8]) {
     // Pages of up to 64 kB; a mapping begins with one.
     const PAGE: usize = 1 << 16;
-    let Some((mapping, place)) = place_of(bytes) else {
+    let Some((mapped, place)) = place_of(bytes) else {
         return;
     };
     let from = place.start.next_multiple_of(PAGE);
@@ -98,7 +105,7 @@ pub fn give_back(bytes: &[u8]) {
         // they hold when they come again; `map` demands that the file does not change.
         let advised = unsafe {
             let advice = memmap2::UncheckedAdvice::DontNeed;
-            mapping.unchecked_advise_range(advice, from, to - from)
+            (mapped.mapping).unchecked_advise_range(advice, from, to - from)
         };
         if let Err(error) = advised {
             tracing::debug!("the system keeps pages of a mapped file: {error}");
@@ -114,11 +121,12 @@ pub fn give_back(_: &[u8]) {}
 /// their pages that it does not hold, all at once, instead of a few at a time when each is touched.
 #[cfg(unix)]
 pub fn fetch(bytes: &[u8]) {
-    let Some((mapping, place)) = place_of(bytes) else {
+    let Some((mapped, place)) = place_of(bytes) else {
         return;
     };
     // The whole pages around them are advised.
-    let advised = mapping.advise_range(memmap2::Advice::WillNeed, place.start, place.len());
+    let advice = memmap2::Advice::WillNeed;
+    let advised = (mapped.mapping).advise_range(advice, place.start, place.len());
     if let Err(error) = advised {
         tracing::debug!("the system does not read a mapped file ahead: {error}");
     }
@@ -127,6 +135,24 @@ pub fn fetch(bytes: &[u8]) {
 /// Says that `bytes` are about to be read; this system is not told.
 #[cfg(not(unix))]
 pub fn fetch(_: &[u8]) {}
+
+/// Copies `bytes` to `out`, which is as long, without touching the mapping: a page of a mapping that is touched after it was
+/// [given back](give_back) has to be put into the process's tables again, with its neighbours. Returns whether it did; it does not if
+/// they are no part of a file that [`map`] mapped.
+#[cfg(unix)]
+pub fn copy(bytes: &[u8], out: &mut [u8]) -> bool {
+    use std::os::unix::fs::FileExt;
+    place_of(bytes).is_some_and(|(mapped, place)| {
+        let offset = place.start as u64;
+        out.len() == bytes.len() && mapped.file.read_exact_at(out, offset).is_ok()
+    })
+}
+
+/// Copies nothing; on this system no page is given back.
+#[cfg(not(unix))]
+pub fn copy(_: &[u8], _: &mut [u8]) -> bool {
+    false
+}
 
 #[cfg(target_family = "wasm")]
 fn bytes_of(path: &Path) -> std::io::Result<Bytes> {
@@ -175,6 +201,27 @@ mod tests {
             assert_eq!(&bytes[..], content);
         }
         fetch(&content);
+    }
+
+    #[test]
+    fn bytes_copied_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("model.bin");
+        let content: Vec<u8> = (0..300_000u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &content).unwrap();
+        let bytes = map(&path).unwrap();
+        let slice = bytes.slice(1000..);
+        for range in [0..1, 70_000..100_001, 298_000..299_000] {
+            let mut out = vec![0; range.len()];
+            let copied = copy(&slice[range.clone()], &mut out);
+            assert_eq!(copied, cfg!(unix));
+            if copied {
+                assert_eq!(out, content[1000..][range]);
+            }
+        }
+        let mut out = [0; 4];
+        assert!(!copy(&content[..4], &mut out), "no part of a mapping");
+        assert!(!copy(&bytes[..5], &mut out), "another length");
     }
 
     #[test]

@@ -281,7 +281,8 @@ impl<B: Backend> Loader<'_, B> {
         self.summary.bytes += matrix.data().len() as u64;
         let (movement, matrix) = if self.source.is_borrowed(&matrix) {
             // Where the backend reads something else instead, it can give pages of a mapped file back.
-            let mut matrix = matrix.with_reclaim(crate::file::map::give_back);
+            let matrix = matrix.with_reclaim(crate::file::map::give_back);
+            let mut matrix = matrix.with_copy(crate::file::map::copy);
             if self.comes_from_disk {
                 matrix = matrix.with_fetch(crate::file::map::fetch);
             }
