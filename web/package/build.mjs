@@ -13,7 +13,7 @@ import { build } from "esbuild";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const dist = path.join(here, "dist");
-const variants = ["simd128", "relaxed", "threads", "webgpu"];
+const variants = ["simd128", "relaxed", "threads", "webgpu", "constraints"];
 
 await rm(dist, { recursive: true, force: true });
 await mkdir(dist, { recursive: true });

@@ -12,6 +12,8 @@ interface Preferences {
   repetitionPenalty: number;
   maxTokens: number;
   seed: number | undefined;
+  /** The form of answers, as text: a JSON schema, or nothing. */
+  schema: string;
   device: NonNullable<LoadOptions["device"]> | "webgpu-software";
   threads: number | undefined;
   theme: "light" | "dark" | undefined;
@@ -24,6 +26,7 @@ const DEFAULTS: Preferences = {
   repetitionPenalty: 1,
   maxTokens: 400,
   seed: undefined,
+  schema: "",
   device: "auto",
   threads: undefined,
   theme: undefined,
@@ -51,7 +54,22 @@ function change(changes: Partial<Preferences>): void {
 /** How to write. A seed that was not chosen is a new one. */
 export function generateOptions(): GenerateOptions {
   const { temperature, topP, topK, repetitionPenalty, maxTokens, seed } = now;
-  return { temperature, topP, topK, repetitionPenalty, maxTokens, seed: seed ?? Math.floor(Math.random() * 2 ** 32) };
+  const options = { temperature, topP, topK, repetitionPenalty, maxTokens, seed: seed ?? Math.floor(Math.random() * 2 ** 32) };
+  const schema = schemaOf(now.schema);
+  return typeof schema === "object" ? { ...options, responseFormat: { type: "json_schema", schema } } : options;
+}
+
+/** The schema that a text is; nothing of an empty one; of others what is wrong. */
+function schemaOf(text: string): object | string | undefined {
+  if (text.trim() === "") {
+    return undefined;
+  }
+  try {
+    const schema = JSON.parse(text) as unknown;
+    return typeof schema === "object" && schema !== null && !Array.isArray(schema) ? schema : "A schema is an object: { … }.";
+  } catch (error) {
+    return `This is no JSON: ${error instanceof Error ? error.message : String(error)}`;
+  }
 }
 
 /** Where to run. */
@@ -81,6 +99,21 @@ export function connectPreferences(onPlacement: () => void, onTheme: () => void)
       }
     });
   }
+
+  const schema = settings.elements.namedItem("schema") as HTMLTextAreaElement;
+  const state = element("p", "schema-state");
+  const unsaid = state.textContent;
+  const tell = () => {
+    const found = schemaOf(now.schema);
+    schema.setAttribute("aria-invalid", String(typeof found === "string"));
+    state.textContent = typeof found === "string" ? `${found} Answers are free until it is mended.` : found === undefined ? unsaid : "Answers have this form.";
+  };
+  schema.value = now.schema;
+  schema.addEventListener("input", () => {
+    change({ schema: schema.value });
+    tell();
+  });
+  tell();
 
   const placement = element("form", "placement");
   const device = placement.elements.namedItem("device") as HTMLSelectElement;

@@ -11,6 +11,8 @@ const folder = path.join(path.dirname(fileURLToPath(import.meta.url)), "../packa
 /** The build that is fetched only where a model runs on a GPU. */
 const GRAPHICS = "webgpu";
 const VARIANTS = ["simd128", "relaxed", "threads", GRAPHICS];
+/** The module that is fetched only where a text of a given form is asked for. */
+const CONSTRAINTS = "constraints";
 
 /** The files of the package. */
 function packed(): string[] {
@@ -24,7 +26,7 @@ test("the package has what is needed and nothing else", () => {
   const declarations = files.filter((file) => /^dist\/[\w-]+\.d\.ts$/.test(file));
   const rest = files.filter((file) => !declarations.includes(file));
   expect(rest).toEqual(
-    ["README.md", "dist/LICENSE-APACHE", "dist/LICENSE-MIT", ...VARIANTS.map((name) => `dist/bitnet-${name}.wasm`), "dist/demo.gguf", "dist/index.js", "dist/worker.js", "package.json"].sort(),
+    ["README.md", "dist/LICENSE-APACHE", "dist/LICENSE-MIT", ...[...VARIANTS, CONSTRAINTS].map((name) => `dist/bitnet-${name}.wasm`), "dist/demo.gguf", "dist/index.js", "dist/worker.js", "package.json"].sort(),
   );
   // Every declaration is reached from that of the entry.
   const reached = new Set<string>();
@@ -46,15 +48,17 @@ test("it is small", () => {
     .filter((file) => file !== "dist/demo.gguf")
     .map((file) => [file, gzipSync(readFileSync(path.join(folder, file)), { level: 9 }).length] as const);
   const total = sizes.reduce((sum, [, size]) => sum + size, 0);
+  const constraints = sizes.filter(([file]) => file.includes(CONSTRAINTS) && file.endsWith(".wasm")).reduce((sum, [, size]) => sum + size, 0);
   const graphics = sizes.filter(([file]) => file.includes(GRAPHICS)).reduce((sum, [, size]) => sum + size, 0);
   const browser = sizes.filter(([file]) => /index\.js|worker\.js|relaxed/.test(file)).reduce((sum, [, size]) => sum + size, 0);
   console.log(
-    `gzip: the package without the demo model ${total} bytes, ${graphics} of them the build for GPUs; what one browser fetches of it for its processor ${browser} bytes`,
+    `gzip: the package without the demo model ${total} bytes, ${graphics} of them the build for GPUs and ${constraints} the constraints; what one browser fetches of it for its processor ${browser} bytes`,
   );
   // All that processors need; a browser with a GPU fetches the build for that and no other.
-  expect(total - graphics).toBeLessThanOrEqual(1_500_000);
+  expect(total - graphics - constraints).toBeLessThanOrEqual(1_500_000);
+  expect(constraints).toBeLessThanOrEqual(600_000);
   expect(graphics).toBeLessThanOrEqual(1_000_000);
-  for (const name of VARIANTS) {
+  for (const name of [...VARIANTS, CONSTRAINTS]) {
     expect(readFileSync(path.join(folder, `dist/bitnet-${name}.wasm`)).length).toBeLessThan(25 << 20);
   }
 });

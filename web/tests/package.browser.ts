@@ -118,3 +118,86 @@ for (const [variant, name] of (["simd128", "relaxed", "threads"] as const).flatM
     expect(seen.codes).toEqual(["argument", "argument", "aborted", "unsupported"]);
   });
 }
+
+test("a text has the form that was asked for, and the module for it is fetched when it is used", async ({ page }) => {
+  const fetched: string[] = [];
+  page.on("request", (request) => fetched.push(path.posix.basename(new URL(request.url()).pathname)));
+  const schema = {
+    type: "object",
+    properties: { name: { type: "string", maxLength: 12 }, age: { type: "integer", minimum: 1, maximum: 99 }, kind: { enum: ["cat", "dog"] } },
+    required: ["name", "age", "kind"],
+    additionalProperties: false,
+  };
+  const seen = await page.evaluate(async (schema) => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const model = await BitNet.demo({ variant: "simd128" });
+    const free = await model.generate("Once upon a time", { maxTokens: 20, temperature: 0 }).text();
+    const before = performance.getEntriesByType("resource").length;
+    const texts = [];
+    for (const seed of [0, 1, 2]) {
+      texts.push(await model.generate("The pet:", { responseFormat: { type: "json_schema", schema }, maxTokens: 120, temperature: 1, seed }).text());
+    }
+    const choice = await model.generate("Once upon a time", { responseFormat: { type: "choice", choice: ["red", "green"] } }).text();
+    const number = await model.generate("Once", { responseFormat: { type: "regex", regex: "[0-9]{4}" } }).text();
+    const gbnf = await model.generate("Once", { responseFormat: { type: "grammar", grammar: 'root ::= "a" [bc]+ "d"' }, maxTokens: 40 }).text();
+    const answer = await model.chat.completions.create({
+      messages: [{ role: "user", content: "What is 47 + 38?" }],
+      response_format: { type: "json_schema", json_schema: { name: "sum", schema: { type: "object", properties: { sum: { type: "integer" } }, required: ["sum"], additionalProperties: false } } },
+      temperature: 0,
+    });
+    const errors = [];
+    for (const responseFormat of [{ type: "regex", regex: "(" }, { type: "xml" }, { type: "grammar", grammar: `${"a".repeat(100)}` }]) {
+      errors.push(await model.generate("Once", { responseFormat: responseFormat as never }).text().then(String, ({ code, message }) => `${code}: ${message}`));
+    }
+    const again = await model.generate("Once upon a time", { maxTokens: 20, temperature: 0 }).text();
+    model.dispose();
+    return { free, again, before, texts, choice, number, gbnf, answer: answer.choices[0].message.content, errors };
+  }, schema);
+  for (const text of seen.texts) {
+    const pet = JSON.parse(text) as { name: string; age: number; kind: string };
+    expect(Object.keys(pet).sort()).toEqual(["age", "kind", "name"]);
+    expect(["cat", "dog"]).toContain(pet.kind);
+    expect(pet.age).toBeGreaterThanOrEqual(1);
+  }
+  expect(["red", "green"]).toContain(seen.choice);
+  expect(seen.number).toMatch(/^[0-9]{4}$/);
+  expect(seen.gbnf).toMatch(/^a[bc]+d?$/);
+  expect(typeof (JSON.parse(seen.answer) as { sum: unknown }).sum).toBe("number");
+  for (const error of seen.errors) {
+    expect(error).toMatch(/^argument: /);
+  }
+  expect(seen.again).toBe(seen.free);
+  expect(fetched.filter((name) => name === "bitnet-constraints.wasm")).toHaveLength(1);
+});
+
+test("no module of constraints is fetched where no form is asked for, and a form too deep ends no page", async ({ page }) => {
+  const fetched: string[] = [];
+  page.on("request", (request) => fetched.push(path.posix.basename(new URL(request.url()).pathname)));
+  const first = await page.evaluate(async () => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const model = await BitNet.demo({ variant: "simd128" });
+    const text = await model.generate("Once", { maxTokens: 4 }).text();
+    model.dispose();
+    return text;
+  });
+  expect(first).not.toBe("");
+  expect(fetched).not.toContain("bitnet-constraints.wasm");
+  const deep = await page.evaluate(async () => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const model = await BitNet.demo({ variant: "simd128" });
+    const rules = (count: number) => `start: r0\n${Array.from({ length: count }, (_, i) => `r${i}: "a" r${i + 1}`).join("\n")}\nr${count}: "b"\n`;
+    const tell = (count: number) =>
+      model
+        .generate("Once", { responseFormat: { type: "grammar", grammar: rules(count) }, maxTokens: 4 })
+        .text()
+        .then((text) => `text ${text}`, ({ code, message }) => `${code}: ${message}`);
+    const said = [await tell(50_000), await tell(900)];
+    const free = await model.generate("Once", { maxTokens: 4 }).text();
+    model.dispose();
+    return { said, free };
+  });
+  console.log(deep.said.join(" | "));
+  expect(deep.said[0]).toMatch(/^argument: .*at most 1000 rules/);
+  expect(deep.said[1]).toMatch(/^(text a|argument: )/);
+  expect(deep.free).not.toBe("");
+});

@@ -58,6 +58,23 @@ test("dark, benchmark, settings", async ({ page }) => {
   await page.getByRole("button", { name: /demo/ }).click();
 });
 
+test("answers in the form of a schema", async ({ page }) => {
+  await page.goto("/");
+  await opened(page);
+  await page.getByRole("tab", { name: "Settings" }).click();
+  const schema = page.getByLabel(/a JSON schema/);
+  await schema.fill("{");
+  await expect(page.locator("#schema-state")).toContainText("no JSON");
+  await schema.fill('{"type":"object","properties":{"sum":{"type":"integer"}},"required":["sum"],"additionalProperties":false}');
+  await expect(page.locator("#schema-state")).toHaveText("Answers have this form.");
+  await page.locator("#prompt").fill("What is 47 + 38?");
+  await page.locator("#send").click();
+  await expect(page.locator(".facts-line")).toHaveCount(2, { timeout: 30_000 });
+  const answer = await page.locator(".message.assistant").last().textContent();
+  const { sum } = JSON.parse(answer?.replace("Model: ", "") ?? "") as { sum: unknown };
+  expect(typeof sum).toBe("number");
+});
+
 test("a phone", async ({ page }) => {
   await page.setViewportSize({ width: 390, height: 844 });
   await page.goto("/");

@@ -8,19 +8,21 @@
 //! holds of a prompt is not run again.
 
 use crate::failure::{Failure, Result, thrown};
+use crate::form::Form;
 use crate::landing::Landing;
 use crate::options::{self, Generate, Open};
 use crate::report::{Info, Outcome, json};
-use bitnet::chat::TemplateOptions;
+use bitnet::chat::{ReplyForm, TemplateOptions};
 use bitnet::file::{Gguf, ModelFile};
-use bitnet::tokenizer::EncodeOptions;
+use bitnet::tokenizer::{EncodeOptions, TokenWords};
 use bitnet::{
-    ChatMessage, EmbedOptions, GenerateOptions, Generation, LogitsFor, Model, ModelOptions,
-    Pooling, Session,
+    ChatMessage, EmbedOptions, GenerateOptions, Generation, LogitsFor, LogitsHook, Model,
+    ModelOptions, Pooling, Session,
 };
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::pending::now;
+use js_sys::Function;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -28,10 +30,16 @@ use wasm_bindgen::prelude::wasm_bindgen;
 enum Phase {
     Idle(Session),
     /// Reading a prompt: these tokens of it have yet to run.
-    Reading(Session, Vec<u32>, Box<GenerateOptions>),
+    Reading(Session, Vec<u32>, Box<Asked>),
     Writing(Box<Generation>),
     /// No session: while one phase becomes another, and in models that only embed texts.
     Between,
+}
+
+/// How a text is to be written.
+struct Asked {
+    options: GenerateOptions,
+    form: Option<Form>,
 }
 
 impl Phase {
@@ -132,12 +140,39 @@ impl Engine {
             .map_err(thrown)
     }
 
+    /// What all tokens write, for the module of constraints: the bytes of [`TokenWords`].
+    #[wasm_bindgen(js_name = tokenWords)]
+    pub fn token_words(&self) -> Vec<u8> {
+        TokenWords::of(self.model.tokenizer(), self.model.vocabulary()).to_bytes()
+    }
+
+    /// The thinking before an answer to the prompt `tokens`, which a chat template wrote, for the module of constraints: JSON of a
+    /// `ThinkingOutline`. Nothing if there is none.
+    ///
+    /// # Errors
+    /// If the vocabulary cannot write its marks.
+    pub fn thinking(&self, tokens: &[u32]) -> Result<Option<String>> {
+        let Some(template) = self.model.chat_template() else {
+            return Ok(None);
+        };
+        let tokenizer = self.model.tokenizer();
+        let thinking = ReplyForm::of(template, tokenizer, tokens).thinking(tokenizer);
+        let thinking = thinking.map_err(thrown)?;
+        Ok(thinking.map(|thinking| json(&thinking.outline())))
+    }
+
     /// Begins a generation from `tokens`, the whole context; ends the one under way. Returns how many of them the session already
-    /// holds, which do not run again. `options` is a JSON object.
+    /// holds, which do not run again. `options` is a JSON object. `allowed` is told the tokens of the text so far, and gives those
+    /// that may come next, a bit for each in an `Uint32Array`, or nothing where any may.
     ///
     /// # Errors
     /// If an option is unknown or out of range, there are no tokens, or they do not fit the context; nothing has changed then.
-    pub fn begin(&mut self, tokens: Vec<u32>, options: &str) -> Result<usize> {
+    pub fn begin(
+        &mut self,
+        tokens: Vec<u32>,
+        options: &str,
+        allowed: Option<Function>,
+    ) -> Result<usize> {
         let options: GenerateOptions = options::parse::<Generate>("options", options)?.into();
         options.sampling.validate().map_err(thrown)?;
         if tokens.is_empty() {
@@ -164,7 +199,9 @@ impl Engine {
         // At least the last token runs again: what follows starts from its logits.
         let held = held.min(tokens.len() - 1);
         session.truncate(held);
-        self.phase = Phase::Reading(session, tokens[held..].to_vec(), Box::new(options));
+        let form = allowed.map(|allowed| Form::new(allowed, tokens.len()));
+        let rest = tokens[held..].to_vec();
+        self.phase = Phase::Reading(session, rest, Box::new(Asked { options, form }));
         Ok(held)
     }
 
@@ -309,9 +346,9 @@ impl Engine {
 
     /// See `prefill`.
     pub(crate) async fn read(&mut self, most: usize) -> std::result::Result<usize, Failure> {
-        let (mut session, mut rest, options) =
+        let (mut session, mut rest, asked) =
             match std::mem::replace(&mut self.phase, Phase::Between) {
-                Phase::Reading(session, rest, options) => (session, rest, options),
+                Phase::Reading(session, rest, asked) => (session, rest, asked),
                 other => {
                     self.phase = other;
                     return Ok(0);
@@ -322,7 +359,7 @@ impl Engine {
             let left = later.len();
             return match run(&mut session, &rest).await {
                 Ok(()) => {
-                    self.phase = Phase::Reading(session, later, options);
+                    self.phase = Phase::Reading(session, later, asked);
                     Ok(left)
                 }
                 Err(error) => {
@@ -331,7 +368,9 @@ impl Engine {
                 }
             };
         }
-        let mut generation = match session.into_generation(rest, &options, None) {
+        let Asked { options, form } = *asked;
+        let hook = form.map(|form| Box::new(form) as Box<dyn LogitsHook>);
+        let mut generation = match session.into_generation(rest, &options, hook) {
             Ok(generation) => generation,
             Err(refused) => {
                 let (session, error) = *refused;

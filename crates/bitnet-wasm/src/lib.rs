@@ -2,7 +2,8 @@
 //!
 //! One WebAssembly instance, in a Worker of its own, holds one model. The Worker hands the file over in pieces
 //! ([`Landing`]), opens it ([`Engine`]), and then asks for one piece of text after another: no call goes back to JavaScript
-//! while tokens are computed. Options and reports are JSON, once for each generation; text is the only thing that crosses
+//! while tokens are computed, but for texts of a given form, whose next tokens the module of constraints
+//! (`crates/bitnet-wasm-constraints`) knows. Options and reports are JSON, once for each generation; text is the only thing that crosses
 //! for each token. Ending the Worker gives all memory back.
 //!
 //! | piece | what it is |
@@ -16,6 +17,7 @@
 
 mod engine;
 mod failure;
+mod form;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod hasher;

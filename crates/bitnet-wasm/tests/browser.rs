@@ -26,7 +26,7 @@ fn demo() -> Engine {
 
 /// Begins with `tokens`, reads them in parts of `batch`, and writes to the end.
 fn written(engine: &mut Engine, tokens: Vec<u32>, options: &str, batch: usize) -> String {
-    engine.begin(tokens, options).unwrap();
+    engine.begin(tokens, options, None).unwrap();
     while engine.prefill(batch).unwrap() > 0 {}
     let mut text = String::new();
     while let Some(piece) = engine.step().unwrap() {
@@ -58,14 +58,14 @@ fn what_the_session_holds_is_not_run_again() {
     let mut engine = demo();
     let question = r#"[{"role":"user","content":"What is 47 + 38?"}]"#;
     let tokens = engine.chat_tokens(question, "{}").unwrap();
-    assert_eq!(engine.begin(tokens.clone(), GREEDY).unwrap(), 0);
+    assert_eq!(engine.begin(tokens.clone(), GREEDY, None).unwrap(), 0);
     assert_eq!(
         written(&mut engine, tokens.clone(), GREEDY, 8),
         "47 + 38 = 85."
     );
     engine.end().unwrap();
     assert_eq!(
-        engine.begin(tokens.clone(), GREEDY).unwrap(),
+        engine.begin(tokens.clone(), GREEDY, None).unwrap(),
         tokens.len() - 1
     );
     assert_eq!(written(&mut engine, tokens, GREEDY, 8), "47 + 38 = 85.");
@@ -96,9 +96,11 @@ fn errors_carry_codes() {
     let text = landed(b"this is no model", true, 100);
     assert_eq!(code(&Engine::open(text, "{}").err().unwrap()), "bad-file");
     let mut engine = demo();
-    let unknown = engine.begin(vec![1], r#"{"temprature":1}"#).unwrap_err();
+    let unknown = engine
+        .begin(vec![1], r#"{"temprature":1}"#, None)
+        .unwrap_err();
     assert_eq!(code(&unknown), "argument");
-    engine.begin(vec![1, 7], "{}").unwrap();
+    engine.begin(vec![1, 7], "{}", None).unwrap();
     engine.prefill(256).unwrap();
     let held = engine.tokens();
     for (tokens, expected) in [
@@ -106,7 +108,7 @@ fn errors_carry_codes() {
         (Vec::new(), "argument"),
         (vec![1, 9_999_999], "argument"),
     ] {
-        let error = engine.begin(tokens, "{}").unwrap_err();
+        let error = engine.begin(tokens, "{}", None).unwrap_err();
         assert_eq!(code(&error), expected);
         assert_eq!(engine.tokens(), held, "refused, and nothing has changed");
     }

@@ -35,7 +35,7 @@ pub use reply::{CallFormat, ReplyOptions, ReplyParser, ReplyPart, Tool, ToolCall
 pub(crate) use reply::{THINK, THINK_END};
 pub(crate) use templates::NAMED_TEMPLATES;
 pub use templates::{ChatTemplates, TemplateChoice};
-pub use thinking::{ReplyForm, Thinking, ThinkingBudget};
+pub use thinking::{ReplyForm, Thinking, ThinkingBudget, ThinkingOutline};
 
 /// Sources longer than this are refused; real ones have up to 20 kB.
 const MAX_SOURCE: usize = 1 << 19;

@@ -11,15 +11,15 @@ mod calls;
 mod depth;
 mod gbnf;
 
-use crate::chat::{THINK, THINK_END, Thinking};
-use crate::hook::{HookScope, LogitsHook};
+use crate::chat::{THINK, THINK_END, Thinking, ThinkingOutline};
+use crate::hook::{HookScope, LogitsHook, TokenMask};
 use crate::model::Model;
-use crate::tokenizer::{TokenKind, Tokenizer};
+use crate::tokenizer::{TokenWord, TokenWords, Tokenizer};
 use crate::{Error, Result};
 use bitnet_core::Candidate;
 pub use calls::{Calls, Demand, Otherwise};
 use llguidance::api::{ParserLimits, TopLevelGrammar};
-use llguidance::toktrie::{ApproximateTokEnv, SimpleVob, TokEnv, TokRxInfo, TokTrie};
+use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory, regex_to_lark};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -28,8 +28,6 @@ use std::sync::Arc;
 const START: &str = "start";
 /// The longest grammar in bytes.
 const LONGEST: usize = 1 << 20;
-/// The most tokens that a screened head is asked about beside its likeliest ones.
-const FEW: usize = 256;
 
 /// The form of a text.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,7 +80,7 @@ impl Grammar {
     }
 
     /// The grammar of the form; behind thinking, if it is to be part of the grammar.
-    fn compile(&self, thinking: Option<&Thinking>) -> Result<TopLevelGrammar> {
+    fn compile(&self, thinking: Option<ThinkingOutline>) -> Result<TopLevelGrammar> {
         // What is too long is not written out.
         let size = match self {
             Self::JsonObject | Self::Calls(_) => 0,
@@ -94,8 +92,8 @@ impl Grammar {
             _ if size > LONGEST => String::new(),
             None => self.rules(START)?,
             Some(thinking) => {
-                let open = quoted(if thinking.is_open() { "" } else { THINK });
-                let rest = if thinking.is_open() { "" } else { " | form" };
+                let open = quoted(if thinking.is_open { "" } else { THINK });
+                let rest = if thinking.is_open { "" } else { " | form" };
                 let end = quoted(THINK_END);
                 let form = self.rules("form")?;
                 format!(
@@ -144,19 +142,24 @@ impl Grammars {
     /// # Errors
     /// As [`new`](Self::new).
     pub fn of_tokenizer(tokenizer: &Tokenizer, vocabulary: usize) -> Result<Self> {
-        let ends: Arc<[u32]> = tokenizer.stops().into();
+        Self::of_words(&TokenWords::of(tokenizer, vocabulary))
+    }
+
+    /// The grammars of models whose tokens write `words`, and which have logits for as many.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn of_words(words: &TokenWords) -> Result<Self> {
+        let ends: Arc<[u32]> = words.ends.as_slice().into();
         let Some(end) = ends.first() else {
             let expected = "a vocabulary with a token that ends a text";
             return Err(argument("grammar", expected, "none"));
         };
-        let words: Vec<Vec<u8>> = (0..vocabulary as u32)
-            .map(|id| match tokenizer.token_kind(id) {
+        let words: Vec<Vec<u8>> = (words.words.iter())
+            .map(|word| match word {
+                TokenWord::Text(word) => word.clone(),
                 // No text of a grammar is made of marks.
-                Some(TokenKind::Control) => {
-                    let name = tokenizer.token_text(id).unwrap_or_default();
-                    [&[TokTrie::SPECIAL_TOKEN_MARKER], name.as_bytes()].concat()
-                }
-                _ => tokenizer.token_bytes(id).unwrap_or_default().into_owned(),
+                TokenWord::Mark(name) => [&[TokTrie::SPECIAL_TOKEN_MARKER], &name[..]].concat(),
             })
             .collect();
         let is_break = |word: &[u8]| matches!(word, b"\n" | b"\n\n");
@@ -196,9 +199,21 @@ impl Grammars {
     /// # Errors
     /// As [`constraint`](Self::constraint).
     pub fn constraint_after(&self, grammar: &Grammar, thinking: &Thinking) -> Result<Constraint> {
-        match thinking.marks() {
+        self.constraint_behind(grammar, thinking.outline())
+    }
+
+    /// [`constraint_after`](Self::constraint_after) thinking of which no more is known.
+    ///
+    /// # Errors
+    /// As [`constraint`](Self::constraint).
+    pub fn constraint_behind(
+        &self,
+        grammar: &Grammar,
+        thinking: ThinkingOutline,
+    ) -> Result<Constraint> {
+        match thinking.marks {
             Some((begin, end)) => {
-                let begin = (!thinking.is_open()).then_some(begin);
+                let begin = (!thinking.is_open).then_some(begin);
                 self.follow(grammar.compile(None)?, Some(Marks { begin, end }))
             }
             None => self.follow(grammar.compile(Some(thinking))?, None),
@@ -219,7 +234,6 @@ impl Grammars {
             thought: None,
             taken: Vec::new(),
             mask: None,
-            few: None,
         })
     }
 }
@@ -258,9 +272,7 @@ pub struct Constraint {
     /// The tokens of the form that the matcher has.
     taken: Vec<u32>,
     /// The tokens that may come next, and where; `None` until they are computed.
-    mask: Option<(Place, SimpleVob)>,
-    /// The same as a list, if it is short.
-    few: Option<Vec<u32>>,
+    mask: Option<(Place, TokenMask)>,
 }
 
 impl Constraint {
@@ -326,7 +338,7 @@ impl Constraint {
     }
 
     /// The tokens that may come next at `place`, which the matcher is at.
-    fn mask(&mut self, place: Place) -> Result<&SimpleVob> {
+    fn mask(&mut self, place: Place) -> Result<&TokenMask> {
         if self.mask.as_ref().is_none_or(|(known, _)| *known != place) {
             let mut mask = self.matcher.compute_mask_or_eos().map_err(refused)?;
             if self.ends.iter().any(|end| mask.is_allowed(*end)) {
@@ -341,34 +353,34 @@ impl Constraint {
                 }
                 _ => {}
             }
-            self.few = (mask.num_set() <= FEW).then(|| mask.to_list());
-            self.mask = Some((place, mask));
+            self.mask = Some((place, TokenMask::new(mask.as_slice().to_vec())));
         }
         let mask = self.mask.as_ref();
         mask.map(|(_, mask)| mask).ok_or(Error::Stopped)
+    }
+
+    /// The tokens that may follow `tokens`, prompt and text, of which the first call has the prompt alone; `None` while the model
+    /// thinks and any may.
+    ///
+    /// # Errors
+    /// If the text has left the form, or what may follow would take too much to find.
+    pub fn allowed(&mut self, tokens: &[u32]) -> Result<Option<&TokenMask>> {
+        match self.advance(tokens)? {
+            Place::Thinking => Ok(None),
+            place => self.mask(place).map(Some),
+        }
     }
 }
 
 impl LogitsHook for Constraint {
     fn scope(&mut self, tokens: &[u32]) -> Result<HookScope<'_>> {
-        let place = self.advance(tokens)?;
-        if place == Place::Thinking {
-            return Ok(HookScope::Nothing);
-        }
-        self.mask(place)?;
-        Ok(match &self.few {
-            Some(few) => HookScope::Tokens(few),
-            None => HookScope::Vocabulary,
-        })
+        let mask = self.allowed(tokens)?;
+        Ok(mask.map_or(HookScope::Nothing, TokenMask::scope))
     }
 
     fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
-        let place = self.advance(tokens)?;
-        if place != Place::Thinking {
-            let mask = self.mask(place)?;
-            let len = mask.len();
-            candidates
-                .retain(|candidate| (candidate.id as usize) < len && mask.is_allowed(candidate.id));
+        if let Some(mask) = self.allowed(tokens)? {
+            mask.keep(candidates);
         }
         Ok(())
     }
@@ -408,7 +420,33 @@ fn refused(error: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::EncodeOptions;
     use crate::{Engine, EngineOptions, GenerateOptions, Request, SamplingOptions};
+
+    #[test]
+    fn words_that_went_through_bytes_allow_the_same() {
+        let model = Model::demo().expect("the demo model");
+        let words = TokenWords::of(model.tokenizer(), model.vocabulary());
+        let words = TokenWords::from_bytes(&words.to_bytes()).expect("its words");
+        let grammar = Grammar::Regex("[a-z]+ [0-9]{3}".into());
+        let masks = |grammars: Grammars| {
+            let mut constraint = grammars.constraint(&grammar).expect("a grammar");
+            let prompt = [1, 2, 3];
+            let mut text = prompt.to_vec();
+            let mut masks = vec![constraint.allowed(&text).expect("a mask").cloned()];
+            text.extend(
+                model
+                    .tokenizer()
+                    .encode("abc 1", EncodeOptions::default())
+                    .expect("ids"),
+            );
+            masks.push(constraint.allowed(&text).expect("a mask").cloned());
+            masks
+        };
+        let own = masks(Grammars::new(&model).expect("its tokens"));
+        assert!(own.iter().all(|mask| mask.is_some()) && own[0] != own[1]);
+        assert_eq!(own, masks(Grammars::of_words(&words).expect("its words")));
+    }
 
     fn write(grammar: &Grammar, seed: u64) -> String {
         let model = Model::demo().expect("the demo model");

@@ -1,7 +1,10 @@
 //! The caller's say in which token comes next: masks, biases, samplers of one's own.
 
+mod mask;
+
 use crate::Result;
 use bitnet_core::Candidate;
+pub use mask::TokenMask;
 
 /// Tokens whose logits a [`LogitsHook`] may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

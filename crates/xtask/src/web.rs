@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! crates/bitnet-wasm ─ cargo ×4 ─ wasm-bindgen ─ wasm-opt ─► web/package/wasm/{simd128,relaxed,threads,webgpu}
+//! crates/bitnet-wasm-constraints ─ the same ×1 ────────────► web/package/wasm/constraints
 //!                                                  npm run build ─► web/package/dist, web/dist
 //! ```
 

@@ -1,6 +1,6 @@
 // Conversations in the shape of OpenAI's API.
 
-import type { Generation, GenerateOptions } from "./generation.js";
+import type { Generation, GenerateOptions, ResponseFormat } from "./generation.js";
 
 /** One turn of a conversation. */
 export interface ChatMessage {
@@ -19,6 +19,8 @@ export interface ChatCompletionRequest {
   top_p?: number;
   seed?: number;
   stop?: string | string[];
+  /** The form of the answer. */
+  response_format?: ChatResponseFormat;
   topK?: number;
   minP?: number;
   repetitionPenalty?: number;
@@ -26,6 +28,12 @@ export interface ChatCompletionRequest {
   chat_template_kwargs?: Record<string, unknown>;
   signal?: AbortSignal;
 }
+
+/** The form of an answer: OpenAI's, and those of `responseFormat`. */
+export type ChatResponseFormat =
+  | { type: "text" }
+  | { type: "json_schema"; json_schema: { name?: string; description?: string; schema: object; strict?: boolean | null } }
+  | ResponseFormat;
 
 /** Tokens that were read and written. */
 export interface Usage {
@@ -101,10 +109,18 @@ function optionsOf(request: ChatCompletionRequest): GenerateOptions {
     topK: request.topK,
     minP: request.minP,
     repetitionPenalty: request.repetitionPenalty,
+    responseFormat: request.response_format && formOf(request.response_format),
     chatTemplateKwargs: request.chat_template_kwargs,
     signal: request.signal,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}
+
+function formOf(format: ChatResponseFormat): ResponseFormat | undefined {
+  if (format.type === "text") {
+    return undefined;
+  }
+  return "json_schema" in format ? { type: "json_schema", schema: format.json_schema.schema } : format;
 }
 
 async function* chunks(

@@ -3,6 +3,19 @@
 import { BitNetError } from "./errors.js";
 import type { WireOutcome } from "./protocol.js";
 
+/** The form of a text. The module that knows forms is fetched when one is first asked for. */
+export type ResponseFormat =
+  /** Any JSON object. */
+  | { type: "json_object" }
+  /** JSON that a schema describes. */
+  | { type: "json_schema"; schema: object }
+  /** A text that a regular expression matches as a whole. */
+  | { type: "regex"; regex: string }
+  /** A grammar in the notation of Lark, whose rule `start` is the text, or of llama.cpp (GBNF), whose rule `root` is. */
+  | { type: "grammar"; grammar: string }
+  /** One of some texts. */
+  | { type: "choice"; choice: string[] };
+
 /** How to generate. What is left out has the library's default. */
 export interface GenerateOptions {
   /** The most tokens to generate: 128. */
@@ -29,6 +42,8 @@ export interface GenerateOptions {
   speculate?: boolean;
   /** Variables for the chat template, such as `{ enable_thinking: false }`: for conversations only. */
   chatTemplateKwargs?: Record<string, unknown>;
+  /** The form that the text must have; a model that thinks does so first. */
+  responseFormat?: ResponseFormat;
   /** Ends the generation. What came before stays. */
   signal?: AbortSignal;
   /** Told how much of the prompt has been read. */
@@ -63,7 +78,7 @@ export interface Timings {
 
 /** The options as the core wants them. */
 export function wireOptions(options: GenerateOptions): string {
-  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, stop, ...rest } = options;
+  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, responseFormat: ____, stop, ...rest } = options;
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }

@@ -19,7 +19,7 @@ export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, ChatCo
 export type { EmbedOptions, Embeddings } from "./embedding.js";
 export { BitNetError, type BitNetErrorCode } from "./errors.js";
 export type { Fallback, Variant } from "./features.js";
-export type { GenerateOptions, Generation, StopReason, Timings } from "./generation.js";
+export type { GenerateOptions, Generation, ResponseFormat, StopReason, Timings } from "./generation.js";
 export { type AttendedToken, BitNet, type LikelyToken, type LoadOptions, type LoadProgress, type ModelInfo, type NextToken, type RestoreOptions, type TensorInfo } from "./model.js";
 export type { CachePolicy, ChatTemplate } from "./protocol.js";
 export { type SavedSession, savedSessions, type Session } from "./sessions.js";

@@ -51,6 +51,8 @@ export interface LoadOptions {
   workerUrl?: string;
   /** Where the core's module lies, if not beside the Worker. */
   wasmUrl?: string;
+  /** Where the module of constraints lies, if not beside the Worker. */
+  constraintsUrl?: string;
 }
 
 /** How to go on with a session that was saved. What is left out is as it was then. */
@@ -137,6 +139,11 @@ const DEMO = "demo";
 /** The compiled cores of earlier loads, by build and address. */
 const compiled = new Map<string, WebAssembly.Module>();
 
+/** An address as the Worker, which lies elsewhere, understands it. */
+function absolute(url: string | undefined): string | undefined {
+  return url && new URL(url, globalThis.document?.baseURI).href;
+}
+
 /** A model in a Worker of its own: the page stays free. */
 export class BitNet {
   readonly #link: Link;
@@ -208,7 +215,8 @@ export class BitNet {
           cache: options.cache ?? "auto",
           sha256: options.sha256,
           module: compiled.get(`${variant} ${options.wasmUrl}`),
-          wasmUrl: options.wasmUrl && new URL(options.wasmUrl, globalThis.document?.baseURI).href,
+          wasmUrl: absolute(options.wasmUrl),
+          constraintsUrl: absolute(options.constraintsUrl),
           engine: JSON.stringify({
             contextLength: options.contextLength,
             i2sLayout: options.i2sLayout,
@@ -292,12 +300,13 @@ export class BitNet {
     }
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
+    const format = options.responseFormat && JSON.stringify(options.responseFormat);
     return new Generation(
       async (onText) => {
         try {
           return await this.#link.call(
             "generate",
-            { prompt, options: wire },
+            { prompt, options: wire, format },
             { signal: controller.signal, onText, onProgress: ({ done, total }) => onPrefill?.(done, total ?? done) },
           );
         } finally {

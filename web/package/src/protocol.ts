@@ -27,6 +27,8 @@ export interface LoadRequest {
   module: WebAssembly.Module | undefined;
   /** Where it lies otherwise, if not beside the Worker. */
   wasmUrl: string | undefined;
+  /** Where the module of constraints lies, if not beside the Worker. */
+  constraintsUrl: string | undefined;
   /** JSON for the core. */
   engine: string;
   /** JSON for the core about the GPU to open; only for the build for GPUs. */
@@ -38,6 +40,8 @@ export interface GenerateRequest {
   prompt: { text: string } | { tokens: Uint32Array } | { messages: string; kwargs: string };
   /** JSON for the core. */
   options: string;
+  /** JSON for the module of constraints: the form of the text. */
+  format: string | undefined;
 }
 
 /** Texts to embed. */

@@ -5,6 +5,7 @@ use crate::Result;
 use crate::hook::{HookScope, LogitsHook};
 use crate::tokenizer::{EncodeOptions, Tokenizer};
 use bitnet_core::Candidate;
+use serde::{Deserialize, Serialize};
 
 /// The form of a reply, by a chat template and a prompt that it wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,16 @@ pub struct Thinking {
     end: Vec<u32>,
 }
 
+/// All that constraints have to know of the thinking before an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ThinkingOutline {
+    /// Whether the prompt has begun it already.
+    pub is_open: bool,
+    /// The tokens that begin and end it, if each mark is one token: the model then writes it so.
+    pub marks: Option<(u32, u32)>,
+}
+
 impl Thinking {
     /// The thinking of a reply; `is_open` says whether the prompt has begun it already.
     ///
@@ -83,16 +94,14 @@ impl Thinking {
         })
     }
 
-    /// Whether the prompt has begun it already.
-    pub fn is_open(&self) -> bool {
-        self.is_open
-    }
-
-    /// The tokens that begin and end it, if each mark is one token: the model then writes it so.
-    pub fn marks(&self) -> Option<(u32, u32)> {
-        match (self.begin.as_slice(), self.end.as_slice()) {
-            ([begin], [end]) => Some((*begin, *end)),
-            _ => None,
+    /// What constraints have to know of it.
+    pub fn outline(&self) -> ThinkingOutline {
+        ThinkingOutline {
+            is_open: self.is_open,
+            marks: match (self.begin.as_slice(), self.end.as_slice()) {
+                ([begin], [end]) => Some((*begin, *end)),
+                _ => None,
+            },
         }
     }
 

@@ -8,12 +8,14 @@ use serde_json::{Deserializer, Value};
 pub(super) const MOST: usize = 1000;
 
 /// Bytes of stack for as many rules in each other: 64 kB each.
+#[cfg(not(target_family = "wasm"))]
 const STACK: usize = MOST << 16;
 
 /// Does `work` in a thread whose stack is deep enough for what [`check`] lets pass. Memory is only taken where it is used.
 ///
 /// # Errors
 /// If there is no thread to be had.
+#[cfg(not(target_family = "wasm"))]
 pub(super) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK);
@@ -24,6 +26,12 @@ pub(super) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Resul
             Err(panic) => std::panic::resume_unwind(panic),
         }
     })
+}
+
+/// Does `work` on the stack that there is: a module has the one that its linker gave it, and whoever goes beyond it ends the module.
+#[cfg(target_family = "wasm")]
+pub(super) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    Ok(work())
 }
 
 /// Refuses what has more rules or references than a stack has room for, in whatever order they are. Brackets in each other are

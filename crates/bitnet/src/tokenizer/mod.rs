@@ -30,6 +30,7 @@ mod steps;
 mod stops;
 mod stream;
 mod vocabulary;
+mod words;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -47,6 +48,7 @@ use steps::{CutByRules, Normalize, StepError};
 pub use stream::Detokenizer;
 pub use vocabulary::TokenKind;
 use vocabulary::Vocabulary;
+pub use words::{TokenWord, TokenWords};
 
 /// Vocabularies larger than this are refused; the largest in use are a quarter of it.
 const MAX_TOKENS: usize = 1 << 20;

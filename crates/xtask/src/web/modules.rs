@@ -1,4 +1,5 @@
-//! The four builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them.
+//! The four builds of `bitnet-wasm`: what a module uses is fixed when it is compiled, and the browser chooses among them; and the
+//! one of `bitnet-wasm-constraints`, which is fetched when it is used.
 
 use super::tools;
 use crate::program::carry_out;
@@ -9,9 +10,13 @@ use std::path::Path;
 /// The profile that they are built in.
 const PROFILE: &str = "web";
 
+/// The package of models.
+const MODELS: &str = "bitnet-wasm";
+
 /// One build.
 struct Build {
     name: &'static str,
+    package: &'static str,
     /// For rustc.
     features: &'static str,
     /// Whether memory is shared with threads.
@@ -20,30 +25,42 @@ struct Build {
     gpu: bool,
 }
 
-const BUILDS: [Build; 4] = [
+const BUILDS: [Build; 5] = [
     Build {
         name: "simd128",
+        package: MODELS,
         features: "+simd128",
         threads: false,
         gpu: false,
     },
     Build {
         name: "relaxed",
+        package: MODELS,
         features: "+simd128,+relaxed-simd",
         threads: false,
         gpu: false,
     },
     Build {
         name: "threads",
+        package: MODELS,
         features: "+simd128,+relaxed-simd,+atomics,+bulk-memory,+mutable-globals",
         threads: true,
         gpu: false,
     },
     Build {
         name: "webgpu",
+        package: MODELS,
         features: "+simd128",
         threads: false,
         gpu: true,
+    },
+    Build {
+        name: "constraints",
+        package: "bitnet-wasm-constraints",
+        // Those of another build, so that they have the standard library in common.
+        features: "+simd128",
+        threads: false,
+        gpu: false,
     },
 ];
 
@@ -76,7 +93,8 @@ pub(super) fn build(out: &Path) -> Result<()> {
 
 impl Build {
     fn carry_out(&self, out: &Path) -> Result<()> {
-        let arguments = ["build", "--package=bitnet-wasm", "--lib"];
+        let package = format!("--package={}", self.package);
+        let arguments = ["build", &package, "--lib"];
         // Build scripts look at RUSTC_BOOTSTRAP: in one folder with other builds each would undo the other's.
         let target_folder = Target::Wasm.folder()?.join("web");
         let mut cargo = Target::Wasm.cargo(PROFILE, &arguments)?;
@@ -99,7 +117,7 @@ impl Build {
         let built = target_folder
             .join(Target::Wasm.triple())
             .join(PROFILE)
-            .join("bitnet_wasm.wasm");
+            .join(format!("{}.wasm", self.package.replace('-', "_")));
         // What was made of it lies with it, and outlives the clone where that is arranged.
         let made = built.with_file_name(format!("bitnet_wasm_{}", self.name));
         self.finish(&built, &made)?;

@@ -33,7 +33,8 @@ function moduleUrl(variant: Variant): URL {
   }
 }
 
-async function compile(url: URL): Promise<WebAssembly.Module> {
+/** The module at an address. */
+export async function compile(url: URL): Promise<WebAssembly.Module> {
   let response: Response;
   try {
     response = await fetch(url);

@@ -3,6 +3,7 @@
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, EmbedRequest, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
+import { Constraints } from "./constraints.js";
 import { type Core, type Engine, moduleOf, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import { findSession, readSession, saveSession } from "./saved.js";
@@ -42,6 +43,7 @@ interface CoreOutcome {
 export class Host {
   #core: Core | undefined;
   #engine: Engine | undefined;
+  #constraints: Constraints | undefined;
 
   async answer<K extends CallName>(name: K, request: Calls[K]["request"], caller: Caller): Promise<Calls[K]["result"]> {
     const handler = this.#handlers[name] as (request: Calls[K]["request"], caller: Caller) => Calls[K]["result"] | Promise<Calls[K]["result"]>;
@@ -97,11 +99,14 @@ export class Host {
       throw aborted(caller.signal);
     }
     this.#engine = (gpu && core.Engine.openOnGpu?.(landing, gpu, request.engine)) ?? core.Engine.open(landing, request.engine);
+    const engine = this.#engine;
+    this.#constraints = new Constraints(() => engine.tokenWords(), request.constraintsUrl);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 1, total: 1 });
     return { info: this.#engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
   }
 
-  async #generate({ prompt, options }: GenerateRequest, caller: Caller): Promise<WireOutcome> {
+  async #generate(request: GenerateRequest, caller: Caller): Promise<WireOutcome> {
+    const { prompt, options, format } = request;
     const engine = this.#open;
     const tokens =
       "text" in prompt
@@ -109,8 +114,30 @@ export class Host {
         : "tokens" in prompt
           ? prompt.tokens
           : engine.chatTokens(prompt.messages, prompt.kwargs);
+    const constraints = this.#constraints;
+    if (format === undefined || constraints === undefined) {
+      return this.#written(engine, tokens, options, undefined, caller);
+    }
+    const thinking = "messages" in prompt ? engine.thinking(tokens) : undefined;
+    const constraint = await constraints.constraint(format, thinking);
+    try {
+      const allowed = (text: Uint32Array) => constraints.allowed(constraint, text);
+      return await this.#written(engine, tokens, options, allowed, caller);
+    } finally {
+      constraint.free();
+    }
+  }
+
+  /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among. */
+  async #written(
+    engine: Engine,
+    tokens: Uint32Array,
+    options: string,
+    allowed: ((text: Uint32Array) => Uint32Array | undefined) | undefined,
+    caller: Caller,
+  ): Promise<WireOutcome> {
     const begin = performance.now();
-    const cachedTokens = engine.begin(tokens, options);
+    const cachedTokens = engine.begin(tokens, options, allowed);
     const fresh = tokens.length - cachedTokens;
     const stopped = await this.#read(engine, fresh, caller);
     const promptMilliseconds = performance.now() - begin;
