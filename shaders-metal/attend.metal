@@ -8,8 +8,8 @@
 //
 // The queries, keys and values: attend_turned.metal or attend_turning.metal. Out: pieces.metal.
 //
-// Grid (QUERY_HEADS, tokens, pieces). Reads 8·DIM bytes (f32) or 4·DIM (binary16) a position.
-// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, SHARERS (a power of two up to LANES), THREADS, LANES.
+// Grid (QUERY_HEADS, rows of the class, pieces). Reads 8·DIM bytes (f32) or 4·DIM (binary16) a position.
+// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, CLASS (of the rows: place.metal), SHARERS (a power of two up to LANES), THREADS, LANES.
 
 // Vectors of a head that a lane has.
 #define OWN ((DIM4 + SHARERS - 1u) / SHARERS)
@@ -27,8 +27,8 @@ kernel void attend(
 #endif
     device float4* out [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    device const uint* places [[buffer(4)]],
 #if TURNING
-    device float* queries [[buffer(4)]],
     device const float* q_gain [[buffer(5)]],
     device const float* k_gain [[buffer(6)]],
     device const float2* turns [[buffer(7)]],
@@ -41,18 +41,20 @@ kernel void attend(
     threadgroup float4 crew_sums[CREWS * DIM4];
     threadgroup float2 crew_weights[CREWS];
     const uint head = group.x;
-    const uint token = group.y;
+    const uint token = group.y + (CLASS == 0u ? 0u : CLASS == 1u ? step.second : step.third);
+    const Place place = place_at(places, token);
     const uint kv_head = head / (QUERY_HEADS / KV_HEADS);
-    const uint positions = step.first + token + 1u;
-    const uint begin = min(group.z * step.piece, positions);
-    const uint end = min(begin + step.piece, positions);
+    const uint positions = place.position + 1u;
+    // A row of fewer pieces than others leaves empty ones, which weigh nothing.
+    const uint begin = min(group.z * place.piece, positions);
+    const uint end = min(begin + place.piece, positions);
     const uint sharer = local % SHARERS;
     const uint crew = local / SHARERS;
 #if TURNING
     threadgroup float4 fresh[2u * DIM4];
     threadgroup float4 turned[2u * DIM4];
-    const Turning turning = {x, cache, queries, q_gain, k_gain, turns};
-    prepare(turning, step, head, begin == 0u, end > step.first, local, turned, shared_query, fresh);
+    const Turning turning = {x, cache, q_gain, k_gain, turns};
+    prepare(turning, place, token, head, end > place.position, local, turned, shared_query, fresh);
     const Given given = {cache, fresh};
 #else
     const Given given = {queries, cache};
@@ -81,7 +83,7 @@ kernel void attend(
             const uint position = base + a * CREWS + crew;
             float4 products = float4(0.0f);
             for (uint i = 0u; i < OWN; i++) {
-                products += query[i] * loaded(given, step, 0u, min(position, end - 1u), kv_head, chunks[i]);
+                products += query[i] * loaded(given, place, 0u, min(position, end - 1u), kv_head, chunks[i]);
             }
             float score = products.x + products.y + products.z + products.w;
             for (uint apart = 1u; apart < SHARERS; apart *= 2u) {
@@ -101,7 +103,7 @@ kernel void attend(
             const float weight = position < end ? exp(scores[a] - highest) : 0.0f;
             weight_sum += weight;
             for (uint i = 0u; i < OWN; i++) {
-                sums[i] += weight * loaded(given, step, 1u, min(position, end - 1u), kv_head, chunks[i]);
+                sums[i] += weight * loaded(given, place, 1u, min(position, end - 1u), kv_head, chunks[i]);
             }
         }
     }

@@ -1,4 +1,4 @@
-// Causal attention of many tokens, without a matrix of scores: 32 queries of one head against tiles of 16 positions, each
+// Causal attention of many tokens of a sequence, without a matrix of scores: 32 queries of one head against tiles of 16 positions, each
 // query with a running maximum and sum. For heads of any width; attend_tile_matrix.metal is its faster twin.
 //
 // Eight neighbouring lanes share a query. A tile's keys, and after them its values, lie in threadgroup memory; each lane
@@ -6,7 +6,7 @@
 // columns.
 //
 // In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: [tokens, QUERY_HEADS·DIM].
-// Grid (QUERY_HEADS, ⌈tokens / 32⌉), 256 threads. Reads the positions once for each 32 queries of a head.
+// Grid (QUERY_HEADS, tiles), 256 threads. Reads the positions once for each 32 queries of a head.
 // Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, OWN (= ⌈DIM4 / 8⌉).
 
 #define QUERIES 32u
@@ -18,7 +18,7 @@
 inline void fetch(
     device const Cached* cache,
     threadgroup float4* tile,
-    uint room,
+    device const uint* blocks,
     uint which,
     uint base,
     uint end,
@@ -28,7 +28,7 @@ inline void fetch(
     for (uint i = local; i < POSITIONS * DIM4; i += 256u) {
         // Past the last position, that one stands in.
         const uint position = min(base + i / DIM4, end - 1u);
-        tile[i / DIM4 * PITCH + i % DIM4] = float4(cache[cache_at(room, which, position, kv_head, i % DIM4)]);
+        tile[i / DIM4 * PITCH + i % DIM4] = float4(cache[cache_at(blocks, which, position, kv_head, i % DIM4)]);
     }
 }
 
@@ -37,6 +37,7 @@ kernel void attend_tile(
     device const Cached* cache [[buffer(1)]],
     device float* out [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    device const uint* places [[buffer(4)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint local [[thread_index_in_threadgroup]])
 {
@@ -47,11 +48,12 @@ kernel void attend_tile(
     const uint sharer = local % SHARERS;
     // The lane that holds the first scores of this query.
     const uint first_lane = local % 32u / SHARERS * SHARERS;
-    const uint first_token = group.y * QUERIES;
+    const Tile own_tile = tile_at(places, step.count, group.y);
     // Past the last token, that token stands in.
-    const uint token = min(first_token + own_query, step.count - 1u);
-    const uint positions = step.first + token + 1u;
-    const uint end = step.first + min(first_token + QUERIES, step.count);
+    const uint own_token = min(own_query, own_tile.count - 1u);
+    const uint token = own_tile.first_token + own_token;
+    const uint positions = own_tile.first_position + own_token + 1u;
+    const uint end = own_tile.first_position + own_tile.count;
     const float scale = 1.0f / sqrt(float(DIM));
 
     float most = LOWEST;
@@ -62,7 +64,7 @@ kernel void attend_tile(
     }
     for (uint base = 0u; base < end; base += POSITIONS) {
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        fetch(cache, tile, step.room, 0u, base, end, kv_head, local);
+        fetch(cache, tile, own_tile.blocks, 0u, base, end, kv_head, local);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         float scores[2];
         float highest = most;
@@ -84,7 +86,7 @@ kernel void attend_tile(
             weights[s] = base + sharer + s * SHARERS < positions ? exp(scores[s] - highest) : 0.0f;
         }
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        fetch(cache, tile, step.room, 1u, base, end, kv_head, local);
+        fetch(cache, tile, own_tile.blocks, 1u, base, end, kv_head, local);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         const float shrink = exp(most - highest);
         most = highest;
@@ -101,7 +103,7 @@ kernel void attend_tile(
             }
         }
     }
-    if (first_token + own_query < step.count) {
+    if (own_query < own_tile.count) {
         for (uint own = 0u; own < OWN; own++) {
             const uint column = 4u * (sharer + SHARERS * own);
             const float4 four = sums[own] / weight_sum;

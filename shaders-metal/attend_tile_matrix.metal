@@ -1,4 +1,4 @@
-// Causal attention of many tokens, without a matrix of scores, by simdgroup matrices: 32 queries of one head against tiles
+// Causal attention of many tokens of a sequence, without a matrix of scores, by simdgroup matrices: 32 queries of one head against tiles
 // of 16 positions, each query with a running maximum and sum. The twin of attend_tile.metal for heads whose width is a
 // multiple of eight, up to 128.
 //
@@ -7,7 +7,7 @@
 // new maximum shrinks the sums by is a diagonal matrix that they are multiplied with.
 //
 // In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: [tokens, QUERY_HEADS·DIM].
-// Grid (QUERY_HEADS, ⌈tokens / 32⌉), 256 threads. Reads the positions once for each 32 queries of a head.
+// Grid (QUERY_HEADS, tiles), 256 threads. Reads the positions once for each 32 queries of a head.
 // Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4.
 
 #define QUERIES 32u
@@ -24,7 +24,7 @@
 inline void fetch(
     device const Cached* cache,
     threadgroup float4* tile,
-    uint room,
+    device const uint* blocks,
     uint which,
     uint base,
     uint end,
@@ -34,7 +34,7 @@ inline void fetch(
     for (uint i = local; i < POSITIONS * DIM4; i += 256u) {
         // Past the last position, that one stands in.
         const uint position = min(base + i / DIM4, end - 1u);
-        tile[i / DIM4 * PITCH4 + i % DIM4] = float4(cache[cache_at(room, which, position, kv_head, i % DIM4)]);
+        tile[i / DIM4 * PITCH4 + i % DIM4] = float4(cache[cache_at(blocks, which, position, kv_head, i % DIM4)]);
     }
 }
 
@@ -43,6 +43,7 @@ kernel void attend_tile(
     device const Cached* cache [[buffer(1)]],
     device float* out [[buffer(2)]],
     constant Step& step [[buffer(3)]],
+    device const uint* places [[buffer(4)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint local [[thread_index_in_threadgroup]])
 {
@@ -53,12 +54,12 @@ kernel void attend_tile(
     threadgroup float shrinks[4u * 64u];
     const uint head = group.x;
     const uint kv_head = head / (QUERY_HEADS / KV_HEADS);
-    const uint first_token = group.y * QUERIES;
-    const uint end = step.first + min(first_token + QUERIES, step.count);
+    const Tile own_tile = tile_at(places, step.count, group.y);
+    const uint end = own_tile.first_position + own_tile.count;
     // Whose scores this thread turns into weights, two of them.
     const uint own_query = local / SHARERS;
     const uint sharer = local % SHARERS;
-    const uint positions = step.first + min(first_token + own_query, step.count - 1u) + 1u;
+    const uint positions = own_tile.first_position + min(own_query, own_tile.count - 1u) + 1u;
     // What its simdgroup multiplies.
     const uint team = local / 32u;
     const uint query_block = team / 2u;
@@ -71,7 +72,7 @@ kernel void attend_tile(
 
     for (uint i = local; i < QUERIES * DIM4; i += 256u) {
         // Past the last token, that token stands in.
-        const uint token = min(first_token + i / DIM4, step.count - 1u);
+        const uint token = own_tile.first_token + min(i / DIM4, own_tile.count - 1u);
         query_tile[i / DIM4 * PITCH4 + i % DIM4] =
             query4(queries, token, head, i % DIM4) * (1.0f / sqrt(float(DIM)));
     }
@@ -84,7 +85,7 @@ kernel void attend_tile(
     float weight_sum = 0.0f;
     for (uint base = 0u; base < end; base += POSITIONS) {
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        fetch(cache, tile, step.room, 0u, base, end, kv_head, local);
+        fetch(cache, tile, own_tile.blocks, 0u, base, end, kv_head, local);
         threadgroup_barrier(mem_flags::mem_threadgroup);
         simdgroup_float8x8 products = make_filled_simdgroup_matrix<float, 8, 8>(0.0f);
         for (uint k = 0u; k < DIM; k += 8u) {
@@ -97,7 +98,7 @@ kernel void attend_tile(
         }
         simdgroup_store(products, scores + query_block * 8u * SCORE_PITCH + part * 8u, SCORE_PITCH);
         threadgroup_barrier(mem_flags::mem_threadgroup);
-        fetch(cache, tile, step.room, 1u, base, end, kv_head, local);
+        fetch(cache, tile, own_tile.blocks, 1u, base, end, kv_head, local);
         threadgroup float* own_scores = scores + own_query * SCORE_PITCH;
         float highest = most;
         for (uint s = 0u; s < 2u; s++) {
@@ -152,8 +153,8 @@ kernel void attend_tile(
         }
     }
     threadgroup_barrier(mem_flags::mem_threadgroup);
-    if (first_token + own_query < step.count) {
-        device float* row = out + (first_token + own_query) * (QUERY_HEADS * DIM) + head * DIM;
+    if (own_query < own_tile.count) {
+        device float* row = out + (own_tile.first_token + own_query) * (QUERY_HEADS * DIM) + head * DIM;
         threadgroup const float* all = (threadgroup const float*)query_tile + own_query * PITCH;
         for (uint column = sharer; column < DIM; column += SHARERS) {
             row[column] = all[column] / weight_sum;

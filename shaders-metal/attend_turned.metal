@@ -16,6 +16,6 @@ inline void prepare(Given given, uint token, uint head, uint local, threadgroup 
 }
 
 // Four columns of a key (`which` 0) or a value (1).
-inline float4 loaded(Given given, constant Step& step, uint which, uint position, uint kv_head, uint chunk) {
-    return float4(given.cache[cache_at(step.room, which, position, kv_head, chunk)]);
+inline float4 loaded(Given given, Place place, uint which, uint position, uint kv_head, uint chunk) {
+    return float4(given.cache[cache_at(place.blocks, which, position, kv_head, chunk)]);
 }

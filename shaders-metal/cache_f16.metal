@@ -2,8 +2,9 @@
 
 typedef half4 Cached;
 
-inline uint cache_at(uint room, uint which, uint position, uint head, uint chunk) {
-    return ((which * room + position) * KV_HEADS + head) * DIM4 + chunk;
+inline uint cache_at(device const uint* blocks, uint which, uint position, uint head, uint chunk) {
+    const uint block = blocks[position / BLOCK_POSITIONS];
+    return (((block * 2u + which) * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * KV_HEADS + head) * DIM4 + chunk;
 }
 
 inline Cached stored(float4 value) {

@@ -1,19 +1,26 @@
-// Rows of a table: out[i] = table[ids[i]], [tokens, COLS] f32.
+// Rows of a table: out[i] = table[id of token i], [tokens, COLS] f32. An id is the last word of a place (place.metal), or that says
+// in which place it was kept as the likeliest of its sequence (asked.metal).
 //
 // A table may be split by rows over several buffers; this dispatch writes the tokens whose rows are in its own, FIRST to
 // FIRST + ROWS − 1, and leaves the others to theirs. Buffers 0 and 1 are those of rows that a table multiplies, and not used.
 // Grid (tokens). Reads a row of the table a token.
 // Constants: those of the format's file, FIRST, ROWS, OUT_STRIDE.
 
+#define LIKELIEST 0x80000000u
+
 kernel void embed(
     device const uint* table [[buffer(2)]],
-    device const uint* ids [[buffer(3)]],
+    device const uint* places [[buffer(3)]],
     device float* out [[buffer(4)]],
+    device const uint* likeliest_of [[buffer(5)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint local [[thread_index_in_threadgroup]])
 {
     const uint token = group.x;
-    const uint id = ids[token];
+    uint id = places[4u * token + 3u];
+    if (id >= LIKELIEST) {
+        id = likeliest_of[id - LIKELIEST];
+    }
     if (id < FIRST || id - FIRST >= ROWS) {
         return;
     }

@@ -6,8 +6,8 @@
 
 // Columns 4·chunk and the next three of a head.
 inline float4 together4(device const float4* x, constant Step& step, uint token, uint head, uint chunk) {
-    // As many as the last token of the batch needs; those past this token's positions weigh nothing.
-    const uint count = (step.first + step.count + step.piece - 1u) / step.piece;
+    // As many as the row with the most has; those past this row's positions weigh nothing.
+    const uint count = step.pieces;
     device const float4* pieces = x + (token * QUERY_HEADS + head) * count * (DIM4 + 1u);
     float most = pieces[DIM4].x;
     for (uint i = 1u; i < count; i++) {

@@ -2,7 +2,8 @@
 //
 // In: [tokens, COLS] f32. Out: q, [tokens, QWORDS] vectors of four int8, zeros past COLS; s, [tokens] f32.
 // One threadgroup for a token: grid (tokens). Reads 4·COLS bytes (8 where gated) and writes COLS bytes a token.
-// Constants: those of quantize_row.metal, QWORDS, GATED (whether there is a buffer `up`).
+// Constants: those of quantize_row.metal, QWORDS, GATED (whether there is a buffer `up`), PIECES (whether x comes
+// in pieces of attention: value_pieces.metal), PLAIN (neither).
 
 kernel void quantize(
     device const float* x [[buffer(0)]],
@@ -12,13 +13,20 @@ kernel void quantize(
 #if GATED
     device const float* up [[buffer(4)]],
 #endif
+#if PIECES
+    constant Step& step [[buffer(4)]],
+#endif
     uint3 group [[threadgroup_position_in_grid]],
     uint local [[thread_index_in_threadgroup]])
 {
     threadgroup float2 room[TEAMS];
 #if GATED
     const Source source = {x, gain, up};
-#else
+#endif
+#if PIECES
+    const Source source = {(device const float4*)x, gain, &step};
+#endif
+#if PLAIN
     const Source source = {x, gain};
 #endif
     const uint token = group.x;

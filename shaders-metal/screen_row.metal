@@ -1,6 +1,6 @@
 // One row normed, as norm.metal does it, and rounded to integers p of fifteen bits for screen.metal: x̂ = t·p.
 //
-// In: the row step.asked. Out: normed, [OUT_STRIDE] f32, zeros past COLS; rounded: PADDED vectors of sixteen int8 with p's upper
+// In: the first row that is listed (asked.metal). Out: normed, [OUT_STRIDE] f32, zeros past COLS; rounded: PADDED vectors of sixteen int8 with p's upper
 // bits, as many with its lower ones, p = 128·upper + lower, zeros past COLS; then t, and what turns E and N of shadow.metal into
 // the error of an estimate: E·x + N·y + z.
 //
@@ -14,14 +14,14 @@ kernel void screen_row(
     device const float* x [[buffer(0)]],
     device const float* gain [[buffer(1)]],
     device float4* normed [[buffer(2)]],
-    constant Step& step [[buffer(3)]],
+    device const uint* asked [[buffer(3)]],
     device char4* rounded [[buffer(4)]],
     uint local [[thread_index_in_threadgroup]])
 {
     threadgroup float2 room[TEAMS];
     threadgroup float2 square_room[TEAMS];
     const Source source = {x, gain};
-    const Kept own = kept(source, step.asked, local);
+    const Kept own = kept(source, asked[4], local);
     const Rounding rounding = rounding_of(own, source, local, room);
     float square = 0.0f;
     for (uint i = 0u; i < KEPT_VECTORS; i++) {

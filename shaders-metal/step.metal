@@ -1,17 +1,11 @@
-// What changes from one batch of a session to the next; 32 bytes.
+// What changes from one batch to the next; 16 bytes.
 
 struct Step {
-    // The position of the batch's first token.
-    uint first;
-    // Its tokens.
+    // Its rows.
     uint count;
-    // Positions that the cache has room for.
-    uint room;
-    // The first row of the batch that the head is asked about.
-    uint asked;
-    // Pairs in the answer for a row.
-    uint entries;
-    // Positions of a piece of the context, where attention takes it in pieces.
-    uint piece;
-    uint reserved[2];
+    // Pieces of the context that attention leaves of a row.
+    uint pieces;
+    // The first rows of the second and the third class (place.metal).
+    uint second;
+    uint third;
 };

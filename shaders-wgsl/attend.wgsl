@@ -8,11 +8,14 @@
 //
 // The queries, keys and values: attend_turned.wgsl or attend_turning.wgsl. Out: pieces.wgsl.
 //
-// Grid (QUERY_HEADS, tokens, pieces). Reads 8·DIM bytes (f32) a position.
-// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, FOURS (how many fours), THREADS, LANES.
+// Grid (QUERY_HEADS, rows of the class, pieces). Reads 8·DIM bytes (f32) a position.
+// Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, CLASS (of the rows: place.wgsl), FOURS (how many fours), THREADS, LANES.
 
 @group(0) @binding(2) var<storage, read_write> out: array<vec4<f32>>;
 @group(0) @binding(3) var<uniform> step: Step;
+
+// The position of the token at hand.
+var<private> own_position: u32;
 
 const TEAMS_OF_POSITIONS: u32 = THREADS / LANES;
 const BLOCK: u32 = 4u * FOURS * TEAMS_OF_POSITIONS;
@@ -34,11 +37,15 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let head = group.x;
-    let token = group.y;
+    let token = group.y + select(select(step.third, step.second, CLASS == 1u), 0u, CLASS == 0u);
     let kv_head = head / (QUERY_HEADS / KV_HEADS);
-    let positions = step.first + token + 1u;
-    let begin = min(group.z * step.piece, positions);
-    let end = min(begin + step.piece, positions);
+    own_position = places[4u * token];
+    blocks_at = places[4u * token + 1u];
+    let piece_positions = places[4u * token + 2u];
+    let positions = own_position + 1u;
+    // A row of fewer pieces than others leaves empty ones, which weigh nothing.
+    let begin = min(group.z * piece_positions, positions);
+    let end = min(begin + piece_positions, positions);
 
     let lane = local % LANES;
     let team = local / LANES;
@@ -55,10 +62,10 @@ fn main(
 //four //own         let ky@_# = cached(0u, at@.y, kv_head, column#);
 //four //own         let kz@_# = cached(0u, at@.z, kv_head, column#);
 //four //own         let kw@_# = cached(0u, at@.w, kv_head, column#);
-//four //own         let vx@_# = value_at(at@.x, kv_head, column#);
-//four //own         let vy@_# = value_at(at@.y, kv_head, column#);
-//four //own         let vz@_# = value_at(at@.z, kv_head, column#);
-//four //own         let vw@_# = value_at(at@.w, kv_head, column#);
+//four //own         let vx@_# = value_at(token, at@.x, kv_head, column#);
+//four //own         let vy@_# = value_at(token, at@.y, kv_head, column#);
+//four //own         let vz@_# = value_at(token, at@.z, kv_head, column#);
+//four //own         let vw@_# = value_at(token, at@.w, kv_head, column#);
         if base == begin {
             prepare(token, head, kv_head, local, begin, end);
         }

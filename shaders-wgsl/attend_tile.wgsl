@@ -1,11 +1,11 @@
-// Causal attention of many tokens, without a matrix of scores: 32 queries of one head against tiles of 16 positions, each
+// Causal attention of many tokens of a sequence, without a matrix of scores: 32 queries of one head against tiles of 16 positions, each
 // query with a running maximum and sum.
 //
 // Eight invocations share a query. A tile's keys, and after them its values, lie in workgroup memory; each invocation
 // scores two positions, then adds up every eighth vector of the values' columns.
 //
 // In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: [tokens, QUERY_HEADS·DIM].
-// Grid (QUERY_HEADS, ⌈tokens / 32⌉). Reads the positions once for each 32 queries of a head.
+// Grid (QUERY_HEADS, tiles). Reads the positions once for each 32 queries of a head.
 // Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, OWN (= ⌈DIM4 / 8⌉). A workgroup has 256 invocations.
 
 @group(0) @binding(1) var<storage, read> cache: array<Cached>;
@@ -37,11 +37,16 @@ fn main(
     let kv_head = head / (QUERY_HEADS / KV_HEADS);
     let own_query = local / SHARERS;
     let sharer = local % SHARERS;
-    let first_token = group.y * QUERIES;
+    let tile_at = 4u * (step.count + group.y);
+    let first_token = places[tile_at];
+    let first_position = places[tile_at + 1u];
+    let count = places[tile_at + 2u];
+    blocks_at = places[tile_at + 3u];
     // Past the last token, that token stands in.
-    let token = min(first_token + own_query, step.count - 1u);
-    let positions = step.first + token + 1u;
-    let end = step.first + min(first_token + QUERIES, step.count);
+    let own_token = min(own_query, count - 1u);
+    let token = first_token + own_token;
+    let positions = first_position + own_token + 1u;
+    let end = first_position + count;
     let at = token * (QUERY_HEADS * DIM) + head * DIM;
     let scale = 1.0 / sqrt(f32(DIM));
 
@@ -91,7 +96,7 @@ fn main(
             }
         }
     }
-    if first_token + own_query < step.count {
+    if own_query < count {
         for (var own = 0u; own < OWN; own++) {
             let column = 4u * (sharer + SHARERS * own);
             let four = sums[own] / weight_sum;

@@ -21,6 +21,6 @@ fn key_at(position: u32, key: vec4<f32>, chunk: u32) -> vec4<f32> {
     return key;
 }
 
-fn value_at(position: u32, kv_head: u32, chunk: u32) -> vec4<f32> {
+fn value_at(token: u32, position: u32, kv_head: u32, chunk: u32) -> vec4<f32> {
     return cached(1u, position, kv_head, chunk);
 }

@@ -3,7 +3,8 @@
 alias Cached = vec2<u32>;
 
 fn cache_at(which: u32, position: u32, head: u32, chunk: u32) -> u32 {
-    return ((which * step.room + position) * KV_HEADS + head) * DIM4 + chunk;
+    let block = places[blocks_at + position / BLOCK_POSITIONS];
+    return (((block * 2u + which) * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * KV_HEADS + head) * DIM4 + chunk;
 }
 
 fn cached(which: u32, position: u32, head: u32, chunk: u32) -> vec4<f32> {

@@ -1,11 +1,13 @@
-// Keys and values of one layer in f32: [2][ROOM][KV_HEADS][DIM4] vectors of four, keys first, ROOM being step.room.
+// Keys and values of one layer in f32, in blocks of the sequences (place.wgsl): each [2][BLOCK_POSITIONS][KV_HEADS][DIM4] vectors of
+// four, keys first.
 //
-// Constants: KV_HEADS, DIM4 (vectors of a head).
+// Constants: BLOCK_POSITIONS, KV_HEADS, DIM4 (vectors of a head).
 
 alias Cached = vec4<f32>;
 
 fn cache_at(which: u32, position: u32, head: u32, chunk: u32) -> u32 {
-    return ((which * step.room + position) * KV_HEADS + head) * DIM4 + chunk;
+    let block = places[blocks_at + position / BLOCK_POSITIONS];
+    return (((block * 2u + which) * BLOCK_POSITIONS + position % BLOCK_POSITIONS) * KV_HEADS + head) * DIM4 + chunk;
 }
 
 fn cached(which: u32, position: u32, head: u32, chunk: u32) -> vec4<f32> {

@@ -1,11 +1,15 @@
-// Rows of a table: out[i] = table[ids[i]], [tokens, COLS] f32.
+// Rows of a table: out[i] = table[id of token i], [tokens, COLS] f32. An id is the last word of a place (place.wgsl), or that says
+// in which place it was kept as the likeliest of its sequence (asked.wgsl).
 //
 // A table may be split by rows over several buffers; this dispatch writes the tokens whose rows are in its own, FIRST to
 // FIRST + ROWS − 1, and leaves the others to theirs. Grid (tokens).
 // Constants: those of the format's file, FIRST, ROWS, OUT_STRIDE.
 
-@group(0) @binding(3) var<storage, read> ids: array<u32>;
+@group(0) @binding(3) var<storage, read> places: array<u32>;
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
+@group(0) @binding(5) var<storage, read> likeliest_of: array<u32>;
+
+const LIKELIEST: u32 = 0x80000000u;
 
 @compute @workgroup_size(THREADS)
 fn main(
@@ -13,7 +17,10 @@ fn main(
     @builtin(local_invocation_index) local: u32,
 ) {
     let token = group.x;
-    let id = ids[token];
+    var id = places[4u * token + 3u];
+    if id >= LIKELIEST {
+        id = likeliest_of[id - LIKELIEST];
+    }
     if id < FIRST || id - FIRST >= ROWS {
         return;
     }

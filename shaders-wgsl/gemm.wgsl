@@ -24,20 +24,9 @@
 
 const TILE: u32 = 64u;
 const PITCH: u32 = 5u;
-const HIGH: u32 = 0x80808080u;
 
 var<workgroup> row_tile: array<vec4<u32>, TILE_ROWS * PITCH>;
 var<workgroup> token_tile: array<vec4<u32>, TILE * PITCH>;
-
-// Sixteen codes less one, as int8; no byte borrows from the next.
-fn unpacked(word: u32) -> vec4<u32> {
-    let codes = (vec4<u32>(word) >> vec4<u32>(0u, 2u, 4u, 6u)) & vec4<u32>(PAIRS);
-    return ((codes | vec4<u32>(HIGH)) - vec4<u32>(0x01010101u)) ^ vec4<u32>(HIGH);
-}
-
-fn dot16(a: vec4<u32>, b: vec4<u32>) -> i32 {
-    return dot4(a.x, b.x) + dot4(a.y, b.y) + dot4(a.z, b.z) + dot4(a.w, b.w);
-}
 
 // Scales of rows r, r + 16, …; past the last row, that row stands in.
 fn row_scales(matrix: u32, row: u32, group: u32) -> vec4<f32> {

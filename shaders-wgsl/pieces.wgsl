@@ -7,8 +7,8 @@
 
 // Columns 4·chunk and the next three of a head.
 fn together4(token: u32, head: u32, chunk: u32) -> vec4<f32> {
-    // As many as the last token of the batch needs; those past this token's positions weigh nothing.
-    let count = (step.first + step.count + step.piece - 1u) / step.piece;
+    // As many as the row with the most has; those past this row's positions weigh nothing.
+    let count = step.pieces;
     let first = (token * QUERY_HEADS + head) * count * (DIM4 + 1u);
 //each     let at@ = first + min(@u, count - 1u) * (DIM4 + 1u);
 //each     let value@ = x[at@ + chunk];

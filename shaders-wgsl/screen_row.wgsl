@@ -1,6 +1,6 @@
 // One row normed, as norm.wgsl does it, and rounded to integers p of fifteen bits for screen.wgsl: x̂ = t·p.
 //
-// In: the row step.asked. Out: normed, [OUT_STRIDE] f32, zeros past COLS; rounded: PADDED vectors of sixteen int8 with p's upper
+// In: the first row that is listed (asked.wgsl). Out: normed, [OUT_STRIDE] f32, zeros past COLS; rounded: PADDED vectors of sixteen int8 with p's upper
 // bits, as many with its lower ones, p = 128·upper + lower, zeros past COLS; then t, and what turns E and N of shadow.wgsl into
 // the error of an estimate: E·x + N·y + z.
 //
@@ -8,7 +8,7 @@
 // a sum of COLS products).
 
 @group(0) @binding(2) var<storage, read_write> normed: array<vec4<f32>>;
-@group(0) @binding(3) var<uniform> step: Step;
+@group(0) @binding(3) var<storage, read> asked: array<u32>;
 @group(0) @binding(4) var<storage, read_write> rounded: array<u32>;
 
 // The largest p, 127·128.
@@ -28,7 +28,7 @@ fn store(chunk: u32, y: vec4<f32>, inverse: f32) {
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(local_invocation_index) local: u32) {
-    let own = kept(step.asked, local);
+    let own = kept(asked[4], local);
     let rounding = rounding_of(own, local);
     var square = 0.0;
 //each     let y@ = normed4(own.x@, own.gain@, rounding);

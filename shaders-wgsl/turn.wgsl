@@ -32,18 +32,12 @@ fn turn_head(slot: u32, is_key: bool, token: u32, head: u32, position: u32, lane
     var inverse = 1.0;
     if NORM == 1u {
         var square = 0.0;
-        for (var i = lane; i < DIM; i += LANES_OF_HEAD) {
+        // Each team for itself, so that the sum does not depend on how many there are.
+        for (var i = local % LANES; i < DIM; i += LANES) {
             let value = raw(select(0u, 1u, is_key), token, head, i);
             square += value * value;
         }
-        var mean = 0.0;
-        for (var each = 0u; each < HEADS; each++) {
-            let total = workgroup_sum_max(vec2<f32>(select(0.0, square, each == slot), 0.0), local).x;
-            workgroupBarrier();
-            if each == slot {
-                mean = total / f32(DIM);
-            }
-        }
+        let mean = lanes_sum_vec4(vec4<f32>(square, 0.0, 0.0, 0.0), local).x / f32(DIM);
         inverse = 1.0 / sqrt(mean + bitcast<f32>(select(EPS_Q, EPS_K, is_key)));
     }
     let start = slot * DIM4 * 4u;

@@ -28,6 +28,10 @@ const LONG: usize = 512;
 /// Behind [`DEPTH`] tokens, and of the peer.
 const SHORT: usize = 64;
 const DEPTH: usize = 2048;
+/// Texts that are written together, each behind a short prompt, and tokens of each.
+const TEXTS: [usize; 3] = [8, 32, 64];
+const TEXT_PROMPT: usize = 32;
+const TEXT: usize = 128;
 
 /// Measure the GPU backend and write a report.
 #[derive(Parser)]
@@ -152,6 +156,7 @@ impl Session<'_> {
         report: &mut Report,
     ) -> Result<()> {
         let prompts = PROMPTS.map(|tokens| tokens.to_string()).join(",");
+        let texts = TEXTS.map(|texts| texts.to_string()).join(",");
         for options in [
             vec!["-p", &prompts, "-n", &LONG.to_string()],
             vec![
@@ -161,6 +166,16 @@ impl Session<'_> {
                 &SHORT.to_string(),
                 "--depth",
                 &DEPTH.to_string(),
+            ],
+            vec![
+                "-p",
+                "0",
+                "-n",
+                &TEXT.to_string(),
+                "--parallel",
+                &texts,
+                "--parallel-prompt",
+                &TEXT_PROMPT.to_string(),
             ],
         ] {
             let mut command = Command::new(self.bitnet);
@@ -175,6 +190,11 @@ impl Session<'_> {
                 self.device = device.to_owned();
             }
             let mut tests = parsed.tests();
+            // Beside texts together the command measures one alone.
+            let together = |(test, _): &(Test, f64)| matches!(test, Test::Parallel(_));
+            if tests.iter().any(together) {
+                tests.retain(together);
+            }
             if tests.iter().any(|(test, _)| *test == Test::Decode(LONG)) {
                 tests.push((Test::BytesPerToken, parsed.bytes_per_token as f64));
             }
@@ -246,5 +266,26 @@ fn tell(figures: &Figures, report: &mut Report) {
         }
     }
     report.tables.push(table);
+    report.tables.push(together(figures));
     report.charts.extend([decoding, reading]);
+}
+
+/// Texts that are written together.
+fn together(figures: &Figures) -> Table {
+    let heads = TEXTS.map(|texts| format!("{texts} texts"));
+    let heads = heads.each_ref().map(String::as_str);
+    let mut table = Table::new(
+        "Together",
+        format!(
+            "Tokens/s of all texts: {TEXT} tokens of each behind a prompt of {TEXT_PROMPT}, greedy, all in one step."
+        ),
+        &["file", heads[0], heads[1], heads[2]],
+    );
+    for (recipe, _) in FILES {
+        let of = |texts| figures.median(&Key::new(recipe.name, OURS, 0, Test::Parallel(texts)));
+        let [a, b, c] =
+            TEXTS.map(|texts| of(texts).map_or("–".to_owned(), |speed| format!("{speed:.0}")));
+        table.row([recipe.name.to_owned(), a, b, c]);
+    }
+    table
 }

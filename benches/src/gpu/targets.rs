@@ -27,6 +27,15 @@ pub(crate) fn tell(
     for least in [700.0, 1000.0] {
         speed(report, &name, least, decode);
     }
+    for (texts, least) in [(8, 6_000.0), (32, 18_000.0), (64, 25_000.0)] {
+        let together = figures.median(&ours(Test::Parallel(texts)));
+        speed(
+            report,
+            &format!("decode of {texts} texts together"),
+            least,
+            together,
+        );
+    }
     let deep = figures.median(&ours(Test::DecodeAfter(SHORT, DEPTH)));
     let measured = deep.map_or(String::new(), |speed| format!("{speed:.1} tokens/s"));
     report.target(

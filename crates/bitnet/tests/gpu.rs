@@ -4,11 +4,12 @@
 mod beside;
 
 use beside::{PROMPT, demo_file, distance, greedy, held_out, likeliest, on_cpu, write};
+use bitnet::engine::Batcher;
 use bitnet::file::ModelFile;
 use bitnet::file::synth::{self, Shape, SynthOptions};
 use bitnet::{
-    Activations, AdapterChoice, Device, Error, GenerateOptions, LogitsFor, Model, ModelOptions,
-    StopReason,
+    Activations, AdapterChoice, Device, EngineOptions, Error, GenerateOptions, LogitsFor, Model,
+    ModelOptions, Request, SamplingOptions, StopReason,
 };
 use bitnet_core::gpu::{GpuOptions, WgpuBackend};
 
@@ -170,6 +171,99 @@ fn text_is_sampled_from_the_processors_candidates() {
 fn two_sessions_run_at_once() {
     let gpu = on_gpu(&demo_file(), &any_adapter(), Activations::Int8);
     beside::two_sessions_run_at_once(&gpu);
+}
+
+/// What a text is to be, and the step before which it is requested.
+struct Wanted {
+    prompt: Vec<u32>,
+    options: GenerateOptions,
+    from: usize,
+}
+
+impl Wanted {
+    /// Prompts of held-out text, short and long, greedy, sampled of a few candidates, or of all, with penalties now and then.
+    fn list(tokens: &[u32], seed: u64) -> Vec<Self> {
+        let mut state = seed;
+        let mut below = |end: u64| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            ((state >> 33) % end) as usize
+        };
+        let mut wanted: Vec<Self> = (0..9)
+            .map(|index| {
+                let count = [1, 2, 7, 30, 70][below(5)];
+                let first = below((tokens.len() - count) as u64);
+                let mut options = greedy(2 + below(14));
+                if index % 3 > 0 {
+                    options.sampling = SamplingOptions {
+                        temperature: 0.8,
+                        top_k: if index % 3 == 1 { 20 } else { 0 },
+                        repetition_penalty: if below(2) == 0 { 1.3 } else { 1.0 },
+                        seed: index as u64,
+                        ..SamplingOptions::default()
+                    };
+                }
+                Self {
+                    prompt: tokens[first..first + count].to_vec(),
+                    options,
+                    from: below(12),
+                }
+            })
+            .collect();
+        wanted.sort_by_key(|wanted| wanted.from);
+        wanted
+    }
+}
+
+#[test]
+fn texts_that_run_together_are_those_of_lone_sessions() {
+    let model = on_gpu(&demo_file(), &any_adapter(), Activations::Int8);
+    let tokens = held_out(&model, 400);
+    for seed in [1, 2, 3] {
+        let wanted = Wanted::list(&tokens, seed);
+        let alone: Vec<String> = wanted
+            .iter()
+            .map(|wanted| {
+                let mut session = model.session().expect("a session");
+                let text = session.generate_tokens(&wanted.prompt, &wanted.options);
+                let text = text.expect("a start");
+                text.map(|piece| piece.expect("a piece")).collect()
+            })
+            .collect();
+        // Prompts are not divided, as they are not in a session.
+        let options = EngineOptions {
+            max_running: 6,
+            step_tokens: 1000,
+            mixed_step_tokens: 1000,
+            ..EngineOptions::default()
+        };
+        let mut batcher = Batcher::new(&model, options).expect("a batcher");
+        let mut streams = Vec::new();
+        let mut step = 0;
+        while streams.len() < wanted.len() || !batcher.is_idle() {
+            while let Some(next) = wanted.get(streams.len())
+                && next.from <= step
+            {
+                let request = Request::new(next.prompt.clone(), &next.options);
+                streams.push(batcher.submit(request).expect("a stream"));
+            }
+            batcher.step();
+            step += 1;
+        }
+        let mut most = 0;
+        for (index, (stream, alone)) in streams.iter_mut().zip(&alone).enumerate() {
+            let mut text = String::new();
+            while let Some(piece) = stream.try_next() {
+                text.push_str(&piece.expect("a piece").text);
+            }
+            assert_eq!(&text, alone, "text {index} of seed {seed}");
+            most = most.max(text.len());
+        }
+        assert!(most > 0, "empty texts alone");
+        let gauges = batcher.gauges();
+        assert!(gauges.texts_in_steps > 2 * gauges.steps, "{gauges:?}");
+    }
 }
 
 #[test]

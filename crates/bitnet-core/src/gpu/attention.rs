@@ -1,28 +1,23 @@
-//! Mixers: projections, RoPE, append and attention of one sequence.
+//! Mixers: projections, RoPE, append and attention of the sequences of a batch.
 //!
-//! One token that is attended to right away is rotated and appended by the kernel that attends.
+//! Where every sequence has one token, it is rotated and appended by the kernel that attends.
 
-use super::kernel::{HeadsPlace, Kernel, LEAST_PIECE, MOST_PIECES, TILE_QUERIES, TurnPlace};
+use super::kernel::{HeadsPlace, Kernel, TurnPlace};
 use super::memory::GpuBuffer;
 use super::product;
 use super::recording::Recording;
 use super::rotations::RopeTable;
 use super::rows::{Activation, NormParams, Rows, Source, SplitKvPartials};
 use super::scratch::Bound;
-use super::state::GpuState;
+use super::spans::Spans;
 use super::weights::Matrix;
-use super::{GpuBackend, GpuHidden, REFUSED_BY};
+use super::{GpuBackend, GpuHidden, GpuState, REFUSED_BY};
+use crate::batch::Batch;
 use crate::sublayer::{rotating, without_output_norm};
 use crate::{
-    Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, Result, Rope,
-    SequenceState, Sublayer,
+    Activations, AttentionHeads, AttentionWeights, Error, MixerWeights, Result, Rope, Sublayer,
 };
 use std::sync::Arc;
-
-/// The most fours of positions that a team reads at a time.
-const MOST_FOURS: u32 = 4;
-/// Tokens up to which each attends by itself.
-const FEW: usize = 8;
 
 /// A mixer on the GPU.
 pub struct GpuMixer {
@@ -111,32 +106,27 @@ impl GpuMixer {
         product::all(&mut x.recording, &mut a, [query, key, value])
     }
 
-    /// Refuses a state of other heads, and one that is not the batch's.
-    fn check(&self, x: &GpuHidden, state: &GpuState) -> Result<()> {
-        let first = x.recording.first;
-        let room = first + x.recording.tokens;
-        if state.heads == self.heads && state.len() == first && state.room() >= room {
-            return Ok(());
+    /// Refuses states of other heads, and those that are not the batch's.
+    fn check(&self, x: &GpuHidden, batch: &Batch<'_, GpuState>) -> Result<()> {
+        x.spans.check(batch)?;
+        match batch.spans().iter().find(|s| s.state.heads != self.heads) {
+            None => Ok(()),
+            Some(span) => Err(Error::Shape {
+                what: "the state of a sequence".into(),
+                expected: format!("{:?}", self.heads),
+                found: format!("{:?}", span.state.heads),
+            }),
         }
-        Err(Error::Shape {
-            what: "the state of a sequence".into(),
-            expected: format!("{:?} and {first} positions, room for {room}", self.heads),
-            found: format!(
-                "{:?} and {} positions, room for {}",
-                state.heads,
-                state.len(),
-                state.room()
-            ),
-        })
     }
 
-    fn rope_append(
-        &self,
+    fn rope_append<'a>(
+        &'a self,
         recording: &Recording,
+        spans: &'a Spans,
         rows: [Rows; 3],
         table: Arc<RopeTable>,
         cache: Arc<GpuBuffer>,
-    ) -> Result<RopeAppend<'_>> {
+    ) -> Result<RopeAppend<'a>> {
         Ok(RopeAppend {
             heads: self.place,
             rope: TurnPlace {
@@ -149,6 +139,7 @@ impl GpuMixer {
                     .map(|norms| norms.each_ref().map(|norm| norm.eps.to_bits())),
             },
             rows,
+            spans,
             norms: self.head_norms.as_ref(),
             table,
             cache,
@@ -161,8 +152,9 @@ impl GpuMixer {
 struct RopeAppend<'a> {
     heads: HeadsPlace,
     rope: TurnPlace,
-    /// q, k and v.
+    /// q, k and v, side by side in one slot.
     rows: [Rows; 3],
+    spans: &'a Spans,
     norms: Option<&'a [NormParams; 2]>,
     table: Arc<RopeTable>,
     cache: Arc<GpuBuffer>,
@@ -187,17 +179,15 @@ impl RopeAppend<'_> {
             heads: self.heads,
             turn: self.rope,
         };
-        let [q, k, v] = self.rows.each_ref().map(Rows::bound);
         let [q_norm, k_norm] = self.norm_weights();
         let bound = [
-            q,
-            k,
-            v,
+            self.rows[0].bound(),
             q_norm,
             k_norm,
             Bound::whole(&self.table.buffer),
             self.queries.bound(),
             Bound::whole(&self.cache),
+            self.spans.places(),
         ];
         let heads = self.heads.query + self.heads.kv;
         let tokens = recording.tokens as u32;
@@ -206,65 +196,55 @@ impl RopeAppend<'_> {
 
     /// Attention of the queries to the positions up to their own.
     fn attend(&self, recording: &mut Recording) -> Result<Source> {
-        if recording.tokens <= FEW {
+        if !self.spans.single {
+            self.dispatch(recording)?;
+        }
+        let few = self.spans.few();
+        if few == recording.tokens {
             return self.attend_few(recording).map(Source::Partials);
         }
-        self.dispatch(recording)?;
         let rows = Rows::new(recording, self.queries.place.cols as usize)?;
-        let tiles = (recording.tokens as u32).div_ceil(TILE_QUERIES);
+        if few > 0 {
+            self.attend_few(recording)?
+                .merge_into(recording, &rows, few)?;
+        }
         let bound = [
             self.queries.bound(),
             Bound::whole(&self.cache),
             rows.bound(),
+            self.spans.places(),
         ];
         let kernel = Kernel::AttendTile { heads: self.heads };
-        recording.dispatch(kernel, &bound, [self.heads.query, tiles, 1])?;
+        let groups = [self.heads.query, self.spans.tiles as u32, 1];
+        recording.dispatch(kernel, &bound, groups)?;
         Ok(Source::Rows(rows))
     }
 
-    /// Attention of each token by itself, over parts of the context.
+    /// Attention of rows one by one, over parts of their contexts.
     fn attend_few(&self, recording: &mut Recording) -> Result<SplitKvPartials> {
         let heads = self.heads;
-        let tokens = recording.tokens as u32;
-        let positions = recording.first as u32 + tokens;
-        let piece = piece_of(positions);
-        recording.uniform().piece = piece;
-        let count = positions.div_ceil(piece);
-        let bytes = (tokens * heads.query * count * (heads.dim4() + 1)) as usize * 16;
+        let (few, pieces) = (self.spans.few() as u32, self.spans.pieces as u32);
+        let bytes = (few * heads.query * pieces * (heads.dim4() + 1)) as usize * 16;
         let slot = recording.slot(bytes)?;
-        let out = Bound::slot(&slot, bytes);
-        let groups = [heads.query, tokens, count];
-        // As many as the usual eight teams have of the smallest pieces.
-        let fours = (piece / LEAST_PIECE).min(MOST_FOURS);
-        let attend = |turn| Kernel::Attend { heads, fours, turn };
-        let (q, cache) = (self.queries.bound(), Bound::whole(&self.cache));
-        if tokens == 1 {
-            let [q_norm, k_norm] = self.norm_weights();
-            let bound = [
-                self.rows[0].bound(),
-                cache,
-                out,
-                q,
-                q_norm,
-                k_norm,
-                Bound::whole(&self.table.buffer),
-            ];
-            recording.dispatch(attend(Some(self.rope)), &bound, groups)?;
-        } else {
-            self.dispatch(recording)?;
-            recording.dispatch(attend(None), &[q, cache, out], groups)?;
+        let (out, cache) = (Bound::slot(&slot, bytes), Bound::whole(&self.cache));
+        let places = self.spans.places();
+        let turn = self.spans.single.then_some(self.rope);
+        for (class, rows) in (0..).zip(&self.spans.classes) {
+            let kernel = Kernel::Attend { heads, class, turn };
+            let groups = [heads.query, rows.len() as u32, pieces];
+            if turn.is_some() {
+                let [q_norm, k_norm] = self.norm_weights();
+                let table = Bound::whole(&self.table.buffer);
+                let x = self.rows[0].bound();
+                let bound = [x, cache, out, places, q_norm, k_norm, table];
+                recording.dispatch(kernel, &bound, groups)?;
+            } else {
+                let bound = [self.queries.bound(), cache, out, places];
+                recording.dispatch(kernel, &bound, groups)?;
+            }
         }
         Ok(SplitKvPartials { slot, bytes, heads })
     }
-}
-
-/// Positions of a part of the context, so that there are not too many parts.
-fn piece_of(positions: u32) -> u32 {
-    let mut piece = LEAST_PIECE;
-    while positions.div_ceil(piece) > MOST_PIECES {
-        piece *= 2;
-    }
-    piece
 }
 
 impl GpuBackend {
@@ -275,13 +255,13 @@ impl GpuBackend {
         x: &mut GpuHidden,
         mixer: &GpuMixer,
         layer: usize,
-        state: &GpuState,
+        batch: &Batch<'_, GpuState>,
     ) -> Result<()> {
-        mixer.check(x, state)?;
+        let (spans, cache) = self.begin(x, mixer, layer, batch)?;
         let rows = mixer.project(x)?;
         let table = self.rope_table(x, &mixer.rope)?;
         let recording = &mut x.recording;
-        let append = mixer.rope_append(recording, rows, table, state.layer(layer)?)?;
+        let append = mixer.rope_append(recording, &spans, rows, table, cache)?;
         let attended = append.attend(recording)?;
         let mut a = Activation::new(attended, mixer.output_norm.clone(), mixer.activations);
         x.rows = product::added(recording, &mut a, &mixer.output, &x.rows)?;
@@ -294,14 +274,37 @@ impl GpuBackend {
         x: &mut GpuHidden,
         mixer: &GpuMixer,
         layer: usize,
-        state: &GpuState,
+        batch: &Batch<'_, GpuState>,
     ) -> Result<Rows> {
-        mixer.check(x, state)?;
+        let (spans, cache) = self.begin(x, mixer, layer, batch)?;
         let rows = mixer.project(x)?;
         let table = self.rope_table(x, &mixer.rope)?;
-        let append = mixer.rope_append(&x.recording, rows, table, state.layer(layer)?)?;
+        let append = mixer.rope_append(&x.recording, &spans, rows, table, cache)?;
         append.dispatch(&mut x.recording)?;
         Ok(append.queries)
+    }
+
+    /// The rows of a batch that is for `mixer`, and the keys and values of `layer`.
+    fn begin(
+        &self,
+        x: &GpuHidden,
+        mixer: &GpuMixer,
+        layer: usize,
+        batch: &Batch<'_, GpuState>,
+    ) -> Result<(Arc<Spans>, Arc<GpuBuffer>)> {
+        mixer.check(x, batch)?;
+        let spans = Arc::clone(&x.spans);
+        let cache = match &spans.slab {
+            Some(slab) => Arc::clone(slab.layer(layer)?),
+            None => {
+                return Err(Error::Shape {
+                    what: "KV cache".into(),
+                    expected: "room for the batch".into(),
+                    found: "none".into(),
+                });
+            }
+        };
+        Ok((spans, cache))
     }
 
     /// The rotations of a model's positions, at least those of the batch.
@@ -311,8 +314,9 @@ impl GpuBackend {
         {
             return Ok(Arc::clone(table));
         }
-        let end = x.recording.first.saturating_add(x.recording.tokens);
-        let table = self.rotations.get(&self.gpu, &self.pool, rope, end)?;
+        let table = self
+            .rotations
+            .get(&self.gpu, &self.pool, rope, x.spans.end)?;
         x.rope_table = Some(Arc::clone(&table));
         Ok(table)
     }

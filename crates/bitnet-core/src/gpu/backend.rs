@@ -1,14 +1,16 @@
 //! [`Backend`] for [`GpuBackend`].
 
+use super::blocks::Growing;
 use super::kernel::Kernel;
 use super::lanes::Lanes;
 use super::recording::Recording;
 use super::rows::Rows;
 use super::scratch::Bound;
-use super::scratch::Scratch;
+use super::sequences::Sequences;
+use super::spans::Spans;
 use super::{
     GpuBackend, GpuEmbedding, GpuFeedForward, GpuHidden, GpuLmHead, GpuMixer, GpuState,
-    attention_weights, row_place,
+    attention_weights,
 };
 use crate::{
     Backend, Batch, Error, FeedForwardWeights, HybridMemoryPool, Input, Inspection, KvType,
@@ -17,21 +19,40 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// Name of the backend in errors.
-const NAME: &str = "the GPU";
+/// The most sequences of a batch.
+const MAX_SPANS: usize = 64;
 
-impl GpuBackend {
-    /// Makes room for the tokens of a batch behind the positions of `state`.
-    fn reserve(&self, state: &mut GpuState, tokens: usize) -> Result<()> {
-        let first = state.len();
-        let mut growth = Recording::new(&self.gpu, &state.scratch, (first, tokens), state.room());
-        state.reserve(&self.gpu, first + tokens, &mut growth)?;
-        // At once, so that a batch which is given up does not leave new buffers empty.
-        if !growth.is_empty() {
-            growth.submit()?;
+/// What the sequences of a batch share.
+///
+/// # Errors
+/// [`Error::Refused`] if they are of several devices; [`Error::Unavailable`] for a likeliest token that was not found yet.
+fn shared(batch: &Batch<'_, GpuState>) -> Result<Arc<Sequences>> {
+    let spans = batch.spans();
+    let Some(first) = spans.first() else {
+        return Err(Error::Refused {
+            why: "a batch has no span".into(),
+        });
+    };
+    let sequences = Arc::clone(first.state.sequences());
+    for span in spans {
+        if !Arc::ptr_eq(&sequences, span.state.sequences()) {
+            return Err(Error::Refused {
+                why: "the states of a batch belong to several backends".into(),
+            });
         }
-        Ok(())
+        if span.state.shape != first.state.shape {
+            return Err(Error::Refused {
+                why: "the states of a batch belong to several models".into(),
+            });
+        }
+        if span.input == Input::LastArgmax && !span.state.has_last_argmax() {
+            return Err(Error::Unavailable {
+                what: "the last argmax".into(),
+                why: "no likeliest token was found in this sequence yet".into(),
+            });
+        }
     }
+    Ok(sequences)
 }
 
 impl Backend for GpuBackend {
@@ -96,8 +117,7 @@ impl Backend for GpuBackend {
     ) -> Result<GpuState> {
         // It was chosen when the device was opened.
         KvType::choose(kv, self.kv_types(), "this GPU, as it was opened,")?;
-        let scratch = Arc::new(Scratch::new(&self.gpu, false)?);
-        GpuState::new(&self.gpu, layers, capacity, scratch)
+        GpuState::new(&self.gpu, layers, capacity, &self.sequences()?)
     }
 
     fn fork(&self, state: &GpuState, len: usize) -> Result<GpuState> {
@@ -111,31 +131,25 @@ impl Backend for GpuBackend {
     ) -> Result<GpuHidden> {
         let table = &embedding.0;
         batch.check_tokens(table.rows)?;
-        let span = batch.single(NAME)?;
-        let tokens = span.input.len();
-        if span.input == Input::LastArgmax && !span.state.has_last_argmax() {
-            return Err(Error::Unavailable {
-                what: "the last argmax".into(),
-                why: "no likeliest token was found in this sequence yet".into(),
-            });
+        let sequences = shared(batch)?;
+        let mut growing: Vec<Growing<'_>> = Vec::with_capacity(batch.spans().len());
+        for span in batch.spans_mut() {
+            let positions = span.state.len() + span.input.len();
+            let state = &mut *span.state;
+            growing.push(Growing { state, positions });
         }
-        self.reserve(span.state, tokens)?;
-        let (state, first) = (&*span.state, span.state.len());
-        let mut recording =
-            Recording::new(&self.gpu, &state.scratch, (first, tokens), state.room());
-        let rows = Rows {
-            slot: recording.slot(tokens * table.cols * 4)?,
-            bytes: tokens * table.cols * 4,
-            place: row_place(table.cols, table.cols),
-        };
-        let listed = match span.input {
-            Input::Tokens(tokens) => Some(recording.input(bytemuck::cast_slice(tokens).to_vec())?),
-            Input::LastArgmax => None,
-        };
-        let ids = match &listed {
-            Some(listed) => Bound::slot(listed, tokens * 4),
-            None => Bound::whole(&state.last_argmax),
-        };
+        sequences
+            .slabs
+            .make_room(&self.gpu, &sequences, &mut growing)?;
+        let tokens = batch.rows();
+        let mut recording = Recording::new(&self.gpu, &sequences.scratch, tokens);
+        let spans = Spans::new(&mut recording, batch)?;
+        for run in &spans.runs {
+            let (first, count) = (run.first as u64, run.rows.len() as u64);
+            recording.batch.positions += first + count;
+            recording.batch.seen += count * (first + 1) + count * (count - 1) / 2;
+        }
+        let rows = Rows::new(&recording, table.cols)?;
         for shard in &table.shards {
             let kernel = Kernel::Embed {
                 table: table.place(shard),
@@ -143,12 +157,21 @@ impl Backend for GpuBackend {
                 out_stride: table.cols as u32,
             };
             let weights = Bound::whole(&shard.buffer);
-            let bound = [weights, weights, weights, ids, rows.bound()];
+            let likeliest = Bound::whole(&sequences.likeliest);
+            let bound = [
+                weights,
+                weights,
+                weights,
+                spans.places(),
+                rows.bound(),
+                likeliest,
+            ];
             recording.dispatch(kernel, &bound, [tokens as u32, 1, 1])?;
         }
         Ok(GpuHidden {
             recording,
             rows,
+            spans: Arc::new(spans),
             rope_table: None,
         })
     }
@@ -160,7 +183,7 @@ impl Backend for GpuBackend {
         layer: usize,
         batch: &mut Batch<'_, GpuState>,
     ) -> Result<()> {
-        self.mix(x, mixer, layer, batch.single(NAME)?.state)
+        self.mix(x, mixer, layer, batch)
     }
 
     fn feed_forward(&self, x: &mut GpuHidden, feed_forward: &GpuFeedForward) -> Result<()> {
@@ -173,13 +196,11 @@ impl Backend for GpuBackend {
         head: &GpuLmHead,
         batch: &mut Batch<'_, GpuState>,
     ) -> Result<Pending<Vec<Output>>> {
-        let span = batch.single(NAME)?;
-        let output = self.outputs_of(x, head, span.state, span.outputs)?;
-        Ok(output.map(|output| vec![output]))
+        self.outputs_of(x, head, batch)
     }
 
     fn max_spans(&self) -> usize {
-        1
+        MAX_SPANS
     }
 
     fn shares_forks(&self) -> bool {
@@ -205,13 +226,13 @@ impl Backend for GpuBackend {
 
 impl WarmUp<Self> for GpuBackend {
     fn batches(&self) -> &'static [usize] {
-        // One token, and so many that they are multiplied in tiles.
-        &[1, 64]
+        // One token, some, and so many that they are multiplied in tiles.
+        &[1, 16, 128]
     }
 
     fn state(&self, layers: &[MixerState], capacity: usize) -> Result<GpuState> {
-        let scratch = Arc::new(Scratch::new(&self.gpu, true)?);
-        GpuState::new(&self.gpu, layers, capacity, scratch)
+        let sequences = Sequences::new(&self.gpu, true)?;
+        GpuState::new(&self.gpu, layers, capacity, &sequences)
     }
 
     fn finish(&self) {
@@ -227,6 +248,6 @@ impl Inspection<Self> for GpuBackend {
         layer: usize,
         batch: &mut Batch<'_, GpuState>,
     ) -> Result<Vec<f32>> {
-        attention_weights::of_last(self, x, mixer, layer, batch.single(NAME)?.state)
+        attention_weights::of_last(self, x, mixer, layer, batch)
     }
 }

@@ -79,11 +79,13 @@ pub(super) enum Command {
 }
 
 /// The tokens that commands are for.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Batch {
     pub(super) tokens: u64,
-    /// Positions of the last of them.
+    /// Positions of all sequences.
     pub(super) positions: u64,
+    /// Positions that each token sees, of all tokens.
+    pub(super) seen: u64,
 }
 
 impl Command {

@@ -68,7 +68,7 @@ impl GpuBackend {
         let mut least = f64::INFINITY;
         for _ in 0..TURNS {
             self.times().await?;
-            let mut recording = Recording::new(&self.gpu, scratch, (0, 1), 0);
+            let mut recording = Recording::new(&self.gpu, scratch, 1);
             for _ in 0..CHAIN {
                 let bound = [Bound::whole(source), Bound::whole(target)];
                 recording.dispatch(kernel, &bound, [groups, 1, 1])?;

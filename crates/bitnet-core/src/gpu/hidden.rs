@@ -3,6 +3,7 @@
 use super::recording::Recording;
 use super::rotations::RopeTable;
 use super::rows::Rows;
+use super::spans::Spans;
 use super::weights::Matrix;
 use crate::{Error, Result};
 use std::sync::Arc;
@@ -11,6 +12,8 @@ use std::sync::Arc;
 pub struct GpuHidden {
     pub(super) recording: Recording,
     pub(super) rows: Rows,
+    /// Whose they are.
+    pub(super) spans: Arc<Spans>,
     /// The rotations of the layer before.
     pub(super) rope_table: Option<Arc<RopeTable>>,
 }

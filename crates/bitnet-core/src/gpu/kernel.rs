@@ -235,9 +235,13 @@ pub(super) enum Kernel {
         asked: bool,
     },
     Quantize {
+        /// Invocations that take a row.
+        threads: u32,
         x: RowPlace,
         eps: Option<u32>,
         gate: Option<GatePlace>,
+        /// Whether x comes in pieces of attention, and with which heads.
+        pieces: Option<HeadsPlace>,
         words: u32,
     },
     Gemv {
@@ -246,6 +250,17 @@ pub(super) enum Kernel {
         /// Whether x comes in pieces of attention, and with which heads.
         pieces: Option<HeadsPlace>,
         eps: Option<u32>,
+        row: TernaryRow,
+        rows: [u32; 3],
+        out: [u32; 3],
+        out_stride: u32,
+        epilogue: Epilogue,
+    },
+    GemvRows {
+        /// Tokens that a word of weights is unpacked for.
+        tokens: u32,
+        /// Rows of a team.
+        each: u32,
         row: TernaryRow,
         rows: [u32; 3],
         out: [u32; 3],
@@ -267,6 +282,8 @@ pub(super) enum Kernel {
         out: u32,
         out_stride: u32,
         epilogue: Epilogue,
+        /// Tokens that a weight is read for.
+        tokens: u32,
     },
     Rope {
         heads: HeadsPlace,
@@ -274,8 +291,8 @@ pub(super) enum Kernel {
     },
     Attend {
         heads: HeadsPlace,
-        /// Fours of positions that a team asks for at a time, if a lane has one vector of each.
-        fours: u32,
+        /// The class of its rows: a team asks for 2^class fours of positions at a time, if a lane has one vector of each.
+        class: u32,
         /// Whether heads are turned and appended on the way.
         turn: Option<TurnPlace>,
     },
@@ -351,6 +368,8 @@ pub(super) const GEMM_TILE: u32 = 64;
 pub(super) const LEAST_PIECE: u32 = 32;
 /// The most pieces of a context.
 pub(super) const MOST_PIECES: u32 = 8;
+/// Classes of rows by their pieces: of the least positions, of twice as many, and of more.
+pub(super) const CLASSES: usize = 3;
 /// Candidates that one workgroup of [`Kernel::Top`] and [`Kernel::Best`] takes.
 pub(super) const CANDIDATES: u32 = 1024;
 /// Rows that a team of [`Kernel::Dense`] multiplies.
@@ -360,7 +379,9 @@ const SCREEN_ROWS: u32 = 8;
 /// The most vectors of a row of a shadow that a lane keeps.
 const SCREEN_VECTORS: u32 = 8;
 /// Invocations of a workgroup, where nothing else is said.
-const THREADS: u32 = 256;
+pub(super) const THREADS: u32 = 256;
+/// Invocations of a workgroup of [`Kernel::GemvRows`].
+const ROWS_THREADS: u32 = 128;
 /// Rows that a simdgroup of Metal's [`Kernel::Gemv`] multiplies.
 const SIMDGROUP_ROWS: u32 = 4;
 /// The most words of a row whose products, added up as floats by simdgroup matrices, are exact: each adds up to 4096.
@@ -387,6 +408,7 @@ impl Kernel {
             Self::Norm { .. } => "norm",
             Self::Quantize { .. } => "quantize",
             Self::Gemv { .. } => "gemv",
+            Self::GemvRows { .. } => "gemv_rows",
             Self::Gemm { .. } => "gemm",
             Self::Dense { .. } => "dense",
             Self::Rope { .. } => "rope",
@@ -411,26 +433,30 @@ impl Kernel {
     /// Its bindings, in their order.
     pub(super) fn bindings(self) -> &'static [Access] {
         match self {
-            Self::Embed { .. } => &[Read, Read, Read, Read, Write],
-            Self::Norm { gate: None, .. } => &[Read, Read, Write, Uniform],
-            Self::Norm { gate: Some(_), .. } => &[Read, Read, Write, Uniform, Read],
-            Self::Quantize { gate: None, .. } => &[Read, Read, Write, Write],
+            Self::Embed { .. } => &[Read, Read, Read, Read, Write, Read],
+            Self::Norm { gate: None, .. } => &[Read, Read, Write, Read],
+            Self::Norm { gate: Some(_), .. } => &[Read, Read, Write, Read, Read],
             Self::Quantize { gate: Some(_), .. } => &[Read, Read, Write, Write, Read],
+            Self::Quantize {
+                pieces: Some(_), ..
+            } => &[Read, Read, Write, Write, Uniform],
+            Self::Quantize { .. } => &[Read, Read, Write, Write],
             Self::Gemv { pieces: None, .. } => &[Read, Read, Read, Read, Read, Read, Write],
-            Self::Gemv { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
-            Self::Gemm { .. } => &[Read, Read, Read, Read, Read, Read, Write, Uniform],
-            Self::Dense { .. } => &[Read, Read, Read, Read, Write],
-            Self::Rope { .. } => &[Read, Read, Read, Read, Read, Read, Write, Write, Uniform],
-            Self::Attend { turn: Some(_), .. } => {
-                &[Read, Write, Write, Uniform, Write, Read, Read, Read]
+            Self::Gemv { .. } | Self::GemvRows { .. } | Self::Gemm { .. } => {
+                &[Read, Read, Read, Read, Read, Read, Write, Uniform]
             }
-            Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform],
+            Self::Dense { .. } => &[Read, Read, Read, Read, Write, Read],
+            Self::Rope { .. } => &[Read, Read, Read, Read, Write, Write, Read],
+            Self::Attend { turn: Some(_), .. } => {
+                &[Read, Write, Write, Uniform, Read, Read, Read, Read]
+            }
+            Self::Attend { .. } | Self::AttendTile { .. } => &[Read, Read, Write, Uniform, Read],
             Self::Combine { .. } => &[Read, Write, Uniform],
-            Self::Exclude { .. } => &[Read, Write, Write, Uniform],
+            Self::Exclude { .. } => &[Read, Write, Write],
             Self::Top { .. } | Self::Best { .. } | Self::Stream { .. } => &[Read, Write],
-            Self::Answer { .. } | Self::Likeliest { .. } => &[Read, Read, Write, Write, Uniform],
+            Self::Answer { .. } | Self::Likeliest { .. } => &[Read, Read, Write, Write, Read],
             Self::Shadow { .. } => &[Read, Read, Read, Write, Write],
-            Self::ScreenRow { .. } => &[Read, Read, Write, Uniform, Write],
+            Self::ScreenRow { .. } => &[Read, Read, Write, Read, Write],
             Self::Screen { .. } => &[Read, Read, Read, Write, Write],
             Self::Screened { .. } => &[Read, Read, Read, Read, Read, Write, Write],
             #[cfg(feature = "wgpu")]
@@ -441,6 +467,11 @@ impl Kernel {
     /// Rows that one workgroup of [`Dense`](Self::Dense) multiplies.
     pub(super) fn dense_rows(lanes: Lanes) -> u32 {
         THREADS / lanes.size * DENSE_ROWS
+    }
+
+    /// Invocations of a workgroup of [`GemvRows`](Self::GemvRows).
+    pub(super) fn rows_threads(lanes: Lanes) -> u32 {
+        ROWS_THREADS.max(lanes.size)
     }
 
     /// Rows that one workgroup of [`Screen`](Self::Screen) estimates.

@@ -11,13 +11,14 @@
 //! |---|---|
 //! | the device, its failures | `device`, `lanes`, `failure` |
 //! | interfaces to devices | `driver`, `wgpu_driver`, `metal_driver`, `shim_driver` |
-//! | buffers | `memory`, `scratch`, `weights`, `state`, `rotations` |
+//! | buffers | `memory`, `scratch`, `weights`, `blocks`, `sequences`, `state`, `rotations` |
 //! | kernels and what is sent | `kernel`, `recording`, `outbox`, `timing`, `floors` |
-//! | sublayers | `rows`, `product`, `attention`, `attention_weights`, `feed_forward`, `head`, `screen`, `backend` |
+//! | sublayers | `spans`, `rows`, `product`, `attention`, `attention_weights`, `feed_forward`, `head`, `outputs`, `screen`, `backend` |
 
 mod attention;
 mod attention_weights;
 mod backend;
+mod blocks;
 mod device;
 mod driver;
 mod failure;
@@ -32,14 +33,17 @@ mod memory;
 #[cfg(all(feature = "metal", target_os = "macos"))]
 mod metal_driver;
 mod outbox;
+mod outputs;
 mod product;
 mod recording;
 mod rotations;
 mod rows;
 mod scratch;
 mod screen;
+mod sequences;
 #[cfg(all(feature = "metal-shim", target_os = "linux"))]
 mod shim_driver;
+mod spans;
 mod state;
 mod timing;
 mod weights;
@@ -60,7 +64,8 @@ use crate::pool::PoolStats;
 use crate::{HybridMemoryPool, Pending, Result, pending};
 use device::Gpu;
 use kernel::RowPlace;
-use std::sync::Arc;
+use sequences::Sequences;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// Who refuses what this backend cannot do, in errors.
 const REFUSED_BY: &str = "the GPU backends";
@@ -135,6 +140,8 @@ pub struct GpuBackend {
     gpu: Arc<Gpu>,
     pool: HybridMemoryPool,
     rotations: Arc<rotations::Tables>,
+    /// What the sequences share that there are now.
+    sequences: Arc<Mutex<Weak<Sequences>>>,
 }
 
 /// The backend, where it is opened through wgpu: the interface of [`GpuOptions::default`].
@@ -168,12 +175,27 @@ impl GpuBackend {
             gpu: Arc::new(gpu),
             pool: options.pool,
             rotations: Arc::default(),
+            sequences: Arc::default(),
         })
     }
 
     /// The adapter in use.
     pub fn adapter(&self) -> &Adapter {
         &self.gpu.summary
+    }
+
+    /// What sequences share: made with the first of them.
+    fn sequences(&self) -> Result<Arc<Sequences>> {
+        let mut known = self
+            .sequences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(sequences) = known.upgrade() {
+            return Ok(sequences);
+        }
+        let made = Sequences::new(&self.gpu, false)?;
+        *known = Arc::downgrade(&made);
+        Ok(made)
     }
 
     /// The account of the device's memory.
@@ -191,6 +213,7 @@ impl GpuBackend {
         let GpuHidden {
             mut recording,
             rows,
+            spans,
             ..
         } = x;
         recording.read(rows.slot.buffer(), rows.bytes);
@@ -200,8 +223,10 @@ impl GpuBackend {
             let all: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes);
             let place = rows.place;
             let (first, cols) = (place.offset as usize, place.cols as usize);
-            let stored = all.chunks(place.stride as usize);
-            let wanted = stored.filter_map(|row| row.get(first..first + cols));
+            // In the order of the batch, which is not that of the device.
+            let order = spans.runs.iter().flat_map(|run| run.rows.clone());
+            let starts = order.map(|row| row * place.stride as usize + first);
+            let wanted = starts.filter_map(|start| all.get(start..start + cols));
             wanted.flatten().copied().collect()
         }))
     }

@@ -1,17 +1,24 @@
 //! Products of activations with matrices: which kernel, over which parts.
 //!
-//! Few tokens go one at a time through the kernel that norms and rounds them itself; many are normed and rounded first,
-//! and multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
+//! One token goes through the kernel that norms and rounds it itself. Several are normed and rounded first, by as many invocations
+//! as that kernel has, so that a row has the same bits in every company; some then share each word of weights that is unpacked, and
+//! many are multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
 
-use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, TableKind, Teams, TernaryRow};
+use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, THREADS, TableKind, Teams, TernaryRow};
 use super::recording::Recording;
 use super::rows::{Activation, Rows};
 use super::scratch::Bound;
 use super::weights::{Matrix, Shard};
 use crate::{Activations, Result};
 
-/// Tokens up to which each is multiplied by itself.
+/// Tokens up to which each is multiplied by itself, if weights have scales in groups.
 const FEW: usize = 4;
+/// Tokens up to which those that are unpacked together are not as many as a tile has.
+const SOME: usize = 64;
+/// The most tokens that a word of ternary weights is unpacked for.
+const MOST_TERNARY: usize = 16;
+/// The most tokens that a weight of another table is read for.
+const MOST_DENSE: usize = 8;
 /// Tiles of 128 rows from which on a product is split into these, and not into tiles of 64.
 const MANY_TILES: u32 = 400;
 /// Matrices that one dispatch takes.
@@ -92,12 +99,19 @@ pub(super) fn gated(
     [gate, up]: [&Matrix; 2],
     silu: bool,
 ) -> Result<Option<Rows>> {
-    let (one, other) = (direct(recording, a, gate), direct(recording, a, up));
-    let (Some(row), Some(other)) = (one, other) else {
+    let (TableKind::Ternary(row), TableKind::Ternary(other)) = (gate.kind, up.kind) else {
         return Ok(None);
     };
     let split_alike = gate.shards.len() == up.shards.len() && gate.rows == up.rows;
-    if row != other || !split_alike {
+    let is_direct = a.activations == Activations::Int8 && recording.gpu.most_teams(row) > 1;
+    if row != other || !split_alike || !is_direct {
+        return Ok(None);
+    }
+    // By this kernel or not: a row is rounded as it would be alone.
+    let teams = teams(recording, row, gate.rows, true);
+    a.threads = Some(teams.threads);
+    let kernel = MatmulKernel::of(recording, a, gate);
+    if let MatmulKernel::Tiled(_) | MatmulKernel::Dense = kernel {
         return Ok(None);
     }
     let rows = Rows::new(recording, gate.rows)?;
@@ -108,25 +122,36 @@ pub(super) fn gated(
             out: shard.first,
         });
         let out = (rows.bound(), gate.rows);
-        gemv(recording, a, row, &pieces, out, None, Some(silu))?;
+        let job = Job {
+            row,
+            teams,
+            pieces: &pieces,
+            out,
+            epilogue: Epilogue::Gate { silu },
+            residual: None,
+        };
+        match kernel {
+            MatmulKernel::Direct(_) => gemv(recording, a, &job)?,
+            _ => gemv_rows(recording, a, &job)?,
+        }
     }
     Ok(Some(rows))
 }
 
 type Out<'a> = (Bound<'a>, usize);
 
-/// The row layout of `matrix`, if `a` is multiplied by it one token at a time.
-fn direct(recording: &Recording, a: &Activation, matrix: &Matrix) -> Option<TernaryRow> {
+/// How single rows are dealt out that are multiplied by matrices of `rows` rows together.
+fn teams(recording: &Recording, row: TernaryRow, rows: usize, gated: bool) -> Teams {
     let gpu = &recording.gpu;
-    match matrix.kind {
-        TableKind::Ternary(row)
-            if a.activations == Activations::Int8
-                && recording.tokens <= FEW
-                && gpu.most_teams(row) > 1 =>
-        {
-            Some(row)
-        }
-        _ => None,
+    let most = gpu.most_teams(row);
+    let teams = Teams::of(row, rows as u32, gated, gpu.lanes, most);
+    match most {
+        // No row is multiplied so: any number rounds it.
+        0 | 1 => Teams {
+            threads: THREADS,
+            ..teams
+        },
+        _ => teams,
     }
 }
 
@@ -140,21 +165,34 @@ fn multiply(
     let mut rest = pieces;
     while let Some(piece) = rest.first() {
         let kernel = MatmulKernel::of(recording, a, piece.matrix);
+        let alike = |other: &&Piece<'_>| other.matrix.kind == piece.matrix.kind;
         let count = match kernel {
             MatmulKernel::Dense => 1,
-            _ => {
-                let alike =
-                    |other: &&Piece<'_>| MatmulKernel::of(recording, a, other.matrix) == kernel;
-                rest.iter().take(TOGETHER).take_while(alike).count()
-            }
+            _ => rest.iter().take(TOGETHER).take_while(alike).count(),
         };
         let (now, later) = rest.split_at(count);
-        match kernel {
-            MatmulKernel::Direct(row) => gemv(recording, a, row, now, out, residual, None)?,
-            MatmulKernel::Tiled(row) => gemm(recording, a, row, now, out, residual)?,
-            MatmulKernel::Dense => floats(recording, a, *piece, out, residual)?,
-        }
         rest = later;
+        let (MatmulKernel::Direct(row) | MatmulKernel::Rows(row) | MatmulKernel::Tiled(row)) =
+            kernel
+        else {
+            floats(recording, a, *piece, out, residual)?;
+            continue;
+        };
+        // Of all pieces of a kind, so that the same activations are rounded once.
+        let together = pieces.iter().filter(alike).map(|piece| piece.shard.rows);
+        let job = Job {
+            row,
+            teams: teams(recording, row, together.sum(), false),
+            pieces: now,
+            out,
+            epilogue: epilogue(residual),
+            residual,
+        };
+        match kernel {
+            MatmulKernel::Direct(_) => gemv(recording, a, &job)?,
+            MatmulKernel::Rows(_) => gemv_rows(recording, a, &job)?,
+            _ => gemm(recording, a, &job)?,
+        }
     }
     Ok(())
 }
@@ -164,6 +202,8 @@ fn multiply(
 enum MatmulKernel {
     /// One token at a time, rounded on the way.
     Direct(TernaryRow),
+    /// Rounded before, some tokens with each word of weights.
+    Rows(TernaryRow),
     /// Rounded before, in tiles.
     Tiled(TernaryRow),
     /// As floats.
@@ -172,13 +212,59 @@ enum MatmulKernel {
 
 impl MatmulKernel {
     fn of(recording: &Recording, a: &Activation, matrix: &Matrix) -> Self {
-        match (direct(recording, a, matrix), matrix.kind) {
-            (Some(row), _) => Self::Direct(row),
-            (None, TableKind::Ternary(row)) if a.activations == Activations::Int8 => {
-                Self::Tiled(row)
-            }
-            _ => Self::Dense,
+        let TableKind::Ternary(row) = matrix.kind else {
+            return Self::Dense;
+        };
+        if a.activations != Activations::Int8 {
+            return Self::Dense;
         }
+        let most = if row.group == 0 { 1 } else { FEW };
+        if recording.tokens <= most && recording.gpu.most_teams(row) > 1 {
+            Self::Direct(row)
+        } else if recording.tokens <= SOME && row.group == 0 {
+            Self::Rows(row)
+        } else {
+            Self::Tiled(row)
+        }
+    }
+}
+
+/// A product with up to three matrices whose rows are alike.
+struct Job<'a> {
+    row: TernaryRow,
+    /// How single rows are dealt out.
+    teams: Teams,
+    pieces: &'a [Piece<'a>],
+    out: Out<'a>,
+    epilogue: Epilogue,
+    residual: Option<&'a Rows>,
+}
+
+impl<'a> Job<'a> {
+    fn rows(&self) -> [u32; 3] {
+        three(self.pieces, |piece| piece.shard.rows)
+    }
+
+    fn columns(&self) -> [u32; 3] {
+        three(self.pieces, |piece| piece.out)
+    }
+
+    /// Products of a token.
+    fn count(&self) -> u32 {
+        match self.epilogue {
+            Epilogue::Gate { .. } => self.rows()[0],
+            _ => self.rows().iter().sum(),
+        }
+    }
+
+    /// The matrices, and for those that are not there others.
+    fn matrices(&self) -> Option<[Bound<'a>; 3]> {
+        let first = self.pieces.first()?;
+        let bound = |index: usize| {
+            let piece: &Piece<'a> = self.pieces.get(index).unwrap_or(first);
+            Bound::whole(&piece.shard.buffer)
+        };
+        Some([bound(0), bound(1), bound(2)])
     }
 }
 
@@ -191,11 +277,13 @@ fn floats(
     residual: Option<&Rows>,
 ) -> Result<()> {
     let rows = a.normed(recording)?;
+    let counts = recording.counts();
     let job = Dense {
         matrix: piece.matrix,
         shard: piece.shard,
         x: (rows.bound(), rows.place.stride),
         tokens: recording.tokens,
+        counts: Bound::whole(&counts),
         column: piece.out,
     };
     dense(recording, job, out, residual)
@@ -214,23 +302,7 @@ fn epilogue(residual: Option<&Rows>) -> Epilogue {
 }
 
 /// One token at a time.
-fn gemv(
-    recording: &mut Recording,
-    a: &mut Activation,
-    row: TernaryRow,
-    pieces: &[Piece<'_>],
-    (out, out_stride): Out<'_>,
-    residual: Option<&Rows>,
-    silu: Option<bool>,
-) -> Result<()> {
-    let rows = three(pieces, |piece| piece.shard.rows);
-    let count = match silu {
-        Some(_) => rows[0],
-        None => rows.iter().sum(),
-    };
-    let lanes = recording.gpu.lanes;
-    let most = recording.gpu.most_teams(row);
-    let teams = Teams::of(row, count, silu.is_some(), lanes, most);
+fn gemv(recording: &mut Recording, a: &mut Activation, job: &Job<'_>) -> Result<()> {
     let plain = match a.partials() {
         Some(_) => None,
         None => Some(a.plain(recording)?),
@@ -240,53 +312,85 @@ fn gemv(
         (None, Some(partials)) => (partials.bound(), partials.place(), Some(partials.heads)),
         (None, None) => return Ok(()),
     };
+    let (out, out_stride) = job.out;
     let kernel = Kernel::Gemv {
-        teams,
+        teams: job.teams,
         x: place,
         pieces: heads,
         eps: a.eps(),
-        row,
-        rows,
-        out: three(pieces, |piece| piece.out),
+        row: job.row,
+        rows: job.rows(),
+        out: job.columns(),
         out_stride: out_stride as u32,
-        epilogue: match silu {
-            Some(silu) => Epilogue::Gate { silu },
-            None => epilogue(residual),
-        },
+        epilogue: job.epilogue,
     };
-    let Some(first) = pieces.first() else {
+    let Some([one, two, three]) = job.matrices() else {
         return Ok(());
     };
-    let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
-    let bound = [
-        x,
-        a.norm_weight_or(x),
-        matrix(0),
-        matrix(1),
-        matrix(2),
-        residual.map_or(x, Rows::bound),
-        out,
-    ];
-    let groups = count.div_ceil(teams.rows(lanes));
+    let residual = job.residual.map_or(x, Rows::bound);
+    let bound = [x, a.norm_weight_or(x), one, two, three, residual, out];
+    let groups = job.count().div_ceil(job.teams.rows(recording.gpu.lanes));
     let tokens = recording.tokens as u32;
     recording.dispatch(kernel, &bound, [groups, tokens, 1])
 }
 
-/// Many tokens.
-fn gemm(
+/// Tokens rounded before, and what else a kernel of such is bound to.
+fn rounded(
     recording: &mut Recording,
     a: &mut Activation,
-    row: TernaryRow,
-    pieces: &[Piece<'_>],
-    (out, out_stride): Out<'_>,
-    residual: Option<&Rows>,
+    job: &Job<'_>,
+    kernel: Kernel,
+    groups: [u32; 3],
 ) -> Result<()> {
-    let Some(first) = pieces.first() else {
+    let threads = a.threads.unwrap_or(job.teams.threads);
+    let rounded = a.rounded(recording, job.row.words, threads)?;
+    let Some([one, two, three]) = job.matrices() else {
         return Ok(());
     };
-    let rounded = a.rounded(recording, row.words)?;
     let scales = Bound::slot(&rounded.scales, rounded.scales_bytes);
-    let rows = three(pieces, |piece| piece.shard.rows);
+    let bound = [
+        Bound::slot(&rounded.q, rounded.q_bytes),
+        scales,
+        one,
+        two,
+        three,
+        job.residual.map_or(scales, Rows::bound),
+        job.out.0,
+    ];
+    recording.dispatch(kernel, &bound, groups)
+}
+
+/// Some tokens with each word of weights.
+fn gemv_rows(recording: &mut Recording, a: &mut Activation, job: &Job<'_>) -> Result<()> {
+    let lanes = recording.gpu.lanes;
+    let tokens = recording.tokens.next_power_of_two().min(MOST_TERNARY) as u32;
+    let together = match job.epilogue {
+        Epilogue::Gate { .. } => 2,
+        _ => 1,
+    };
+    // Activations that are read meet two rows; with few of them, more teams are better.
+    let each = if tokens > 2 { 2 } else { together };
+    let kernel = Kernel::GemvRows {
+        tokens,
+        each,
+        row: job.row,
+        rows: job.rows(),
+        out: job.columns(),
+        out_stride: job.out.1 as u32,
+        epilogue: job.epilogue,
+    };
+    let rows = Kernel::rows_threads(lanes) / lanes.size * each;
+    let groups = [
+        (job.count() * together).div_ceil(rows),
+        (recording.tokens as u32).div_ceil(tokens),
+        1,
+    ];
+    rounded(recording, a, job, kernel, groups)
+}
+
+/// Many tokens.
+fn gemm(recording: &mut Recording, a: &mut Activation, job: &Job<'_>) -> Result<()> {
+    let rows = job.rows();
     let tokens = (recording.tokens as u32).div_ceil(GEMM_TILE);
     let tiles = |blocks: u32| -> u32 {
         let tiles = rows.map(|rows| rows.div_ceil(blocks * GEMM_TILE));
@@ -300,24 +404,14 @@ fn gemm(
     };
     let kernel = Kernel::Gemm {
         blocks,
-        row,
+        row: job.row,
         rows,
-        out: three(pieces, |piece| piece.out),
-        out_stride: out_stride as u32,
-        epilogue: epilogue(residual),
+        out: job.columns(),
+        out_stride: job.out.1 as u32,
+        epilogue: job.epilogue,
     };
-    let matrix = |index: usize| Bound::whole(&pieces.get(index).unwrap_or(first).shard.buffer);
-    let bound = [
-        Bound::slot(&rounded.q, rounded.q_bytes),
-        scales,
-        matrix(0),
-        matrix(1),
-        matrix(2),
-        residual.map_or(scales, Rows::bound),
-        out,
-    ];
     let groups = [tiles(blocks), tokens, 1];
-    recording.dispatch(kernel, &bound, groups)
+    rounded(recording, a, job, kernel, groups)
 }
 
 /// Rows of floats times a part of a table.
@@ -327,6 +421,8 @@ pub(super) struct Dense<'a> {
     /// Rows with zeros up to their stride, and the stride.
     pub(super) x: (Bound<'a>, u32),
     pub(super) tokens: usize,
+    /// A list whose first word is their number.
+    pub(super) counts: Bound<'a>,
     /// Column of the first product.
     pub(super) column: usize,
 }
@@ -342,6 +438,7 @@ pub(super) fn dense(
     residual: Option<&Rows>,
 ) -> Result<()> {
     let (x, stride) = job.x;
+    let tokens = job.tokens.next_power_of_two().min(MOST_DENSE);
     let table = job.matrix.place(job.shard);
     let kernel = Kernel::Dense {
         table,
@@ -353,6 +450,7 @@ pub(super) fn dense(
         out: job.column as u32,
         out_stride: out_stride as u32,
         epilogue: epilogue(residual),
+        tokens: tokens as u32,
     };
     let bound = [
         x,
@@ -360,7 +458,9 @@ pub(super) fn dense(
         Bound::whole(&job.shard.buffer),
         residual.map_or(x, Rows::bound),
         out,
+        job.counts,
     ];
     let groups = table.rows.div_ceil(Kernel::dense_rows(recording.gpu.lanes));
-    recording.dispatch(kernel, &bound, [groups, job.tokens as u32, 1])
+    let turns = job.tokens.div_ceil(tokens) as u32;
+    recording.dispatch(kernel, &bound, [groups, turns, 1])
 }

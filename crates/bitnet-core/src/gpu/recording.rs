@@ -18,37 +18,33 @@ pub(super) struct Recording {
     writes: Vec<(Arc<Slot>, Vec<u8>)>,
     /// Tokens of the batch.
     pub(super) tokens: usize,
-    /// The position of the first of them.
-    pub(super) first: usize,
+    /// What they have to see, for reports.
+    pub(super) batch: Batch,
 }
 
 impl Recording {
-    /// An empty recording of `tokens` tokens from position `first`, of a state with room for `room` positions.
-    pub(super) fn new(
-        gpu: &Arc<Gpu>,
-        scratch: &Arc<Scratch>,
-        (first, tokens): (usize, usize),
-        room: usize,
-    ) -> Self {
+    /// An empty recording of `tokens` tokens.
+    pub(super) fn new(gpu: &Arc<Gpu>, scratch: &Arc<Scratch>, tokens: usize) -> Self {
         Self {
             gpu: Arc::clone(gpu),
             scratch: Arc::clone(scratch),
             commands: Vec::new(),
             uniform: BatchUniform {
-                first: first as u32,
                 count: tokens as u32,
-                room: room as u32,
                 ..BatchUniform::default()
             },
             writes: Vec::new(),
             tokens,
-            first,
+            batch: Batch {
+                tokens: tokens as u64,
+                ..Batch::default()
+            },
         }
     }
 
-    /// Whether nothing was recorded.
-    pub(super) fn is_empty(&self) -> bool {
-        self.commands.is_empty()
+    /// The buffer of [`BatchUniform`], for kernels to which it is a list whose first word is the number of tokens.
+    pub(super) fn counts(&self) -> Arc<GpuBuffer> {
+        Arc::clone(&self.scratch.uniform)
     }
 
     /// A buffer for the time of this batch.
@@ -158,18 +154,14 @@ impl Recording {
             commands,
             uniform,
             writes,
-            tokens,
-            first,
+            batch,
+            tokens: _,
         } = self;
         gpu.failures.check()?;
         if scratch.warms_up {
             return Ok(Vec::new());
         }
         let uniform = (Arc::clone(&scratch.uniform), uniform);
-        let batch = Batch {
-            tokens: tokens as u64,
-            positions: (first + tokens) as u64,
-        };
         tracing::trace!(batch.tokens, batch.positions, "a batch for the GPU");
         let reads = commands.iter().filter(|command| command.is_read()).count();
         let (driver, failures) = (Arc::clone(&gpu.driver), Arc::clone(&gpu.failures));

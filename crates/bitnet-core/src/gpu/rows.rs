@@ -55,15 +55,25 @@ impl SplitKvPartials {
     }
 
     /// The rows, merged.
+    fn merge(&self, recording: &mut Recording) -> Result<Rows> {
+        let rows = Rows::new(recording, self.place().cols as usize)?;
+        self.merge_into(recording, &rows, recording.tokens)?;
+        Ok(rows)
+    }
+
+    /// Merges them into the first `count` rows.
     ///
     /// # Errors
     /// As [`Recording::dispatch`].
-    fn merge(&self, recording: &mut Recording) -> Result<Rows> {
-        let rows = Rows::new(recording, self.place().cols as usize)?;
+    pub(super) fn merge_into(
+        &self,
+        recording: &mut Recording,
+        rows: &Rows,
+        count: usize,
+    ) -> Result<()> {
         let kernel = Kernel::Combine { heads: self.heads };
-        let groups = [self.heads.query, recording.tokens as u32, 1];
-        recording.dispatch(kernel, &[self.bound(), rows.bound()], groups)?;
-        Ok(rows)
+        let groups = [self.heads.query, count as u32, 1];
+        recording.dispatch(kernel, &[self.bound(), rows.bound()], groups)
     }
 }
 
@@ -101,6 +111,8 @@ pub(super) fn is_silu(function: Gate) -> bool {
 pub(super) struct Activation {
     pub(super) width: usize,
     pub(super) activations: Activations,
+    /// Invocations that round a row together, if not those that the matrices at hand imply.
+    pub(super) threads: Option<u32>,
     source: Source,
     /// The other factor, and the function on the first.
     gate: Option<(Rows, Gate)>,
@@ -119,6 +131,8 @@ pub(super) struct Rounded {
     /// s of each token.
     pub(super) scales: Arc<Slot>,
     pub(super) scales_bytes: usize,
+    /// Invocations that rounded a row together.
+    threads: u32,
 }
 
 /// A row for a screened head.
@@ -139,6 +153,7 @@ impl Activation {
         Self {
             width: place.cols as usize,
             activations,
+            threads: None,
             source,
             gate: None,
             norm,
@@ -220,7 +235,7 @@ impl Activation {
         if let Some(rows) = &self.gated {
             return Ok(rows.clone());
         }
-        let rows = self.floats(recording, None, (recording.tokens, false))?;
+        let rows = self.floats(recording, None, recording.tokens, None)?;
         Ok(self.gated.insert(rows).clone())
     }
 
@@ -232,19 +247,24 @@ impl Activation {
         if let Some(rows) = &self.normed {
             return Ok(rows.clone());
         }
-        let rows = self.floats(recording, self.eps(), (recording.tokens, false))?;
+        let rows = self.floats(recording, self.eps(), recording.tokens, None)?;
         Ok(self.normed.insert(rows).clone())
     }
 
-    /// The last `count` rows normed, as floats: those that outputs are computed of.
+    /// The `count` rows that are listed in `asked` normed, as floats: those that outputs are computed of.
     ///
     /// # Errors
     /// As [`Recording::dispatch`].
-    pub(super) fn last_normed(&mut self, recording: &mut Recording, count: usize) -> Result<Rows> {
-        self.floats(recording, self.eps(), (count, true))
+    pub(super) fn asked_normed(
+        &mut self,
+        recording: &mut Recording,
+        count: usize,
+        asked: Bound<'_>,
+    ) -> Result<Rows> {
+        self.floats(recording, self.eps(), count, Some(asked))
     }
 
-    /// The first row that outputs are computed of, normed, as floats and rounded for [`Kernel::Screen`], which looks at
+    /// The first row that is listed in `asked`, normed, as floats and rounded for [`Kernel::Screen`], which looks at
     /// `padded` vectors of sixteen columns.
     ///
     /// # Errors
@@ -253,6 +273,7 @@ impl Activation {
         &mut self,
         recording: &mut Recording,
         padded: u32,
+        asked: Bound<'_>,
     ) -> Result<ForScreen> {
         let rows = self.rows(recording)?;
         let stride = self.width.next_multiple_of(64);
@@ -272,6 +293,7 @@ impl Activation {
             rows.bound(),
             self.norm_weight_or(rows.bound()),
             normed.bound(),
+            asked,
             Bound::slot(&rounded, bytes),
         ];
         recording.dispatch(kernel, &bound, [1, 1, 1])?;
@@ -286,7 +308,8 @@ impl Activation {
         &mut self,
         recording: &mut Recording,
         eps: Option<u32>,
-        (count, last): (usize, bool),
+        count: usize,
+        asked: Option<Bound<'_>>,
     ) -> Result<Rows> {
         // Every row begins where a binding may.
         let stride = self.width.next_multiple_of(64);
@@ -298,9 +321,10 @@ impl Activation {
             eps,
             gate: self.gate_place(),
             out_stride: stride as u32,
-            asked: last,
+            asked: asked.is_some(),
         };
-        let bound = self.bound(&rows, &[Bound::slot(&slot, bytes)]);
+        let asked = asked.unwrap_or_else(|| rows.bound());
+        let bound = self.bound(&rows, &[Bound::slot(&slot, bytes), asked]);
         recording.dispatch(kernel, &bound, [count as u32, 1, 1])?;
         drop(bound);
         Ok(Rows {
@@ -310,15 +334,21 @@ impl Activation {
         })
     }
 
-    /// The rows normed and rounded to int8, with zeros up to `words` words of sixteen columns.
+    /// The rows normed and rounded to int8, with zeros up to `words` words of sixteen columns, each by `threads` invocations
+    /// together, which its squares are added up by.
     ///
     /// # Errors
     /// As [`Recording::dispatch`].
-    pub(super) fn rounded(&mut self, recording: &mut Recording, words: u32) -> Result<Rounded> {
+    pub(super) fn rounded(
+        &mut self,
+        recording: &mut Recording,
+        words: u32,
+        threads: u32,
+    ) -> Result<Rounded> {
         let tokens = recording.tokens;
         let q_bytes = tokens * words as usize * 16;
         if let Some(rounded) = &self.rounded
-            && rounded.q_bytes == q_bytes
+            && (rounded.q_bytes, rounded.threads) == (q_bytes, threads)
         {
             return Ok(rounded.clone());
         }
@@ -328,19 +358,32 @@ impl Activation {
             q_bytes,
             scales: recording.slot(scales_bytes)?,
             scales_bytes,
+            threads,
         };
-        let rows = self.rows(recording)?;
+        let rows = match self.partials() {
+            Some(_) => None,
+            None => Some(self.rows(recording)?),
+        };
+        let (x, place, pieces) = match (&rows, self.partials()) {
+            (Some(rows), _) => (rows.bound(), rows.place, None),
+            (None, Some(partials)) => (partials.bound(), partials.place(), Some(partials.heads)),
+            (None, None) => return Ok(rounded),
+        };
         let kernel = Kernel::Quantize {
-            x: rows.place,
+            threads,
+            x: place,
             eps: self.eps(),
             gate: self.gate_place(),
+            pieces,
             words,
         };
-        let written = [
+        let mut bound = vec![
+            x,
+            self.norm_weight_or(x),
             Bound::slot(&rounded.q, q_bytes),
             Bound::slot(&rounded.scales, scales_bytes),
         ];
-        let bound = self.bound(&rows, &written);
+        bound.extend(self.gate.iter().map(|(up, _)| up.bound()));
         recording.dispatch(kernel, &bound, [tokens as u32, 1, 1])?;
         drop(bound);
         Ok(self.rounded.insert(rounded).clone())

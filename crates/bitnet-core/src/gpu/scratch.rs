@@ -1,4 +1,4 @@
-//! Memory of the batches of one sequence, which use the same buffers one after the other, and the bind groups over it.
+//! Memory of batches, which use the same buffers one after the other, and the bind groups over it.
 
 use super::device::Gpu;
 use super::driver::{Bindings, Part, Pipeline};
@@ -18,13 +18,10 @@ const MAX_BUFFERS: usize = 8;
 #[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 pub(super) struct BatchUniform {
-    pub(super) first: u32,
     pub(super) count: u32,
-    pub(super) room: u32,
-    pub(super) asked: u32,
-    pub(super) entries: u32,
-    pub(super) piece: u32,
-    pub(super) reserved: [u32; 2],
+    pub(super) pieces: u32,
+    pub(super) second: u32,
+    pub(super) third: u32,
 }
 
 /// A part of a buffer that a kernel sees.

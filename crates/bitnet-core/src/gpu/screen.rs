@@ -92,7 +92,7 @@ impl Shadow {
 
     fn fill(&self, gpu: &Arc<Gpu>, table: &Matrix, shard: &Shard) -> Result<()> {
         let scratch = Arc::new(Scratch::new(gpu, false)?);
-        let mut recording = Recording::new(gpu, &scratch, (0, 1), 0);
+        let mut recording = Recording::new(gpu, &scratch, 1);
         let kernel = Kernel::Shadow {
             table: table.place(shard),
         };
@@ -120,6 +120,7 @@ impl Shadow {
         recording: &mut Recording,
         activation: &mut Activation,
         table: &Matrix,
+        asked: Bound<'_>,
     ) -> Result<Screened> {
         let lanes = recording.gpu.lanes;
         let [shard] = table.shards.as_slice() else {
@@ -131,7 +132,7 @@ impl Shadow {
             normed,
             rounded,
             bytes,
-        } = activation.for_screen(recording, padded)?;
+        } = activation.for_screen(recording, padded, asked)?;
         let groups = rows.div_ceil(Kernel::screen_rows(lanes));
         let (most_bytes, least_bytes) = (4 * table.rows, 4 * groups as usize);
         let most = recording.slot(most_bytes)?;

@@ -1,40 +1,34 @@
-//! The state of one sequence on the device: keys and values, the token found likeliest, and scratch for its batches.
-//!
-//! Keys and values of a layer are one buffer, `[2][room][kv heads][dim]`, keys first; full ones are replaced by ones of
-//! twice the room.
+//! The state of one sequence on the device: keys and values in [blocks](super::blocks), and the token found likeliest.
 
 use super::REFUSED_BY;
+use super::blocks::{BLOCK, Block, BlockShape, Slab};
 use super::device::Gpu;
 use super::kernel::HeadsPlace;
-use super::memory::GpuBuffer;
 use super::recording::Recording;
-use super::scratch::Scratch;
-use crate::{AttentionHeads, Error, MixerState, Result, SequenceState, Tag};
+use super::sequences::{LikeliestPlace, Sequences};
+use crate::{AttentionHeads, Error, MixerState, Result, SequenceState};
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Positions that the first buffers of a layer have room for.
-const FIRST_ROOM: usize = 256;
 
 /// The state of one sequence on the GPU.
 pub struct GpuState {
     pub(super) heads: AttentionHeads,
     pub(super) place: HeadsPlace,
+    pub(super) shape: BlockShape,
     capacity: usize,
-    layers: Vec<Option<Arc<GpuBuffer>>>,
-    room: usize,
     len: usize,
-    /// The token found likeliest after the last position, once one was.
-    pub(super) last_argmax: Arc<GpuBuffer>,
+    /// Blocks of its positions, all in one slab, and some behind them if a batch was given up.
+    pub(super) blocks: Vec<Arc<Block>>,
+    /// Where the token found likeliest after the last position is, once one was.
+    pub(super) likeliest: LikeliestPlace,
     has_last_argmax: bool,
-    pub(super) scratch: Arc<Scratch>,
 }
 
 impl std::fmt::Debug for GpuState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GpuState")
             .field("len", &self.len)
-            .field("room", &self.room)
+            .field("blocks", &self.blocks.len())
             .finish_non_exhaustive()
     }
 }
@@ -50,21 +44,22 @@ impl SequenceState for GpuState {
 
     fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
+        self.blocks.truncate(self.len.div_ceil(BLOCK));
     }
 
     fn bytes(&self) -> usize {
-        let buffers = self.layers.iter().flatten();
-        buffers.map(|buffer| buffer.bytes()).sum()
+        self.blocks.len() * self.shape.bytes * self.shape.layers
     }
 
-    /// Forks share nothing here.
     fn bytes_for(&self, positions: Range<usize>) -> usize {
-        let bytes = positions.end.saturating_mul(2 * self.position_bytes());
-        bytes.saturating_mul(self.layers.len())
+        let blocks = positions.end.div_ceil(BLOCK);
+        let own = blocks.saturating_sub(positions.start / BLOCK);
+        own.saturating_mul(self.shape.bytes * self.shape.layers)
     }
 
-    fn bytes_beyond(&self, _: usize) -> usize {
-        self.bytes()
+    fn bytes_beyond(&self, positions: usize) -> usize {
+        let beyond = self.blocks.len().saturating_sub(positions / BLOCK);
+        beyond * self.shape.bytes * self.shape.layers
     }
 }
 
@@ -77,8 +72,9 @@ impl GpuState {
         gpu: &Gpu,
         layers: &[MixerState],
         capacity: usize,
-        scratch: Arc<Scratch>,
+        sequences: &Arc<Sequences>,
     ) -> Result<Self> {
+        gpu.failures.check()?;
         let mut heads = AttentionHeads {
             query: 1,
             kv: 1,
@@ -101,141 +97,82 @@ impl GpuState {
                 why: "the GPU's kernels take up to 256".into(),
             });
         }
+        let place = heads_place(gpu, heads);
         Ok(Self {
             heads,
-            place: heads_place(gpu, heads),
+            place,
+            shape: BlockShape {
+                layers: layers.len(),
+                bytes: 2 * BLOCK * position_bytes(place),
+            },
             capacity,
-            layers: vec![None; layers.len()],
-            room: 0,
             len: 0,
-            last_argmax: gpu.memory.take(16, Tag::Scratch)?,
+            blocks: Vec::new(),
+            likeliest: sequences.place()?,
             has_last_argmax: false,
-            scratch,
         })
     }
 
-    /// Another sequence that begins with copies of the first `len` positions.
+    /// Another sequence that begins with the first `len` positions, whose blocks it shares.
     ///
     /// # Errors
-    /// If memory is short, or the device refuses the copies.
+    /// If there are too many sequences, or the device refuses a copy.
     pub(super) fn fork(&self, gpu: &Arc<Gpu>, len: usize) -> Result<Self> {
         let len = len.min(self.len);
-        let scratch = Arc::new(Scratch::new(gpu, self.scratch.warms_up)?);
-        let mut fork = Self {
-            layers: vec![None; self.layers.len()],
-            room: 0,
-            len: 0,
-            last_argmax: gpu.memory.take(16, Tag::Scratch)?,
+        let sequences = self.sequences();
+        let shared = self.blocks.iter().take(len.div_ceil(BLOCK));
+        let fork = Self {
+            len,
+            blocks: shared.cloned().collect(),
+            likeliest: sequences.place()?,
             has_last_argmax: self.has_last_argmax && len == self.len,
-            scratch,
             ..*self
         };
-        let mut copies = Recording::new(gpu, &fork.scratch, (0, len), 0);
-        fork.reserve(gpu, len, &mut copies)?;
-        for (from, to) in self.layers.iter().zip(&fork.layers) {
-            if let (Some(from), Some(to)) = (from, to) {
-                self.copy_positions((from, self.room), (to, fork.room), len, &mut copies);
-            }
+        if fork.has_last_argmax {
+            let mut copies = Recording::new(gpu, &sequences.scratch, 0);
+            // No buffer is copied to itself.
+            let between = copies.slot(4)?;
+            let at = |state: &Self| 4 * state.likeliest.index as usize;
+            copies.copy((&sequences.likeliest, at(self)), (between.buffer(), 0), 4);
+            copies.copy((between.buffer(), 0), (&sequences.likeliest, at(&fork)), 4);
+            copies.submit()?;
         }
-        copies.copy((&self.last_argmax, 0), (&fork.last_argmax, 0), 16);
-        copies.submit()?;
-        fork.len = len;
         Ok(fork)
     }
 
-    /// Copies the keys and the values of the first `len` positions of a layer between buffers of different room.
-    fn copy_positions(
-        &self,
-        (from, from_room): (&Arc<GpuBuffer>, usize),
-        (to, to_room): (&Arc<GpuBuffer>, usize),
-        len: usize,
-        copies: &mut Recording,
-    ) {
-        let bytes = self.position_bytes();
-        if len > 0 {
-            copies.copy((from, 0), (to, 0), len * bytes);
-            copies.copy(
-                (from, from_room * bytes),
-                (to, to_room * bytes),
-                len * bytes,
-            );
-        }
+    /// What it shares with other sequences.
+    pub(super) fn sequences(&self) -> &Arc<Sequences> {
+        &self.likeliest.sequences
+    }
+
+    /// The slab that its blocks are in, if it has any.
+    pub(super) fn slab(&self) -> Option<&Arc<Slab>> {
+        self.blocks.first().map(|block| &block.slab)
     }
 
     /// Bytes of one position's keys, or values, of a layer.
     pub(super) fn position_bytes(&self) -> usize {
-        let vector = if self.place.half { 8 } else { 16 };
-        self.heads.kv * self.place.dim4() as usize * vector
+        position_bytes(self.place)
     }
 
-    /// Positions that every layer has room for.
+    /// Positions that there is room for.
     pub(super) fn room(&self) -> usize {
-        self.room
+        self.blocks.len() * BLOCK
     }
 
-    /// Makes room for `positions` in every layer; copies from buffers that are replaced go to `copies`.
+    /// Refuses more positions than it can hold.
     ///
     /// # Errors
-    /// If the state is full, or memory is short; it is then as before.
-    pub(super) fn reserve(
-        &mut self,
-        gpu: &Gpu,
-        positions: usize,
-        copies: &mut Recording,
-    ) -> Result<()> {
-        if positions > self.capacity {
-            return Err(Error::Shape {
-                what: "KV cache".into(),
-                expected: format!("at most {} positions", self.capacity),
-                found: format!("{positions} positions"),
-            });
-        }
-        if positions <= self.room {
+    /// [`Error::Shape`].
+    pub(super) fn check_capacity(&self, positions: usize) -> Result<()> {
+        if positions <= self.capacity {
             return Ok(());
         }
-        let room = positions
-            .max(2 * self.room)
-            .max(FIRST_ROOM)
-            .min(self.capacity);
-        let bytes = 2 * room * self.position_bytes();
-        if bytes > gpu.limits.binding {
-            return Err(Error::Unavailable {
-                what: format!("a KV cache of {room} positions"),
-                why: format!(
-                    "a layer takes {bytes} bytes, and the GPU binds at most {} at once",
-                    gpu.limits.binding
-                ),
-            });
-        }
-        let mut new = Vec::with_capacity(self.layers.len());
-        for _ in &self.layers {
-            new.push(Some(gpu.memory.take(bytes, Tag::KvCache)?));
-        }
-        let old = std::mem::replace(&mut self.layers, new);
-        let old_room = std::mem::replace(&mut self.room, room);
-        for (from, to) in old.iter().zip(&self.layers) {
-            if let (Some(from), Some(to)) = (from, to) {
-                self.copy_positions((from, old_room), (to, room), self.len, copies);
-            }
-        }
-        // They hold the old buffers.
-        self.scratch.bindings().clear();
-        Ok(())
-    }
-
-    /// The buffer of `layer`.
-    ///
-    /// # Errors
-    /// If there is no such layer, or no room was made in it.
-    pub(super) fn layer(&self, layer: usize) -> Result<Arc<GpuBuffer>> {
-        match self.layers.get(layer) {
-            Some(Some(buffer)) => Ok(Arc::clone(buffer)),
-            _ => Err(Error::Shape {
-                what: "KV cache".into(),
-                expected: "a layer of the model, with room for the batch".into(),
-                found: format!("layer {layer}"),
-            }),
-        }
+        Err(Error::Shape {
+            what: "KV cache".into(),
+            expected: format!("at most {} positions", self.capacity),
+            found: format!("{positions} positions"),
+        })
     }
 
     /// Counts `count` positions that were appended in every layer.
@@ -248,10 +185,16 @@ impl GpuState {
         self.has_last_argmax
     }
 
-    /// Says that a likeliest token will be in its buffer.
+    /// Says that a likeliest token will be in its place.
     pub(super) fn set_last_argmax(&mut self) {
         self.has_last_argmax = true;
     }
+}
+
+/// Bytes of one position's keys, or values, of a layer.
+fn position_bytes(place: HeadsPlace) -> usize {
+    let vector = if place.half { 8 } else { 16 };
+    place.kv as usize * place.dim4() as usize * vector
 }
 
 /// Heads as kernels are specialised by.

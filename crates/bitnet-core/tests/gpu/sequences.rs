@@ -85,6 +85,18 @@ fn several_spans() {
 }
 
 #[test]
+fn companies() {
+    for (_, gpu) in gpus() {
+        sequences::companies(gpu, 12);
+    }
+}
+
+#[test]
+fn forks_together() {
+    sequences::forks_together(gpus()[1].1);
+}
+
+#[test]
 fn rollback() {
     sequences::rollback(gpus()[0].1);
 }

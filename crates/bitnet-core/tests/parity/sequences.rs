@@ -2,7 +2,7 @@
 
 use super::harness::*;
 use super::model::{Model, VOCABULARY};
-use bitnet_core::{Batch, Error, Input, Output, OutputRequest, Pending, SequenceState, Span};
+use bitnet_core::{Batch, Error, Input, Output, OutputRequest, Pending, SequenceState, Span, Top};
 
 /// The tokens of two sequences, each alone and the same on two threads.
 pub(crate) fn two_threads<B: Rows>(model: &Model<'_, B>, prompts: [&[u32]; 2]) -> [Vec<u32>; 2] {
@@ -139,6 +139,149 @@ pub(crate) fn several_spans<B: Rows>(backend: &B) {
         let logits = model.logits(&mut read(before), tokens);
         let expected = &logits[(tokens.len() - 1) * VOCABULARY..];
         assert_same(&output.into_logits(), expected, "a span");
+    }
+}
+
+/// What a sequence of a company does next.
+struct Turn {
+    tokens: Vec<u32>,
+    /// Whether its input is the token found likeliest before, and not these.
+    ahead: bool,
+    also: Vec<u32>,
+    /// Nothing, logits, the likeliest, or several of these.
+    kind: usize,
+    rows: usize,
+}
+
+impl Turn {
+    fn new(numbers: &mut Numbers, sequence: usize, count: usize, ahead: bool) -> Self {
+        let mut token = || numbers.below(VOCABULARY) as u32;
+        Self {
+            tokens: (0..count).map(|_| token()).collect(),
+            ahead: ahead && count == 1,
+            also: (0..sequence % 3).map(|_| token()).collect(),
+            kind: numbers.below(4),
+            rows: 1 + numbers.below(count.min(3)),
+        }
+    }
+
+    fn span<'a, S: SequenceState>(&'a self, state: &'a mut S) -> Span<'a, S> {
+        let rows = self.rows;
+        let top = |count, also| OutputRequest::Top {
+            rows,
+            top: Top { count, also },
+        };
+        Span {
+            input: match self.ahead {
+                true => Input::LastArgmax,
+                false => Input::Tokens(&self.tokens),
+            },
+            state,
+            outputs: match self.kind {
+                0 => OutputRequest::Nothing,
+                1 => OutputRequest::Logits { rows },
+                2 => top(1, &[]),
+                _ => top(5, &self.also),
+            },
+        }
+    }
+}
+
+/// A sequence has the bits that it has alone, whatever runs beside it.
+pub(crate) fn companies<B: Rows>(backend: &B, rounds: usize) {
+    let model = Model::new(backend);
+    let mut numbers = Numbers(77);
+    let mut known = 0;
+    // Pairs of a sequence in company and the same alone, and whether its last turn found a likeliest token.
+    let mut pairs: Vec<(B::State, B::State, bool)> = Vec::new();
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            pairs.extend((0..5).map(|_| (model.state(900), model.state(900), false)));
+        }
+        // Single tokens, or some and many beside them; those of the first contexts are taken in larger pieces.
+        let mut turns = Vec::new();
+        for (index, (state, _, found)) in pairs.iter().enumerate() {
+            let count = match numbers.below(8) {
+                0 => continue,
+                _ if index == 0 && state.len() < 520 => 260,
+                1 if round % 3 > 0 => 2 + numbers.below(7),
+                2 if round % 3 > 1 => 9 + numbers.below(70),
+                _ => 1,
+            };
+            let turn = Turn::new(&mut numbers, index, count, *found && index % 2 == 0);
+            turns.push((index, turn));
+        }
+        let mut expected = Vec::new();
+        for (index, turn) in &turns {
+            let batch = Batch::new(vec![turn.span(&mut pairs[*index].1)]);
+            let outputs = batch.and_then(|mut batch| model.forward(&mut batch));
+            expected.extend(outputs.and_then(Pending::now).expect("outputs alone"));
+        }
+        let mut wanted = turns.iter().peekable();
+        let spans = pairs.iter_mut().enumerate();
+        let spans = spans.filter_map(|(index, (state, ..))| {
+            let (_, turn) = wanted.next_if(|(next, _)| *next == index)?;
+            Some(turn.span(state))
+        });
+        let batch = Batch::new(spans.collect());
+        let outputs = batch.and_then(|mut batch| model.forward(&mut batch));
+        let outputs = outputs.and_then(Pending::now).expect("outputs in company");
+        for (((index, turn), found), expected) in turns.iter().zip(&outputs).zip(&expected) {
+            assert_eq!(
+                found,
+                expected,
+                "round {round}: sequence {index}, {} tokens among {} sequences",
+                turn.tokens.len(),
+                turns.len()
+            );
+            known += usize::from(*found != Output::Nothing);
+            pairs[*index].2 = turn.kind >= 2;
+        }
+        // Some go, and some go back.
+        if round % 3 == 2 {
+            pairs.remove(1);
+            for (state, alone, found) in pairs.iter_mut().step_by(3) {
+                let len = state.len() - state.len() / 3;
+                state.truncate(len);
+                alone.truncate(len);
+                *found = false;
+            }
+        }
+    }
+    assert!(known > rounds, "few outputs were compared");
+}
+
+/// Forks of several sequences in one batch go on as the sequences that they come from would.
+pub(crate) fn forks_together<B: Rows>(backend: &B) {
+    let model = Model::new(backend);
+    let tokens: Vec<u32> = (0..150).map(|i| i * 41 % VOCABULARY as u32).collect();
+    let mut state = model.state(200);
+    model.read(&mut state, &tokens);
+    let ends = [150usize, 140, 128, 64, 10];
+    let mut forks: Vec<B::State> = ends
+        .iter()
+        .map(|end| backend.fork(&state, *end).expect("a fork"))
+        .collect();
+    for step in 0..3u32 {
+        let inputs: Vec<u32> = (0..5).map(|index| 7 * index + step).collect();
+        let spans = forks.iter_mut().zip(&inputs).map(|(state, token)| Span {
+            input: Input::Tokens(std::slice::from_ref(token)),
+            state,
+            outputs: OutputRequest::Logits { rows: 1 },
+        });
+        let batch = Batch::new(spans.collect());
+        let outputs = batch.and_then(|mut batch| model.forward(&mut batch));
+        let outputs = outputs.and_then(Pending::now).expect("outputs");
+        for (index, output) in outputs.into_iter().enumerate() {
+            let mut alone = backend.fork(&state, ends[index]).expect("a fork");
+            let more: Vec<u32> = (0..=step).map(|step| 7 * index as u32 + step).collect();
+            let mut logits = Vec::new();
+            for token in more {
+                logits = model.logits(&mut alone, &[token]);
+            }
+            let what = format!("step {step} of a fork at {}", ends[index]);
+            assert_same(&output.into_logits(), &logits, &what);
+        }
     }
 }
 

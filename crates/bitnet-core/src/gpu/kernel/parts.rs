@@ -5,6 +5,7 @@ use super::piece::Piece;
 use super::{
     GatePlace, HeadsPlace, MOST_PIECES, RowPlace, THREADS, TableKind, TablePlace, TernaryRow,
 };
+use crate::gpu::blocks::BLOCK;
 use crate::gpu::lanes::Lanes;
 
 /// What a row that is rounded consists of.
@@ -138,6 +139,7 @@ impl Parts {
             ("KEPT_VECTORS", each),
             ("GATED", u32::from(matches!(value, Value::Gated(_)))),
             ("PIECES", u32::from(matches!(value, Value::Pieces(_)))),
+            ("PLAIN", u32::from(matches!(value, Value::Plain))),
         ]);
         self.lanes();
         match value {
@@ -238,8 +240,10 @@ impl Parts {
         }
     }
 
-    pub(super) fn cache(&mut self, heads: HeadsPlace) {
-        self.add(&shaders!("step"));
+    /// Keys and values, with the places of rows at this binding.
+    pub(super) fn cache(&mut self, heads: HeadsPlace, places: u32) {
+        self.set(&[("PLACES", places), ("BLOCK_POSITIONS", BLOCK as u32)]);
+        self.add(&shaders!("step", "place"));
         if heads.half {
             self.add(&shaders!("cache_f16"));
         } else {

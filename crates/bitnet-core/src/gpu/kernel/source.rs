@@ -36,20 +36,25 @@ impl Kernel {
                 parts.set(&[("OUT_STRIDE", out_stride), ("ASKED", u32::from(asked))]);
                 let value = gate.map_or(Value::Plain, Value::Gated);
                 let each = parts.rounded(x, eps, value, (out_stride / 4, THREADS));
-                let [step, norm] = shaders!("step", "norm");
-                parts.add(&[step]);
+                let [norm] = shaders!("norm");
                 parts.each(each, norm);
             }
             Self::Quantize {
+                threads,
                 x,
                 eps,
                 gate,
+                pieces,
                 words,
             } => {
-                parts.threads(THREADS, lanes);
-                parts.set(&[("QWORDS", 4 * words)]);
-                let value = gate.map_or(Value::Plain, Value::Gated);
-                let each = parts.rounded(x, eps, value, (4 * words, THREADS));
+                parts.threads(threads, lanes);
+                parts.set(&[("QWORDS", 4 * words), ("STEP", 4)]);
+                let value = match (gate, pieces) {
+                    (Some(gate), _) => Value::Gated(gate),
+                    (None, Some(heads)) => Value::Pieces(heads),
+                    (None, None) => Value::Plain,
+                };
+                let each = parts.rounded(x, eps, value, (4 * words, threads));
                 let [quantize] = shaders!("quantize");
                 parts.each(each, quantize);
             }
@@ -69,7 +74,7 @@ impl Kernel {
                 let value = pieces.map_or(Value::Plain, Value::Pieces);
                 let kept = parts.rounded(x, eps, value, (4 * padded, threads));
                 parts.ternary(row);
-                parts.set(&[("PADDED", padded), ("EACH", each)]);
+                parts.set(&[("PADDED", padded), ("EACH", each), ("STEP", 7)]);
                 parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
                 parts.dot4();
@@ -84,6 +89,31 @@ impl Kernel {
                 }
                 parts.repeat(&[("//each ", '@', kept), ("//row ", '#', each)], gemv);
             }
+            Self::GemvRows {
+                tokens,
+                each,
+                row,
+                rows,
+                out,
+                out_stride,
+                epilogue,
+            } => {
+                parts.threads(Self::rows_threads(lanes), lanes);
+                parts.ternary(row);
+                let together = match epilogue {
+                    Epilogue::Gate { .. } => 2,
+                    _ => 1,
+                };
+                parts.set(&[("TOKENS", tokens), ("EACH", each), ("TOGETHER", together)]);
+                parts.matrices(rows, out, out_stride);
+                parts.set(&epilogue.constants());
+                parts.lanes();
+                parts.dot4();
+                parts.add(&wgsl!("unpacked"));
+                let [step, gate, gemv] = shaders!("step", "gate", "gemv_rows");
+                parts.add(&[step, gate]);
+                parts.repeat(&[("//row ", '#', each), ("//token ", '@', tokens)], gemv);
+            }
             Self::Gemm {
                 blocks,
                 row,
@@ -97,6 +127,7 @@ impl Kernel {
                 parts.set(&epilogue.constants());
                 parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
                 parts.dot4();
+                parts.add(&wgsl!("unpacked"));
                 let [step, gemm] = shaders!("step", "gemm");
                 parts.add(&[step]);
                 parts.add(&metal!("gemm_store"));
@@ -112,34 +143,36 @@ impl Kernel {
                 out,
                 out_stride,
                 epilogue,
+                tokens,
             } => {
                 parts.threads(THREADS, lanes);
                 parts.rows(x, true);
                 parts.table(table, x.cols);
-                parts.set(&[("OUT", out), ("OUT_STRIDE", out_stride)]);
+                parts.set(&[("OUT", out), ("OUT_STRIDE", out_stride), ("TOKENS", tokens)]);
                 parts.set(&epilogue.constants());
                 parts.lanes();
-                parts.add(&shaders!("dense"));
+                let [dense] = shaders!("dense");
+                parts.each(tokens, dense);
             }
             Self::Rope { heads, turn } => {
                 parts.threads(64.max(lanes.size), lanes);
                 parts.set(&heads.constants());
                 parts.set(&turn.constants());
                 parts.lanes();
-                parts.cache(heads);
+                parts.cache(heads, 6);
                 parts.add(&shaders!("turn", "rope"));
             }
-            Self::Attend { heads, fours, turn } => {
+            Self::Attend { heads, class, turn } => {
                 // Few enough teams for their sums, of up to 256 columns, to fit the smallest workgroup memory.
                 let teams = (THREADS / lanes.size).min(if heads.dim4() > 32 { 4 } else { 8 });
                 let own = heads.dim4().div_ceil(lanes.size);
-                let fours = (fours / own).max(1);
+                let fours = ((1 << class) / own).max(1);
                 parts.threads(teams * lanes.size, lanes);
                 parts.set(&heads.constants());
                 let sharers = heads.dim4().next_power_of_two().min(lanes.size);
-                parts.set(&[("FOURS", fours), ("SHARERS", sharers)]);
+                parts.set(&[("CLASS", class), ("FOURS", fours), ("SHARERS", sharers)]);
                 parts.lanes();
-                parts.cache(heads);
+                parts.cache(heads, 4);
                 match turn {
                     None => {
                         parts.queries(heads);
@@ -163,7 +196,7 @@ impl Kernel {
                 parts.set(&heads.constants());
                 parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
                 parts.queries(heads);
-                parts.cache(heads);
+                parts.cache(heads, 4);
                 if lanes.matrices && heads.dim.is_multiple_of(8) && heads.dim <= MATRIX_DIM {
                     parts.add(&metal!("attend_tile_matrix"));
                 } else {
@@ -173,7 +206,7 @@ impl Kernel {
             Self::Exclude { vocabulary, kept } => {
                 parts.threads(64, lanes);
                 parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&shaders!("step", "top_key", "exclude"));
+                parts.add(&shaders!("top_key", "exclude"));
             }
             Self::Top {
                 count,
@@ -194,7 +227,8 @@ impl Kernel {
                 parts.threads(THREADS, lanes);
                 parts.set(&[("COUNT", count), ("VOCABULARY", vocabulary)]);
                 parts.candidates(false);
-                parts.add(&shaders!("step", "best_of", "likeliest"));
+                parts.set(&[("ASKED_BINDING", 4)]);
+                parts.add(&shaders!("asked", "best_of", "likeliest"));
             }
             Self::Shadow { table } => {
                 parts.threads(THREADS, lanes);
@@ -213,8 +247,7 @@ impl Kernel {
                 ]);
                 let vectors = (out_stride / 4).max(4 * padded);
                 let each = parts.rounded(x, eps, Value::Plain, (vectors, THREADS));
-                let [step, row] = shaders!("step", "screen_row");
-                parts.add(&[step]);
+                let [row] = shaders!("screen_row");
                 parts.each(each, row);
             }
             Self::Screen { rows, cols } => {
@@ -242,8 +275,12 @@ impl Kernel {
             }
             Self::Answer { vocabulary, kept } => {
                 parts.threads(64, lanes);
-                parts.set(&[("VOCABULARY", vocabulary), ("KEPT", kept)]);
-                parts.add(&shaders!("step", "answer"));
+                parts.set(&[
+                    ("VOCABULARY", vocabulary),
+                    ("KEPT", kept),
+                    ("ASKED_BINDING", 4),
+                ]);
+                parts.add(&shaders!("asked", "answer"));
             }
             #[cfg(feature = "wgpu")]
             Self::Probe => {

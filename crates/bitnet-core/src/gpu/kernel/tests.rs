@@ -64,12 +64,22 @@ fn kernels() -> Vec<Kernel> {
                     asked: true,
                 });
                 list.push(Kernel::Quantize {
+                    threads: 192,
                     x,
                     eps,
                     gate,
+                    pieces: None,
                     words: 16,
                 });
             }
+            list.push(Kernel::Quantize {
+                threads: 256,
+                x: X,
+                eps,
+                gate: None,
+                pieces: WIDE,
+                words: 16,
+            });
             for group in [0, 64, 256] {
                 let row = TernaryRow { words: 16, group };
                 for (epilogue, pieces) in epilogues().into_iter().zip([None, WIDE, None, WIDE]) {
@@ -93,6 +103,17 @@ fn kernels() -> Vec<Kernel> {
     }
     for group in [0, 64, 256] {
         let row = TernaryRow { words: 16, group };
+        for (epilogue, tokens) in epilogues().iter().zip([1, 2, 8, 16]) {
+            list.push(Kernel::GemvRows {
+                tokens,
+                each: 2,
+                row: TernaryRow { group: 0, ..row },
+                rows: [9, 70, 3],
+                out: [0, 9, 79],
+                out_stride: 82,
+                epilogue: *epilogue,
+            });
+        }
         for (epilogue, blocks) in epilogues().iter().zip([1, 2]) {
             list.push(Kernel::Gemm {
                 blocks,
@@ -110,13 +131,14 @@ fn kernels() -> Vec<Kernel> {
             first: 7,
             out_stride: 250,
         });
-        for epilogue in &epilogues()[..2] {
+        for (epilogue, tokens) in epilogues().iter().zip([1, 8]) {
             list.push(Kernel::Dense {
                 table,
                 x: X,
                 out: 0,
                 out_stride: 99,
                 epilogue: *epilogue,
+                tokens,
             });
         }
     }
@@ -125,9 +147,8 @@ fn kernels() -> Vec<Kernel> {
         .flatten()
     {
         list.push(Kernel::AttendTile { heads });
-        let fours = 2;
-        let turn = None;
-        list.push(Kernel::Attend { heads, fours, turn });
+        let (class, turn) = (1, None);
+        list.push(Kernel::Attend { heads, class, turn });
         for interleaved in [false, true] {
             for eps in [None, Some([1, 2])] {
                 let turn = TurnPlace {
@@ -137,8 +158,8 @@ fn kernels() -> Vec<Kernel> {
                     eps,
                 };
                 list.push(Kernel::Rope { heads, turn });
-                let (fours, turn) = (4, Some(turn));
-                list.push(Kernel::Attend { heads, fours, turn });
+                let (class, turn) = (2, Some(turn));
+                list.push(Kernel::Attend { heads, class, turn });
             }
         }
     }

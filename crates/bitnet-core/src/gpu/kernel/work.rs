@@ -1,6 +1,7 @@
 //! What a kernel is called in reports, and what it has to read and to multiply.
 
 use super::{Epilogue, HeadsPlace, Kernel, TableKind, TablePlace, TernaryRow, shadow_vectors};
+use crate::gpu::driver::Batch;
 
 /// What one dispatch has to do at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -54,7 +55,7 @@ impl Kernel {
                 };
                 format!("{name} {}×{}{gated}", all_rows(rows), x.cols)
             }
-            Self::Gemm { row, rows, .. } => {
+            Self::GemvRows { row, rows, .. } | Self::Gemm { row, rows, .. } => {
                 format!("{name} {}×{}", all_rows(rows), 16 * row.words)
             }
             Self::Dense { table, .. } => {
@@ -67,16 +68,19 @@ impl Kernel {
         }
     }
 
-    /// What it does for `tokens` tokens, the last of which has `positions` positions.
-    pub(in crate::gpu) fn work(self, tokens: u64, positions: u64) -> Work {
+    /// What it does for the tokens of `batch`.
+    pub(in crate::gpu) fn work(self, batch: Batch) -> Work {
+        let Batch {
+            tokens,
+            positions,
+            seen,
+        } = batch;
         let attention = |heads: HeadsPlace| {
             let vector = if heads.half { 8 } else { 16 };
             let row = u64::from(heads.dim4());
-            // On average a token of a batch sees all positions before the batch, and half of the batch.
-            let seen = positions - (tokens - 1) / 2;
             Work {
                 bytes: 2 * positions * u64::from(heads.kv) * row * vector,
-                products: 2 * tokens * seen * u64::from(heads.query) * u64::from(heads.dim),
+                products: 2 * seen * u64::from(heads.query) * u64::from(heads.dim),
             }
         };
         match self {
@@ -87,7 +91,7 @@ impl Kernel {
                     products: tokens * rows * u64::from(x.cols),
                 }
             }
-            Self::Gemm { row, rows, .. } => {
+            Self::GemvRows { row, rows, .. } | Self::Gemm { row, rows, .. } => {
                 let rows = all_rows(rows);
                 Work {
                     bytes: rows * ternary_bytes(row),
@@ -126,6 +130,7 @@ impl Kernel {
             Self::Norm { .. }
             | Self::Quantize { .. }
             | Self::Gemv { .. }
+            | Self::GemvRows { .. }
             | Self::Gemm { .. }
             | Self::Dense { .. }
             | Self::Rope { .. }

@@ -110,7 +110,7 @@ impl<'a> Encoding<'a> {
             {
                 let (chain, work) = chains.entry(pipeline.kernel.label()).or_default();
                 chain.push(command);
-                let more = pipeline.kernel.work(batch.tokens, batch.positions);
+                let more = pipeline.kernel.work(batch);
                 work.bytes += more.bytes;
                 work.products += more.products;
             }
