@@ -8,6 +8,7 @@
 // EPILOGUE 0 stores [tokens, OUT_STRIDE] at column OUT; 1 adds the residual.
 //
 // Grid (⌈ROWS / (4·TEAMS)⌉, ⌈tokens / TOKENS⌉). Reads the rows once for TOKENS tokens; 2·ROWS·COLS operations a token.
+// The first of `counts` is the number of tokens.
 // Constants: those of the format's file, ROWS, SPANS (of a row), OUT, OUT_STRIDE, R_OFFSET, R_STRIDE, EPILOGUE, TOKENS, THREADS,
 // LANES.
 
@@ -16,7 +17,6 @@ kernel void dense(
     device const uint* table [[buffer(2)]],
     device const float* residual [[buffer(3)]],
     device float* out [[buffer(4)]],
-    // The first word is the number of tokens.
     device const uint* counts [[buffer(5)]],
     uint3 group [[threadgroup_position_in_grid]],
     uint local [[thread_index_in_threadgroup]])

@@ -1,6 +1,7 @@
 //! Runs texts together, one step at a time.
 
 use super::BLOCK;
+use super::ahead::Ahead;
 use super::budget::share;
 use super::gauges::Gauges;
 use super::options::EngineOptions;
@@ -27,18 +28,20 @@ const PATIENCE: u64 = 16;
 
 /// Runs texts together, one step at a time, on the thread that calls it.
 pub struct Batcher {
-    model: Model,
-    options: EngineOptions,
+    pub(super) model: Model,
+    pub(super) options: EngineOptions,
     /// By rank.
-    waiting: VecDeque<Sequence>,
+    pub(super) waiting: VecDeque<Sequence>,
     /// By rank.
-    running: Vec<Sequence>,
+    pub(super) running: Vec<Sequence>,
+    /// The step after the last one, if it has begun.
+    pub(super) ahead: Option<Ahead>,
     /// Texts whose ends are yet to be told.
     ended: Vec<Sequence>,
     index: PrefixIndex,
-    room: Room,
+    pub(super) room: Room,
     arrivals: u64,
-    gauges: Gauges,
+    pub(super) gauges: Gauges,
 }
 
 impl Batcher {
@@ -61,6 +64,7 @@ impl Batcher {
             options,
             waiting: VecDeque::new(),
             running: Vec::new(),
+            ahead: None,
             ended: Vec::new(),
             index: PrefixIndex::default(),
             room,
@@ -150,6 +154,10 @@ impl Batcher {
 
     async fn advance(&mut self) -> bool {
         self.retire();
+        if self.absorb_ahead().await {
+            self.retire();
+            return !self.is_idle();
+        }
         self.admit();
         let planned = self.plan();
         if !planned.is_empty() {
@@ -244,6 +252,9 @@ impl Batcher {
         };
         self.ended.extend(self.running.extract_if(.., ended));
         self.index = index;
+        if self.running.is_empty() {
+            self.ahead = None;
+        }
         self.gauges.generated_tokens += generated;
         self.gauges.finished += (self.ended.len() - before) as u64;
         self.update_gauges();
@@ -259,7 +270,7 @@ impl Batcher {
     }
 
     /// Whether there is room for `wanted` bytes beside those in use, of which `idle` could go.
-    fn has_room(&self, wanted: usize, idle: usize) -> bool {
+    pub(super) fn has_room(&self, wanted: usize, idle: usize) -> bool {
         let used = self.room.of_texts(&self.running) + self.index.bytes() - idle;
         used + wanted <= self.room.budget_now(self.running.len())
     }
@@ -525,12 +536,18 @@ impl Batcher {
             });
         }
         let outcome = match self.model.run().forward(parts) {
-            Ok(pending) => pending.await.map_err(Error::from),
+            Ok(pending) => {
+                if places.len() == self.running.len() {
+                    self.begin_ahead();
+                }
+                pending.await.map_err(Error::from)
+            }
             Err(error) => Err(error),
         };
         match outcome {
             Ok(outputs) => self.absorb(places, outputs, begun.elapsed()),
             Err(error) => {
+                self.ahead = None;
                 for (place, len) in places.iter().zip(lengths) {
                     if let Some(state) = &mut self.running[*place].state {
                         state.truncate(len);

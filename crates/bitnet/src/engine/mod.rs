@@ -27,6 +27,7 @@
 //! Keys and values that were computed once are kept while there is room: a prompt that begins as an earlier one did is read from
 //! where it differs.
 
+mod ahead;
 mod batcher;
 mod budget;
 mod gauges;

@@ -67,7 +67,8 @@ impl Sequence {
             });
         }
         let extras = Extras { logprobs, hook };
-        let decoder = Decoder::new(model, tokens.len(), &options, extras, false)?;
+        let lookahead = model.run().supports_lookahead();
+        let decoder = Decoder::new(model, tokens.len(), &options, extras, lookahead)?;
         let (events, receiver) = async_channel::unbounded();
         let sequence = Self {
             prompt_tokens: tokens.len(),
@@ -93,6 +94,23 @@ impl Sequence {
     /// The place in the order of arrival.
     pub(super) fn set_arrival(&mut self, arrival: u64) {
         self.arrival = arrival;
+    }
+
+    /// The place in the order of arrival, which no other text has.
+    pub(super) fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
+    /// Whether its next token can run before this one is known: all that it has runs already, another token is wanted, and nothing
+    /// but the likeliest is chosen.
+    pub(super) fn can_run_ahead(&self) -> bool {
+        let ran = self.state.as_ref().map_or(0, |state| state.len());
+        ran == self.tokens.len()
+            && ran < self.capacity
+            && self.draft == 0
+            && self.decoder.wanted() >= 2
+            && self.decoder.is_plain_argmax()
+            && !self.decoder.drafts()
     }
 
     /// Smaller for texts that run first and make room last.

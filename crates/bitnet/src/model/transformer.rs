@@ -154,6 +154,8 @@ pub(crate) trait DynModel: Send + Sync {
     fn max_spans(&self) -> usize;
     /// Whether forks share the memory of the positions that they have in common.
     fn shares_forks(&self) -> bool;
+    /// Whether inputs can be [`Input::LastArgmax`].
+    fn supports_lookahead(&self) -> bool;
     /// One line about the backend.
     fn describe(&self) -> String;
     /// The backend's memory.
@@ -258,6 +260,10 @@ impl<B: Backend> DynModel for Transformer<B> {
 
     fn shares_forks(&self) -> bool {
         self.backend.shares_forks()
+    }
+
+    fn supports_lookahead(&self) -> bool {
+        self.backend.supports_lookahead()
     }
 
     fn describe(&self) -> String {
