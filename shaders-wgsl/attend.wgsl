@@ -39,10 +39,11 @@ fn main(
     let head = group.x;
     let token = group.y + select(select(step.third, step.second, CLASS == 1u), 0u, CLASS == 0u);
     let kv_head = head / (QUERY_HEADS / KV_HEADS);
-    own_position = places[4u * token];
+    let position = places[4u * token];
+    own_position = position;
     blocks_at = places[4u * token + 1u];
     let piece_positions = places[4u * token + 2u];
-    let positions = own_position + 1u;
+    let positions = position + 1u;
     // A row of fewer pieces than others leaves empty ones, which weigh nothing.
     let begin = min(group.z * piece_positions, positions);
     let end = min(begin + piece_positions, positions);

@@ -36,7 +36,6 @@ pub(super) struct Spans {
     /// The keys and values of all sequences.
     pub(super) slab: Option<Arc<Slab>>,
     places: Arc<Slot>,
-    bytes: usize,
 }
 
 /// Positions of a part of a context of `positions`, so that there are not too many parts.
@@ -125,7 +124,6 @@ impl Spans {
             pieces,
             end: runs.iter().map(end_of).max().unwrap_or(0),
             slab: spans.first().and_then(|span| span.state.slab().cloned()),
-            bytes: 4 * words.len(),
             places: recording.input(bytemuck::pod_collect_to_vec(&words))?,
             runs: placed,
         })
@@ -133,7 +131,8 @@ impl Spans {
 
     /// What kernels know of rows: `place.wgsl`.
     pub(super) fn places(&self) -> Bound<'_> {
-        Bound::slot(&self.places, self.bytes)
+        // All of the buffer, so that bind groups last while contexts grow.
+        Bound::whole(self.places.buffer())
     }
 
     /// Rows that attend one by one.
