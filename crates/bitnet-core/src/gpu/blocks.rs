@@ -2,7 +2,7 @@
 //!
 //! Blocks lie in *slabs*, one buffer for each layer, because a kernel sees one buffer of keys and values at a time. All blocks of
 //! a sequence, and of the sequences of a batch, are in one slab: those that are not are moved when the batch begins, and where
-//! no slab has room a new one is made, larger than all before it. A block is counted: forks share it, and the first write to a
+//! no slab has room a new one is made, with more than they need. A block is counted: forks share it, and the first write to a
 //! shared one copies it. A slab is given back with its last block.
 //!
 //! A block that is given back may be written by another sequence at once: batches run in the order in which they were submitted.
@@ -230,8 +230,11 @@ fn choose(
             ),
         });
     }
-    let largest = found.iter().map(|slab| slab.blocks).max().unwrap_or(0);
-    let roomy = wanted.max(2 * largest).max(FIRST).min(most);
+    // Half as much again, so that growing sequences seldom move; but no more than they can ever have.
+    let capacity = |one: &Growing<'_>| one.state.capacity().div_ceil(BLOCK);
+    let ever = growing.iter().map(capacity).fold(0, usize::saturating_add);
+    let roomy = (wanted + wanted / 2).max(FIRST).min(ever).min(most);
+    let roomy = roomy.max(wanted);
     let made = match Slab::new(gpu, shape, roomy) {
         Err(Error::OutOfMemory { .. }) if roomy > wanted => Slab::new(gpu, shape, wanted),
         made => made,
