@@ -40,8 +40,8 @@ def by_waiting(context: AutoscalingContext) -> tuple[int, dict[str, Any]]:
 class Bitnet:
     """A replica: one engine with all its cores."""
 
-    def __init__(self, model: str | None) -> None:
-        self.engine = Engine(Model(model, threads=CPUS))
+    def __init__(self, model: str | None, max_running: int = 32) -> None:
+        self.engine = Engine(Model(model, threads=CPUS), max_running=max_running)
 
     def record_autoscaling_stats(self) -> dict[str, float]:
         """What :func:`by_waiting` decides by."""

@@ -4,10 +4,8 @@ nothing and double nothing, and the output has the bytes of a run in one process
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,30 +17,14 @@ if not sys.platform.startswith("linux"):
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import ray
+from conftest import STORE
+from partitions import rewrite
 from ray.cluster_utils import Cluster
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "examples/ray"
-sys.path.insert(0, str(EXAMPLES))
 
-from partitions import rewrite
 
 FILES = 8
-STORE = 80 << 20
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = Cluster(
-        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE}
-    )
-    try:
-        yield made
-    finally:
-        ray.shutdown()
-        made.shutdown()
 
 
 @pytest.fixture
@@ -148,33 +130,3 @@ def test_answers_follow_a_schema(cluster: Cluster, tmp_path: Path) -> None:
     work = generate_corpus.Generate(None, "prompt", schema, 60, threads=1)
     rewrite(str(source / "a.parquet"), str(alone), work.table)
     assert alone.read_bytes() == (target / "a.parquet").read_bytes()
-
-
-def test_serve_answers_the_official_client(cluster: Cluster) -> None:
-    import serve_app
-    from openai import BadRequestError, OpenAI
-    from ray import serve
-
-    from bitnet_rust import Model
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ray.init(address=cluster.address, runtime_env={"working_dir": str(EXAMPLES)}, log_to_driver=False)
-    serve.start(http_options={"port": port})
-    try:
-        serve.run(serve_app.app, route_prefix="/")
-        client = OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0)
-        options: dict[str, Any] = {"model": "demo model", "max_tokens": 24, "temperature": 0}
-        question: list[Any] = [{"role": "user", "content": "What is 20 + 22?"}]
-        whole = client.chat.completions.create(messages=question, **options)
-        assert whole.choices[0].message.content == Model.demo().chat(question, max_tokens=24, temperature=0).text
-        chunks = list(client.chat.completions.create(messages=question, stream=True, **options))
-        assert len(chunks) > 3
-        text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert text == whole.choices[0].message.content
-        with pytest.raises(BadRequestError, match="temperature"):
-            client.chat.completions.create(messages=question, **{**options, "temperature": -1})
-    finally:
-        serve.shutdown()
-        ray.shutdown()

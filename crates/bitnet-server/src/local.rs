@@ -7,6 +7,7 @@ use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::{Method, Request, header};
 use bitnet::engine::Gauges;
 use futures_util::StreamExt;
+use futures_util::stream::Fuse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tower::ServiceExt;
@@ -43,7 +44,7 @@ impl Local {
         Answer {
             status: response.status().as_u16(),
             has_events: kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream")),
-            body: response.into_body().into_data_stream(),
+            body: response.into_body().into_data_stream().fuse(),
             bytes: Vec::new(),
             ready: VecDeque::new(),
         }
@@ -66,7 +67,7 @@ impl std::fmt::Debug for Local {
 pub struct Answer {
     status: u16,
     has_events: bool,
-    body: BodyDataStream,
+    body: Fuse<BodyDataStream>,
     /// The bytes so far of the next event.
     bytes: Vec<u8>,
     /// Data of events that have come.

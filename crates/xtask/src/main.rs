@@ -1,12 +1,13 @@
 //! `cargo xtask …`: the chores of this repository, so that nobody has to remember a command line.
 //!
 //! `setup` installs what the tests need and says what it did; `test` runs every part of the test suite in order; `web` builds
-//! the demo site and serves it; `validate`, `bench-peers`, `bench-server`, `bench-against`, `bench-gpu`, `bench-web`, `profile`, `kernels`
-//! and `activations` measure and write a report.
+//! the demo site and serves it; `validate`, `bench-peers`, `bench-server`, `bench-python`, `bench-scale`, `bench-against`, `bench-gpu`,
+//! `bench-web`, `profile`, `kernels` and `activations` measure and write a report.
 
 mod activations;
 mod against;
 mod apple;
+mod bench_python;
 mod cross;
 mod debian;
 mod fuzz;
@@ -64,6 +65,10 @@ enum Chore {
     BenchAgainst(against::Measurement),
     /// Measure our server beside llama-server with the same users: prints a table and writes benches/report/server.md
     BenchServer(serving::Measurement),
+    /// Measure the Python package beside sentence-transformers and llama-cpp-python: prints a table and writes benches/report/python.md
+    BenchPython(bench_python::Measurement),
+    /// Measure a corpus on 1, 2 and 3 nodes of Ray and simulate more: prints tables and writes benches/report/scale.md
+    BenchScale(bench_python::Scale),
     /// Measure oxbitnet beside ours on a GPU: prints tables and writes benches/report/gpu.md
     BenchGpu(gpu::Measurement),
     /// Measure wllama beside ours in Chromium: prints a table and writes benches/report/web.md
@@ -86,6 +91,8 @@ fn main() -> ExitCode {
         Chore::BenchPeers(measurement) => peers::run(&measurement),
         Chore::BenchAgainst(measurement) => against::run(&measurement),
         Chore::BenchServer(measurement) => serving::run(&measurement),
+        Chore::BenchPython(measurement) => bench_python::run(&measurement),
+        Chore::BenchScale(measurement) => bench_python::scale(&measurement),
         Chore::BenchGpu(measurement) => gpu::run(&measurement),
         Chore::BenchWeb(measurement) => web::bench::run(&measurement),
         Chore::Profile(measurement) => profile::run(&measurement),

@@ -33,7 +33,12 @@ pub(crate) fn run() -> Result<()> {
     };
     installed(
         "mypy",
-        &["python/bitnet_rust", "tests", "../../examples/ray"],
+        &[
+            "python/bitnet_rust",
+            "tests",
+            "../../examples/ray",
+            "../../benches/python",
+        ],
     )?;
     installed("mypy.stubtest", &["bitnet_rust._native"])?;
     installed("pytest", &["-q", "-p", "no:cacheprovider", "--durations=5"])
@@ -42,23 +47,48 @@ pub(crate) fn run() -> Result<()> {
 /// Builds the wheel. maturin chooses features for this package alone, so all that it needs is compiled once more: only what
 /// computes is optimized, as for other instruction sets.
 fn wheel() -> Result<PathBuf> {
+    let wheels = empty_wheels()?;
+    maturin(&["--profile", "cross"], &wheels)?;
+    only_wheel(&wheels)
+}
+
+/// Builds the wheel as it is measured, and installs it in a clean environment. Returns both, the environment by its Python.
+pub(crate) fn released() -> Result<(PathBuf, PathBuf)> {
+    let wheels = empty_wheels()?;
+    maturin(&["--release"], &wheels)?;
+    let wheel = only_wheel(&wheels)?;
+    let python = environment(&wheel)?;
+    Ok((wheel, python))
+}
+
+fn empty_wheels() -> Result<PathBuf> {
     let wheels = target_folder()?.join("wheels");
     remove_folder(&wheels)?;
+    Ok(wheels)
+}
+
+/// Lets maturin build the wheel into `wheels`.
+fn maturin(profile: &[&str], wheels: &Path) -> Result<()> {
     let mut maturin = Command::new(executable(&cached_environment()?));
     maturin
         .current_dir(workspace())
-        .args(["-m", "maturin", "build", "--profile", "cross", "--locked"])
+        .args(["-m", "maturin", "build", "--locked"])
+        .args(profile)
         .args(["--manifest-path", "crates/bitnet-python/Cargo.toml"])
         .arg("--out")
-        .arg(&wheels)
+        .arg(wheels)
         .env("CARGO_TARGET_DIR", target_folder()?);
-    carry_out(maturin)?;
+    carry_out(maturin)
+}
+
+/// The wheel in a folder.
+fn only_wheel(folder: &Path) -> Result<PathBuf> {
     let entries =
-        std::fs::read_dir(&wheels).with_context(|| format!("cannot read {}", wheels.display()))?;
+        std::fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
     let mut files = entries.flatten().map(|entry| entry.path());
     match files.find(|file| file.extension() == Some(OsStr::new("whl"))) {
         Some(wheel) => Ok(wheel),
-        None => bail!("maturin built no wheel in {}", wheels.display()),
+        None => bail!("maturin built no wheel in {}", folder.display()),
     }
 }
 
@@ -124,12 +154,12 @@ fn cached_environment() -> Result<PathBuf> {
     cache_folder("environment")
 }
 
-fn cache_folder(name: &str) -> Result<PathBuf> {
+pub(crate) fn cache_folder(name: &str) -> Result<PathBuf> {
     Ok(cache()?.join("python").join(name))
 }
 
 /// The Python of an environment.
-fn executable(environment: &Path) -> PathBuf {
+pub(crate) fn executable(environment: &Path) -> PathBuf {
     if cfg!(windows) {
         environment.join("Scripts/python.exe")
     } else {
