@@ -188,6 +188,11 @@ proptest! {
             let hooks: Vec<Box<dyn LogitsHook>> = vec![Box::new(thinking.budget(budget)), Box::new(constraint)];
             let mut hook = Hooks::of(hooks).expect("a hook");
             let text = walk(tokenizer, &mut *hook, seed);
+            // Where thinking ends with a token, a model is left alone until then, and may end its text there.
+            let thinks = is_open || text.starts_with("<think>");
+            if with_marks && thinks && !text.contains("</think>") {
+                continue;
+            }
             let options = ReplyOptions { thinks: true, begins_thinking: is_open, ..options(format) };
             let (_, rest, calls) = parse(options, &text);
             prop_assert!(rest.trim().is_empty(), "{rest:?} of {text}");
