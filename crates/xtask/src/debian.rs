@@ -14,6 +14,19 @@ pub(crate) fn apt_install(packages: &[&str], what: &str) -> Result<()> {
     )
 }
 
+/// `program` run by root, if that can be: who is not root needs sudo without a password.
+pub(crate) fn as_root(program: &str) -> Option<Command> {
+    let user = Command::new("id").arg("-u").output();
+    if user.is_ok_and(|user| user.stdout.trim_ascii() == b"0") {
+        return Some(Command::new(program));
+    }
+    succeeds(Command::new("sudo").args(["-n", "true"])).then(|| {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["-n", program]);
+        sudo
+    })
+}
+
 /// Runs a shell script that installs Debian packages, as root; `what` says what is missing, for a machine where that
 /// cannot be done.
 pub(crate) fn apt_script(script: &str, what: &str) -> Result<()> {
@@ -22,15 +35,7 @@ pub(crate) fn apt_script(script: &str, what: &str) -> Result<()> {
     }
     let script =
         format!("set -e; export DEBIAN_FRONTEND=noninteractive; apt-get update -qq\n{script}");
-    let user = Command::new("id").arg("-u").output();
-    let is_root = user.is_ok_and(|user| user.stdout.trim_ascii() == b"0");
-    let mut command = if is_root {
-        Command::new("sh")
-    } else if succeeds(Command::new("sudo").args(["-n", "true"])) {
-        let mut command = Command::new("sudo");
-        command.args(["-n", "sh"]);
-        command
-    } else {
+    let Some(mut command) = as_root("sh") else {
         bail!(
             "{what} is missing, and installing it needs root (or sudo without a password): please install it"
         );

@@ -50,6 +50,7 @@ impl Requirement {
             Self::Miri => miri::is_installed(),
             Self::Library(target) => target.is_installed(),
             Self::Aarch64Linker => target::linker_is_installed(),
+            Self::MuslCompiler => succeeds(Command::new(target::MUSL_COMPILER).arg("--version")),
             Self::Qemu => target::qemu_is_installed(),
             Self::Node => target::node_version().is_some_and(|version| version >= NODE),
             Self::Source => Target::Wasm.has_source(),
@@ -106,6 +107,9 @@ impl Requirement {
                 &["gcc-aarch64-linux-gnu", "libc6-dev-arm64-cross"],
                 "a C compiler and C library for aarch64, called aarch64-linux-gnu-gcc",
             ),
+            Self::MuslCompiler => {
+                apt_install(&["musl-tools"], "a C compiler for musl, called musl-gcc")
+            }
             Self::Qemu => apt_install(&["qemu-user"], "qemu-user (the program qemu-aarch64)"),
             Self::Node => {
                 let found = match target::node_version() {

@@ -12,6 +12,7 @@ mod cross;
 mod debian;
 mod fuzz;
 mod gpu;
+mod image;
 mod install;
 mod kernels;
 mod llama_cpp;

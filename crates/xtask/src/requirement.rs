@@ -21,6 +21,8 @@ pub(crate) enum Requirement {
     Library(Target),
     /// A C compiler and C library for aarch64, by which programs are linked.
     Aarch64Linker,
+    /// A C compiler for musl.
+    MuslCompiler,
     /// qemu-user, which runs single programs of another CPU.
     Qemu,
     /// node, which runs WebAssembly.
@@ -79,6 +81,7 @@ impl Requirement {
             Self::Miri => "miri",
             Self::Library(target) => target.triple(),
             Self::Aarch64Linker => target::LINKER,
+            Self::MuslCompiler => target::MUSL_COMPILER,
             Self::Qemu => "qemu-aarch64",
             Self::Node => "node",
             Self::Source => "rust-src",

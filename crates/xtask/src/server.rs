@@ -1,7 +1,9 @@
 //! The part of the suite that talks to `bitnet serve` as its users do: with the official clients, from PyPI and npm.
 
+use crate::image;
 use crate::program::{cache, carry_out, file_name, finish, remove_folder, succeeds, target_folder};
 use crate::requirement::Requirement;
+use crate::target::Target;
 use crate::workspace::{cargo_with, workspace};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,12 +12,18 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// The part's needs beyond a Rust compiler.
-pub(crate) const REQUIREMENTS: &[Requirement] = &[
-    Requirement::Pip,
-    Requirement::Node,
-    Requirement::Clients,
-    Requirement::Nginx,
-];
+pub(crate) const REQUIREMENTS: &[Requirement] = if cfg!(target_os = "linux") {
+    &[
+        Requirement::Pip,
+        Requirement::Node,
+        Requirement::Clients,
+        Requirement::Nginx,
+        Requirement::Library(Target::Musl),
+        Requirement::MuslCompiler,
+    ]
+} else {
+    &[Requirement::Pip, Requirement::Node, Requirement::Clients]
+};
 
 /// Packages from PyPI. Versions are fixed: what a new one does is found out when it is wanted.
 const PYTHON: [&str; 5] = [
@@ -71,6 +79,7 @@ pub(crate) fn run() -> Result<()> {
     server.stop()?;
     if cfg!(target_os = "linux") {
         replicas(&tests, &folder)?;
+        image::run(&tests, &folder)?;
     }
     soak(&Soaking::default())
 }
@@ -120,13 +129,13 @@ fn nginx() -> &'static str {
     }
 }
 
-/// Whether there is nginx, where it is needed.
+/// Whether there is nginx.
 pub(crate) fn nginx_is_installed() -> bool {
-    !cfg!(target_os = "linux") || succeeds(Command::new(nginx()).arg("-v"))
+    succeeds(Command::new(nginx()).arg("-v"))
 }
 
 /// The command that is tested.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     Ok(target_folder()?.join("debug").join(file_name("bitnet")))
 }
 

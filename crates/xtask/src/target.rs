@@ -17,6 +17,8 @@ pub(crate) enum Target {
     Wasm,
     /// `aarch64-apple-darwin`, checked and never linked.
     Apple,
+    /// `…-unknown-linux-musl` of this machine's processor: programs that need nothing but a kernel.
+    Musl,
 }
 
 /// A compiler with the standard library of a target.
@@ -45,6 +47,8 @@ impl Target {
             Self::Aarch64 => "aarch64-unknown-linux-gnu",
             Self::Wasm => "wasm32-unknown-unknown",
             Self::Apple => "aarch64-apple-darwin",
+            Self::Musl if cfg!(target_arch = "aarch64") => "aarch64-unknown-linux-musl",
+            Self::Musl => "x86_64-unknown-linux-musl",
         }
     }
 
@@ -70,6 +74,9 @@ impl Target {
             Self::Aarch64 => include_str!("setup/debian-aarch64.sh"),
             Self::Wasm => include_str!("setup/debian-wasm.sh"),
             Self::Apple => include_str!("setup/debian-apple.sh"),
+            Self::Musl => {
+                bail!("rustup cannot install {triple}, and Debian has no standard library for it")
+            }
         };
         apt_script(
             script,
@@ -107,6 +114,9 @@ impl Target {
         command.env("CARGO_TARGET_DIR", toolchain.folder()?);
         if self == Self::Aarch64 && !cfg!(target_arch = "aarch64") {
             command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", LINKER);
+        }
+        if self == Self::Musl {
+            command.env(format!("CC_{}", triple.replace('-', "_")), MUSL_COMPILER);
         }
         Ok(command)
     }
@@ -188,6 +198,9 @@ pub(crate) fn linker_is_installed() -> bool {
     let found = Command::new(LINKER).arg("-print-file-name=crt1.o").output();
     found.is_ok_and(|found| Path::new(String::from_utf8_lossy(&found.stdout).trim()).is_absolute())
 }
+
+/// The C compiler for musl: what checks certificates is C in part.
+pub(crate) const MUSL_COMPILER: &str = "musl-gcc";
 
 /// Whether qemu can run programs for aarch64.
 pub(crate) fn qemu_is_installed() -> bool {
