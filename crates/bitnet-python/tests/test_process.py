@@ -79,9 +79,11 @@ def test_a_forked_child_is_told_to_spawn() -> None:
     assert out == "done\n", err
 
 
+# In the background of a shell, where these tests may run, the signal is ignored from the start.
 INTERRUPTED = """
-import sys
+import signal
 from bitnet_rust import Model
+signal.signal(signal.SIGINT, signal.default_int_handler)
 model = Model.demo(threads=2)
 print("ready", flush=True)
 try:
