@@ -180,26 +180,46 @@ proptest! {
     /// The same behind thinking, however its marks are written in tokens.
     #[test]
     fn calls_follow_thinking(seed: u64, with_marks: bool, is_open: bool, budget in 0usize..20) {
-        let (tokenizer, grammars) = &vocabularies()[usize::from(with_marks)];
-        for format in FORMATS {
-            let grammar = calls(format, false, Otherwise::Nothing);
-            let thinking = Thinking::new(tokenizer, is_open).expect("marks");
-            let constraint = grammars.constraint_after(&grammar, &thinking).expect("a grammar");
-            let hooks: Vec<Box<dyn LogitsHook>> = vec![Box::new(thinking.budget(budget)), Box::new(constraint)];
-            let mut hook = Hooks::of(hooks).expect("a hook");
-            let text = walk(tokenizer, &mut *hook, seed);
-            // Where thinking ends with a token, a model is left alone until then, and may end its text there.
-            let thinks = is_open || text.starts_with("<think>");
-            if with_marks && thinks && !text.contains("</think>") {
-                continue;
-            }
-            let options = ReplyOptions { thinks: true, begins_thinking: is_open, ..options(format) };
-            let (_, rest, calls) = parse(options, &text);
-            prop_assert!(rest.trim().is_empty(), "{rest:?} of {text}");
-            prop_assert_eq!(calls.len(), 1, "{}", text);
-            check(&calls[0], &text);
-        }
+        assert_calls_follow_thinking(seed, with_marks, is_open, budget);
     }
+}
+
+/// A call follows thinking that ends by itself or after `budget` tokens.
+fn assert_calls_follow_thinking(seed: u64, with_marks: bool, is_open: bool, budget: usize) {
+    let (tokenizer, grammars) = &vocabularies()[usize::from(with_marks)];
+    for format in FORMATS {
+        let grammar = calls(format, false, Otherwise::Nothing);
+        let thinking = Thinking::new(tokenizer, is_open).expect("marks");
+        let constraint = grammars
+            .constraint_after(&grammar, &thinking)
+            .expect("a grammar");
+        let hooks: Vec<Box<dyn LogitsHook>> =
+            vec![Box::new(thinking.budget(budget)), Box::new(constraint)];
+        let mut hook = Hooks::of(hooks).expect("a hook");
+        let text = walk(tokenizer, &mut *hook, seed);
+        // Where thinking ends with a token, a model is left alone until then, and may end its text there.
+        let thinks = is_open || text.starts_with("<think>");
+        if with_marks && thinks && !text.contains("</think>") {
+            continue;
+        }
+        let options = ReplyOptions {
+            thinks: true,
+            begins_thinking: is_open,
+            ..options(format)
+        };
+        let (_, rest, calls) = parse(options, &text);
+        assert!(rest.trim().is_empty(), "{rest:?} of {text}");
+        assert_eq!(calls.len(), 1, "{text}");
+        check(&calls[0], &text);
+    }
+}
+
+#[test]
+fn thinking_may_end_amid_a_character_or_with_the_text() {
+    // The budget is used up within a character.
+    assert_calls_follow_thinking(14_483_858_512_235_796_571, false, true, 16);
+    // The text ends before the thinking.
+    assert_calls_follow_thinking(12_307_694_416_705_338_133, true, true, 4);
 }
 
 /// Whether a grammar takes a text as a whole.

@@ -147,13 +147,38 @@ impl ThinkingBudget {
             })?
         };
         let thought = &text[begin..];
-        let written = thought.len().checked_sub(self.most)?;
-        if written >= end.len() || thought[self.most..] != end[..written] {
+        // The mark does not come amid a character, which a token may end within.
+        let most = (self.most..self.most.saturating_add(CHARACTER))
+            .find(|count| {
+                (thought.get(..*count)).is_none_or(|thought| is_whole(tokenizer, thought))
+            })
+            .unwrap_or(self.most);
+        let written = thought.len().checked_sub(most)?;
+        if written >= end.len() || thought[most..] != end[..written] {
             return None;
         }
-        let has_ended = tokenizer.decode(&thought[..self.most]).contains(THINK_END);
+        let has_ended = tokenizer.decode(&thought[..most]).contains(THINK_END);
         (!has_ended).then_some(written)
     }
+}
+
+/// Bytes of the longest character.
+const CHARACTER: usize = 4;
+
+/// Whether the last character of a text is whole.
+fn is_whole(tokenizer: &Tokenizer, tokens: &[u32]) -> bool {
+    let last = &tokens[tokens.len().saturating_sub(CHARACTER)..];
+    let bytes: Vec<u8> = last
+        .iter()
+        .filter_map(|id| tokenizer.token_bytes(*id))
+        .flat_map(|bytes| bytes.into_owned())
+        .collect();
+    let rest = bytes
+        .utf8_chunks()
+        .last()
+        .map_or(&[][..], |chunk| chunk.invalid());
+    // Nothing is wrong with it but its end.
+    !std::str::from_utf8(rest).is_err_and(|error| error.error_len().is_none())
 }
 
 impl LogitsHook for ThinkingBudget {
