@@ -43,24 +43,12 @@ fn place(chunk: u32, x: vec4<f32>, gain: vec4<f32>, rounding: Rounding) -> i32 {
     return q.x + q.y + q.z + q.w;
 }
 
-struct RowAt {
-    matrix: u32,
-    row: u32,
-}
-
 // The row of a matrix that has this number among all; past the last row, that row stands in.
 fn row_at(index: u32) -> RowAt {
     if EPILOGUE == 2u {
         return RowAt(0u, min(index, ROWS0 - 1u));
     }
-    let row = min(index, ROWS0 + ROWS1 + ROWS2 - 1u);
-    if row >= ROWS0 + ROWS1 {
-        return RowAt(2u, row - (ROWS0 + ROWS1));
-    }
-    if row >= ROWS0 {
-        return RowAt(1u, row - ROWS0);
-    }
-    return RowAt(0u, row);
+    return row_among(index);
 }
 
 // What gates a row, or nothing.

@@ -26,24 +26,12 @@ const SUMS: u32 = EACH * TOKENS;
 
 var<workgroup> team_sums: array<i32, THREADS / LANES * SUMS>;
 
-struct RowAt {
-    matrix: u32,
-    row: u32,
-}
-
 // The row that has this number among all; past the last one, that one stands in.
 fn row_at(index: u32) -> RowAt {
     if EPILOGUE == 2u {
         return RowAt(index % 2u, min(index / 2u, ROWS0 - 1u));
     }
-    let row = min(index, ROWS0 + ROWS1 + ROWS2 - 1u);
-    if row >= ROWS0 + ROWS1 {
-        return RowAt(2u, row - (ROWS0 + ROWS1));
-    }
-    if row >= ROWS0 {
-        return RowAt(1u, row - ROWS0);
-    }
-    return RowAt(0u, row);
+    return row_among(index);
 }
 
 @compute @workgroup_size(THREADS)

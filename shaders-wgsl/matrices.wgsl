@@ -35,3 +35,20 @@ fn out_of(matrix: u32) -> u32 {
 fn factor_of(matrix: u32) -> f32 {
     return bitcast<f32>(code_word(matrix, 0u));
 }
+
+struct RowAt {
+    matrix: u32,
+    row: u32,
+}
+
+// The row of a matrix that has this number among those of all; past the last one, that one stands in.
+fn row_among(index: u32) -> RowAt {
+    let row = min(index, ROWS0 + ROWS1 + ROWS2 - 1u);
+    if row >= ROWS0 + ROWS1 {
+        return RowAt(2u, row - (ROWS0 + ROWS1));
+    }
+    if row >= ROWS0 {
+        return RowAt(1u, row - ROWS0);
+    }
+    return RowAt(0u, row);
+}

@@ -8,10 +8,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from plan import median, prompt, run_module
+from plan import prompt, run_module
 from report import Report
 
 from bitnet_rust import Model

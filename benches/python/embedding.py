@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import bisect
 import json
 import time
 
-from plan import lengths
+import plan
 
 from bitnet_rust import Model
 
 
 def corpus_of(model: Model, texts: int) -> list[str]:
     """Texts with these numbers of tokens, or where the tokenizer has no text of a number, with the next one that it has."""
-    wanted = lengths(texts)
+    wanted = plan.lengths(texts)
     found: dict[int, str] = {}
     words = 0
     while max(found, default=0) < max(wanted):
@@ -26,11 +25,7 @@ def corpus_of(model: Model, texts: int) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--texts", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    options = parser.parse_args()
+    options = plan.options("texts", "threads")
     model = Model.open(options.model, threads=options.threads)
     corpus = corpus_of(model, options.texts)
     model.embed(corpus[:8])

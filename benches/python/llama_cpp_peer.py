@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
 import time
 
 import llama_cpp
-from plan import prompt
+import plan
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--prompts", type=int, required=True)
-    parser.add_argument("--prompted", type=int, required=True)
-    parser.add_argument("--tokens", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    options = parser.parse_args()
+    options = plan.options("prompts", "prompted", "tokens", "threads")
     room = options.prompted + options.tokens + 8
     model = llama_cpp.Llama(
         options.model, n_ctx=room, n_batch=512, n_threads=options.threads, n_threads_batch=options.threads, verbose=False
     )
-    prompts = [prompt(index, options.prompted, model.n_vocab()) for index in range(options.prompts)]
+    prompts = [plan.prompt(index, options.prompted, model.n_vocab()) for index in range(options.prompts)]
     list(itertools.islice(model.generate(prompts[0], temp=0.0), 2))
     tokens = 0
     begin = time.perf_counter()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,23 @@ def prompt(index: int, tokens: int, vocabulary: int) -> list[int]:
     return [3 + (index * 7919 + place * 104729) % (vocabulary - 3) for place in range(tokens)]
 
 
-def run_module(python: str | os.PathLike[str], name: str, **options: Any) -> Any:
+def options(*numbers: str, model: bool = True) -> argparse.Namespace:
+    """The options of a module that `run_module` runs: a model file, and whole numbers."""
+    parser = argparse.ArgumentParser()
+    if model:
+        parser.add_argument("--model", required=True)
+    for name in numbers:
+        parser.add_argument(f"--{name}", type=int, required=True)
+    return parser.parse_args()
+
+
+def run_module(python: str | os.PathLike[str], name: str, **given: Any) -> Any:
     """Runs a module beside this one in a process of its own, whose last line is what it found, in JSON."""
     words: list[str] = []
-    for key, value in options.items():
+    for key, value in given.items():
         words += [f"--{key}", str(value)]
     print(f"bench-python: {name} {' '.join(words)}", file=sys.stderr)
-    threads = str(options.get("threads", 1))
+    threads = str(given.get("threads", 1))
     environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
     # These slow current libraries of linear algebra; none of what is measured here needs them.
     for slow in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"):
@@ -38,9 +48,3 @@ def run_module(python: str | os.PathLike[str], name: str, **options: Any) -> Any
     command = [str(python), str(Path(__file__).with_name(f"{name}.py")), *words]
     done = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", env=environment, check=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def median(values: Sequence[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2

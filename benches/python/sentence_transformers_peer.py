@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import time
 from pathlib import Path
@@ -10,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 import transformers
-from plan import lengths
+import plan
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -39,23 +38,20 @@ def save(folder: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--texts", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    options = parser.parse_args()
+    options = plan.options("texts", "threads", model=False)
     torch.set_num_threads(options.threads)
     with TemporaryDirectory() as name:
         save(Path(name))
         transformer = Transformer(name, max_seq_length=512)
         pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode="lasttoken")
         model = SentenceTransformer(modules=[transformer, pooling], device="cpu")
-    corpus = [" ".join(f"w{(index * 31 + word) % WORDS}" for word in range(tokens)) for index, tokens in enumerate(lengths(options.texts))]
+    corpus = [" ".join(f"w{(index * 31 + word) % WORDS}" for word in range(tokens)) for index, tokens in enumerate(plan.lengths(options.texts))]
     model.encode(corpus[:2], show_progress_bar=False)
     begin = time.perf_counter()
     vectors = model.encode(corpus, normalize_embeddings=True, show_progress_bar=False)
     seconds = time.perf_counter() - begin
     assert vectors.shape == (options.texts, SHAPE["hidden_size"])
-    found = {"seconds": seconds, "tokens": sum(lengths(options.texts)), "torch": torch.__version__}
+    found = {"seconds": seconds, "tokens": sum(plan.lengths(options.texts)), "torch": torch.__version__}
     print(json.dumps(found))
 
 

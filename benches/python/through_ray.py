@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
+from statistics import median
 from typing import Any
 
+import plan
 import ray
 from embedding import corpus_of
-from plan import median
 
 from bitnet_rust import Model
 
@@ -31,11 +31,7 @@ class Embed:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--texts", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    options = parser.parse_args()
+    options = plan.options("texts", "threads")
     embed = Embed(options.model, options.threads)
     corpus = corpus_of(embed.model, options.texts)
     batches = [corpus[at : at + ROWS] for at in range(0, len(corpus), ROWS)]

@@ -90,7 +90,7 @@ impl Constraint {
     }
 }
 
-/// What JavaScript asks for.
+/// Reads the form and the thinking that JavaScript asks for.
 fn read(
     format: &str,
     thinking: Option<&str>,

@@ -140,7 +140,7 @@ impl Engine {
             .map_err(thrown)
     }
 
-    /// What all tokens write, for the module of constraints: the bytes of [`TokenWords`].
+    /// The words of all tokens, for the module of constraints: the bytes of [`TokenWords`].
     #[wasm_bindgen(js_name = tokenWords)]
     pub fn token_words(&self) -> Vec<u8> {
         TokenWords::of(self.model.tokenizer(), self.model.vocabulary()).to_bytes()

@@ -17,7 +17,7 @@ pub(crate) struct Form {
     id: u32,
     /// Tokens before the text.
     prompt: usize,
-    /// What may follow a text; `None` for any.
+    /// A text, and the tokens that may follow it; `None` for any.
     known: Option<(Vec<u32>, Option<TokenMask>)>,
 }
 
@@ -67,7 +67,7 @@ impl LogitsHook for Form {
     }
 }
 
-/// What the function says of `text`.
+/// Asks the function which tokens may follow `text`.
 fn ask(id: u32, text: &[u32]) -> Result<Option<TokenMask>> {
     let function = FUNCTIONS.with_borrow(|functions| functions.get(&id).cloned());
     let function = function.ok_or(Error::Stopped)?;

@@ -173,7 +173,7 @@ fn two_sessions_run_at_once() {
     beside::two_sessions_run_at_once(&gpu);
 }
 
-/// What a text is to be, and the step before which it is requested.
+/// A text to write, and the step before which it is requested.
 struct Wanted {
     prompt: Vec<u32>,
     options: GenerateOptions,

@@ -1,7 +1,7 @@
 //! `cargo xtask bench-python` and `cargo xtask bench-scale`: what the Python package is worth beside others, and what many nodes are.
 //! The programs are in `benches/python`; here is what they need: a wheel, model files, and the peers from PyPI.
 
-use crate::program::{build, carry_out, file_name, finish, remove_folder, target_folder};
+use crate::program::{build, carry_out, file_name, finish, target_folder};
 use crate::python::{self, cache_folder, executable};
 use crate::workspace::workspace;
 use crate::{install, suite};
@@ -10,13 +10,13 @@ use clap::Args;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What is measured beside ours, one a line.
+/// The packages that are measured beside ours, one a line.
 const PEERS: &str = include_str!("../../../benches/python/requirements.txt");
 
 /// NumPy, which the wheel needs.
 const NUMPY: &str = "numpy==2.4.6";
 
-/// What is handed on to the program about the package.
+/// Options of the program that measures the package.
 #[derive(Args)]
 pub(crate) struct Measurement {
     /// Texts that are embedded; fewer than 2000 are a sample, which the report says
@@ -28,7 +28,7 @@ pub(crate) struct Measurement {
     quick: bool,
 }
 
-/// What is handed on to the program about many nodes.
+/// Options of the program that measures many nodes.
 #[derive(Args)]
 pub(crate) struct Scale {
     /// A model file; without it, one in the shape of BitNet-embedding 0.6B
@@ -44,43 +44,24 @@ pub(crate) struct Scale {
     quick: bool,
 }
 
-/// A model file of `bitnet synth`: its name, and the arguments.
-type Synthetic = (&'static str, &'static [&'static str]);
+/// The file that is embedded with.
+fn embedding_model() -> Result<PathBuf> {
+    synthetic("embedding-0.6b.gguf", &["--shape", "embedding-0.6b"])
+}
 
-const EMBEDDING: Synthetic = ("embedding-0.6b.gguf", &["--shape", "embedding-0.6b"]);
-/// The file of `bench-peers` and `bench-server`.
-const LANGUAGE: Synthetic = (
-    "2b4t-bitnet-tq2_0-f16.gguf",
-    &[
-        "--shape",
-        "2b4t",
-        "--arch",
-        "bitnet",
-        "--type",
-        "tq2_0",
-        "--embedding",
-        "f16",
-    ],
-);
-const SMALL: Synthetic = (
-    "125m-bitnet-tq2_0-f16.gguf",
-    &[
-        "--shape",
-        "125m",
-        "--arch",
-        "bitnet",
-        "--type",
-        "tq2_0",
-        "--embedding",
-        "f16",
-    ],
-);
+/// The file that writes: that of `bench-peers` and `bench-server` in the shape 2b4t.
+fn language_model(shape: &str) -> Result<PathBuf> {
+    let stored = ["--type", "tq2_0", "--embedding", "f16"];
+    let named = ["--shape", shape, "--arch", "bitnet"];
+    let name = format!("{shape}-bitnet-tq2_0-f16.gguf");
+    synthetic(&name, &[named, stored].concat())
+}
 
 /// Measures the package and writes `benches/report/python.md`, unless quick. Peers that cannot be installed are left out, and the report
 /// says why.
 pub(crate) fn run(measurement: &Measurement) -> Result<()> {
     let python = prepare()?;
-    let language = if measurement.quick { SMALL } else { LANGUAGE };
+    let language = if measurement.quick { "125m" } else { "2b4t" };
     let mut program = program("bench.py", &python.python, measurement.quick)?;
     program
         .arg("--bitnet")
@@ -90,9 +71,9 @@ pub(crate) fn run(measurement: &Measurement) -> Result<()> {
         .arg("--others")
         .arg(numpy()?)
         .arg("--embedding")
-        .arg(synthetic(EMBEDDING)?)
+        .arg(embedding_model()?)
         .arg("--language")
-        .arg(synthetic(language)?);
+        .arg(language_model(language)?);
     match install_peers() {
         Ok(peers) => {
             let lines = PEERS.lines().filter(|line| !line.starts_with('#'));
@@ -131,7 +112,7 @@ pub(crate) fn scale(scale: &Scale) -> Result<()> {
     } else {
         program.arg("--model").arg(match &scale.model {
             Some(model) => std::path::absolute(model).context("the path of the model")?,
-            None => synthetic(EMBEDDING)?,
+            None => embedding_model()?,
         });
     }
     if let Some(files) = scale.files {
@@ -177,7 +158,7 @@ fn bitnet() -> Result<PathBuf> {
 }
 
 /// A model file, which is kept where the other measuring programs keep theirs.
-fn synthetic((name, arguments): Synthetic) -> Result<PathBuf> {
+fn synthetic(name: &str, arguments: &[&str]) -> Result<PathBuf> {
     let folder = target_folder()?.join("release/models");
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {}", folder.display()))?;
@@ -213,17 +194,6 @@ fn install_peers() -> Result<PathBuf> {
     if std::fs::read_to_string(&mark).is_ok_and(|found| found == PEERS) {
         return Ok(folder);
     }
-    // Nothing of an earlier set, or of one that was interrupted, stays.
-    remove_folder(&folder)?;
-    let mut venv = Command::new("python3");
-    venv.args(["-m", "venv"]).arg(&folder);
-    finish(&mut venv, "python3 -m venv")?;
-    let mut pip = Command::new(executable(&folder));
-    pip.args(["-m", "pip", "--disable-pip-version-check", "install"])
-        .args(["--quiet", "--requirement"])
-        .arg(workspace().join("benches/python/requirements.txt"))
-        .env("CMAKE_ARGS", "-DGGML_NATIVE=ON");
-    finish(&mut pip, "pip install")?;
-    std::fs::write(&mark, PEERS).with_context(|| format!("cannot write {}", mark.display()))?;
+    python::install_environment(&folder, (PEERS, "benches/python/requirements.txt"))?;
     Ok(folder)
 }

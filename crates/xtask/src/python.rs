@@ -132,21 +132,28 @@ pub(crate) fn packages_are_installed() -> bool {
 /// # Errors
 /// If PyPI cannot be reached, or does not have one of them.
 pub(crate) fn install_packages() -> Result<()> {
-    let folder = cached_environment()?;
-    // Nothing of an earlier set, or of one that was interrupted, stays.
-    remove_folder(&folder)?;
     let lines = PACKAGES.lines().filter(|line| !line.starts_with('#'));
     println!("setup: {}", lines.collect::<Vec<_>>().join(", "));
+    let packages = (PACKAGES, "crates/bitnet-python/tests/requirements.txt");
+    install_environment(&cached_environment()?, packages)
+}
+
+/// Makes an environment with the packages of a list, which is also the file of that name.
+pub(crate) fn install_environment(folder: &Path, (packages, list): (&str, &str)) -> Result<()> {
+    // Nothing of an earlier set, or of one that was interrupted, stays.
+    remove_folder(folder)?;
     let mut venv = Command::new("python3");
-    venv.args(["-m", "venv"]).arg(&folder);
+    venv.args(["-m", "venv"]).arg(folder);
     finish(&mut venv, "python3 -m venv")?;
-    let mut pip = Command::new(executable(&folder));
+    let mut pip = Command::new(executable(folder));
     pip.args(["-m", "pip", "--disable-pip-version-check", "install"])
         .args(["--quiet", "--requirement"])
-        .arg(workspace().join("crates/bitnet-python/tests/requirements.txt"));
+        .arg(workspace().join(list))
+        // llama.cpp is compiled for this machine.
+        .env("CMAKE_ARGS", "-DGGML_NATIVE=ON");
     finish(&mut pip, "pip install")?;
     let mark = folder.join("installed");
-    std::fs::write(&mark, PACKAGES).with_context(|| format!("cannot write {}", mark.display()))
+    std::fs::write(&mark, packages).with_context(|| format!("cannot write {}", mark.display()))
 }
 
 /// The environment of the packages.

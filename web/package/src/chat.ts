@@ -20,7 +20,7 @@ export interface ChatCompletionRequest {
   seed?: number;
   stop?: string | string[];
   /** The form of the answer. */
-  response_format?: ChatResponseFormat;
+  response_format?: ChatResponseFormat | null;
   topK?: number;
   minP?: number;
   repetitionPenalty?: number;
@@ -109,7 +109,7 @@ function optionsOf(request: ChatCompletionRequest): GenerateOptions {
     topK: request.topK,
     minP: request.minP,
     repetitionPenalty: request.repetitionPenalty,
-    responseFormat: request.response_format && formOf(request.response_format),
+    responseFormat: request.response_format ? formOf(request.response_format) : undefined,
     chatTemplateKwargs: request.chat_template_kwargs,
     signal: request.signal,
   };

@@ -300,7 +300,7 @@ export class BitNet {
     }
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
-    const format = options.responseFormat && JSON.stringify(options.responseFormat);
+    const format = options.responseFormat ? JSON.stringify(options.responseFormat) : undefined;
     return new Generation(
       async (onText) => {
         try {

@@ -368,9 +368,13 @@ impl CpuBackend {
 /// Whether rows can be [narrowed](CpuHidden::narrow) in a layer: it is the last one, and not every row's outputs are
 /// requested.
 fn narrows(layer: usize, batch: &Batch<'_, CpuState>) -> bool {
-    let requested: usize = batch.requested_runs().map(|run| run.rows.len()).sum();
     let mut spans = batch.spans().iter();
-    requested < batch.rows() && spans.all(|span| span.state.is_last(layer))
+    spans.all(|span| span.state.is_last(layer))
+        && batch
+            .requested_runs()
+            .map(|run| run.rows.len())
+            .sum::<usize>()
+            < batch.rows()
 }
 
 /// The keys and values that the rows of each span attend to.

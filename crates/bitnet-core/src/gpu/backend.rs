@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// The most sequences of a batch.
 const MAX_SPANS: usize = 64;
 
-/// What the sequences of a batch share.
+/// The state that the sequences of a batch share.
 ///
 /// # Errors
 /// [`Error::Refused`] if they are of several devices; [`Error::Unavailable`] for a likeliest token that was not found yet.

@@ -20,7 +20,7 @@ pub(super) const BLOCK: usize = 64;
 /// Blocks of the first slab, if they fit a binding.
 const FIRST: usize = 4;
 
-/// What blocks of a model are like.
+/// The layers and bytes of a model's blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BlockShape {
     pub(super) layers: usize,
@@ -33,7 +33,7 @@ pub(super) struct Slab {
     shape: BlockShape,
     layers: Vec<Arc<GpuBuffer>>,
     blocks: usize,
-    /// Numbers of blocks that nobody has, the next one last.
+    /// Numbers of the free blocks, the next one last.
     free: Mutex<Vec<u32>>,
 }
 

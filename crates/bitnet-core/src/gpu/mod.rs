@@ -140,7 +140,7 @@ pub struct GpuBackend {
     gpu: Arc<Gpu>,
     pool: HybridMemoryPool,
     rotations: Arc<rotations::Tables>,
-    /// What the sequences share that there are now.
+    /// The state that the present sequences share.
     sequences: Arc<Mutex<Weak<Sequences>>>,
 }
 
@@ -184,7 +184,7 @@ impl GpuBackend {
         &self.gpu.summary
     }
 
-    /// What sequences share: made with the first of them.
+    /// The state that sequences share: made with the first of them.
     fn sequences(&self) -> Result<Arc<Sequences>> {
         let mut known = self
             .sequences

@@ -47,7 +47,7 @@ enum Way {
     Logits,
 }
 
-/// What the host makes of a span's rows.
+/// The output that the host makes of a span's rows.
 enum Span {
     Nothing,
     Logits,

@@ -18,7 +18,7 @@ pub(super) struct Recording {
     writes: Vec<(Arc<Slot>, Vec<u8>)>,
     /// Tokens of the batch.
     pub(super) tokens: usize,
-    /// What they have to see, for reports.
+    /// The positions that they see, for reports.
     pub(super) batch: Batch,
 }
 

@@ -1,4 +1,4 @@
-//! What all sequences on a device share: memory for keys and values, and for the rows of a batch, and the likeliest token of each.
+//! State that all sequences on a device share: memory for keys and values, and for the rows of a batch, and the likeliest token of each.
 
 use super::blocks::Slabs;
 use super::device::Gpu;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// The most sequences at a time.
 const MOST: u32 = 1 << 14;
 
-/// What sequences share as long as there are any.
+/// State that sequences share as long as there are any.
 pub(super) struct Sequences {
     pub(super) scratch: Arc<Scratch>,
     pub(super) slabs: Slabs,
@@ -19,7 +19,7 @@ pub(super) struct Sequences {
     places: Mutex<Places>,
 }
 
-/// Places of likeliest tokens that nobody has: those given back, and those from a first one on.
+/// Free places of likeliest tokens: some that were given back, and all from a first one on.
 #[derive(Default)]
 struct Places {
     free: Vec<u32>,

@@ -53,7 +53,7 @@ fn class_of(piece: usize) -> usize {
 }
 
 impl Spans {
-    /// Those of `batch`, for whose tokens there is room.
+    /// The spans of `batch`, for whose tokens there is room.
     ///
     /// # Errors
     /// As [`Recording::input`].
@@ -129,7 +129,7 @@ impl Spans {
         })
     }
 
-    /// What kernels know of rows: `place.wgsl`.
+    /// The places of rows as kernels read them: `place.wgsl`.
     pub(super) fn places(&self) -> Bound<'_> {
         // All of the buffer, so that bind groups last while contexts grow.
         Bound::whole(self.places.buffer())

@@ -140,7 +140,7 @@ impl GpuState {
         Ok(fork)
     }
 
-    /// What it shares with other sequences.
+    /// The state that it shares with other sequences.
     pub(super) fn sequences(&self) -> &Arc<Sequences> {
         &self.likeliest.sequences
     }

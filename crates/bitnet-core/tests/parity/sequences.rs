@@ -142,7 +142,7 @@ pub(crate) fn several_spans<B: Rows>(backend: &B) {
     }
 }
 
-/// What a sequence of a company does next.
+/// The next batch of a sequence in company.
 struct Turn {
     tokens: Vec<u32>,
     /// Whether its input is the token found likeliest before, and not these.

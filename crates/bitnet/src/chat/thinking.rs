@@ -66,7 +66,7 @@ pub struct Thinking {
     end: Vec<u32>,
 }
 
-/// All that constraints have to know of the thinking before an answer.
+/// The thinking before an answer, as far as constraints need it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ThinkingOutline {
@@ -94,7 +94,7 @@ impl Thinking {
         })
     }
 
-    /// What constraints have to know of it.
+    /// The outline that constraints need.
     pub fn outline(&self) -> ThinkingOutline {
         ThinkingOutline {
             is_open: self.is_open,

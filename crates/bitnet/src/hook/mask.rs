@@ -22,11 +22,15 @@ impl TokenMask {
     pub fn new(words: Vec<u32>) -> Self {
         let count: u32 = words.iter().map(|word| word.count_ones()).sum();
         let few = (count <= FEW).then(|| {
-            let tokens = (0..).zip(&words).flat_map(|(place, word)| {
-                let bits = (0..BITS).filter(move |bit| word >> bit & 1 == 1);
-                bits.map(move |bit| place * BITS + bit)
-            });
-            tokens.collect()
+            let mut few = Vec::with_capacity(count as usize);
+            for (place, word) in (0..).zip(&words) {
+                let mut left = *word;
+                while left != 0 {
+                    few.push(place * BITS + left.trailing_zeros());
+                    left &= left - 1;
+                }
+            }
+            few
         });
         Self { words, few }
     }

@@ -6,7 +6,7 @@ use crate::{Error, Result};
 /// In the length of a word: it is a mark.
 const MARK: u32 = 1 << 31;
 
-/// What tokens write: all that constraints have to know of a tokenizer.
+/// The words of a tokenizer's tokens, which are all that constraints need of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenWords {
     /// The tokens that end a text.
@@ -15,7 +15,7 @@ pub struct TokenWords {
     pub words: Vec<TokenWord>,
 }
 
-/// What a token writes.
+/// The word of a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TokenWord {
     /// These bytes of a text.

@@ -114,9 +114,12 @@ export class Host {
         : "tokens" in prompt
           ? prompt.tokens
           : engine.chatTokens(prompt.messages, prompt.kwargs);
-    const constraints = this.#constraints;
-    if (format === undefined || constraints === undefined) {
+    if (format === undefined) {
       return this.#written(engine, tokens, options, undefined, caller);
+    }
+    const constraints = this.#constraints;
+    if (constraints === undefined) {
+      throw new BitNetError("internal", "no model is open");
     }
     const thinking = "messages" in prompt ? engine.thinking(tokens) : undefined;
     const constraint = await constraints.constraint(format, thinking);

@@ -68,7 +68,7 @@ impl Kernel {
         }
     }
 
-    /// What it does for the tokens of `batch`.
+    /// Its bytes and operations for the tokens of `batch`.
     pub(in crate::gpu) fn work(self, batch: Batch) -> Work {
         let Batch {
             tokens,
