@@ -41,7 +41,17 @@ pub(crate) fn run() -> Result<()> {
         ],
     )?;
     installed("mypy.stubtest", &["bitnet_rust._native"])?;
-    installed("pytest", &["-q", "-p", "no:cacheprovider", "--durations=5"])
+    installed(
+        "pytest",
+        &[
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--durations=5",
+            "--reruns=1",
+            "-rR",
+        ],
+    )
 }
 
 /// Builds the wheel. maturin chooses features for this package alone, so all that it needs is compiled once more: only what

@@ -291,6 +291,9 @@ impl Part {
 /// others.
 const BESIDE: [Part; 4] = [Part::Race, Part::Asan, Part::Miri, Part::Fuzz];
 
+/// The line before how each part went.
+const SUMMARY: &str = "== summary ==";
+
 /// Runs `parts`, then says for each how it went and how long it took.
 pub(crate) fn run(parts: &[Part]) -> Result<()> {
     if parts.len() < Part::ALL.len() {
@@ -326,7 +329,7 @@ fn one_after_the_other(parts: &[Part]) -> (Vec<Duration>, Result<()>) {
 
 /// Says of each part how it went; those behind a failure were not run.
 fn tell(parts: &[Part], times: &[Duration], outcome: Result<()>) -> Result<()> {
-    println!("\n== summary ==");
+    println!("\n{SUMMARY}");
     for (index, part) in parts.iter().enumerate() {
         match times.get(index) {
             Some(time) => {
@@ -363,15 +366,18 @@ impl Beside {
         Ok(Self { process, log })
     }
 
-    /// Waits for its end and shows what it said.
+    /// Waits for its end and shows what it said: all of it if something failed, else how each part went. So the end of a log is
+    /// about what failed.
     fn finish(mut self) -> Result<()> {
         let status = self.process.wait().context("the parts beside the others")?;
         let said = std::fs::read(&self.log)
             .with_context(|| format!("cannot read {}", self.log.display()))?;
-        println!(
-            "\n== beside the others ==\n{}",
-            String::from_utf8_lossy(&said)
-        );
+        let said = String::from_utf8_lossy(&said);
+        let shown = match said.rfind(SUMMARY) {
+            Some(begin) if status.success() => &said[begin..],
+            _ => &said,
+        };
+        println!("\n== beside the others ==\n{shown}");
         ensure!(
             status.success(),
             "a part beside the others failed ({status})"
