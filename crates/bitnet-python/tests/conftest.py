@@ -34,6 +34,8 @@ def cluster() -> Iterator[Cluster]:
 
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    # What else runs on this machine is no reason to end workers.
+    os.environ["RAY_memory_monitor_refresh_ms"] = "0"
     made = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "object_store_memory": STORE}
     )
