@@ -1,6 +1,6 @@
 // What becomes of the sums of gemm.metal and gemm_matrix.metal.
 
-#define TILE 64u
+#define TILE TILE_TOKENS
 
 struct Tile {
     uint matrix;

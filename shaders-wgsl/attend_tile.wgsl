@@ -5,7 +5,7 @@
 // scores two positions, then adds up every eighth vector of the values' columns.
 //
 // In: queries, [tokens, QUERY_HEADS·DIM]; the cache of a layer. Out: [tokens, QUERY_HEADS·DIM].
-// Grid (QUERY_HEADS, tiles). Reads the positions once for each 32 queries of a head.
+// Grid (QUERY_HEADS, tiles, queries of a tile / 32). Reads the positions once for each 32 queries of a head.
 // Constants: QUERY_HEADS, KV_HEADS, DIM, DIM4, OWN (= ⌈DIM4 / 8⌉). A workgroup has 256 invocations.
 
 @group(0) @binding(1) var<storage, read> cache: array<Cached>;
@@ -38,9 +38,13 @@ fn main(
     let own_query = local / SHARERS;
     let sharer = local % SHARERS;
     let tile_at = 4u * (step.count + group.y);
-    let first_token = places[tile_at];
-    let first_position = places[tile_at + 1u];
-    let count = places[tile_at + 2u];
+    let before = group.z * QUERIES;
+    let first_token = places[tile_at] + before;
+    let first_position = places[tile_at + 1u] + before;
+    if before >= places[tile_at + 2u] {
+        return;
+    }
+    let count = min(places[tile_at + 2u] - before, QUERIES);
     blocks_at = places[tile_at + 3u];
     // Past the last token, that token stands in.
     let own_token = min(own_query, count - 1u);

@@ -1,4 +1,5 @@
-// Many tokens times up to three ternary matrices, in tiles of 64 or 128 rows × 64 tokens.
+// Many tokens times up to three ternary matrices, in tiles of 64 or 128 rows × 64 tokens, in integers: for any width, and for scales of
+// groups. gemm_matrix.wgsl is its faster twin where the scale belongs to the tensor and the device multiplies matrices.
 //
 //     out[token, r] = (Σ over groups (Σ (code − 1)·q)·d) / s · factor          (inner sums exact in i32)
 //
@@ -9,20 +10,11 @@
 //
 // Lines behind `each` stand for one or two blocks of 64 rows, with @ for 0 and 1.
 //
-// EPILOGUE 0 stores [tokens, OUT_STRIDE]: the rows of matrix m at column OUTm; 1 adds the residual.
-//
 // Grid (Σ ⌈rows / TILE_ROWS⌉, ⌈tokens / 64⌉). Reads COLS/4 bytes a row for each tile of tokens and COLS bytes a token for each
 // tile of rows; 2·rows·COLS operations a token.
-// Constants: those of matrices.wgsl, GROUPED (0: the scale is the tensor's), GROUP, GROUPS, OUT_STRIDE, R_OFFSET, R_STRIDE,
-// EPILOGUE, TILE_ROWS. A workgroup has 256 invocations.
+// Constants: those of gemm_store.wgsl, GROUPED (0: the scale is the tensor's), GROUP, GROUPS. A workgroup has 256 invocations.
 
-@group(0) @binding(0) var<storage, read> q: array<vec4<u32>>;
-@group(0) @binding(1) var<storage, read> scales: array<f32>;
-@group(0) @binding(5) var<storage, read> residual: array<f32>;
-@group(0) @binding(6) var<storage, read_write> out: array<f32>;
-@group(0) @binding(7) var<uniform> step: Step;
-
-const TILE: u32 = 64u;
+const TILE: u32 = TILE_TOKENS;
 const PITCH: u32 = 5u;
 
 var<workgroup> row_tile: array<vec4<u32>, TILE_ROWS * PITCH>;
@@ -78,25 +70,14 @@ fn scaled(totals: Totals, sums: Sums, d: vec4<f32>) -> Totals {
     );
 }
 
-fn store1(matrix: u32, token: u32, row: u32, sum: f32, factor: f32) {
-    if token < step.count && row < rows_of(matrix) {
-        let column = out_of(matrix) + row;
-        var value = sum / scales[token] * factor;
-        if EPILOGUE == 1u {
-            value = residual[R_OFFSET + token * R_STRIDE + column] + value;
-        }
-        out[token * OUT_STRIDE + column] = value;
-    }
-}
-
 fn store4(matrix: u32, token: u32, row: u32, sums: vec4<f32>, factor: f32) {
-    store1(matrix, token, row, sums.x, factor);
-    store1(matrix, token, row + 16u, sums.y, factor);
-    store1(matrix, token, row + 32u, sums.z, factor);
-    store1(matrix, token, row + 48u, sums.w, factor);
+    store(matrix, token, row, sums.x, factor);
+    store(matrix, token, row + 16u, sums.y, factor);
+    store(matrix, token, row + 32u, sums.z, factor);
+    store(matrix, token, row + 48u, sums.w, factor);
 }
 
-fn store(matrix: u32, token: u32, row: u32, totals: Totals) {
+fn store_all(matrix: u32, token: u32, row: u32, totals: Totals) {
     let factor = factor_of(matrix);
     store4(matrix, token, row, totals.t0, factor);
     store4(matrix, token + 16u, row, totals.t1, factor);
@@ -104,27 +85,16 @@ fn store(matrix: u32, token: u32, row: u32, totals: Totals) {
     store4(matrix, token + 48u, row, totals.t3, factor);
 }
 
-fn tiles_of(rows: u32) -> u32 {
-    return (rows + TILE_ROWS - 1u) / TILE_ROWS;
-}
-
 @compute @workgroup_size(256)
 fn main(
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(local_invocation_index) local: u32,
 ) {
-    var matrix = 0u;
-    var tile = group.x;
-    if tile >= tiles_of(ROWS0) + tiles_of(ROWS1) {
-        matrix = 2u;
-        tile -= tiles_of(ROWS0) + tiles_of(ROWS1);
-    } else if tile >= tiles_of(ROWS0) {
-        matrix = 1u;
-        tile -= tiles_of(ROWS0);
-    }
+    let tile = tile_of(group);
+    let matrix = tile.matrix;
     let last_row = rows_of(matrix) - 1u;
-    let first_row = tile * TILE_ROWS;
-    let first_token = group.y * TILE;
+    let first_row = tile.first_row;
+    let first_token = tile.first_token;
     // What this invocation fetches: a word of a row, and as many columns of a token.
     let fetch = local / 4u;
     let part = local % 4u;
@@ -166,5 +136,5 @@ fn main(
     if GROUPED == 0u {
 //each         totals@ = scaled(totals@, sums@, vec4<f32>(1.0));
     }
-//each     store(matrix, first_token + t, first_row + r + @u * TILE, totals@);
+//each     store_all(matrix, first_token + t, first_row + r + @u * TILE, totals@);
 }

@@ -41,6 +41,7 @@ pub(crate) fn measure(
     let options = GpuOptions {
         adapter: adapter.map(str::to_owned),
         timed: true,
+        half_cache: true,
         ..GpuOptions::default()
     };
     let backend = WgpuBackend::new(&options)?;

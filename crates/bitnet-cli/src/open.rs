@@ -54,7 +54,7 @@ pub(crate) struct PlaceArguments {
     #[arg(long, value_enum, default_value_t)]
     activations: ActivationsArgument,
 
-    /// Keys and values of a context: f16, f32 or int8; without it, f16 on processors and with Metal, f32 elsewhere
+    /// Keys and values of a context: f16, f32 or int8; without it, f32 with MLX, f16 elsewhere
     #[arg(long, value_name = "TYPE", value_enum)]
     kv: Option<KvArgument>,
 

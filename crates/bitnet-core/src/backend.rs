@@ -70,6 +70,11 @@ pub trait Backend: Sized + Send + Sync + 'static {
     /// As [`load_vocabulary`](Self::load_vocabulary).
     fn load_feed_forward(&self, weights: FeedForwardWeights) -> Result<Self::FeedForward>;
 
+    /// Tokens of a prompt to run together: more keep it busier, and fewer let a prompt be cancelled sooner.
+    fn prompt_batch(&self) -> usize {
+        256
+    }
+
     /// The types in which its states can keep keys and values, its default first.
     fn kv_types(&self) -> &'static [KvType];
     /// The state of an empty sequence of up to `capacity` positions through `layers`, whose keys and values are kept as `kv`,

@@ -2,7 +2,7 @@
 
 use crate::model::{LogitsFor, Model};
 use crate::sampler::log_softmax_at;
-use crate::session::{BATCH, Session};
+use crate::session::Session;
 use crate::tokenizer::EncodeOptions;
 use crate::{Cancel, Error, Result};
 
@@ -57,11 +57,12 @@ fn likelihoods_in(
     cancel: &Cancel,
 ) -> Result<Vec<Likelihood>> {
     let vocabulary = session.model().vocabulary();
+    let batch = session.model().prompt_batch();
     let mut found = Vec::with_capacity(tokens.len().saturating_sub(first));
     // The last token predicts nothing that is known.
-    for start in (0..tokens.len().saturating_sub(1)).step_by(BATCH) {
+    for start in (0..tokens.len().saturating_sub(1)).step_by(batch) {
         cancel.check()?;
-        let end = (start + BATCH).min(tokens.len() - 1);
+        let end = (start + batch).min(tokens.len() - 1);
         // Of tokens before the first one the logits are not needed.
         let logits = if end < first {
             session.forward(&tokens[start..end], LogitsFor::Nothing)?

@@ -9,9 +9,6 @@ use crate::{Error, Result};
 use bitnet_core::pending::now;
 use bitnet_core::{Candidate, Input, Output, OutputRequest, Pending, Top};
 
-/// Tokens of a prompt that run in one batch. Results do not depend on it; memory and speed do.
-pub(crate) const BATCH: usize = 256;
-
 /// A context of its own over a shared [`Model`].
 ///
 /// A method that returns an error leaves the session as it was before the call: the same tokens, of which at most those that it
@@ -447,13 +444,14 @@ impl Session {
     ) -> Result<Pending<Output>> {
         let start = self.state.len();
         let total = len - start;
+        let batch = self.model.prompt_batch();
         let mut pending = Pending::ready(Output::Nothing);
         while self.state.len() < len {
             let done = self.state.len();
             if !progress(done - start, total) {
                 return Err(Error::Cancelled);
             }
-            let end = (done + BATCH).min(len);
+            let end = (done + batch).min(len);
             let outputs = if end == len {
                 outputs
             } else {

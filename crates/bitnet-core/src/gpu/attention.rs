@@ -201,7 +201,12 @@ impl RopeAppend<'_> {
         }
         let few = self.spans.few();
         if few == recording.tokens {
-            return self.attend_few(recording).map(Source::Partials);
+            let partials = self.attend_few(recording)?;
+            return if self.spans.are_long() {
+                partials.merge(recording).map(Source::Rows)
+            } else {
+                Ok(Source::Partials(partials))
+            };
         }
         let rows = Rows::new(recording, self.queries.place.cols as usize)?;
         if few > 0 {
@@ -215,7 +220,8 @@ impl RopeAppend<'_> {
             self.spans.places(),
         ];
         let kernel = Kernel::AttendTile { heads: self.heads };
-        let groups = [self.heads.query, self.spans.tiles as u32, 1];
+        let turns = kernel.tile_turns(recording.gpu.lanes);
+        let groups = [self.heads.query, self.spans.tiles as u32, turns];
         recording.dispatch(kernel, &bound, groups)?;
         Ok(Source::Rows(rows))
     }

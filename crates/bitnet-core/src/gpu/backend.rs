@@ -101,6 +101,15 @@ impl Backend for GpuBackend {
         GpuFeedForward::new(self, weights)
     }
 
+    fn prompt_batch(&self) -> usize {
+        // Large tiles of matrices must be many.
+        if self.gpu.lanes.matrices > 8 {
+            1024
+        } else {
+            256
+        }
+    }
+
     fn kv_types(&self) -> &'static [KvType] {
         if self.gpu.half_cache {
             &[KvType::F16]

@@ -6,7 +6,9 @@
 
 #[macro_use]
 mod piece;
-use super::lanes::Lanes;
+mod tile;
+use super::lanes::{LEAST_QUERIES, Lanes};
+pub(super) use tile::GemmTile;
 #[cfg(feature = "wgpu")]
 pub(super) use work::Work;
 
@@ -122,6 +124,27 @@ impl HeadsPlace {
     /// Vectors of four that a head takes.
     pub(super) fn dim4(self) -> u32 {
         self.dim.div_ceil(4)
+    }
+
+    /// Whether tiles of attention are multiplied as matrices of subgroups.
+    fn multiplies_matrices(self, lanes: Lanes) -> bool {
+        if lanes.matrices == 0 || self.dim > MATRIX_DIM {
+            false
+        } else if lanes.metal {
+            self.dim.is_multiple_of(lanes.matrices)
+        } else {
+            // Halves alone are multiplied, so nothing but halves may be asked for.
+            self.half && self.dim.is_multiple_of(2 * lanes.matrices)
+        }
+    }
+
+    /// Invocations of a workgroup of [`Kernel::AttendTile`]: eight teams, where these multiply matrices.
+    fn tile_threads(self, lanes: Lanes) -> u32 {
+        if self.multiplies_matrices(lanes) {
+            8 * lanes.size
+        } else {
+            THREADS
+        }
     }
 
     fn constants(self) -> [(&'static str, u32); 4] {
@@ -268,8 +291,7 @@ pub(super) enum Kernel {
         epilogue: Epilogue,
     },
     Gemm {
-        /// Blocks of [`GEMM_TILE`] rows in a tile: 1 or 2.
-        blocks: u32,
+        tile: GemmTile,
         row: TernaryRow,
         rows: [u32; 3],
         out: [u32; 3],
@@ -360,13 +382,9 @@ pub(super) enum Access {
 
 use Access::{Read, Uniform, Write};
 
-/// Queries that [`Kernel::AttendTile`] takes together.
-pub(super) const TILE_QUERIES: u32 = 32;
-/// Tokens of a tile, and rows of a block of a tile, of [`Kernel::Gemm`].
-pub(super) const GEMM_TILE: u32 = 64;
 /// The fewest positions of a piece of a context, if there are several.
 pub(super) const LEAST_PIECE: u32 = 32;
-/// The most pieces of a context.
+/// The most pieces of a context that kernels put together on their way, which a longer one has more of.
 pub(super) const MOST_PIECES: u32 = 8;
 /// Classes of rows by their pieces: of the least positions, of twice as many, and of more.
 pub(super) const CLASSES: usize = 3;
@@ -384,7 +402,7 @@ pub(super) const THREADS: u32 = 256;
 const ROWS_THREADS: u32 = 128;
 /// Rows that a simdgroup of Metal's [`Kernel::Gemv`] multiplies.
 const SIMDGROUP_ROWS: u32 = 4;
-/// The most words of a row whose products, added up as floats by simdgroup matrices, are exact: each adds up to 4096.
+/// The most words of a row whose products, added up as floats by matrices of subgroups, are exact: each adds up to 4096.
 const MATRIX_WORDS: u32 = (1 << 24) / 4096;
 /// The widest head that attention by simdgroup matrices has threadgroup memory for.
 const MATRIX_DIM: u32 = 128;
@@ -484,6 +502,16 @@ impl Kernel {
     pub(super) fn screen_vectors(cols: u32, lanes: Lanes) -> Option<u32> {
         let vectors = shadow_vectors(cols).next_multiple_of(lanes.size);
         (vectors / lanes.size <= SCREEN_VECTORS).then_some(vectors)
+    }
+
+    /// Workgroups of [`AttendTile`](Self::AttendTile) that share the queries of a tile.
+    pub(super) fn tile_turns(self, lanes: Lanes) -> u32 {
+        match self {
+            Self::AttendTile { heads } if !heads.multiplies_matrices(lanes) => {
+                lanes.tile_queries() / LEAST_QUERIES
+            }
+            _ => 1,
+        }
     }
 
     /// Bytes of workgroup memory that [`Gemv`](Self::Gemv) takes for rows of `row` with workgroups of `threads`.

@@ -7,6 +7,9 @@
 ))]
 pub(super) const INVOCATIONS: u32 = 256;
 
+/// Queries that attention without matrices takes together.
+pub(super) const LEAST_QUERIES: u32 = 32;
+
 /// How invocations work together on a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Lanes {
@@ -20,11 +23,17 @@ pub(super) struct Lanes {
     pub(super) packed_dot: bool,
     /// Whether kernels are those of `shaders-metal/`, not of `shaders-wgsl/`.
     pub(super) metal: bool,
-    /// Whether these may use simdgroup matrices.
-    pub(super) matrices: bool,
+    /// Rows and columns of the matrices that these lanes multiply as one, halves whose products are added up as floats; 0 if they
+    /// cannot.
+    pub(super) matrices: u32,
 }
 
 impl Lanes {
+    /// Queries of a tile of attention: those that one workgroup takes together, where it multiplies matrices.
+    pub(super) const fn tile_queries(self) -> u32 {
+        if self.matrices > 8 { 64 } else { LEAST_QUERIES }
+    }
+
     /// Lanes for every device that takes WGSL.
     pub(super) const fn through_memory(packed_dot: bool) -> Self {
         Self {
@@ -33,7 +42,7 @@ impl Lanes {
             declared: false,
             packed_dot,
             metal: false,
-            matrices: false,
+            matrices: 0,
         }
     }
 
@@ -46,7 +55,7 @@ impl Lanes {
         Self {
             subgroups: true,
             metal: true,
-            matrices,
+            matrices: if matrices { 8 } else { 0 },
             ..Self::through_memory(false)
         }
     }

@@ -4,7 +4,7 @@
 //! as that kernel has, so that a row has the same bits in every company; some then share each word of weights that is unpacked, and
 //! many are multiplied in tiles. Floats, of weights or of activations, go through the kernel of the head.
 
-use super::kernel::{Epilogue, GEMM_TILE, Kernel, RowPlace, THREADS, TableKind, Teams, TernaryRow};
+use super::kernel::{Epilogue, GemmTile, Kernel, RowPlace, THREADS, TableKind, Teams, TernaryRow};
 use super::recording::Recording;
 use super::rows::{Activation, Rows};
 use super::scratch::Bound;
@@ -15,12 +15,12 @@ use crate::{Activations, Result};
 const FEW: usize = 4;
 /// Tokens up to which those that are unpacked together are not as many as a tile has.
 const SOME: usize = 64;
+/// The same where a device multiplies matrices: with fewer, their tiles are empty for the most part.
+const SOME_OF_MATRICES: usize = 32;
 /// The most tokens that a word of ternary weights is unpacked for.
 const MOST_TERNARY: usize = 16;
 /// The most tokens that a weight of another table is read for.
 const MOST_DENSE: usize = 8;
-/// Tiles of 128 rows from which on a product is split into these, and not into tiles of 64.
-const MANY_TILES: u32 = 400;
 /// Matrices that one dispatch takes.
 const TOGETHER: usize = 3;
 
@@ -219,9 +219,14 @@ impl MatmulKernel {
             return Self::Dense;
         }
         let most = if row.group == 0 { 1 } else { FEW };
+        let some = if GemmTile::multiplies_matrices(row, recording.gpu.lanes) {
+            SOME_OF_MATRICES
+        } else {
+            SOME
+        };
         if recording.tokens <= most && recording.gpu.most_teams(row) > 1 {
             Self::Direct(row)
-        } else if recording.tokens <= SOME && row.group == 0 {
+        } else if recording.tokens <= some && row.group == 0 {
             Self::Rows(row)
         } else {
             Self::Tiled(row)
@@ -391,27 +396,17 @@ fn gemv_rows(recording: &mut Recording, a: &mut Activation, job: &Job<'_>) -> Re
 /// Many tokens.
 fn gemm(recording: &mut Recording, a: &mut Activation, job: &Job<'_>) -> Result<()> {
     let rows = job.rows();
-    let tokens = (recording.tokens as u32).div_ceil(GEMM_TILE);
-    let tiles = |blocks: u32| -> u32 {
-        let tiles = rows.map(|rows| rows.div_ceil(blocks * GEMM_TILE));
-        tiles.iter().sum()
-    };
-    // Larger tiles read less, where there are enough of them to keep the device busy.
-    let blocks = if tokens * tiles(2) >= MANY_TILES {
-        2
-    } else {
-        1
-    };
+    let tokens = recording.tokens as u32;
+    let tile = GemmTile::of(job.row, rows, tokens, recording.gpu.lanes);
     let kernel = Kernel::Gemm {
-        blocks,
+        tile,
         row: job.row,
         rows,
         out: job.columns(),
         out_stride: job.out.1 as u32,
         epilogue: job.epilogue,
     };
-    let groups = [tiles(blocks), tokens, 1];
-    rounded(recording, a, job, kernel, groups)
+    rounded(recording, a, job, kernel, tile.groups(rows, tokens))
 }
 
 /// Rows of floats times a part of a table.

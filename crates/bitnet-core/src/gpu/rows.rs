@@ -55,7 +55,10 @@ impl SplitKvPartials {
     }
 
     /// The rows, merged.
-    fn merge(&self, recording: &mut Recording) -> Result<Rows> {
+    ///
+    /// # Errors
+    /// As [`Recording::dispatch`].
+    pub(super) fn merge(&self, recording: &mut Recording) -> Result<Rows> {
         let rows = Rows::new(recording, self.place().cols as usize)?;
         self.merge_into(recording, &rows, recording.tokens)?;
         Ok(rows)

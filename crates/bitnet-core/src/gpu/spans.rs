@@ -5,7 +5,7 @@
 
 use super::GpuState;
 use super::blocks::{BLOCK, Slab};
-use super::kernel::{CLASSES, LEAST_PIECE, MOST_PIECES, TILE_QUERIES};
+use super::kernel::{CLASSES, LEAST_PIECE, MOST_PIECES};
 use super::memory::Slot;
 use super::recording::Recording;
 use super::scratch::Bound;
@@ -38,10 +38,20 @@ pub(super) struct Spans {
     places: Arc<Slot>,
 }
 
-/// Positions of a part of a context of `positions`, so that there are not too many parts.
+/// Positions from which on a context is long: its pieces are put together by themselves, so there may be many.
+const LONG: usize = 2048;
+/// The fewest positions of a piece of a long context, and the most pieces.
+const LONG_PIECE: usize = 128;
+const MOST_LONG_PIECES: usize = 64;
+
+/// Positions of a part of a context of `positions`: enough parts to keep a device busy, and not too many to put together.
 fn piece_of(positions: usize) -> usize {
-    let mut piece = LEAST_PIECE as usize;
-    while positions.div_ceil(piece) > MOST_PIECES as usize {
+    let (mut piece, most) = if positions > LONG {
+        (LONG_PIECE, MOST_LONG_PIECES)
+    } else {
+        (LEAST_PIECE as usize, MOST_PIECES as usize)
+    };
+    while positions.div_ceil(piece) > most {
         piece *= 2;
     }
     piece
@@ -68,7 +78,8 @@ impl Spans {
         let mut order: Vec<usize> = (0..runs.len()).collect();
         order.sort_by_key(|index| class(&runs[*index]));
         let rows: usize = runs.iter().map(|run| run.rows.len()).sum();
-        let tiles_of = |run: &Run| run.rows.len().div_ceil(TILE_QUERIES as usize);
+        let tile_queries = recording.gpu.lanes.tile_queries() as usize;
+        let tiles_of = |run: &Run| run.rows.len().div_ceil(tile_queries);
         let tiled = runs.iter().filter(|run| class(run) == CLASSES);
         let tiles: usize = tiled.map(tiles_of).sum();
         let mut words: Vec<u32> = Vec::with_capacity(4 * (rows + tiles));
@@ -94,8 +105,8 @@ impl Spans {
             if own_class < CLASSES {
                 pieces = pieces.max(end_of(run).div_ceil(piece));
             } else {
-                for first in (0..count).step_by(TILE_QUERIES as usize) {
-                    let queries = (count - first).min(TILE_QUERIES as usize);
+                for first in (0..count).step_by(tile_queries) {
+                    let queries = (count - first).min(tile_queries);
                     let at = [next + first, run.first + first, queries].map(|n| n as u32);
                     tile_words.extend(at);
                     tile_words.push(table);
@@ -133,6 +144,11 @@ impl Spans {
     pub(super) fn places(&self) -> Bound<'_> {
         // All of the buffer, so that bind groups last while contexts grow.
         Bound::whole(self.places.buffer())
+    }
+
+    /// Whether contexts have more pieces than kernels put together on their way.
+    pub(super) fn are_long(&self) -> bool {
+        self.pieces > MOST_PIECES as usize
     }
 
     /// Rows that attend one by one.

@@ -60,8 +60,8 @@ pub struct ModelOptions {
     /// rotated weights: mean divergences of the next token are 2·10⁻⁴ nats from f32, and half of that with a scale for each group of 128
     /// (`cargo xtask activations`, `benches/report/activations.md`).
     pub activations: Activations,
-    /// The type in which sessions keep keys and values; if `None`, the device's own choice: f16 on processors and with Metal,
-    /// f32 through wgpu and MLX. Each type gives logits of its own, on processors the same bits on all of them.
+    /// The type in which sessions keep keys and values; if `None`, the device's own choice: f16 on processors, with Metal and
+    /// through wgpu, f32 with MLX. Each type gives logits of its own, on processors the same bits on all of them.
     pub kv: Option<KvType>,
     /// How the likeliest tokens are found where no others are needed: greedy and top-k sampling. Tokens and logits do not
     /// depend on it.
@@ -491,6 +491,11 @@ impl Model {
     /// The type in which its sessions keep keys and values.
     pub fn kv_type(&self) -> KvType {
         self.0.kv
+    }
+
+    /// Tokens of a prompt that run together, and that it is cancelled between. Results do not depend on them; memory and speed do.
+    pub(crate) fn prompt_batch(&self) -> usize {
+        self.0.run.prompt_batch()
     }
 
     /// Positions a session can hold.

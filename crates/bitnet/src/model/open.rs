@@ -77,7 +77,7 @@ fn on_gpu(
     let backend = WgpuBackend::new(&GpuOptions {
         adapter: options.adapter.name.clone(),
         software: options.adapter.software,
-        half_cache: options.kv == Some(KvType::F16),
+        half_cache: options.kv != Some(KvType::F32),
         pool,
         ..GpuOptions::default()
     })?;

@@ -150,6 +150,8 @@ pub(crate) trait DynModel: Send + Sync {
     /// Runs parts of several sequences of this model together, at most [`max_spans`](Self::max_spans) of them; one output for
     /// each. As [`DynSequence::forward`] otherwise.
     fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>>;
+    /// Tokens of a prompt that run together.
+    fn prompt_batch(&self) -> usize;
     /// The most sequences that run together.
     fn max_spans(&self) -> usize;
     /// Whether forks share the memory of the positions that they have in common.
@@ -223,6 +225,10 @@ impl<B: Backend> DynModel for Transformer<B> {
 
     fn kv_types(&self) -> &'static [KvType] {
         self.backend.kv_types()
+    }
+
+    fn prompt_batch(&self) -> usize {
+        self.backend.prompt_batch()
     }
 
     fn forward(&self, parts: Vec<Part<'_>>) -> Result<Pending<Vec<Output>>> {

@@ -22,6 +22,8 @@ pub(super) enum Value {
 pub(super) struct Parts {
     lanes: Lanes,
     threads: u32,
+    /// Whether WGSL must declare matrices of subgroups.
+    matrices: bool,
     constants: String,
     body: String,
 }
@@ -31,6 +33,7 @@ impl Parts {
         Self {
             lanes,
             threads: THREADS,
+            matrices: false,
             constants: String::new(),
             body: String::new(),
         }
@@ -102,6 +105,18 @@ impl Parts {
         let [packed, emulated] = wgsl!("dot4_packed", "dot4_emulated");
         let has_packed = self.lanes.packed_dot;
         self.add(&[if has_packed { packed } else { emulated }]);
+    }
+
+    /// The types of matrices that a subgroup multiplies as one.
+    pub(super) fn matrix_types(&mut self) {
+        self.matrices = true;
+        let [eight, sixteen] = wgsl!("matrix_8", "matrix_16");
+        let types = if self.lanes.matrices == 8 {
+            eight
+        } else {
+            sixteen
+        };
+        self.add(&[types]);
     }
 
     /// Rows of activations; `aligned` says that gains are read as vectors too, or not at all.
@@ -218,6 +233,7 @@ impl Parts {
     pub(super) fn pieces(&mut self) {
         let [step, pieces] = shaders!("step", "pieces");
         self.add(&[step]);
+        self.set(&[("PIECES_AT_ONCE", MOST_PIECES)]);
         self.each(MOST_PIECES, pieces);
     }
 
@@ -263,6 +279,8 @@ impl Parts {
     pub(super) fn finish(self) -> String {
         let beginning = if self.lanes.metal {
             "#include <metal_stdlib>\nusing namespace metal;\n"
+        } else if self.matrices {
+            "enable f16;\nenable wgpu_cooperative_matrix;\n"
         } else if self.lanes.declared {
             "enable subgroups;\n"
         } else {

@@ -115,26 +115,32 @@ impl Kernel {
                 parts.repeat(&[("//row ", '#', each), ("//token ", '@', tokens)], gemv);
             }
             Self::Gemm {
-                blocks,
+                tile,
                 row,
                 rows,
                 out,
                 out_stride,
                 epilogue,
             } => {
+                parts.threads(tile.threads(lanes), lanes);
                 parts.ternary(row);
                 parts.matrices(rows, out, out_stride);
                 parts.set(&epilogue.constants());
-                parts.set(&[("TILE_ROWS", blocks * GEMM_TILE)]);
-                parts.dot4();
-                parts.add(&wgsl!("unpacked"));
-                let [step, gemm] = shaders!("step", "gemm");
-                parts.add(&[step]);
-                parts.add(&metal!("gemm_store"));
-                if lanes.matrices && row.group == 0 && row.words <= MATRIX_WORDS {
-                    parts.add(&metal!("gemm_matrix"));
+                parts.set(&[("TILE_ROWS", tile.rows), ("TILE_TOKENS", tile.tokens)]);
+                let [step, store, gemm, matrix] =
+                    shaders!("step", "gemm_store", "gemm", "gemm_matrix");
+                parts.add(&[step, store]);
+                if let Some(teams) = tile.teams {
+                    let (constants, repeats) = tile.teams(teams, lanes);
+                    parts.set(&constants);
+                    parts.matrix_types();
+                    parts.repeat(&repeats, matrix);
+                } else if lanes.metal && GemmTile::multiplies_matrices(row, lanes) {
+                    parts.add(&[matrix]);
                 } else {
-                    parts.each(blocks, gemm);
+                    parts.dot4();
+                    parts.add(&wgsl!("unpacked"));
+                    parts.each(tile.rows / GemmTile::BLOCK, gemm);
                 }
             }
             Self::Dense {
@@ -193,14 +199,27 @@ impl Kernel {
                 parts.add(&shaders!("combine"));
             }
             Self::AttendTile { heads } => {
+                parts.threads(heads.tile_threads(lanes), lanes);
                 parts.set(&heads.constants());
-                parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
                 parts.queries(heads);
                 parts.cache(heads, 4);
-                if lanes.matrices && heads.dim.is_multiple_of(8) && heads.dim <= MATRIX_DIM {
-                    parts.add(&metal!("attend_tile_matrix"));
-                } else {
+                let [by_matrices] = shaders!("attend_tile_matrix");
+                if !heads.multiplies_matrices(lanes) {
+                    parts.set(&[("OWN", heads.dim4().div_ceil(8))]);
                     parts.add(&shaders!("attend_tile"));
+                } else if lanes.metal {
+                    parts.add(&[by_matrices]);
+                } else {
+                    let (side, queries) = (lanes.matrices, lanes.tile_queries());
+                    parts.set(&[("QUERIES", queries), ("POSITIONS", queries)]);
+                    parts.matrix_types();
+                    let halves = [
+                        ("//step ", '$', heads.dim / side),
+                        ("//score ", '@', queries / 2 / side),
+                        ("//own ", '@', heads.dim / 2 / side),
+                        ("//part ", '#', queries / side),
+                    ];
+                    parts.repeat(&halves, by_matrices);
                 }
             }
             Self::Exclude { vocabulary, kept } => {

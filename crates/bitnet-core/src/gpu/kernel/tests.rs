@@ -1,7 +1,8 @@
 //! Every kernel, in every way it can be put together, is valid WGSL and translates to what drivers take.
 
 use super::*;
-use naga::valid::{Capabilities, ValidationFlags, Validator};
+use naga::Module;
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 const X: RowPlace = RowPlace {
     cols: 256,
@@ -114,15 +115,9 @@ fn kernels() -> Vec<Kernel> {
                 epilogue: *epilogue,
             });
         }
-        for (epilogue, blocks) in epilogues().iter().zip([1, 2]) {
-            list.push(Kernel::Gemm {
-                blocks,
-                row,
-                rows: [9, 70, 3],
-                out: [0, 9, 79],
-                out_stride: 82,
-                epilogue: *epilogue,
-            });
+        for (epilogue, tokens) in epilogues().iter().zip([9, 9999]) {
+            let tile = GemmTile::of(row, [9, 7000, 3], tokens, lanes(32, true, true));
+            list.push(gemm(tile, row, *epilogue));
         }
     }
     for table in tables() {
@@ -225,6 +220,86 @@ fn lanes(size: u32, subgroups: bool, packed_dot: bool) -> Lanes {
     }
 }
 
+fn gemm(tile: GemmTile, row: TernaryRow, epilogue: Epilogue) -> Kernel {
+    Kernel::Gemm {
+        tile,
+        row,
+        rows: [9, 70, 3],
+        out: [0, 9, 79],
+        out_stride: 82,
+        epilogue,
+    }
+}
+
+/// Parses a kernel, checks it, and translates it to SPIR-V.
+fn checked(kernel: Kernel, source: &Source, capabilities: Capabilities) -> (Module, ModuleInfo) {
+    let refused =
+        |what: &str, error: String| -> ! { panic!("{kernel:?}: {what}: {error}\n{}", source.text) };
+    let module = match naga::front::wgsl::parse_str(&source.text) {
+        Ok(module) => module,
+        Err(error) => refused("WGSL", error.emit_to_string(&source.text)),
+    };
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    validator
+        .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
+        .subgroup_operations(naga::valid::SubgroupOperationSet::all());
+    let info = match validator.validate(&module) {
+        Ok(info) => info,
+        Err(error) => refused("validation", error.emit_to_string(&source.text)),
+    };
+    let options = naga::back::spv::Options {
+        lang_version: (1, 3),
+        ..Default::default()
+    };
+    if let Err(error) = naga::back::spv::write_vec(&module, &info, &options, None) {
+        refused("SPIR-V", error.to_string());
+    }
+    (module, info)
+}
+
+const SUBGROUPS: Capabilities = Capabilities::SUBGROUP
+    .union(Capabilities::SUBGROUP_BARRIER)
+    .union(Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+
+#[test]
+fn kernels_of_matrices_are_valid_and_fit_workgroup_memory() {
+    let capabilities = SUBGROUPS | Capabilities::COOPERATIVE_MATRIX | Capabilities::SHADER_FLOAT16;
+    for (matrices, size) in [(8, 8), (16, 32)] {
+        let lanes = Lanes {
+            matrices,
+            ..lanes(size, true, true)
+        };
+        let tiles = GemmTile::of_matrices(lanes).into_iter();
+        let row = TernaryRow {
+            words: 16,
+            group: 0,
+        };
+        let mut list: Vec<Kernel> = tiles
+            .zip(epilogues())
+            .map(|(tile, epilogue)| gemm(tile, row, epilogue))
+            .collect();
+        list.extend([32, 96, 128].map(|dim| {
+            let heads = HeadsPlace { dim, ..heads(true) };
+            assert!(heads.multiplies_matrices(lanes));
+            Kernel::AttendTile { heads }
+        }));
+        for kernel in list {
+            let source = kernel.source(lanes);
+            let (module, _) = checked(kernel, &source, capabilities);
+            assert!(source.text.contains("coopMultiplyAdd"), "{kernel:?}");
+            let mut layouter = naga::proc::Layouter::default();
+            layouter.update(module.to_ctx()).expect("sizes of types");
+            let bytes: u32 = module
+                .global_variables
+                .iter()
+                .filter(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup)
+                .map(|(_, variable)| layouter[variable.ty].size)
+                .sum();
+            assert!(bytes <= GemmTile::memory(matrices), "{kernel:?}: {bytes}");
+        }
+    }
+}
+
 #[test]
 fn every_kernel_is_valid_and_translates() {
     let mut sources: Vec<(Kernel, Source)> = Vec::new();
@@ -243,28 +318,7 @@ fn every_kernel_is_valid_and_translates() {
         let refused = |what: &str, error: String| -> ! {
             panic!("{kernel:?}: {what}: {error}\n{}", source.text)
         };
-        let module = match naga::front::wgsl::parse_str(&source.text) {
-            Ok(module) => module,
-            Err(error) => refused("WGSL", error.emit_to_string(&source.text)),
-        };
-        let capabilities = Capabilities::SUBGROUP
-            | Capabilities::SUBGROUP_BARRIER
-            | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-        let mut validator = Validator::new(ValidationFlags::all(), capabilities);
-        validator
-            .subgroup_stages(naga::valid::ShaderStages::COMPUTE)
-            .subgroup_operations(naga::valid::SubgroupOperationSet::all());
-        let info = match validator.validate(&module) {
-            Ok(info) => info,
-            Err(error) => refused("validation", error.emit_to_string(&source.text)),
-        };
-        let options = naga::back::spv::Options {
-            lang_version: (1, 3),
-            ..Default::default()
-        };
-        if let Err(error) = naga::back::spv::write_vec(&module, &info, &options, None) {
-            refused("SPIR-V", error.to_string());
-        }
+        let (module, info) = checked(kernel, &source, SUBGROUPS);
         let options = naga::back::msl::Options {
             lang_version: (2, 4),
             fake_missing_bindings: true,

@@ -6,6 +6,7 @@ mod encoding;
 mod kept;
 mod listener;
 mod marks;
+mod matrices;
 mod probe;
 mod readback;
 mod timings;
@@ -13,7 +14,7 @@ mod timings;
 use super::GpuOptions;
 use super::driver::{Batch, Command, Driver, Limits, Object, Opened, Part, Pipeline, RawBuffer};
 use super::failure::Failures;
-use super::kernel::{Access, Source};
+use super::kernel::{Access, GemmTile, Source};
 use super::lanes::Lanes;
 use super::timing::Times;
 use crate::{Error, Pending, Result, pending};
@@ -64,6 +65,14 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     };
     let limits = limits(&adapter, options).map_err(unavailable)?;
     let mut wanted = wgpu::Features::SUBGROUP;
+    let matrices = if options.subgroups {
+        matrices::side(&adapter)
+    } else {
+        0
+    };
+    if matrices > 0 {
+        wanted |= matrices::FEATURES;
+    }
     #[cfg(not(target_arch = "wasm32"))]
     wanted.insert(kept::FEATURES);
     if options.timed && adapter.features().contains(marks::FEATURES) {
@@ -74,6 +83,7 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
             label: None,
             required_features: adapter.features() & wanted,
             required_limits: limits.clone(),
+            experimental_features: matrices::allowed(matrices),
             ..Default::default()
         })
         .await
@@ -98,6 +108,10 @@ pub(super) async fn open(options: &GpuOptions) -> Result<Opened> {
     let has_subgroups = driver.device.features().contains(wgpu::Features::SUBGROUP);
     if has_subgroups && options.subgroups {
         lanes = probe::lanes(&driver, &info, lanes).await?;
+        let memory = limits.max_compute_workgroup_storage_size;
+        if lanes.subgroups && memory >= GemmTile::memory(matrices) {
+            lanes.matrices = matrices;
+        }
     }
     Ok(Opened {
         limits: Limits {
