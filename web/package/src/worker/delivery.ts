@@ -51,7 +51,7 @@ export async function deliver(
   fallbacks: Fallback[],
 ): Promise<{ landing: Landing; cached: boolean }> {
   const { size, chunks, cached } = await incoming(request, caller, fallbacks);
-  const landing = new core.Landing(request.source.name, size);
+  const landing = new core.Landing(request.source.name, size, true);
   const hasher = request.sha256 === undefined ? undefined : new core.Hasher();
   let reported = -Infinity;
   const report = () => {
