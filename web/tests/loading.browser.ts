@@ -199,6 +199,23 @@ test("without isolation there is one thread, and the reason is said", async ({ p
   expect(info.fallbacks.find(({ wanted }) => wanted === "threads")?.reason).toContain("cross-origin isolated");
 });
 
+test("threads that do not start are done without, and the reason is said", async ({ page }) => {
+  const seen = await run(
+    page,
+    async ({ BitNet }) => {
+      const model = await BitNet.demo({ threads: 3, cache: false, workerUrl: "/package/worker.js?without=threads" });
+      const text = await model.generate("Once upon a time", { maxTokens: 10, temperature: 0 }).text();
+      const { threads, variant, fallbacks } = model.info;
+      model.dispose();
+      return { text, threads, variant, fallbacks };
+    },
+    null,
+  );
+  expect(seen.text).toMatch(START);
+  expect(seen).toMatchObject({ threads: 1, variant: "threads" });
+  expect(seen.fallbacks.find(({ wanted }) => wanted === "threads")).toMatchObject({ used: "one thread", reason: expect.stringContaining("no threads today") });
+});
+
 test("a conversation reads only what is new, in OpenAI's shape", async ({ page }) => {
   const seen = await run(
     page,

@@ -3,11 +3,12 @@
 // node server.mjs [FOLDER]     listens on a free port and says which
 //
 // /                   the built site                        /package/…   the package as npm publishes it
-// /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers
+// /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers; ?csp=POLICY
+// /bare/…             the package without any header
 // /bench/NAME         a file of FOLDER                      /modules/…   an npm package that we are compared with
 // /consumers/…        pages that bundlers made of tests/consumers
 // /sent               bytes of all bodies since the last time it was asked for
-// …?without=files     a script for browsers whose private file system is missing
+// …?without=NAME      a script for browsers where something is missing: files (the private file system), threads
 // /file/NAME          a file of the package: ranges, ETag, and these parameters:
 //   break=N           the connection breaks after N bytes, once for each key
 //   key=K             tells tests apart
@@ -45,8 +46,11 @@ const log = [];
 
 /** Bytes of bodies, since they were asked for. */
 let sent = 0;
-/** What a browser without a private file system would say. */
-const WITHOUT_FILES = Buffer.from("delete StorageManager.prototype.getDirectory;\n");
+/** Put before a script, this makes a browser that lacks something. */
+const WITHOUT = {
+  files: "delete StorageManager.prototype.getDirectory;\n",
+  threads: 'if (self.name === "bitnet thread") throw new Error("no threads today");\n',
+};
 
 async function answer(request, response) {
   const url = new URL(request.url, "http://localhost");
@@ -91,8 +95,9 @@ async function answer(request, response) {
   }
   try {
     let body = await readFile(file);
-    if (url.searchParams.get("without") === "files") {
-      body = Buffer.concat([WITHOUT_FILES, body]);
+    const without = url.searchParams.get("without");
+    if (without !== null) {
+      body = Buffer.concat([Buffer.from(WITHOUT[without]), body]);
     }
     return send(200, TYPES[path.extname(file)] ?? "application/octet-stream", body);
   } catch {

@@ -44,6 +44,11 @@ export class BitNetError extends Error {
   }
 }
 
+/** What an error says. */
+export function said(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** A failure as it travels from the Worker. */
 export interface Failure {
   code: BitNetErrorCode;

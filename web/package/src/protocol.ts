@@ -148,3 +148,9 @@ export interface ThreadStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
 }
+
+/** To a Worker that can be a thread, before and after it has said so. */
+export type ToThread = ThreadStart | { kind: "run" };
+
+/** From a Worker that was to be a thread. */
+export type FromThread = { kind: "ready" } | { kind: "failed"; reason: string };

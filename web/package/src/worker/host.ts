@@ -89,7 +89,7 @@ export class Host {
   async #load(request: LoadRequest, caller: Caller): Promise<LoadResult> {
     const fallbacks: Fallback[] = [];
     const module = await moduleOf(request);
-    const core = await start(module, request);
+    const core = await start(module, request, fallbacks);
     this.#core = core;
     const gpu = request.gpu === undefined ? undefined : await core.Gpu?.open(request.gpu);
     const { landing, cached } = await deliver(core, request, caller, fallbacks);
