@@ -14,12 +14,17 @@
 //   key=K             tells tests apart
 //   ranges=no         answers a range with the whole file
 //   delay=MS          waits before every 256 KiB
-//   corrupt=N         byte N is another
+//   corrupt=N         byte N is another; `corrupt=N,M` only in the first M answers for each key
+//   status=N          that answer
+//   cors=LIST         pages of other origins may read it, and see these headers besides the usual ones; preflights are refused
+//   modified=DATE     when it was changed last
+//   gzip=yes          a whole file goes compressed
 
 import { createServer } from "node:http";
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
+import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
@@ -41,6 +46,8 @@ const ISOLATED = {
 };
 const PIECE = 256 << 10;
 const broken = new Set();
+/** How often a file was asked for, by key. */
+const counts = new Map();
 /** What was asked for, so that tests can look: lines of `path range`. */
 const log = [];
 
@@ -109,24 +116,43 @@ async function sendFile(url, request, response, isolated) {
   const parameters = url.searchParams;
   const name = path.basename(url.pathname);
   const bytes = await readFile(path.join(ROOTS.package, name));
-  if (parameters.has("corrupt")) {
-    bytes[Number(parameters.get("corrupt"))] ^= 0xff;
+  const key = `${parameters.get("key")}`;
+  const count = (counts.get(key) ?? 0) + 1;
+  if (request.method === "GET") {
+    counts.set(key, count);
+  }
+  if (request.method === "OPTIONS") {
+    return response.writeHead(405).end();
+  }
+  const [place, times = Infinity] = (parameters.get("corrupt") ?? "").split(",").filter(Boolean).map(Number);
+  const corrupt = place !== undefined && count <= times;
+  if (corrupt) {
+    bytes[place] ^= 0xff;
+  }
+  if (parameters.has("status")) {
+    return response.writeHead(Number(parameters.get("status")), isolated).end();
   }
   const range = parameters.get("ranges") === "no" ? null : /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
-  log.push(`${url.pathname}${url.search} ${request.headers.range ?? ""}`.trim());
+  log.push(`${request.method === "GET" ? "" : `${request.method} `}${url.pathname}${url.search} ${request.headers.range ?? ""}`.trim());
   const start = range === null ? 0 : Number(range[1]);
   const headers = {
     "content-type": TYPES[".gguf"],
     "content-length": bytes.length - start,
-    etag: `"${name}-${bytes.length}"`,
+    etag: `"${name}-${bytes.length}${corrupt ? "-corrupt" : ""}"`,
     ...isolated,
+    ...(parameters.has("modified") ? { "last-modified": parameters.get("modified") } : {}),
+    ...(parameters.has("cors") ? { "Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": parameters.get("cors"), "Cross-Origin-Resource-Policy": "cross-origin" } : {}),
   };
+  if (range === null && parameters.has("gzip")) {
+    const body = gzipSync(bytes, { level: 1 });
+    response.writeHead(200, { ...headers, "content-encoding": "gzip", "content-length": body.length }).end(body);
+    return;
+  }
   if (range === null) {
     response.writeHead(200, headers);
   } else {
     response.writeHead(206, { ...headers, "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` });
   }
-  const key = `${parameters.get("key")}`;
   const end = parameters.has("break") && !broken.has(key) ? Number(parameters.get("break")) : Infinity;
   for (let at = start; at < bytes.length; at += PIECE) {
     if (at >= end) {
@@ -161,4 +187,5 @@ const server = createServer((request, response) => {
     response.destroy();
   });
 });
-server.listen(0, "localhost", () => console.log(`listening on port ${server.address().port}`));
+// Also under the name localhost, which is another origin.
+server.listen(0, "127.0.0.1", () => console.log(`listening on port ${server.address().port}`));

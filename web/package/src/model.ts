@@ -33,7 +33,11 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load. */
   signal?: AbortSignal;
-  /** Whether downloads are kept: `auto` (the default) where the browser allows it, `true` or else the load fails, `false` never. */
+  /**
+   * Whether downloads are kept: `auto` (the default) where the browser allows it, `true` or else the load fails, `false` never.
+   * `revalidate` is `auto`, but the server is asked first whether it still has the file that is kept. Only files that were opened,
+   * and have the hash that `sha256` asks for, are kept.
+   */
   cache?: CachePolicy;
   /** Positions that a conversation can have; by default the model's own, at most 4096. */
   contextLength?: number;
@@ -179,6 +183,9 @@ export class BitNet {
       throw aborted(options.signal);
     }
     const { wire, pieces } = resolveSource(source);
+    if (wire.kind === "url") {
+      wire.label = known;
+    }
     const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
     const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);
     try {
