@@ -28,7 +28,8 @@ import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules"), consumers: path.join(here, "../node_modules/.cache/bitnet-consumers") };
+const PACKAGE = path.join(here, "../package/dist");
+const ROOTS = { site: path.join(here, "../dist"), package: PACKAGE, bare: PACKAGE, modules: path.join(here, "../node_modules"), consumers: path.join(here, "../node_modules/.cache/bitnet-consumers") };
 const TYPES = {
   ".css": "text/css",
   ".gguf": "application/octet-stream",
@@ -65,7 +66,7 @@ async function answer(request, response) {
   const end = response.end.bind(response);
   response.write = (body, ...rest) => ((sent += body.length), write(body, ...rest));
   response.end = (body, ...rest) => ((sent += body?.length ?? 0), end(body, ...rest));
-  let isolated = url.pathname === "/plain.html" || url.pathname.startsWith("/static/") ? {} : ISOLATED;
+  let isolated = url.pathname === "/plain.html" || /^\/(static|bare)\//.test(url.pathname) ? {} : ISOLATED;
   if (url.pathname.startsWith("/package/")) {
     // As a CDN does.
     isolated = { ...isolated, "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
@@ -81,6 +82,8 @@ async function answer(request, response) {
     return send(200, "application/json", JSON.stringify(log));
   }
   if (["/blank.html", "/plain.html"].includes(url.pathname)) {
+    const csp = url.searchParams.get("csp");
+    isolated = csp === null ? isolated : { ...isolated, "Content-Security-Policy": csp };
     return send(200, TYPES[".html"], "<!doctype html><title>blank</title>");
   }
   if (url.pathname.startsWith("/file/")) {

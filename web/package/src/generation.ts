@@ -1,6 +1,7 @@
 // A text that is being written.
 
 import { BitNetError } from "./errors.js";
+import { wireJson } from "./json.js";
 import type { WireOutcome } from "./protocol.js";
 
 /** The form of a text. The module that knows forms is fetched when one is first asked for. */
@@ -82,7 +83,7 @@ export function wireOptions(options: GenerateOptions): string {
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }
-  return JSON.stringify({ ...rest, stop: typeof stop === "string" ? [stop] : stop });
+  return wireJson("options", { ...rest, stop: typeof stop === "string" ? [stop] : stop });
 }
 
 /**

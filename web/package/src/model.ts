@@ -1,10 +1,12 @@
 // A model in a Worker.
 
+import { absolute } from "./address.js";
 import { ChatCompletions, type ChatMessage } from "./chat.js";
 import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
-import { aborted, BitNetError } from "./errors.js";
+import { aborted, BitNetError, withCode } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
 import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
+import { wireJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
 import type { CachePolicy, ChatTemplate, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
@@ -143,11 +145,6 @@ const DEMO = "demo";
 /** The compiled cores of earlier loads, by build and address. */
 const compiled = new Map<string, WebAssembly.Module>();
 
-/** An address as the Worker, which lies elsewhere, understands it. */
-function absolute(url: string | undefined): string | undefined {
-  return url && new URL(url, globalThis.document?.baseURI).href;
-}
-
 /** A model in a Worker of its own: the page stays free. */
 export class BitNet {
   readonly #link: Link;
@@ -174,7 +171,7 @@ export class BitNet {
    * @throws {BitNetError} if it cannot be had or run; `code` says why.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(source, options);
+    return withCode(() => BitNet.#load(source, options));
   }
 
   /** Loads from `source`, which saved sessions know as `known`, or else by its address, at the best place for it. */
@@ -222,9 +219,9 @@ export class BitNet {
           cache: options.cache ?? "auto",
           sha256: options.sha256,
           module: compiled.get(`${variant} ${options.wasmUrl}`),
-          wasmUrl: absolute(options.wasmUrl),
-          constraintsUrl: absolute(options.constraintsUrl),
-          engine: JSON.stringify({
+          wasmUrl: options.wasmUrl && absolute("wasmUrl", options.wasmUrl).href,
+          constraintsUrl: options.constraintsUrl && absolute("constraintsUrl", options.constraintsUrl).href,
+          engine: wireJson("options", {
             contextLength: options.contextLength,
             i2sLayout: options.i2sLayout,
             activations: options.activations,
@@ -253,7 +250,7 @@ export class BitNet {
 
   /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
   static async demo(options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO);
+    return withCode(() => BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO));
   }
 
   /**
@@ -264,7 +261,7 @@ export class BitNet {
    * and `source` is left out; `bad-file` if the session is damaged or belongs to another model.
    */
   static async restore(name: string = DEFAULT_NAME, { source, ...options }: RestoreOptions = {}): Promise<BitNet> {
-    const note = await findSession(name);
+    const note = await withCode(() => findSession(name));
     if (note === undefined) {
       throw new BitNetError("argument", `name: expected a saved session, found none called ${JSON.stringify(name)}`);
     }
@@ -294,8 +291,8 @@ export class BitNet {
 
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
-    const kwargs = JSON.stringify(options.chatTemplateKwargs ?? {});
-    return this.#generate({ messages: JSON.stringify(messages), kwargs }, options);
+    const kwargs = wireJson("chatTemplateKwargs", options.chatTemplateKwargs ?? {});
+    return this.#generate({ messages: wireJson("messages", messages), kwargs }, options);
   }
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
@@ -307,7 +304,7 @@ export class BitNet {
     }
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
-    const format = options.responseFormat ? JSON.stringify(options.responseFormat) : undefined;
+    const format = options.responseFormat ? wireJson("responseFormat", options.responseFormat) : undefined;
     return new Generation(
       async (onText) => {
         try {
@@ -345,7 +342,7 @@ export class BitNet {
 
   /** The text of `tokens`. */
   detokenize(tokens: ArrayLike<number>): Promise<string> {
-    return this.#link.call("detokenize", { tokens: Uint32Array.from(tokens) });
+    return this.#link.call("detokenize", { tokens: tokensOf(tokens) });
   }
 
   /** The tokens that the model holds: the last prompt and what it wrote. */
@@ -360,7 +357,7 @@ export class BitNet {
 
   /** SHA-256 over the bits of the logits of all positions of `tokens`, as `bitnet logits --digest` prints it: equal on every machine. */
   logitsDigest(tokens: ArrayLike<number>, batch = 64): Promise<string> {
-    return this.#link.call("digest", { tokens: Uint32Array.from(tokens), batch });
+    return this.#link.call("digest", { tokens: tokensOf(tokens), batch });
   }
 
   /** The tensors of the file. */
@@ -397,6 +394,14 @@ export class BitNet {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+}
+
+function tokensOf(tokens: ArrayLike<number>): Uint32Array {
+  try {
+    return Uint32Array.from(tokens);
+  } catch (cause) {
+    throw new BitNetError("argument", `tokens: expected a list of ids, found ${String(tokens)}`, { cause });
   }
 }
 
