@@ -154,7 +154,29 @@ export class Generation implements AsyncIterable<string> {
     };
   }
 
-  async *[Symbol.asyncIterator](): AsyncIterator<string> {
+  /** Ends the generation. What came before stays. */
+  cancel(): void {
+    if (!this.#ended) {
+      this.#cancel();
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<string> {
+    const texts = this.#texts();
+    return {
+      next: () => texts.next(),
+      // Also where nothing was asked for yet, and the loop in `#texts` not begun.
+      return: () => {
+        this.cancel();
+        return texts.return(undefined);
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  async *#texts(): AsyncGenerator<string> {
     if (this.#taken) {
       throw new BitNetError("argument", "a generation can be iterated over once");
     }
@@ -174,9 +196,7 @@ export class Generation implements AsyncIterable<string> {
         }
       }
     } finally {
-      if (!this.#ended) {
-        this.#cancel();
-      }
+      this.cancel();
     }
   }
 

@@ -1,7 +1,8 @@
 // A model in a Worker.
 
 import { absolute } from "./address.js";
-import { ChatCompletions, type ChatMessage } from "./chat.js";
+import { ChatCompletions } from "./chat.js";
+import { type ChatMessage, plainMessages } from "./chat-request.js";
 import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
 import { aborted, BitNetError, withCode } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
@@ -292,7 +293,7 @@ export class BitNet {
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
     const kwargs = wireJson("chatTemplateKwargs", options.chatTemplateKwargs ?? {});
-    return this.#generate({ messages: wireJson("messages", messages), kwargs }, options);
+    return this.#generate({ messages: wireJson("messages", plainMessages(messages)), kwargs }, options);
   }
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
