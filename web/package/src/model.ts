@@ -1,5 +1,7 @@
 // A model in a Worker.
 
+/// <reference lib="esnext.disposable" preserve="true" />
+
 import { absolute } from "./address.js";
 import { ChatCompletions } from "./chat.js";
 import { type ChatMessage, plainMessages } from "./chat-request.js";
