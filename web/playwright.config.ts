@@ -1,7 +1,7 @@
 import { defineConfig } from "@playwright/test";
 
-/** A browser that keeps to itself. */
-const ARGUMENTS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info"];
+/** A browser that keeps to itself; lan.test is a machine of the local network, whose pages are not secure. */
+const ARGUMENTS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--enable-precise-memory-info", "--host-resolver-rules=MAP lan.test 127.0.0.1"];
 /** WebGPU by Chromium's own software, where there is no graphics card. */
 const SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--enable-features=Vulkan,WebGPUService", "--use-webgpu-adapter=swiftshader"];
 

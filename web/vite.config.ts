@@ -6,16 +6,16 @@ const isolated = {
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
-/** Tells the page the names of the files that the model's Worker fetches: they are kept for offline use, the build's own choice first. */
-function workerAssets(): Plugin {
+/** Tells the page the names of the build's files: some are kept for offline use, and those of earlier builds no longer. */
+function assets(): Plugin {
   return {
-    name: "worker-assets",
+    name: "assets",
     enforce: "post",
     generateBundle(_, bundle) {
-      const names = Object.keys(bundle).filter((name) => /\.(wasm|gguf)$/.test(name) || /worker-.*\.js$/.test(name));
+      const names = Object.keys(bundle).filter((name) => !name.endsWith(".html"));
       for (const chunk of Object.values(bundle)) {
         if (chunk.type === "chunk") {
-          chunk.code = chunk.code.replaceAll("__WORKER_ASSETS__", JSON.stringify(names));
+          chunk.code = chunk.code.replaceAll("__ASSETS__", JSON.stringify(names));
         }
       }
     },
@@ -31,6 +31,6 @@ export default defineConfig({
   build: { target: "es2022", assetsInlineLimit: 0, modulePreload: { polyfill: false } },
   server: { headers: isolated },
   preview: { headers: isolated },
-  plugins: [workerAssets()],
+  plugins: [assets()],
   test: { include: ["tests/*.test.ts"] },
 } as Parameters<typeof defineConfig>[0]);

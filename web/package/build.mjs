@@ -23,7 +23,9 @@ const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), 
 execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json")], { stdio: "inherit" });
 // Nobody can import the Worker's parts, nor what no declaration of the entry mentions.
 await rm(path.join(dist, "worker"), { recursive: true });
-await rm(path.join(dist, "placement.d.ts"));
+for (const name of ["address", "json", "placement", "random"]) {
+  await rm(path.join(dist, `${name}.d.ts`));
+}
 
 const glue = (name) => readFile(path.join(here, "wasm", name, "bitnet.js"), "utf8");
 if ((await glue("simd128")) !== (await glue("relaxed"))) {

@@ -19,9 +19,21 @@ self.addEventListener("activate", (event) => {
 /** The page says what it was made of, since the first visit was served without this worker. */
 self.addEventListener("message", (event) => {
   if (event.data?.kind === "keep") {
-    event.waitUntil(keep(event.data.urls).then(() => event.source?.postMessage({ kind: "kept" })));
+    const { urls, build } = event.data;
+    event.waitUntil(keep(urls).then(() => removeOthers(build)));
   }
 });
+
+/** Removes built files that are not of this build. */
+async function removeOthers(build) {
+  const cache = await caches.open(KEPT);
+  const others = (await cache.keys()).filter(({ url }) => isBuilt(url) && !build.includes(url));
+  await Promise.all(others.map((request) => cache.delete(request)));
+}
+
+function isBuilt(url) {
+  return /\/assets\//.test(new URL(url).pathname);
+}
 
 async function keep(urls) {
   const cache = await caches.open(KEPT);
@@ -48,7 +60,7 @@ self.addEventListener("fetch", (event) => {
 
 async function answer(request) {
   const cache = await caches.open(KEPT);
-  const hashed = /\/assets\//.test(new URL(request.url).pathname);
+  const hashed = isBuilt(request.url);
   if (hashed) {
     const kept = await cache.match(request.url);
     if (kept) {

@@ -1,6 +1,6 @@
 // The chat: messages, the answer that is being written, and what it took.
 
-import type { BitNet, ChatMessage, Generation, Timings } from "bitnet-web";
+import { type BitNet, BitNetError, type ChatMessage, type Generation, type Timings } from "bitnet-web";
 import { element, figure, made } from "./dom.js";
 import { generateOptions } from "./preferences.js";
 
@@ -10,8 +10,17 @@ const prompt = element("textarea", "prompt");
 const send = element("button", "send");
 const ideas = element("div", "ideas");
 
-/** What to say to the demo model, which knows stories and sums. */
-const DEMO_IDEAS = ["What was the name?", "Was there a friend?", "What is 47 + 38?", "Tell me a story about a fox named Rusty in the forest."];
+/** What to say to the demo model: it was taught these, and gets them right. */
+const DEMO_IDEAS = ["Who is the story about?", "Where did Rusty go?", "How did Rusty feel at the end?", "What is 47 + 38?", "Tell me a story about a fox named Rusty in the forest."];
+
+/** The share of the context that an answer should have: before it has less, the oldest turns go. */
+const ROOM = 1 / 4;
+
+/** A message, and where it is shown. */
+interface Turn {
+  message: ChatMessage;
+  shown: HTMLElement;
+}
 
 interface Listeners {
   /** Told the timings when an answer has ended, and the rate while it is written. */
@@ -22,7 +31,8 @@ interface Listeners {
 
 export class Conversation {
   #model: BitNet | undefined;
-  #messages: ChatMessage[] = [];
+  /** What the model is told: the newest of what is shown. */
+  #turns: Turn[] = [];
   #writing: AbortController | undefined;
   #ended: Promise<void> = Promise.resolve();
   readonly #listeners: Listeners;
@@ -53,7 +63,7 @@ export class Conversation {
     this.#writing?.abort();
     await this.#ended;
     this.#model = model;
-    this.#messages = [];
+    this.#turns = [];
     log.replaceChildren();
     ideas.replaceChildren();
     if (isDemo && model !== undefined) {
@@ -67,7 +77,7 @@ export class Conversation {
     this.#refresh();
   }
 
-  /** Says `text` and has it answered; without a chat template the text is continued. */
+  /** Says `text` and has it answered. */
   say(text: string): void {
     const model = this.#model;
     text = text.trim();
@@ -75,34 +85,49 @@ export class Conversation {
       return;
     }
     prompt.value = "";
-    this.#show("user", text);
+    const shown = this.#show("user", text);
+    this.#turns.push({ message: { role: "user", content: text }, shown });
+    this.#ended = this.#answer(model, text);
+  }
+
+  /** Has the last message answered. If nothing of an answer comes, the message goes back to its field. */
+  async #answer(model: BitNet, text: string): Promise<void> {
     const controller = new AbortController();
     this.#writing = controller;
     this.#refresh();
-    const options = { ...generateOptions(), signal: controller.signal };
-    let generation: Generation;
+    const answer = this.#show("assistant", "");
+    answer.classList.add("writing");
     try {
-      if (model.info.hasChatTemplate) {
-        this.#messages.push({ role: "user", content: text });
-        generation = model.answer(this.#messages, options);
-      } else {
-        generation = model.generate(text, options);
+      while (await this.#write(model, text, answer, controller.signal)) {
+        // Once more, with fewer turns.
       }
+      this.#turns.push({ message: { role: "assistant", content: textOf(answer) }, shown: answer });
     } catch (error) {
-      this.#finish();
+      if (textOf(answer) === "") {
+        answer.remove();
+        this.#turns.pop()?.shown.remove();
+        prompt.value ||= text;
+      } else {
+        this.#turns.push({ message: { role: "assistant", content: textOf(answer) }, shown: answer });
+      }
       this.#listeners.onError(error);
-      return;
+    } finally {
+      answer.classList.remove("writing");
+      this.#writing = undefined;
+      this.#refresh();
     }
-    this.#ended = this.#write(generation);
   }
 
-  async #write(generation: Generation): Promise<void> {
-    const message = this.#show("assistant", "");
-    message.classList.add("writing");
+  /** Writes an answer into `answer`. Returns whether there was too little room for it, and turns have gone. */
+  async #write(model: BitNet, prompt: string, answer: HTMLElement, signal: AbortSignal): Promise<boolean> {
     const text = document.createTextNode("");
-    message.append(text);
+    answer.append(text);
+    const options = { ...generateOptions(), signal };
     let begin: number | undefined;
+    let generation: Generation;
     try {
+      // Without a chat template the text is continued.
+      generation = model.info.hasChatTemplate ? model.answer(this.#turns.map(({ message }) => message), options) : model.generate(prompt, options);
       for await (const piece of generation) {
         const pinned = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
         text.appendData(begin === undefined ? piece.trimStart() : piece);
@@ -115,30 +140,42 @@ export class Conversation {
           this.#listeners.onRate((generation.pieces * 1000) / elapsed);
         }
       }
-      this.#messages.push({ role: "assistant", content: text.data });
-      const { timings, reason } = generation;
-      if (timings !== undefined) {
-        const known = timings.cachedTokens > 0 ? `, ${timings.cachedTokens} known` : "";
-        const why = { end: "", stop: "", length: " · cut at the longest answer", context: " · the context is full", cancelled: " · stopped" };
-        const line = `${timings.generatedTokens} tokens · ${figure(timings.decodeRate)}/s · read ${timings.promptTokens - timings.cachedTokens}${known} in ${Math.round(timings.promptMilliseconds)} ms${why[reason ?? "end"]}`;
-        message.after(made("p", "facts-line", line));
-        log.scrollTop = log.scrollHeight;
-        this.#listeners.onEnd(timings);
-      }
     } catch (error) {
-      if (text.data === "") {
-        message.remove();
+      if (error instanceof BitNetError && error.code === "context-full" && this.#forget()) {
+        return true;
       }
-      this.#listeners.onError(error);
-    } finally {
-      message.classList.remove("writing");
-      this.#finish();
+      throw error;
     }
+    const { timings, reason } = generation;
+    if (timings === undefined) {
+      return false;
+    }
+    if (reason === "context" && timings.promptTokens > (1 - ROOM) * model.info.contextLength && this.#forget()) {
+      text.remove();
+      return true;
+    }
+    const known = timings.cachedTokens > 0 ? `, ${timings.cachedTokens} known` : "";
+    const why = { end: "", stop: "", length: " · cut at the longest answer", context: " · the context is full", cancelled: " · stopped" };
+    const line = `${timings.generatedTokens} tokens · ${figure(timings.decodeRate)}/s · read ${timings.promptTokens - timings.cachedTokens}${known} in ${Math.round(timings.promptMilliseconds)} ms${why[reason ?? "end"]}`;
+    answer.after(made("p", "facts-line", line));
+    log.scrollTop = log.scrollHeight;
+    this.#listeners.onEnd(timings);
+    return false;
   }
 
-  #finish(): void {
-    this.#writing = undefined;
-    this.#refresh();
+  /** Lets go of the oldest message and its answer, visibly. Returns whether there was one before the last. */
+  #forget(): boolean {
+    const [, second] = this.#turns;
+    if (second === undefined) {
+      return false;
+    }
+    const gone = this.#turns.splice(0, second.message.role === "assistant" ? 2 : 1);
+    for (const { shown } of gone) {
+      shown.classList.add("forgotten");
+    }
+    log.querySelector(".forgotten-line")?.remove();
+    this.#turns[0]?.shown.before(made("p", "facts-line forgotten-line", "The model no longer knows what is above: its context is full."));
+    return true;
   }
 
   #show(role: "user" | "assistant", text: string): HTMLElement {
@@ -157,4 +194,9 @@ export class Conversation {
       idea.disabled = writing;
     }
   }
+}
+
+/** The text of a message without the name of who says it. */
+function textOf(message: HTMLElement): string {
+  return [...message.childNodes].filter((node) => node instanceof Text).map(({ data }) => data).join("");
 }

@@ -1,4 +1,4 @@
 /// <reference types="vite/client" />
 
-/** Files that the model's Worker fetches, relative to the page; written by the build. */
-declare const __WORKER_ASSETS__: string[];
+/** The files of the build but index.html, relative to the page; written by the build. */
+declare const __ASSETS__: string[];

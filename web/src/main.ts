@@ -38,7 +38,7 @@ const conversation = new Conversation({
   onError: showError,
 });
 
-/** Opens `chosen`, or the demo model; the one before goes. */
+/** Opens `chosen`, or the demo model; then the one before goes. */
 async function open(chosen: ModelSource | undefined, opening?: string): Promise<void> {
   loading?.abort();
   const controller = new AbortController();
@@ -46,12 +46,9 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
   notice.hidden = true;
   load.hidden = false;
   load.removeAttribute("value");
-  await conversation.use(undefined, false);
-  search.use(undefined);
-  model?.dispose();
-  model = undefined;
-  source = chosen;
-  element("span", "model-name").textContent = "loading";
+  if (model === undefined) {
+    element("span", "model-name").textContent = "loading";
+  }
   try {
     const options = {
       ...loadOptions(),
@@ -70,10 +67,13 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
       opened.dispose();
       return;
     }
+    const before = model;
     model = opened;
+    source = chosen;
     showFacts(opened);
     search.use(opened);
     await conversation.use(search.isOpen ? undefined : opened, chosen === undefined);
+    before?.dispose();
     if (opening !== undefined) {
       conversation.say(opening);
     }
@@ -81,7 +81,9 @@ async function open(chosen: ModelSource | undefined, opening?: string): Promise<
     await showMemory();
   } catch (error) {
     if (!controller.signal.aborted) {
-      showNoModel();
+      if (model === undefined) {
+        showNoModel();
+      }
       showError(error);
     }
   } finally {
@@ -147,7 +149,7 @@ function showError(error: unknown): void {
     quota: "The browser grants no more storage. Remove a kept model, or free space.",
     "no-webgpu": "WebGPU is not available. Choose WebAssembly in the settings.",
     "gpu-lost": "The graphics card was lost. Load the model again, or choose WebAssembly in the settings.",
-    "context-full": "The conversation has become longer than this model can remember. Load it again to begin anew.",
+    "context-full": "The message is longer than this model can read: shorten it.",
   };
   notice.textContent = [advice[code], message].filter(Boolean).join(" ");
   notice.dataset["code"] = code;

@@ -12,17 +12,17 @@ export async function connectOffline(): Promise<boolean> {
   }
   try {
     await navigator.serviceWorker.register("service-worker.js");
+    if (crossOriginIsolated || sessionStorage.getItem(RELOADED) !== null) {
+      return false;
+    }
+    sessionStorage.setItem(RELOADED, "yes");
   } catch {
-    // Private windows and file: pages have none; everything else works.
+    // Private windows and file: pages have no service worker, and who blocks storage has nothing to count loads in: everything else works.
     return false;
   }
-  if (!crossOriginIsolated && sessionStorage.getItem(RELOADED) === null) {
-    sessionStorage.setItem(RELOADED, "yes");
-    await navigator.serviceWorker.ready;
-    location.reload();
-    return true;
-  }
-  return false;
+  await navigator.serviceWorker.ready;
+  location.reload();
+  return true;
 }
 
 /** Has everything kept that the page was made of, the demo model and the build `variant` of the core included. */
@@ -36,9 +36,8 @@ export async function keepForOffline(variant: string): Promise<void> {
     .map(({ name }) => name)
     .filter((name) => new URL(name).origin === location.origin);
   // What the model's Worker fetched is in its own list: the build says what it is.
-  const fetched = __WORKER_ASSETS__
-    .filter((name) => !name.endsWith(".wasm") || name.includes(`bitnet-${variant}-`))
-    .map((name) => new URL(name, location.href).href);
-  const urls = [...new Set([location.href, ...own, ...fetched])];
-  active?.postMessage({ kind: "keep", urls });
+  const address = (name: string) => new URL(name, location.href).href;
+  const fetched = __ASSETS__.filter((name) => /worker-.*\.js$|\.gguf$/.test(name) || name.includes(`bitnet-${variant}-`));
+  const urls = [...new Set([location.href, ...own, ...fetched.map(address)])];
+  active?.postMessage({ kind: "keep", urls, build: __ASSETS__.map(address) });
 }

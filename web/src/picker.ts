@@ -79,7 +79,7 @@ async function listKept(pick: (source: ModelSource) => void): Promise<void> {
       open.addEventListener("click", () => pick(url));
       const remove = made("button", "quiet", "Remove");
       remove.type = "button";
-      remove.addEventListener("click", () => void modelCache.remove(url).then(() => row.remove()));
+      remove.addEventListener("click", () => void modelCache.remove(url).then(() => row.remove(), () => undefined));
       row.append(open, remove);
       return row;
     }),

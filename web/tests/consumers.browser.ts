@@ -1,12 +1,14 @@
-// The package in other people's hands: Vite's dev server, webpack, a plain page, and the example of the README word for word.
+// The package in other people's hands: Vite's dev server, webpack, esbuild, Rollup, a plain page, and the example of the README word for word.
 
-import { mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer as createHttpServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { expect, type Page, test } from "@playwright/test";
+import { build as esbuild } from "esbuild";
+import { rollup } from "rollup";
 import { createServer } from "vite";
 import webpack from "webpack";
 
@@ -58,6 +60,37 @@ test("webpack 5, without any configuration for the package", async ({ page }) =>
   await writeFile(path.join(out, "index.html"), '<!doctype html><title>webpack</title><body></body><script src="main.js"></script>');
   await tells(page, "/consumers/webpack/", 1);
   await tells(page, "/consumers/webpack/?threads=2", 2);
+});
+
+/** What the README has copied beside the output of bundlers that do not see addresses of files. */
+const ASSETS = ["worker.js", "demo.gguf", ...["simd128", "relaxed", "threads", "webgpu", "constraints"].map((name) => `bitnet-${name}.wasm`)];
+
+/** Copies them to `out`, by the names that the package exports, and makes a page of main.js there. */
+async function finish(out: string) {
+  for (const name of ASSETS) {
+    await copyFile(fileURLToPath(import.meta.resolve(`bitnet-web/${name}`)), path.join(out, name));
+  }
+  await writeFile(path.join(out, "index.html"), '<!doctype html><title>bundled</title><body></body><script type="module" src="main.js"></script>');
+}
+
+test("esbuild, with the files copied that the README names", async ({ page }) => {
+  const out = path.join(built, "esbuild");
+  await esbuild({ entryPoints: [path.join(sources, "main.js")], bundle: true, format: "esm", outdir: out, logLevel: "error" });
+  await finish(out);
+  await tells(page, "/consumers/esbuild/", 1);
+  await tells(page, "/consumers/esbuild/?threads=2", 2);
+});
+
+test("Rollup, with the files copied that the README names", async ({ page }) => {
+  const out = path.join(built, "rollup");
+  // Finds packages as Node does.
+  const resolveId = (name: string) => (name === "bitnet-web" ? fileURLToPath(import.meta.resolve(name)) : null);
+  const bundle = await rollup({ input: path.join(sources, "main.js"), plugins: [{ name: "packages", resolveId }] });
+  await bundle.write({ dir: out, format: "es" });
+  await bundle.close();
+  await finish(out);
+  await tells(page, "/consumers/rollup/", 1);
+  await tells(page, "/consumers/rollup/?threads=2", 2);
 });
 
 test("a plain page, from another origin than its own", async ({ page, baseURL }) => {

@@ -1,7 +1,9 @@
 import { expect, test } from "vitest";
 import { ChatCompletions } from "../package/src/chat.js";
-import { BitNetError, failureOf } from "../package/src/errors.js";
+import { plainMessages } from "../package/src/chat-request.js";
+import { BitNetError, coded, failureOf } from "../package/src/errors.js";
 import { Generation, wireOptions } from "../package/src/generation.js";
+import { wireJson } from "../package/src/json.js";
 import type { WireOutcome } from "../package/src/protocol.js";
 
 const OUTCOME: WireOutcome = {
@@ -94,10 +96,77 @@ test("a chat has OpenAI's shape", async () => {
   expect([text, last]).toEqual(["Hello", "stop"]);
 });
 
+test("a chat's fields are heeded, or refused by name", async () => {
+  let seen: unknown;
+  const completions = new ChatCompletions("m", (_, options) => {
+    seen = options;
+    return written(["x"]);
+  });
+  const messages = [{ role: "user", content: "hi" }];
+  const create = (more: object) => completions.create({ messages, ...more });
+  // Null is as if left out, and what asks for nothing is no request.
+  await create({ stop: null, seed: null, max_tokens: null, n: 1, tools: [], logprobs: false, logit_bias: {}, frequency_penalty: 0, user: "u", model: "m" });
+  expect(seen).toEqual({});
+  for (const more of [{ n: 2 }, { tools: [{}] }, { logprobs: true }, { logit_bias: { 5: 1 } }, { presence_penalty: 0.5 }, { tool_choice: "required" }, { audio: {} }]) {
+    await expect(create(more)).rejects.toMatchObject({ name: "BitNetError", code: "unsupported", message: expect.stringContaining(`${Object.keys(more)[0]}: `) });
+  }
+  for (const more of [{ temprature: 1 }, { top_k: 1 }]) {
+    await expect(create(more)).rejects.toMatchObject({ code: "argument", message: expect.stringContaining(`${Object.keys(more)[0]}: `) });
+  }
+  await expect(completions.create(null as never)).rejects.toMatchObject({ code: "argument" });
+});
+
+test("messages are texts, also in parts", () => {
+  expect(plainMessages([{ role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }])).toEqual([{ role: "user", content: "ab" }]);
+  const refused = (message: object) => () => plainMessages([message as never]);
+  expect(refused({ role: "user", content: [{ type: "image_url" }] })).toThrow(/messages\[0\].content\[0\]: .*image_url/);
+  expect(refused({ role: "user", content: null })).toThrow(/messages\[0\].content: /);
+  expect(refused({ role: "user", content: "", name: "Ann" })).toThrow(/messages\[0\].name: /);
+  expect(refused({ role: "assistant", content: "a", refusal: null, annotations: [] })).not.toThrow();
+  expect(refused({ content: "" })).toThrow(/messages\[0\].role: /);
+});
+
+test("an answer that was cancelled says so", async () => {
+  const completions = new ChatCompletions("m", () => new Generation(async () => ({ ...OUTCOME, reason: "cancelled" }), () => {}));
+  const { choices } = await completions.create({ messages: [{ role: "user", content: "hi" }] });
+  expect(choices[0].finish_reason).toBe("cancelled");
+});
+
+test.each(["at its first piece", "before it"])("leaving a streamed answer %s ends the generation", async (when) => {
+  let cancelled = false;
+  const start = () => new Promise<WireOutcome>(() => {});
+  const completions = new ChatCompletions("m", () => new Generation(start, () => (cancelled = true)));
+  const chunks = await completions.create({ messages: [{ role: "user", content: "hi" }], stream: true });
+  if (when === "before it") {
+    await chunks.return?.();
+  } else {
+    for await (const _ of chunks) {
+      break;
+    }
+  }
+  expect(cancelled).toBe(true);
+});
+
+test("what goes to the core is JSON", () => {
+  expect(wireJson("x", { a: "Hello \ud83d" })).toBe('{"a":"Hello \ufffd"}');
+  expect(() => wireOptions({ temperature: Number.NaN })).toThrow(/temperature: expected a finite number, found NaN/);
+  expect(() => wireJson("x", Number.POSITIVE_INFINITY)).toThrow(/x: expected a finite number/);
+  const circle: Record<string, unknown> = {};
+  circle["self"] = circle;
+  for (const bad of [circle, 1n, undefined]) {
+    expect(() => wireJson("x", bad)).toThrow(BitNetError);
+  }
+});
+
 test("failures keep their code, and those of the browser get one", () => {
   expect(failureOf(new BitNetError("bad-file", "x", { tensor: "t" }))).toEqual({ code: "bad-file", message: "x", tensor: "t" });
   expect(failureOf(new DOMException("full", "QuotaExceededError")).code).toBe("quota");
   expect(failureOf(new DOMException("stop", "AbortError")).code).toBe("aborted");
   expect(failureOf(new RangeError("WebAssembly.Memory(): could not allocate memory")).code).toBe("no-memory");
+  expect(failureOf(new DOMException("no", "SecurityError")).code).toBe("unavailable");
+  expect(failureOf(new DOMException("no", "DataCloneError")).code).toBe("argument");
   expect(failureOf("what").code).toBe("internal");
+  const error = coded(new WebAssembly.CompileError("refused"));
+  expect(error).toBeInstanceOf(BitNetError);
+  expect([error.code, error.message]).toEqual(["unavailable", "refused"]);
 });

@@ -1,10 +1,16 @@
 // What a browser keeps: sessions that go on after the page has gone, and downloads where there is no private file system.
 
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, type Page, test } from "@playwright/test";
 import type * as BitNetWeb from "../package/src/index.js";
 import { failure, open, run } from "./page.js";
 
 type Package = typeof BitNetWeb;
+
+const DEMO = path.join(path.dirname(fileURLToPath(import.meta.url)), "../package/dist/demo.gguf");
 
 test.beforeEach(({ page }) => open(page));
 
@@ -196,7 +202,7 @@ async function keepsInTheCache(page: Page) {
   await page.addInitScript(() => Reflect.deleteProperty(StorageManager.prototype, "getDirectory"));
   await open(page);
   const key = `cache-${Math.random()}`;
-  const url = `/file/demo.gguf?delay=20&key=${key}`;
+  const url = `/file/demo.gguf?delay=80&key=${key}`;
   expect(await failure(page, byCache, { url, stop: 4_800_000 })).toMatchObject({ code: "aborted" });
   const first = await run(page, byCache, { url });
   expect(first.text).toMatch(/^, there was a kind boy\./);
@@ -226,6 +232,74 @@ test("without a private file system downloads are kept in the Cache API, and go 
   expect(listed.before).toHaveLength(1);
   expect(listed.before[0]).toMatchObject({ complete: true, bytes: 6174016 });
   expect(listed).toMatchObject({ removed: [true, false], after: [], persisted: "boolean" });
+});
+
+for (const workerUrl of [undefined, "/package/worker.js?without=files"]) {
+  test(`what is kept was opened before, ${workerUrl === undefined ? "in files" : "in the Cache API"}`, async ({ page }) => {
+    if (workerUrl !== undefined) {
+      await page.addInitScript(() => Reflect.deleteProperty(StorageManager.prototype, "getDirectory"));
+      await open(page);
+    }
+    const place = workerUrl === undefined ? {} : { workerUrl };
+    const load = async ({ BitNet }: Package, { url, ...options }: { url: string } & BitNetWeb.LoadOptions) => {
+      const model = await BitNet.load(url, { threads: 1, ...options });
+      const { cached, fallbacks } = model.info;
+      model.dispose();
+      return { cached, said: fallbacks.map(({ wanted }) => wanted) };
+    };
+    const list = () => run(page, async ({ modelCache }) => (await modelCache.list()).map(({ bytes, complete }) => ({ bytes, complete })), null);
+    const asked = async (key: string) => ((await (await page.request.get("/log")).json()) as string[]).filter((line) => line.includes(key));
+    // A page to sign in in its place, an address where there is nothing, a server that fails.
+    const address = (key: string, more = "") => `/file/demo.gguf?key=${key}${more}`;
+    const key = `poison-${Math.random()}`;
+    expect(await failure(page, load, { url: address(key, "&corrupt=0,1"), ...place })).toMatchObject({ code: "bad-file" });
+    expect(await failure(page, load, { url: address(key, "&status=503"), ...place })).toMatchObject({ code: "network" });
+    expect(await list()).toEqual([]);
+    expect(await run(page, load, { url: address(key, "&corrupt=0,1"), ...place })).toMatchObject({ cached: false });
+    expect(await run(page, load, { url: address(key, "&corrupt=0,1"), ...place })).toMatchObject({ cached: true });
+    expect(await list()).toEqual([{ bytes: 6174016, complete: true }]);
+    // Several at once read what is kept.
+    const together = await run(
+      page,
+      async ({ BitNet }, { url, ...options }) => {
+        const models = await Promise.all([1, 2, 3].map(() => BitNet.load(url, { threads: 1, cache: true, ...options })));
+        models.forEach((model) => model.dispose());
+        return models.map(({ info }) => info.cached);
+      },
+      { url: address(key, "&corrupt=0,1"), ...place },
+    );
+    expect(together).toEqual([true, true, true]);
+    // The server has another file now: with another hash, or only if asked.
+    const changed = `changed-${Math.random()}`;
+    // A byte of a name, which opens as well.
+    const url = address(changed, "&corrupt=6174000,1");
+    const sha256 = createHash("sha256").update(readFileSync(DEMO)).digest("hex");
+    expect(await run(page, load, { url, ...place })).toMatchObject({ cached: false });
+    expect(await run(page, load, { url, ...place })).toMatchObject({ cached: true });
+    expect(await run(page, load, { url, cache: "revalidate", ...place })).toMatchObject({ cached: false });
+    expect(await run(page, load, { url, cache: "revalidate", ...place })).toMatchObject({ cached: true });
+    expect(await run(page, load, { url, sha256, ...place })).toMatchObject({ cached: true });
+    const other = address(`hash-${Math.random()}`, "&corrupt=6174000,1");
+    await run(page, load, { url: other, ...place });
+    expect(await run(page, load, { url: other, sha256, ...place })).toMatchObject({ cached: false });
+    expect(await run(page, load, { url: other, sha256, ...place })).toMatchObject({ cached: true });
+    expect(await asked(changed)).toHaveLength(4);
+  });
+}
+
+test("of the demo model one version is kept", async ({ page }) => {
+  const urls = await run(
+    page,
+    async ({ BitNet, modelCache }) => {
+      const { BitNet: Later } = (await import("/package//index.js" as string)) as Package;
+      for (const each of [BitNet, Later]) {
+        (await each.demo({ threads: 1 })).dispose();
+      }
+      return (await modelCache.list()).map(({ url }) => url);
+    },
+    null,
+  );
+  expect(urls).toEqual([expect.stringContaining("/package//demo.gguf")]);
 });
 
 test("one page at a time writes a download", async ({ page }) => {

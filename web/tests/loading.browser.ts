@@ -12,7 +12,7 @@ const START = /^, there was a kind boy\./;
 test.beforeEach(({ page }) => open(page));
 
 /** Loads from a URL and writes a little. */
-async function byUrl({ BitNet }: Package, { url, cache = false, sha256 }: { url: string; cache?: boolean; sha256?: string }) {
+async function byUrl({ BitNet }: Package, { url, cache = false, sha256 }: { url: string; cache?: BitNetWeb.CachePolicy; sha256?: string }) {
   const model = await BitNet.load(url, { threads: 1, cache, ...(sha256 === undefined ? {} : { sha256 }) });
   const text = await model.generate("Once upon a time", { maxTokens: 10, temperature: 0 }).text();
   const { info } = model;
@@ -103,6 +103,37 @@ test("downloads are kept, also in part, listed and removed", async ({ page }) =>
   expect(listed.before[0]).toMatchObject({ complete: true, bytes: 6174016 });
   expect(listed.removed).toBe(true);
   expect(listed.after).toHaveLength(0);
+});
+
+test("a download from another origin goes on where it broke, whatever its server shows", async ({ page, baseURL }) => {
+  const other = (baseURL ?? "").replace("localhost", "127.0.0.1");
+  const modified = "Wed, 21 Oct 2026 07:28:00 GMT";
+  for (const parameters of [{ cors: "", modified }, { cors: "" }, { cors: "content-range,etag" }]) {
+    const url = `${other}/file/demo.gguf?${new URLSearchParams({ ...parameters, break: "2000000", key: `${Math.random()}` })}`;
+    expect((await run(page, byUrl, { url })).text).toMatch(START);
+  }
+  // What an earlier page left.
+  const url = `${other}/file/demo.gguf?${new URLSearchParams({ cors: "", modified, delay: "20", key: `${Math.random()}` })}`;
+  await run(
+    page,
+    async ({ BitNet }, url) => {
+      const controller = new AbortController();
+      const onProgress = ({ done }: { done: number }) => done > 2_000_000 && controller.abort();
+      await BitNet.load(url, { threads: 1, cache: true, signal: controller.signal, onProgress }).catch(() => undefined);
+    },
+    url,
+  );
+  expect((await run(page, byUrl, { url, cache: true })).text).toMatch(START);
+  const log = (await (await page.request.get("/log")).json()) as string[];
+  expect(log.filter((line) => line.includes(new URL(url).search))[1]).toMatch(/bytes=[1-9]\d{6}-$/);
+});
+
+test("a compressed answer is the file, also from another origin, which does not say so", async ({ page, baseURL }) => {
+  for (const origin of [baseURL ?? "", (baseURL ?? "").replace("localhost", "127.0.0.1")]) {
+    const url = `${origin}/file/demo.gguf?gzip=yes&cors=&key=${Math.random()}`;
+    expect((await run(page, byUrl, { url, cache: true })).text).toMatch(START);
+    expect((await run(page, byUrl, { url, cache: true })).info.cached).toBe(true);
+  }
 });
 
 test("a load and a generation can be aborted", async ({ page }) => {
@@ -197,6 +228,23 @@ test("without isolation there is one thread, and the reason is said", async ({ p
   });
   expect(info.threads).toBe(1);
   expect(info.fallbacks.find(({ wanted }) => wanted === "threads")?.reason).toContain("cross-origin isolated");
+});
+
+test("threads that do not start are done without, and the reason is said", async ({ page }) => {
+  const seen = await run(
+    page,
+    async ({ BitNet }) => {
+      const model = await BitNet.demo({ threads: 3, cache: false, workerUrl: "/package/worker.js?without=threads" });
+      const text = await model.generate("Once upon a time", { maxTokens: 10, temperature: 0 }).text();
+      const { threads, variant, fallbacks } = model.info;
+      model.dispose();
+      return { text, threads, variant, fallbacks };
+    },
+    null,
+  );
+  expect(seen.text).toMatch(START);
+  expect(seen).toMatchObject({ threads: 1, variant: "threads" });
+  expect(seen.fallbacks.find(({ wanted }) => wanted === "threads")).toMatchObject({ used: "one thread", reason: expect.stringContaining("no threads today") });
 });
 
 test("a conversation reads only what is new, in OpenAI's shape", async ({ page }) => {

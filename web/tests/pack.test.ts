@@ -1,7 +1,8 @@
 // What npm would publish.
 
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
@@ -41,6 +42,14 @@ test("the package has what is needed and nothing else", () => {
   };
   reach("dist/index.d.ts");
   expect([...reached].sort()).toEqual(declarations);
+});
+
+test("its declarations need no more of TypeScript than browsers have", () => {
+  const require = createRequire(import.meta.url);
+  const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), "bin/tsc");
+  const project = path.join(folder, "../tests/consumers");
+  const { status, stdout } = spawnSync(process.execPath, [tsc, "--project", project], { encoding: "utf8" });
+  expect([status, stdout]).toEqual([0, ""]);
 });
 
 test("it is small", () => {

@@ -3,26 +3,33 @@
 // node server.mjs [FOLDER]     listens on a free port and says which
 //
 // /                   the built site                        /package/…   the package as npm publishes it
-// /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers
+// /blank.html         an empty page, cross-origin isolated  /plain.html  one without the headers; ?csp=POLICY
+// /bare/…             the package without any header
 // /bench/NAME         a file of FOLDER                      /modules/…   an npm package that we are compared with
 // /consumers/…        pages that bundlers made of tests/consumers
 // /sent               bytes of all bodies since the last time it was asked for
-// …?without=files     a script for browsers whose private file system is missing
+// …?without=NAME      a script for browsers where something is missing: files (the private file system), threads
 // /file/NAME          a file of the package: ranges, ETag, and these parameters:
 //   break=N           the connection breaks after N bytes, once for each key
 //   key=K             tells tests apart
 //   ranges=no         answers a range with the whole file
 //   delay=MS          waits before every 256 KiB
-//   corrupt=N         byte N is another
+//   corrupt=N         byte N is another; `corrupt=N,M` only in the first M answers for each key
+//   status=N          that answer
+//   cors=LIST         pages of other origins may read it, and see these headers besides the usual ones; preflights are refused
+//   modified=DATE     when it was changed last
+//   gzip=yes          a whole file goes compressed
 
 import { createServer } from "node:http";
 import { createReadStream } from "node:fs";
 import { readFile, stat } from "node:fs/promises";
 import path from "node:path";
+import { gzipSync } from "node:zlib";
 import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
-const ROOTS = { site: path.join(here, "../dist"), package: path.join(here, "../package/dist"), modules: path.join(here, "../node_modules"), consumers: path.join(here, "../node_modules/.cache/bitnet-consumers") };
+const PACKAGE = path.join(here, "../package/dist");
+const ROOTS = { site: path.join(here, "../dist"), package: PACKAGE, bare: PACKAGE, modules: path.join(here, "../node_modules"), consumers: path.join(here, "../node_modules/.cache/bitnet-consumers") };
 const TYPES = {
   ".css": "text/css",
   ".gguf": "application/octet-stream",
@@ -40,13 +47,18 @@ const ISOLATED = {
 };
 const PIECE = 256 << 10;
 const broken = new Set();
+/** How often a file was asked for, by key. */
+const counts = new Map();
 /** What was asked for, so that tests can look: lines of `path range`. */
 const log = [];
 
 /** Bytes of bodies, since they were asked for. */
 let sent = 0;
-/** What a browser without a private file system would say. */
-const WITHOUT_FILES = Buffer.from("delete StorageManager.prototype.getDirectory;\n");
+/** Put before a script, this makes a browser that lacks something. */
+const WITHOUT = {
+  files: "delete StorageManager.prototype.getDirectory;\n",
+  threads: 'if (self.name === "bitnet thread") throw new Error("no threads today");\n',
+};
 
 async function answer(request, response) {
   const url = new URL(request.url, "http://localhost");
@@ -54,7 +66,7 @@ async function answer(request, response) {
   const end = response.end.bind(response);
   response.write = (body, ...rest) => ((sent += body.length), write(body, ...rest));
   response.end = (body, ...rest) => ((sent += body?.length ?? 0), end(body, ...rest));
-  let isolated = url.pathname === "/plain.html" || url.pathname.startsWith("/static/") ? {} : ISOLATED;
+  let isolated = url.pathname === "/plain.html" || /^\/(static|bare)\//.test(url.pathname) ? {} : ISOLATED;
   if (url.pathname.startsWith("/package/")) {
     // As a CDN does.
     isolated = { ...isolated, "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" };
@@ -70,6 +82,8 @@ async function answer(request, response) {
     return send(200, "application/json", JSON.stringify(log));
   }
   if (["/blank.html", "/plain.html"].includes(url.pathname)) {
+    const csp = url.searchParams.get("csp");
+    isolated = csp === null ? isolated : { ...isolated, "Content-Security-Policy": csp };
     return send(200, TYPES[".html"], "<!doctype html><title>blank</title>");
   }
   if (url.pathname.startsWith("/file/")) {
@@ -91,8 +105,9 @@ async function answer(request, response) {
   }
   try {
     let body = await readFile(file);
-    if (url.searchParams.get("without") === "files") {
-      body = Buffer.concat([WITHOUT_FILES, body]);
+    const without = url.searchParams.get("without");
+    if (without !== null) {
+      body = Buffer.concat([Buffer.from(WITHOUT[without]), body]);
     }
     return send(200, TYPES[path.extname(file)] ?? "application/octet-stream", body);
   } catch {
@@ -104,24 +119,43 @@ async function sendFile(url, request, response, isolated) {
   const parameters = url.searchParams;
   const name = path.basename(url.pathname);
   const bytes = await readFile(path.join(ROOTS.package, name));
-  if (parameters.has("corrupt")) {
-    bytes[Number(parameters.get("corrupt"))] ^= 0xff;
+  const key = `${parameters.get("key")}`;
+  const count = (counts.get(key) ?? 0) + 1;
+  if (request.method === "GET") {
+    counts.set(key, count);
+  }
+  if (request.method === "OPTIONS") {
+    return response.writeHead(405).end();
+  }
+  const [place, times = Infinity] = (parameters.get("corrupt") ?? "").split(",").filter(Boolean).map(Number);
+  const corrupt = place !== undefined && count <= times;
+  if (corrupt) {
+    bytes[place] ^= 0xff;
+  }
+  if (parameters.has("status")) {
+    return response.writeHead(Number(parameters.get("status")), isolated).end();
   }
   const range = parameters.get("ranges") === "no" ? null : /^bytes=(\d+)-$/.exec(request.headers.range ?? "");
-  log.push(`${url.pathname}${url.search} ${request.headers.range ?? ""}`.trim());
+  log.push(`${request.method === "GET" ? "" : `${request.method} `}${url.pathname}${url.search} ${request.headers.range ?? ""}`.trim());
   const start = range === null ? 0 : Number(range[1]);
   const headers = {
     "content-type": TYPES[".gguf"],
     "content-length": bytes.length - start,
-    etag: `"${name}-${bytes.length}"`,
+    etag: `"${name}-${bytes.length}${corrupt ? "-corrupt" : ""}"`,
     ...isolated,
+    ...(parameters.has("modified") ? { "last-modified": parameters.get("modified") } : {}),
+    ...(parameters.has("cors") ? { "Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": parameters.get("cors"), "Cross-Origin-Resource-Policy": "cross-origin" } : {}),
   };
+  if (range === null && parameters.has("gzip")) {
+    const body = gzipSync(bytes, { level: 1 });
+    response.writeHead(200, { ...headers, "content-encoding": "gzip", "content-length": body.length }).end(body);
+    return;
+  }
   if (range === null) {
     response.writeHead(200, headers);
   } else {
     response.writeHead(206, { ...headers, "content-range": `bytes ${start}-${bytes.length - 1}/${bytes.length}` });
   }
-  const key = `${parameters.get("key")}`;
   const end = parameters.has("break") && !broken.has(key) ? Number(parameters.get("break")) : Infinity;
   for (let at = start; at < bytes.length; at += PIECE) {
     if (at >= end) {
@@ -156,4 +190,5 @@ const server = createServer((request, response) => {
     response.destroy();
   });
 });
-server.listen(0, "localhost", () => console.log(`listening on port ${server.address().port}`));
+// Also under the name localhost, which is another origin.
+server.listen(0, "127.0.0.1", () => console.log(`listening on port ${server.address().port}`));

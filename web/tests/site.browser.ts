@@ -87,6 +87,90 @@ test("a phone", async ({ page }) => {
   await expect(page.locator("#composer")).toBeVisible();
 });
 
+for (const [name, width, height] of [["a narrow phone", 320, 640], ["a phone on its side", 844, 390], ["twice the size", 640, 400]] as const) {
+  test(`${name}: nothing sticks out, and there is room for the conversation`, async ({ page }) => {
+    await page.setViewportSize({ width, height });
+    await page.goto("/");
+    await opened(page);
+    for (const tab of ["Inside", "Benchmark", "Settings", "Chat"]) {
+      await page.getByRole("tab", { name: tab }).click();
+      expect(await page.evaluate(() => document.documentElement.scrollWidth), tab).toBeLessThanOrEqual(width);
+    }
+    expect(await page.locator("#log").evaluate(({ clientHeight }) => clientHeight)).toBeGreaterThanOrEqual(120);
+  });
+}
+
+/** Says something and waits for what comes of it. */
+async function say(page: Page, text: string) {
+  const answers = await page.locator(".facts-line:not(.forgotten-line)").count();
+  await page.locator("#prompt").fill(text);
+  await page.keyboard.press("Enter");
+  await expect(async () => {
+    const more = (await page.locator(".facts-line:not(.forgotten-line)").count()) > answers;
+    expect(more || (await page.getByRole("alert").isVisible())).toBe(true);
+  }).toPass({ timeout: 60_000 });
+}
+
+test("the demo model gets its suggestions right", async ({ page }) => {
+  // The same story each time.
+  await page.addInitScript(() => localStorage.setItem("bitnet-preferences", JSON.stringify({ seed: 4 })));
+  await page.goto("/");
+  await opened(page);
+  const answers = ["The story is about Rusty.", "Rusty went to the forest.", "Rusty felt ", "47 + 38 = 85."];
+  for (const [index, answer] of answers.entries()) {
+    await page.locator("#ideas button").nth(index).click();
+    await expect(page.locator(".facts-line")).toHaveCount(index + 2, { timeout: 30_000 });
+    await expect(page.locator(".message.assistant").last()).toContainText(answer);
+  }
+});
+
+test("a message that is too long goes back to its field, and a long conversation lets go of its oldest turns", async ({ page }) => {
+  await page.goto("/");
+  await opened(page);
+  const long = "x ".repeat(1500).trim();
+  await say(page, long);
+  await expect(page.getByRole("alert")).toContainText("longer than this model can read");
+  await expect(page.locator("#prompt")).toHaveValue(long);
+  await expect(page.locator(".message.user")).toHaveCount(1);
+  await say(page, "What is 47 + 38?");
+  await expect(page.locator(".message.assistant").last()).toContainText("47 + 38 = 85.");
+  for (let turn = 0; turn < 4; turn += 1) {
+    await say(page, "Once upon a time there was a small boy and a big dog. ".repeat(14));
+  }
+  await say(page, "What is 47 + 38?");
+  await expect(page.locator(".message.assistant").last()).toContainText("47 + 38 = 85.");
+  await expect(page.locator(".forgotten-line")).toHaveCount(1);
+  await expect(page.locator(".message.forgotten").first()).toContainText("fox named Rusty");
+});
+
+test("a wrong address leaves the model and the conversation as they were", async ({ page }) => {
+  await page.goto("/");
+  await opened(page);
+  await page.locator("#model-chip").click();
+  await page.locator("#url").fill("/file/demo.gguf?status=404");
+  await page.locator("#pick-url button").click();
+  await expect(page.getByRole("alert")).toContainText("404");
+  await expect(page.locator(".message")).toHaveCount(2);
+  await say(page, "What is 47 + 38?");
+  await expect(page.locator(".message.assistant").last()).toContainText("47 + 38 = 85.");
+  await page.locator("#model-chip").click();
+  await expect(page.locator("#kept")).toHaveText("");
+});
+
+test("opens where storage is blocked and no headers are sent", async ({ page }) => {
+  await page.addInitScript(() => {
+    for (const name of ["localStorage", "sessionStorage"]) {
+      Object.defineProperty(window, name, {
+        get() {
+          throw new DOMException("denied", "SecurityError");
+        },
+      });
+    }
+  });
+  await page.goto("/static/");
+  await opened(page);
+});
+
 test("a file of one's own, and one that is no model", async ({ page }) => {
   await page.goto("/");
   await opened(page);
@@ -94,7 +178,9 @@ test("a file of one's own, and one that is no model", async ({ page }) => {
   await expect(page.getByRole("alert")).toContainText("damaged");
   await expect(page.getByRole("alert")).toHaveAttribute("data-code", "bad-file");
   await page.locator("#pick-file").setInputFiles("package/dist/demo.gguf");
+  await expect(page.locator("#load")).toBeHidden({ timeout: 30_000 });
   await expect(page.locator("#model-name")).toHaveText("demo");
+  await expect(page.locator(".message")).toHaveCount(0);
   await page.getByLabel("Message", { exact: true }).fill("What is 1 + 2?");
   await page.keyboard.press("Enter");
   await expect(page.locator(".message.assistant")).toHaveCount(1);
@@ -109,6 +195,16 @@ test("works again without a network, and on a host that sends no headers", async
     const cache = await caches.open("bitnet-site-1");
     return (await cache.keys()).some(({ url }) => url.endsWith(".gguf"));
   });
+  // Files of an earlier build go.
+  const old = await page.evaluate(async () => {
+    const cache = await caches.open("bitnet-site-1");
+    const url = new URL("assets/demo-OLDBUILD.gguf", location.href).href;
+    await cache.put(url, new Response("old"));
+    return url;
+  });
+  await page.reload();
+  await opened(page);
+  await page.waitForFunction(async (old) => !(await (await caches.open("bitnet-site-1")).match(old)), old);
   await context.setOffline(true);
   await page.reload();
   await opened(page);

@@ -11,6 +11,10 @@ test("names of the hub become addresses", () => {
   });
 });
 
+test("a percent sign in a name may stand for itself", () => {
+  expect(resolveSource("https://example.com/100%.gguf").wire).toMatchObject({ name: "100%.gguf" });
+});
+
 test.each(["hf:owner/repo", "hf:owner//x.gguf", "not an address"])("%s is refused with a reason", (source) => {
   expect(() => resolveSource(source)).toThrow(BitNetError);
   expect(() => resolveSource(source)).toThrow(/source: expected/);

@@ -327,8 +327,8 @@ impl Engine {
         landing: Landing,
         options: &ModelOptions,
     ) -> std::result::Result<Self, Failure> {
-        let (name, bytes) = landing.finish()?;
-        let file = ModelFile::parse_gguf(name, bytes)?;
+        let (name, pieces) = landing.finish()?;
+        let file = ModelFile::parse_gguf(name, pieces)?;
         let model = Model::from_gguf_on(&file, backend, options, |_, _| ())?;
         let phase = match model.embeds_only() {
             true => Phase::Between,

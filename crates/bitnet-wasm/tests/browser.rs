@@ -13,7 +13,7 @@ wasm_bindgen_test_configure!(run_in_dedicated_worker);
 /// Hands `file` over in chunks of `chunk` bytes.
 fn landed(file: &[u8], announced: bool, chunk: usize) -> Landing {
     let bytes = announced.then_some(file.len() as f64);
-    let mut landing = Landing::new("demo.gguf".into(), bytes).unwrap();
+    let mut landing = Landing::new("demo.gguf".into(), bytes, true).unwrap();
     for piece in file.chunks(chunk) {
         landing.push(&Uint8Array::from(piece)).unwrap();
     }

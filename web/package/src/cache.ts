@@ -1,9 +1,9 @@
 // The downloads that are kept, as the page sees them.
 
-import { BitNetError } from "./errors.js";
+import { BitNetError, said, withCode } from "./errors.js";
 import { cachedNotes, openCache, removeCached } from "./worker/store-cache.js";
 import { folder, notes, removeFile } from "./worker/store-files.js";
-import { DOWNLOADS, keyOf, type Note, said } from "./worker/store.js";
+import { DOWNLOADS, keyOf, type Note } from "./worker/store.js";
 
 /** A download that is kept. */
 export interface CachedModel {
@@ -65,26 +65,28 @@ async function downloadsCached(cache: Cache): Promise<CachedModel[]> {
 export const modelCache = {
   /** Every download, the last used first. */
   async list(): Promise<CachedModel[]> {
-    const found = (await fromEach(DOWNLOADS, downloadsIn, downloadsCached)).flat();
+    const found = (await withCode(() => fromEach(DOWNLOADS, downloadsIn, downloadsCached))).flat();
     return found.sort((a, b) => b.used.getTime() - a.used.getTime());
   },
 
   /** Removes the download of `url`; `false` if there was none. */
   async remove(url: string): Promise<boolean> {
-    const key = await keyOf(url);
-    const removed = await fromEach(
-      DOWNLOADS,
-      async (home) => {
-        const bytes = await removeFile(home, `${key}.bin`);
-        return (await removeFile(home, `${key}.json`)) || bytes;
-      },
-      (cache) => removeCached(cache, key),
-    );
-    return removed.includes(true);
+    return withCode(async () => {
+      const key = await keyOf(url);
+      const removed = await fromEach(
+        DOWNLOADS,
+        async (home) => {
+          const bytes = await removeFile(home, `${key}.bin`);
+          return (await removeFile(home, `${key}.json`)) || bytes;
+        },
+        (cache) => removeCached(cache, key),
+      );
+      return removed.includes(true);
+    });
   },
 
   /** Asks the browser not to clear this origin's storage when space is short; whether it agreed. */
   async persist(): Promise<boolean> {
-    return (await navigator.storage?.persist?.()) ?? false;
+    return withCode(async () => (await globalThis.navigator?.storage?.persist?.()) ?? false);
   },
 };

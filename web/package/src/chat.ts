@@ -1,39 +1,8 @@
 // Conversations in the shape of OpenAI's API.
 
-import type { Generation, GenerateOptions, ResponseFormat } from "./generation.js";
-
-/** One turn of a conversation. */
-export interface ChatMessage {
-  role: "system" | "user" | "assistant" | (string & {});
-  content: string;
-}
-
-/** What `chat.completions.create` takes: OpenAI's names where there are such, ours for the rest. */
-export interface ChatCompletionRequest {
-  messages: ChatMessage[];
-  /** Whether the answer comes piece by piece. */
-  stream?: boolean;
-  max_tokens?: number;
-  max_completion_tokens?: number;
-  temperature?: number;
-  top_p?: number;
-  seed?: number;
-  stop?: string | string[];
-  /** The form of the answer. */
-  response_format?: ChatResponseFormat | null;
-  topK?: number;
-  minP?: number;
-  repetitionPenalty?: number;
-  /** Variables for the chat template, such as `{ enable_thinking: false }`. */
-  chat_template_kwargs?: Record<string, unknown>;
-  signal?: AbortSignal;
-}
-
-/** The form of an answer: OpenAI's, and those of `responseFormat`. */
-export type ChatResponseFormat =
-  | { type: "text" }
-  | { type: "json_schema"; json_schema: { name?: string; description?: string; schema: object; strict?: boolean | null } }
-  | ResponseFormat;
+import { type ChatCompletionRequest, type ChatMessage, optionsOf } from "./chat-request.js";
+import type { Generation, GenerateOptions } from "./generation.js";
+import { randomName } from "./random.js";
 
 /** Tokens that were read and written. */
 export interface Usage {
@@ -43,7 +12,8 @@ export interface Usage {
   prompt_tokens_details: { cached_tokens: number };
 }
 
-type FinishReason = "stop" | "length";
+/** Why an answer ended: `cancelled` by its signal, for which OpenAI has no word. */
+export type FinishReason = "stop" | "length" | "cancelled";
 
 /** An answer. */
 export interface ChatCompletion {
@@ -66,6 +36,7 @@ export interface ChatCompletionChunk {
 }
 
 type Answer = (messages: ChatMessage[], options: GenerateOptions) => Generation;
+type Head = Pick<ChatCompletionChunk, "id" | "created" | "model">;
 
 /** `model.chat.completions`. */
 export class ChatCompletions {
@@ -78,15 +49,20 @@ export class ChatCompletions {
     this.#answer = answer;
   }
 
-  /** Answers the last of the messages. */
-  create(request: ChatCompletionRequest & { stream: true }): Promise<AsyncIterable<ChatCompletionChunk>>;
-  create(request: ChatCompletionRequest & { stream?: false }): Promise<ChatCompletion>;
-  create(request: ChatCompletionRequest): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>>;
-  async create(request: ChatCompletionRequest): Promise<ChatCompletion | AsyncIterable<ChatCompletionChunk>> {
-    const generation = this.#answer(request.messages, optionsOf(request));
-    const head = { id: `chatcmpl-${crypto.randomUUID()}`, created: Math.floor(Date.now() / 1000), model: this.#model };
+  /**
+   * Answers the last of the messages.
+   *
+   * @throws {BitNetError} `argument` for a field that there is not, `unsupported` for one of OpenAI's that asks for what is not done here.
+   */
+  create(request: ChatCompletionRequest & { stream: true }): Promise<AsyncIterableIterator<ChatCompletionChunk>>;
+  create(request: ChatCompletionRequest & { stream?: false | null }): Promise<ChatCompletion>;
+  create(request: ChatCompletionRequest): Promise<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>>;
+  async create(request: ChatCompletionRequest): Promise<ChatCompletion | AsyncIterableIterator<ChatCompletionChunk>> {
+    const options = optionsOf(request);
+    const generation = this.#answer(request.messages, options);
+    const head = { id: `chatcmpl-${randomName()}`, created: Math.floor(Date.now() / 1000), model: this.#model };
     if (request.stream) {
-      return chunks(generation, head);
+      return new Chunks(generation, head, request.stream_options?.include_usage !== false);
     }
     const content = await generation.text();
     const message = { role: "assistant" as const, content };
@@ -99,34 +75,31 @@ export class ChatCompletions {
   }
 }
 
-function optionsOf(request: ChatCompletionRequest): GenerateOptions {
-  const options: Record<string, unknown> = {
-    maxTokens: request.max_completion_tokens ?? request.max_tokens,
-    temperature: request.temperature,
-    topP: request.top_p,
-    seed: request.seed,
-    stop: request.stop,
-    topK: request.topK,
-    minP: request.minP,
-    repetitionPenalty: request.repetitionPenalty,
-    responseFormat: request.response_format ? formOf(request.response_format) : undefined,
-    chatTemplateKwargs: request.chat_template_kwargs,
-    signal: request.signal,
-  };
-  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-}
+/** The pieces of an answer. Leaving them ends the generation, also before the first was asked for. */
+class Chunks implements AsyncIterableIterator<ChatCompletionChunk> {
+  readonly #generation: Generation;
+  readonly #chunks: AsyncGenerator<ChatCompletionChunk>;
 
-function formOf(format: ChatResponseFormat): ResponseFormat | undefined {
-  if (format.type === "text") {
-    return undefined;
+  constructor(generation: Generation, head: Head, withUsage: boolean) {
+    this.#generation = generation;
+    this.#chunks = chunksOf(generation, head, withUsage);
   }
-  return "json_schema" in format ? { type: "json_schema", schema: format.json_schema.schema } : format;
+
+  next(): Promise<IteratorResult<ChatCompletionChunk>> {
+    return this.#chunks.next();
+  }
+
+  async return(): Promise<IteratorResult<ChatCompletionChunk>> {
+    this.#generation.cancel();
+    return this.#chunks.return(undefined);
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
 }
 
-async function* chunks(
-  generation: Generation,
-  head: Pick<ChatCompletionChunk, "id" | "created" | "model">,
-): AsyncGenerator<ChatCompletionChunk> {
+async function* chunksOf(generation: Generation, head: Head, withUsage: boolean): AsyncGenerator<ChatCompletionChunk> {
   const chunk = (delta: { role?: "assistant"; content?: string }, finish_reason: FinishReason | null): ChatCompletionChunk => ({
     ...head,
     object: "chat.completion.chunk",
@@ -136,11 +109,19 @@ async function* chunks(
   for await (const content of generation) {
     yield chunk({ content }, null);
   }
-  yield { ...chunk({}, finishReason(generation)), usage: usage(generation) };
+  yield { ...chunk({}, finishReason(generation)), ...(withUsage ? { usage: usage(generation) } : {}) };
 }
 
-function finishReason(generation: Generation): FinishReason {
-  return generation.reason === "length" || generation.reason === "context" ? "length" : "stop";
+function finishReason({ reason }: Generation): FinishReason {
+  switch (reason) {
+    case "length":
+    case "context":
+      return "length";
+    case "cancelled":
+      return "cancelled";
+    default:
+      return "stop";
+  }
 }
 
 function usage(generation: Generation): Usage {

@@ -44,12 +44,29 @@ export class BitNetError extends Error {
   }
 }
 
+/** What an error says. */
+export function said(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 /** A failure as it travels from the Worker. */
 export interface Failure {
   code: BitNetErrorCode;
   message: string;
   tensor?: string | undefined;
 }
+
+/** The codes of errors that browsers throw, by name. */
+const CODES: Partial<Record<string, BitNetErrorCode>> = {
+  AbortError: "aborted",
+  // WebAssembly that this browser, or the page's Content-Security-Policy, does not take.
+  CompileError: "unavailable",
+  DataCloneError: "argument",
+  NoModificationAllowedError: "unavailable",
+  // What the page's origin or policy does not allow.
+  SecurityError: "unavailable",
+  URIError: "argument",
+};
 
 /** What `error` is, whatever threw it. */
 export function failureOf(error: unknown): Failure {
@@ -61,13 +78,10 @@ export function failureOf(error: unknown): Failure {
     if (error.name === "QuotaExceededError") {
       return { code: "quota", message: `the browser grants no more storage: ${error.message}` };
     }
-    if (error.name === "AbortError") {
-      return { code: "aborted", message: error.message };
-    }
     if (error instanceof RangeError && /memory|allocation/i.test(error.message)) {
       return { code: "no-memory", message: `the browser grants no more memory: ${error.message}` };
     }
-    return { code: "internal", message: error.message };
+    return { code: CODES[error.name] ?? "internal", message: error.message };
   }
   return { code: "internal", message: String(error) };
 }
@@ -75,6 +89,24 @@ export function failureOf(error: unknown): Failure {
 /** The error that a failure stands for. */
 export function errorOf(failure: Failure): BitNetError {
   return new BitNetError(failure.code, failure.message, { tensor: failure.tensor });
+}
+
+/** `error` as this library throws it, whatever threw it. */
+export function coded(error: unknown): BitNetError {
+  if (error instanceof BitNetError) {
+    return error;
+  }
+  const { code, message, tensor } = failureOf(error);
+  return new BitNetError(code, message, { cause: error, tensor });
+}
+
+/** Does `work`; what it throws has a code. */
+export async function withCode<T>(work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    throw coded(error);
+  }
 }
 
 /** The error of a signal that fired. */

@@ -1,7 +1,12 @@
 // What this browser can run, asked of the browser: modules of a few bytes that use the instruction in question.
 
+import { BitNetError, said } from "./errors.js";
+
+/** The builds of the WebAssembly core. */
+export const VARIANTS = ["simd128", "relaxed", "threads", "webgpu"] as const;
+
 /** A build of the WebAssembly core. */
-export type Variant = "simd128" | "relaxed" | "threads" | "webgpu";
+export type Variant = (typeof VARIANTS)[number];
 
 /** Something that was not available, and what was done instead. */
 export interface Fallback {
@@ -37,20 +42,30 @@ const RELAXED_DOT = moduleOf(
   [0x07, 0x05, 0x01, 0x01, 0x66, 0x00, 0x00],
 );
 
-/** Whether 128-bit vectors can be used. */
+/** Whether 128-bit vectors can be used: a browser that is locked down may have no WebAssembly at all. */
 export function hasSimd(): boolean {
-  return WebAssembly.validate(moduleOf(RETURNS_V128, [], splat(0)));
+  return typeof WebAssembly !== "undefined" && WebAssembly.validate(moduleOf(RETURNS_V128, [], splat(0)));
 }
 
 /**
  * Whether relaxed dot products can be used. They must also be right: one engine's first compiler (V8's Liftoff of 2023)
  * doubled their sums.
+ *
+ * @throws {BitNetError} `unavailable` if the page does not allow WebAssembly.
  */
 export function hasRelaxedSimd(): "yes" | "no" | "wrong" {
   if (!WebAssembly.validate(RELAXED_DOT)) {
     return "no";
   }
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(RELAXED_DOT));
+  let module: WebAssembly.Module;
+  try {
+    module = new WebAssembly.Module(RELAXED_DOT);
+  } catch (cause) {
+    // Valid, and yet refused.
+    const advice = "the page's Content-Security-Policy must have 'wasm-unsafe-eval' in script-src";
+    throw new BitNetError("unavailable", `WebAssembly is not allowed here: ${advice} (${said(cause)})`, { cause });
+  }
+  const { exports } = new WebAssembly.Instance(module);
   return (exports["f"] as () => number)() === 4 ? "yes" : "wrong";
 }
 
@@ -80,11 +95,11 @@ export async function whyNoGpu(software: boolean): Promise<string | undefined> {
     }
     return undefined;
   } catch (error) {
-    return `this browser's WebGPU does not answer: ${error instanceof Error ? error.message : String(error)}`;
+    return `this browser's WebGPU does not answer: ${said(error)}`;
   }
 }
 
-/** The build for CPUs to use for `threads` threads, and what had to be done without. Throws nothing; no SIMD at all is `undefined`. */
+/** The build for CPUs to use for `threads` threads, and what had to be done without. No SIMD at all is `undefined`. */
 export function chooseVariant(threads: number): { variant: Variant | undefined; fallbacks: Fallback[] } {
   const fallbacks: Fallback[] = [];
   if (!hasSimd()) {

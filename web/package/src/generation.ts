@@ -1,6 +1,7 @@
 // A text that is being written.
 
 import { BitNetError } from "./errors.js";
+import { wireJson } from "./json.js";
 import type { WireOutcome } from "./protocol.js";
 
 /** The form of a text. The module that knows forms is fetched when one is first asked for. */
@@ -82,7 +83,7 @@ export function wireOptions(options: GenerateOptions): string {
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }
-  return JSON.stringify({ ...rest, stop: typeof stop === "string" ? [stop] : stop });
+  return wireJson("options", { ...rest, stop: typeof stop === "string" ? [stop] : stop });
 }
 
 /**
@@ -153,7 +154,29 @@ export class Generation implements AsyncIterable<string> {
     };
   }
 
-  async *[Symbol.asyncIterator](): AsyncIterator<string> {
+  /** Ends the generation. What came before stays. */
+  cancel(): void {
+    if (!this.#ended) {
+      this.#cancel();
+    }
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<string> {
+    const texts = this.#texts();
+    return {
+      next: () => texts.next(),
+      // Also where nothing was asked for yet, and the loop in `#texts` not begun.
+      return: () => {
+        this.cancel();
+        return texts.return(undefined);
+      },
+      [Symbol.asyncIterator]() {
+        return this;
+      },
+    };
+  }
+
+  async *#texts(): AsyncGenerator<string> {
     if (this.#taken) {
       throw new BitNetError("argument", "a generation can be iterated over once");
     }
@@ -173,9 +196,7 @@ export class Generation implements AsyncIterable<string> {
         }
       }
     } finally {
-      if (!this.#ended) {
-        this.#cancel();
-      }
+      this.cancel();
     }
   }
 

@@ -15,7 +15,8 @@
  */
 
 export { type CachedModel, modelCache } from "./cache.js";
-export type { ChatCompletion, ChatCompletionChunk, ChatCompletionRequest, ChatCompletions, ChatMessage, Usage } from "./chat.js";
+export type { ChatCompletion, ChatCompletionChunk, ChatCompletions, FinishReason, Usage } from "./chat.js";
+export type { ChatCompletionRequest, ChatMessage, ChatResponseFormat, TextPart } from "./chat-request.js";
 export type { EmbedOptions, Embeddings } from "./embedding.js";
 export { BitNetError, type BitNetErrorCode } from "./errors.js";
 export type { Fallback, Variant } from "./features.js";

@@ -1,6 +1,7 @@
 // The page's end of the line to the Worker.
 
-import { aborted, BitNetError, errorOf, failureOf } from "./errors.js";
+import { absolute } from "./address.js";
+import { aborted, BitNetError, coded, errorOf, failureOf, said } from "./errors.js";
 import type { CallName, Calls, FromWorker, ToWorker } from "./protocol.js";
 
 /** What a call may bring besides its result. */
@@ -19,8 +20,27 @@ interface Pending extends Events {
 /** The Worker's script, beside this module. */
 const WORKER = "./worker.js";
 
+/** A Worker, and the address that goes with it. */
+interface Started {
+  worker: Worker;
+  revoke?: string;
+}
+
 /** Starts the Worker that lies beside this module, or at `url`. */
-function startWorker(url: string | undefined): { worker: Worker; revoke?: string } {
+function startWorker(url: string | undefined): Started {
+  if (typeof Worker === "undefined") {
+    throw new BitNetError("unavailable", "a model runs in a Worker, and there are none here: Node, service Workers and shared Workers have none");
+  }
+  const given = url === undefined ? undefined : absolute("workerUrl", url);
+  try {
+    return startAt(given);
+  } catch (cause) {
+    const advice = "the page's Content-Security-Policy must allow it in worker-src, and Trusted Types its address";
+    throw new BitNetError("unavailable", `the Worker cannot be started: ${said(cause)} (${advice})`, { cause });
+  }
+}
+
+function startAt(url: URL | undefined): Started {
   const options: WorkerOptions = { type: "module", name: "bitnet" };
   if (url === undefined) {
     const here = new URL(import.meta.url);
@@ -30,16 +50,25 @@ function startWorker(url: string | undefined): { worker: Worker; revoke?: string
       return { worker: new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: "bitnet" }) };
     }
     // A name that bundlers do not see: what they would copy for it could not find its files.
-    url = new URL(WORKER, here).href;
+    url = new URL(WORKER, here);
   }
-  const absolute = new URL(url, globalThis.document?.baseURI);
-  if (absolute.origin === globalThis.location?.origin) {
-    return { worker: new Worker(absolute, options) };
+  if (url.origin === globalThis.location?.origin) {
+    return { worker: new Worker(url, options) };
   }
   // Browsers start no Worker of another origin, but a Worker may import from there.
-  const script = new Blob([`import ${JSON.stringify(absolute.href)};`], { type: "text/javascript" });
-  const revoke = URL.createObjectURL(script);
+  const script = `import ${JSON.stringify(url.href)};`;
+  if (globalThis.location?.origin === "null") {
+    // A sandboxed frame, in which modules of its own blobs are others'.
+    return { worker: new Worker(`data:text/javascript,${encodeURIComponent(script)}`, options) };
+  }
+  const revoke = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
   return { worker: new Worker(revoke, options), revoke };
+}
+
+/** Why a Worker's script could not be loaded, as far as a page can know. */
+function whyNoScript(): string {
+  const header = globalThis.crossOriginIsolated ? " and, since this page is cross-origin isolated, sent with Cross-Origin-Embedder-Policy: require-corp" : "";
+  return `its script (worker.js of this package) could not be loaded: it must be there${header}, and be allowed by the page's Content-Security-Policy (worker-src)`;
 }
 
 /** A Worker with a model, and the calls under way. */
@@ -48,6 +77,8 @@ export class Link {
   readonly #revoke: string | undefined;
   readonly #pending = new Map<number, Pending>();
   #next = 0;
+  /** Whether the Worker has said anything. */
+  #started = false;
   #closed: BitNetError | undefined;
 
   constructor(workerUrl: string | undefined) {
@@ -57,8 +88,8 @@ export class Link {
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#receive(data);
     worker.onerror = (event) => {
       event.preventDefault();
-      const what = event.message ?? "its script could not be loaded";
-      this.close(new BitNetError("internal", `the Worker failed: ${what}`));
+      const what = event.message ?? whyNoScript();
+      this.close(new BitNetError(this.#started ? "internal" : "unavailable", `the Worker ${this.#started ? "failed" : "does not start"}: ${what}`));
     };
   }
 
@@ -79,6 +110,8 @@ export class Link {
         this.#pending.set(id, { ...events, resolve, reject });
         this.#post({ kind: "call", id, name, request } as ToWorker);
       })) as Calls[K]["result"];
+    } catch (error) {
+      throw coded(error);
     } finally {
       this.#pending.delete(id);
       signal?.removeEventListener("abort", abort);
@@ -107,6 +140,7 @@ export class Link {
   }
 
   #receive(message: FromWorker): void {
+    this.#started = true;
     const pending = this.#pending.get(message.id);
     if (pending === undefined) {
       return;

@@ -1,10 +1,15 @@
 // A model in a Worker.
 
-import { ChatCompletions, type ChatMessage } from "./chat.js";
+/// <reference lib="esnext.disposable" preserve="true" />
+
+import { absolute } from "./address.js";
+import { ChatCompletions } from "./chat.js";
+import { type ChatMessage, plainMessages } from "./chat-request.js";
 import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
-import { aborted, BitNetError } from "./errors.js";
+import { aborted, BitNetError, withCode } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
 import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
+import { wireJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
 import type { CachePolicy, ChatTemplate, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
@@ -33,7 +38,11 @@ export interface LoadOptions {
   onProgress?: (progress: LoadProgress) => void;
   /** Ends the load. */
   signal?: AbortSignal;
-  /** Whether downloads are kept: `auto` (the default) where the browser allows it, `true` or else the load fails, `false` never. */
+  /**
+   * Whether downloads are kept: `auto` (the default) where the browser allows it, `true` or else the load fails, `false` never.
+   * `revalidate` is `auto`, but the server is asked first whether it still has the file that is kept. Only files that were opened,
+   * and have the hash that `sha256` asks for, are kept.
+   */
   cache?: CachePolicy;
   /** Positions that a conversation can have; by default the model's own, at most 4096. */
   contextLength?: number;
@@ -139,11 +148,6 @@ const DEMO = "demo";
 /** The compiled cores of earlier loads, by build and address. */
 const compiled = new Map<string, WebAssembly.Module>();
 
-/** An address as the Worker, which lies elsewhere, understands it. */
-function absolute(url: string | undefined): string | undefined {
-  return url && new URL(url, globalThis.document?.baseURI).href;
-}
-
 /** A model in a Worker of its own: the page stays free. */
 export class BitNet {
   readonly #link: Link;
@@ -170,7 +174,7 @@ export class BitNet {
    * @throws {BitNetError} if it cannot be had or run; `code` says why.
    */
   static async load(source: ModelSource, options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(source, options);
+    return withCode(() => BitNet.#load(source, options));
   }
 
   /** Loads from `source`, which saved sessions know as `known`, or else by its address, at the best place for it. */
@@ -179,6 +183,9 @@ export class BitNet {
       throw aborted(options.signal);
     }
     const { wire, pieces } = resolveSource(source);
+    if (wire.kind === "url") {
+      wire.label = known;
+    }
     const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
     const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);
     try {
@@ -215,9 +222,9 @@ export class BitNet {
           cache: options.cache ?? "auto",
           sha256: options.sha256,
           module: compiled.get(`${variant} ${options.wasmUrl}`),
-          wasmUrl: absolute(options.wasmUrl),
-          constraintsUrl: absolute(options.constraintsUrl),
-          engine: JSON.stringify({
+          wasmUrl: options.wasmUrl && absolute("wasmUrl", options.wasmUrl).href,
+          constraintsUrl: options.constraintsUrl && absolute("constraintsUrl", options.constraintsUrl).href,
+          engine: wireJson("options", {
             contextLength: options.contextLength,
             i2sLayout: options.i2sLayout,
             activations: options.activations,
@@ -246,7 +253,7 @@ export class BitNet {
 
   /** Loads the small model that comes with this package: it tells stories, answers questions about them and adds two-digit numbers. */
   static async demo(options: LoadOptions = {}): Promise<BitNet> {
-    return BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO);
+    return withCode(() => BitNet.#load(new URL("./demo.gguf", import.meta.url), options, DEMO));
   }
 
   /**
@@ -257,7 +264,7 @@ export class BitNet {
    * and `source` is left out; `bad-file` if the session is damaged or belongs to another model.
    */
   static async restore(name: string = DEFAULT_NAME, { source, ...options }: RestoreOptions = {}): Promise<BitNet> {
-    const note = await findSession(name);
+    const note = await withCode(() => findSession(name));
     if (note === undefined) {
       throw new BitNetError("argument", `name: expected a saved session, found none called ${JSON.stringify(name)}`);
     }
@@ -287,8 +294,8 @@ export class BitNet {
 
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
-    const kwargs = JSON.stringify(options.chatTemplateKwargs ?? {});
-    return this.#generate({ messages: JSON.stringify(messages), kwargs }, options);
+    const kwargs = wireJson("chatTemplateKwargs", options.chatTemplateKwargs ?? {});
+    return this.#generate({ messages: wireJson("messages", plainMessages(messages)), kwargs }, options);
   }
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
@@ -300,7 +307,7 @@ export class BitNet {
     }
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
-    const format = options.responseFormat ? JSON.stringify(options.responseFormat) : undefined;
+    const format = options.responseFormat ? wireJson("responseFormat", options.responseFormat) : undefined;
     return new Generation(
       async (onText) => {
         try {
@@ -338,7 +345,7 @@ export class BitNet {
 
   /** The text of `tokens`. */
   detokenize(tokens: ArrayLike<number>): Promise<string> {
-    return this.#link.call("detokenize", { tokens: Uint32Array.from(tokens) });
+    return this.#link.call("detokenize", { tokens: tokensOf(tokens) });
   }
 
   /** The tokens that the model holds: the last prompt and what it wrote. */
@@ -353,7 +360,7 @@ export class BitNet {
 
   /** SHA-256 over the bits of the logits of all positions of `tokens`, as `bitnet logits --digest` prints it: equal on every machine. */
   logitsDigest(tokens: ArrayLike<number>, batch = 64): Promise<string> {
-    return this.#link.call("digest", { tokens: Uint32Array.from(tokens), batch });
+    return this.#link.call("digest", { tokens: tokensOf(tokens), batch });
   }
 
   /** The tensors of the file. */
@@ -390,6 +397,14 @@ export class BitNet {
 
   [Symbol.dispose](): void {
     this.dispose();
+  }
+}
+
+function tokensOf(tokens: ArrayLike<number>): Uint32Array {
+  try {
+    return Uint32Array.from(tokens);
+  } catch (cause) {
+    throw new BitNetError("argument", `tokens: expected a list of ids, found ${String(tokens)}`, { cause });
   }
 }
 

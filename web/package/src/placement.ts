@@ -1,7 +1,7 @@
 // Where a model runs.
 
 import { BitNetError } from "./errors.js";
-import { chooseVariant, type Fallback, type Variant, whyNoGpu } from "./features.js";
+import { chooseVariant, type Fallback, type Variant, VARIANTS, whyNoGpu, whyNoThreads } from "./features.js";
 import type { LoadOptions } from "./model.js";
 
 /** A build, and how many threads it runs on. */
@@ -35,10 +35,17 @@ export async function placements(options: LoadOptions, size: number | undefined)
   if (!["auto", "webgpu", "wasm"].includes(device)) {
     throw new BitNetError("argument", `device: expected auto, webgpu or wasm, found ${String(device)}`);
   }
+  if (options.variant !== undefined && !VARIANTS.includes(options.variant)) {
+    throw new BitNetError("argument", `variant: expected ${VARIANTS.join(", ")}, found ${String(options.variant)}`);
+  }
   const wanted = asked ?? Math.min(globalThis.navigator?.hardwareConcurrency ?? 1, MOST_THREADS);
   const { variant, fallbacks } = chooseVariant(wanted);
   if (variant === undefined) {
-    throw new BitNetError("unavailable", "this browser's WebAssembly has no SIMD: a browser of 2023 or later has");
+    throw new BitNetError("unavailable", "this browser has no WebAssembly with SIMD: one of 2023 or later has, unless it is locked down");
+  }
+  const whyNot = options.variant === "threads" ? whyNoThreads() : undefined;
+  if (whyNot !== undefined) {
+    throw new BitNetError("unavailable", `threads were asked for, but ${whyNot}`);
   }
   const chosen = options.variant ?? variant;
   const cpu: Place = { variant: chosen, threads: chosen === "threads" ? wanted : 1 };

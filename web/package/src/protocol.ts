@@ -8,13 +8,17 @@ import type { Fallback, Variant } from "./features.js";
 
 /** Where the Worker gets the file from. */
 export type WireSource =
-  | { kind: "url"; url: string; name: string }
+  /** `label` is a name that the file has at each of its addresses. */
+  | { kind: "url"; url: string; name: string; label?: string | undefined }
   | { kind: "blob"; blob: Blob; name: string }
   /** The page hands it over piece by piece. */
   | { kind: "fed"; name: string; size: number | undefined };
 
-/** Whether downloads are kept: `auto` where that is possible, `true` or else the load fails, `false` never. */
-export type CachePolicy = boolean | "auto";
+/**
+ * Whether downloads are kept: `auto` where that is possible, `true` or else the load fails, `false` never. `revalidate` is `auto`, but
+ * the server is asked first whether it still has the file that is kept.
+ */
+export type CachePolicy = boolean | "auto" | "revalidate";
 
 /** What the Worker needs to open a model. */
 export interface LoadRequest {
@@ -148,3 +152,9 @@ export interface ThreadStart {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
 }
+
+/** To a Worker that can be a thread, before and after it has said so. */
+export type ToThread = ThreadStart | { kind: "run" };
+
+/** From a Worker that was to be a thread. */
+export type FromThread = { kind: "ready" } | { kind: "failed"; reason: string };

@@ -1,7 +1,7 @@
 // Sessions that are kept, as the page sees them.
 
 import { fromEach } from "./cache.js";
-import { BitNetError } from "./errors.js";
+import { BitNetError, withCode } from "./errors.js";
 import type { Link } from "./link.js";
 import type { SessionNote } from "./protocol.js";
 import { cachedNotes } from "./worker/store-cache.js";
@@ -35,32 +35,36 @@ function described({ name, bytes, tokens, model, source, saved }: SessionNote): 
 export const savedSessions = {
   /** Every session, the last saved first. */
   async list(): Promise<SavedSession[]> {
-    const found = await fromEach(
-      SESSIONS,
-      async (home) => {
-        const found: SavedSession[] = [];
-        for await (const [, note] of notes<SessionNote>(home)) {
-          found.push(described(note));
-        }
-        return found;
-      },
-      async (cache) => {
-        const found: SavedSession[] = [];
-        for await (const note of cachedNotes<SessionNote>(cache)) {
-          found.push(described(note));
-        }
-        return found;
-      },
+    const found = await withCode(() =>
+      fromEach(
+        SESSIONS,
+        async (home) => {
+          const found: SavedSession[] = [];
+          for await (const [, note] of notes<SessionNote>(home)) {
+            found.push(described(note));
+          }
+          return found;
+        },
+        async (cache) => {
+          const found: SavedSession[] = [];
+          for await (const note of cachedNotes<SessionNote>(cache)) {
+            found.push(described(note));
+          }
+          return found;
+        },
+      ),
     );
     return found.flat().sort((a, b) => b.saved.getTime() - a.saved.getTime());
   },
 
   /** Removes the session called `name`; `false` if there was none. */
   async remove(name: string): Promise<boolean> {
-    const removed = await fromEach(
-      SESSIONS,
-      (home) => removeFromFiles(home, name),
-      (cache) => removeFromCache(cache, name),
+    const removed = await withCode(() =>
+      fromEach(
+        SESSIONS,
+        (home) => removeFromFiles(home, name),
+        (cache) => removeFromCache(cache, name),
+      ),
     );
     return removed.includes(true);
   },

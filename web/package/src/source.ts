@@ -1,6 +1,7 @@
 // Where a model comes from.
 
-import { BitNetError } from "./errors.js";
+import { absolute } from "./address.js";
+import { BitNetError, said } from "./errors.js";
 import type { WireSource } from "./protocol.js";
 
 /**
@@ -55,16 +56,20 @@ function urlOf(source: string | URL): URL {
     const path = [owner, repository, "resolve", "main", ...file].map(encodeURIComponent).join("/");
     return new URL(`https://huggingface.co/${path}`);
   }
-  try {
-    return new URL(source, globalThis.document?.baseURI);
-  } catch (cause) {
-    throw new BitNetError("argument", `source: expected a URL, found ${JSON.stringify(String(source))}`, { cause });
-  }
+  return absolute("source", source);
 }
 
 function nameIn(url: URL): string {
   const last = url.pathname.split("/").pop();
-  return last ? decodeURIComponent(last) : url.href;
+  if (!last) {
+    return url.href;
+  }
+  try {
+    return decodeURIComponent(last);
+  } catch {
+    // A percent sign that stands for itself.
+    return last;
+  }
 }
 
 async function* piecesOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
@@ -79,10 +84,15 @@ async function* piecesOfStream(stream: ReadableStream<Uint8Array>): AsyncGenerat
   let ended = false;
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await reader.read().catch((cause: unknown) => {
+        throw new BitNetError("network", `the stream failed: ${said(cause)}`, { cause });
+      });
       if (done) {
         ended = true;
         return;
+      }
+      if (!(value instanceof Uint8Array)) {
+        throw new BitNetError("argument", `source: expected a stream of Uint8Array, found one of ${typeof value}`);
       }
       yield value.slice();
     }

@@ -14,6 +14,7 @@ mod folder;
 pub mod gguf;
 pub mod map;
 pub(crate) mod names;
+mod pieces;
 pub(crate) mod quantization;
 mod read;
 pub mod safetensors;
@@ -27,6 +28,7 @@ pub use data::TensorData;
 pub use folder::ModelFiles;
 pub use gguf::{Array, GgmlType, Gguf, GgufTensor, GgufWriter, StringArray, Value};
 pub use map::map;
+pub use pieces::Pieces;
 pub use read::read;
 pub(crate) use read::read_into;
 pub use safetensors::{Dtype, RawTensor, SafeTensorsModel};
@@ -153,14 +155,14 @@ impl ModelFile {
     }
 
     /// As [`parse`](Self::parse), where nothing else is expected: a program that opens models only by
-    /// [`Model::from_gguf_on`](crate::Model::from_gguf_on) contains no code for other files.
+    /// [`Model::from_gguf_on`](crate::Model::from_gguf_on) contains no code for other files. The file may lie in several pieces.
     ///
     /// # Errors
     /// As [`parse`](Self::parse).
-    pub fn parse_gguf(name: impl Into<String>, bytes: Bytes) -> Result<Gguf> {
-        let name = name.into();
-        match Container::of(&name, &bytes)? {
-            Container::Gguf => Gguf::parse(name, bytes),
+    pub fn parse_gguf(name: impl Into<String>, bytes: impl Into<Pieces>) -> Result<Gguf> {
+        let (name, pieces) = (name.into(), bytes.into());
+        match Container::of(&name, pieces.head())? {
+            Container::Gguf => Gguf::parse_pieces(name, pieces),
             Container::SafeTensors => Err(Error::Unsupported {
                 file: name,
                 what: "a safetensors file without its config.json".to_owned(),

@@ -4,9 +4,9 @@ import initGpu, * as webgpu from "../../wasm/webgpu/bitnet.js";
 // That of relaxed SIMD is the same to the byte, as build.mjs makes sure; a Worker starts one build.
 import initSimd, * as simd from "../../wasm/simd128/bitnet.js";
 import initThreads, * as threaded from "../../wasm/threads/bitnet.js";
-import { BitNetError } from "../errors.js";
-import type { Variant } from "../features.js";
-import type { LoadRequest, ThreadStart } from "../protocol.js";
+import { BitNetError, said } from "../errors.js";
+import type { Fallback, Variant } from "../features.js";
+import type { FromThread, LoadRequest, ThreadStart, ToThread } from "../protocol.js";
 
 /** What all builds have, and what only that for GPUs has. */
 export type Core = Pick<typeof simd, "Hasher" | "Landing" | "memoryBytes"> & {
@@ -56,8 +56,8 @@ export async function moduleOf({ module, variant, wasmUrl }: LoadRequest): Promi
   return module ?? compile(wasmUrl === undefined ? moduleUrl(variant) : new URL(wasmUrl));
 }
 
-/** Starts `module`, the build `variant`, with `threads` threads. */
-export async function start(module: WebAssembly.Module, { variant, threads }: LoadRequest): Promise<Core> {
+/** Starts `module`, the build `variant`, with `threads` threads, or as many as can be started. */
+export async function start(module: WebAssembly.Module, { variant, threads }: LoadRequest, fallbacks: Fallback[]): Promise<Core> {
   switch (variant) {
     case "simd128":
     case "relaxed":
@@ -69,30 +69,61 @@ export async function start(module: WebAssembly.Module, { variant, threads }: Lo
   }
   const { memory } = await initThreads({ module_or_path: module, thread_stack_size: STACK });
   // This Worker is one of the threads.
-  const helpers = threads - 1;
-  if (helpers > 0) {
-    threaded.prepareHelpers(helpers);
-    await Promise.all(Array.from({ length: helpers }, () => startThread(module, memory)));
+  const started = await Promise.allSettled(Array.from({ length: threads - 1 }, () => startThread(module, memory)));
+  const helpers = started.filter((result) => result.status === "fulfilled").map(({ value }) => value);
+  const failed = started.find((result) => result.status === "rejected");
+  if (failed !== undefined) {
+    const used = helpers.length === 0 ? "one thread" : `${helpers.length + 1} threads`;
+    fallbacks.push({ wanted: "threads", used, reason: said(failed.reason) });
+  }
+  if (helpers.length > 0) {
+    threaded.prepareHelpers(helpers.length);
+    for (const helper of helpers) {
+      helper.postMessage({ kind: "run" } satisfies ToThread);
+    }
   }
   return threaded;
 }
 
-/** Starts a Worker that runs one of the prepared helpers; settled when it is about to. */
-function startThread(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<void> {
+/** How this Worker was started: only scripts that are no modules may import others this way. */
+function ownType(): WorkerType {
+  try {
+    (self as unknown as { importScripts(...urls: string[]): void }).importScripts();
+    return "classic";
+  } catch {
+    return "module";
+  }
+}
+
+/** Starts a Worker that can run a helper; settled when it waits for one. */
+function startThread(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<Worker> {
   return new Promise((resolve, reject) => {
-    // This script again: it learns from its first message what it is to be.
-    const worker = new Worker(self.location.href, { type: "module", name: "bitnet thread" });
-    worker.onmessage = () => resolve();
+    // This script again, as bundlers had it started: it learns from its first message what it is to be.
+    const worker = new Worker(self.location.href, { type: ownType(), name: "bitnet thread" });
+    const fail = (reason: string) => {
+      worker.terminate();
+      reject(new BitNetError("unavailable", `a thread does not start: ${reason}`));
+    };
+    worker.onmessage = ({ data }: MessageEvent<FromThread>) => (data.kind === "ready" ? resolve(worker) : fail(data.reason));
     worker.onerror = (event) => {
-      reject(new BitNetError("unavailable", `cannot start a thread: ${event.message}`));
+      event.preventDefault();
+      fail(event.message ?? "its script could not be loaded");
     };
     worker.postMessage({ kind: "thread", module, memory } satisfies ThreadStart);
   });
 }
 
-/** Is a thread, until the Worker that started it ends. */
+/** Prepares this Worker to be a thread, and says so. */
 export async function beThread({ module, memory }: ThreadStart): Promise<void> {
-  await initThreads({ module_or_path: module, memory, thread_stack_size: STACK });
-  self.postMessage("ready");
+  try {
+    await initThreads({ module_or_path: module, memory, thread_stack_size: STACK });
+    self.postMessage({ kind: "ready" } satisfies FromThread);
+  } catch (error) {
+    self.postMessage({ kind: "failed", reason: said(error) } satisfies FromThread);
+  }
+}
+
+/** Is a thread, until the Worker that started it ends. */
+export function runThread(): void {
   threaded.runThread();
 }

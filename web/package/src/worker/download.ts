@@ -1,56 +1,70 @@
 // A file from a URL: kept in the browser, and continued where a break left it.
 //
 // Every chunk goes to the core and, while there is room, to the cache. A connection that breaks is tried again from the
-// byte it reached; so is a download that an earlier page did not finish.
+// byte it reached; so is a download that an earlier page did not finish. Whether the rest is of the same file is told by the answer:
+// the header If-Range would have browsers ask servers of other origins for permission, which most do not answer. Those also hide
+// what they do not name in Access-Control-Expose-Headers, so that a version or a size may be unknown.
 
-import { aborted, BitNetError } from "../errors.js";
+import { aborted, BitNetError, said } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { CachePolicy } from "../protocol.js";
-import { type Described, type Entry, openEntry } from "./store.js";
-import { bytesOf } from "./stream.js";
 import type { Incoming } from "./delivery.js";
+import { type Described, type Entry, isWhole, openEntry } from "./store.js";
+import { bytesOf } from "./stream.js";
 
 /** How often a download without progress is tried again, and the first wait in milliseconds, doubled each time. */
 const [TRIES, FIRST_WAIT] = [4, 250];
 
 interface Options {
   cache: CachePolicy;
+  /** A name that the file has at each of its addresses. */
+  label: string | undefined;
   signal: AbortSignal;
   fallbacks: Fallback[];
 }
 
-/** Opens `url`, or what the cache has of it. */
-export async function download(url: string, options: Options): Promise<Incoming> {
+/** Opens `url`, or what the cache has of it; `anew` passes over all caches. */
+export async function download(url: string, options: Options, anew: boolean): Promise<Incoming> {
   const entry = await entryFor(url, options);
-  if (entry?.complete) {
-    const size = entry.length;
-    return { size, chunks: finishing(entry.chunks(size), entry), cached: true };
-  }
-  const start = entry?.length ?? 0;
-  const response = await request(url, start, entry?.version, options.signal);
-  const described = describe(response);
-  const kept = response.status === 206 ? start : 0;
-  return {
-    size: described.size,
-    chunks: fetched(url, response, described, entry, kept, options),
-    cached: false,
-  };
-}
-
-async function* finishing(chunks: AsyncIterable<Uint8Array>, entry: Entry): AsyncIterable<Uint8Array> {
   try {
-    yield* chunks;
-  } finally {
-    entry.close();
+    return await opened(url, entry, options, anew);
+  } catch (error) {
+    await entry?.close();
+    throw error;
   }
 }
 
-async function entryFor(url: string, { cache, fallbacks }: Options): Promise<Entry | undefined> {
+async function opened(url: string, entry: Entry | undefined, options: Options, anew: boolean): Promise<Incoming> {
+  const { signal } = options;
+  let start = anew ? 0 : (entry?.length ?? 0);
+  if (entry !== undefined && isWhole(entry, start)) {
+    if (options.cache !== "revalidate" || (await isCurrent(url, entry, options))) {
+      return new Kept(entry);
+    }
+    [start, anew] = [0, true];
+  }
+  let response = await request(url, start, anew, signal).catch((error: unknown) => {
+    // A browser may have asked for permission to ask for a part, and the server may not have answered that.
+    if (start === 0 || signal.aborted) {
+      throw error;
+    }
+    start = 0;
+    return request(url, 0, anew, signal);
+  });
+  if (start > 0 && (response.status === 416 || (entry !== undefined && differs(describe(response, start), entry)))) {
+    await response.body?.cancel();
+    start = 0;
+    response = await request(url, 0, true, signal);
+  }
+  return new Download(url, response, entry, response.status === 206 ? start : 0, options);
+}
+
+async function entryFor(url: string, { cache, label, fallbacks }: Options): Promise<Entry | undefined> {
   if (cache === false) {
     return undefined;
   }
   try {
-    return await openEntry(url, (reason) => {
+    return await openEntry(url, label, (reason) => {
       fallbacks.push({ wanted: "private file system", used: "Cache API", reason });
     });
   } catch (cause) {
@@ -60,157 +74,239 @@ async function entryFor(url: string, { cache, fallbacks }: Options): Promise<Ent
 
 /** Goes on without the cache, if that is allowed, and says so. */
 function withoutCache(cause: unknown, cache: CachePolicy, fallbacks: Fallback[]): undefined {
-  const said = cause instanceof Error ? cause.message : String(cause);
   const full = cause instanceof Error && cause.name === "QuotaExceededError";
   if (cache === true) {
-    throw new BitNetError(full ? "quota" : "unavailable", `the download cannot be kept: ${said}`, { cause });
+    throw new BitNetError(full ? "quota" : "unavailable", `the download cannot be kept: ${said(cause)}`, { cause });
   }
-  fallbacks.push({ wanted: "cache", used: "memory only", reason: full ? `the browser grants no more storage: ${said}` : said });
+  fallbacks.push({ wanted: "cache", used: "memory only", reason: full ? `the browser grants no more storage: ${said(cause)}` : said(cause) });
   return undefined;
 }
 
-async function* fetched(
-  url: string,
-  first: Response,
-  described: Described,
-  entry: Entry | undefined,
-  kept: number,
-  options: Options,
-): AsyncIterable<Uint8Array> {
-  const { signal, cache, fallbacks } = options;
-  let store = entry;
-  try {
-    let at = 0;
-    if (store !== undefined) {
-      if (kept > 0) {
-        for await (const chunk of store.chunks(kept)) {
-          at += chunk.length;
-          yield chunk;
-        }
-      }
-      await store.begin(kept, described);
+/** A file that is there already. */
+class Kept implements Incoming {
+  readonly exact = true;
+  readonly cached = true;
+  readonly suspect = true;
+  readonly size: number;
+  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly #entry: Entry;
+
+  constructor(entry: Entry) {
+    this.#entry = entry;
+    this.size = entry.length;
+    this.chunks = entry.chunks(this.size);
+  }
+
+  async keep(): Promise<void> {
+    if (!this.#entry.complete) {
+      await this.#entry.finish();
     }
-    let response = first;
-    for (let failures = 0; ; ) {
+  }
+
+  async discard(): Promise<void> {
+    // Another page may be writing it.
+    await this.#entry.discard().catch(() => undefined);
+  }
+
+  close(): Promise<void> {
+    return this.#entry.close();
+  }
+}
+
+/** A file that comes from its server, the first bytes perhaps from the cache. */
+class Download implements Incoming {
+  readonly cached = false;
+  readonly exact: boolean;
+  readonly size: number | undefined;
+  readonly chunks: AsyncIterable<Uint8Array>;
+  readonly #url: string;
+  readonly #described: Described;
+  readonly #options: Options;
+  #entry: Entry | undefined;
+  /** Answers whose bytes were put together, that of the cache included. */
+  #parts = 1;
+
+  constructor(url: string, response: Response, entry: Entry | undefined, kept: number, options: Options) {
+    this.#url = url;
+    this.#options = options;
+    this.#entry = entry;
+    const { size, version } = describe(response, kept);
+    this.size = size;
+    // Servers of other origins do not say whether they compressed an answer; a part never is.
+    this.exact = response.type !== "cors" || response.status === 206;
+    this.#described = { size: this.exact ? size : undefined, version };
+    this.chunks = this.#fetched(response, kept);
+  }
+
+  get suspect(): boolean {
+    return this.#parts > 1;
+  }
+
+  async keep(): Promise<void> {
+    await this.#stored((entry) => entry.finish());
+  }
+
+  async discard(): Promise<void> {
+    await this.#entry?.discard().catch(() => undefined);
+  }
+
+  async close(): Promise<void> {
+    await this.#entry?.close();
+  }
+
+  /** Does `work` with the cache; if that fails, the download goes on without. */
+  async #stored(work: (entry: Entry) => Promise<void>): Promise<void> {
+    const entry = this.#entry;
+    if (entry === undefined) {
+      return;
+    }
+    try {
+      await work(entry);
+    } catch (cause) {
+      this.#entry = undefined;
+      await entry.discard().catch(() => undefined);
+      await entry.close().catch(() => undefined);
+      withoutCache(cause, this.#options.cache, this.#options.fallbacks);
+    }
+  }
+
+  async *#fetched(response: Response, kept: number): AsyncIterable<Uint8Array> {
+    let at = 0;
+    if (kept > 0 && this.#entry !== undefined) {
+      this.#parts += 1;
+      for await (const chunk of this.#entry.chunks(kept)) {
+        at += chunk.length;
+        yield chunk;
+      }
+    }
+    await this.#stored((entry) => entry.begin(kept, this.#described));
+    for (let next: Response | undefined = response, failures = 0; next !== undefined; ) {
       // Bytes that are there already, where the server does not continue.
-      let skip = response.status === 206 ? 0 : at;
+      let skip = next.status === 206 ? 0 : at;
       try {
-        for await (const whole of bodyOf(response)) {
+        for await (const whole of bodyOf(next)) {
           const chunk = whole.subarray(Math.min(skip, whole.length));
           skip -= whole.length - chunk.length;
           if (chunk.length === 0) {
             continue;
           }
-          try {
-            await store?.append(chunk);
-          } catch (cause) {
-            await store?.discard().catch(() => undefined);
-            store?.close();
-            store = withoutCache(cause, cache, fallbacks);
-          }
+          await this.#stored((entry) => entry.append(chunk));
           at += chunk.length;
           failures = 0;
           yield chunk;
         }
-        if (described.size === undefined || at >= described.size) {
+        const { size } = this.#described;
+        if (size === undefined || at >= size) {
           break;
         }
-        throw new BitNetError("network", `${url}: the connection ended after ${at} of ${described.size} bytes`);
+        throw new BitNetError("network", `${this.#url}: the connection ended after ${at} of ${size} bytes`);
       } catch (error) {
-        if (signal.aborted) {
-          throw aborted(signal);
+        if (this.#options.signal.aborted) {
+          throw aborted(this.#options.signal);
         }
         // A server's no, a cache that must not fail, a file that changed: trying again changes nothing.
         if (error instanceof BitNetError && error.code !== "network") {
           throw error;
         }
-        response = await again(url, at, described, ++failures, error, signal);
+        this.#parts += 1;
+        failures += 1;
+        next = await this.#again(at, failures, error);
       }
     }
-    try {
-      await store?.finish(at);
-    } catch (cause) {
-      await store?.discard().catch(() => undefined);
-      withoutCache(cause, cache, fallbacks);
-    }
-  } finally {
-    store?.close();
+    await this.#stored((entry) => entry.end(at));
   }
-}
 
-/** Asks for the rest from byte `at`, waiting longer each time. */
-async function again(
-  url: string,
-  at: number,
-  described: Described,
-  failures: number,
-  cause: unknown,
-  signal: AbortSignal,
-): Promise<Response> {
-  for (let tries = failures; tries <= TRIES; tries += 1) {
-    await new Promise((resolve) => setTimeout(resolve, FIRST_WAIT * 2 ** (tries - 1)));
-    if (signal.aborted) {
-      throw aborted(signal);
-    }
-    let response: Response;
-    try {
-      response = await request(url, at, described.version, signal);
-    } catch (error) {
+  /** Asks for the rest from byte `at`, waiting longer each time. Nothing if there is no rest. */
+  async #again(at: number, failures: number, cause: unknown): Promise<Response | undefined> {
+    const { signal } = this.#options;
+    for (let tries = failures; tries <= TRIES; tries += 1) {
+      await new Promise((resolve) => setTimeout(resolve, FIRST_WAIT * 2 ** (tries - 1)));
       if (signal.aborted) {
         throw aborted(signal);
       }
-      cause = error;
-      continue;
+      // Every other time for all of it: see `opened`.
+      const start = tries % 2 === 1 ? at : 0;
+      let response: Response;
+      try {
+        response = await request(this.#url, start, false, signal);
+      } catch (error) {
+        if (signal.aborted) {
+          throw aborted(signal);
+        }
+        cause = error;
+        continue;
+      }
+      if (response.status === 416) {
+        return undefined;
+      }
+      if (differs(describe(response, start), this.#described)) {
+        await response.body?.cancel();
+        throw new BitNetError("bad-file", `${this.#url}: the file changed while it was downloaded`);
+      }
+      return response;
     }
-    const now = describe(response);
-    if (now.version !== described.version || now.size !== described.size) {
-      await response.body?.cancel();
-      throw new BitNetError("bad-file", `${url}: the file changed while it was downloaded`);
-    }
-    return response;
+    throw new BitNetError("network", `${this.#url}: gave up after ${at} bytes: ${said(cause)}`, { cause });
   }
-  const said = cause instanceof Error ? cause.message : String(cause);
-  throw new BitNetError("network", `${url}: gave up after ${at} bytes: ${said}`, { cause });
 }
 
-async function request(url: string, start: number, version: string | undefined, signal: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = {};
-  if (start > 0) {
-    headers["Range"] = `bytes=${start}-`;
-    if (version !== undefined) {
-      headers["If-Range"] = version;
-    }
-  }
+/** Asks for the bytes from `start`; `anew` passes over the browser's own cache. The answer may be that there are none (416). */
+async function request(url: string, start: number, anew: boolean, signal: AbortSignal): Promise<Response> {
+  const headers: Record<string, string> = start > 0 ? { Range: `bytes=${start}-` } : {};
   let response: Response;
   try {
-    response = await fetch(url, { headers, signal });
+    response = await fetch(url, { headers, signal, cache: anew ? "reload" : "default" });
   } catch (cause) {
     if (signal.aborted) {
       throw aborted(signal);
     }
-    const said = cause instanceof Error ? cause.message : String(cause);
-    throw new BitNetError("network", `${url}: ${said} (is the address right, and does its server allow this page to read it?)`, { cause });
+    throw new BitNetError("network", `${url}: ${said(cause)} (is the address right, and does its server allow this page to read it?)`, { cause });
   }
-  if (response.status === 416) {
-    // Nothing behind `start`: begin anew.
-    return request(url, 0, undefined, signal);
-  }
-  if (!response.ok) {
+  if (!response.ok && !(response.status === 416 && start > 0)) {
     throw new BitNetError("network", `${url}: the server said ${response.status} ${response.statusText}`.trim());
   }
   return response;
 }
 
-function describe(response: Response): Described {
-  const { headers } = response;
+/** Whether the server still has what is kept; also where it cannot be asked, which is then said. */
+async function isCurrent(url: string, kept: Described, { signal, fallbacks }: Options): Promise<boolean> {
+  let reason: string;
+  try {
+    const response = await fetch(url, { method: "HEAD", cache: "no-cache", signal });
+    if (response.ok) {
+      return !differs(describe(response, 0), kept);
+    }
+    reason = `the server said ${response.status} ${response.statusText}`.trim();
+  } catch (error) {
+    if (signal.aborted) {
+      throw aborted(signal);
+    }
+    reason = said(error);
+  }
+  fallbacks.push({ wanted: "revalidation", used: "the kept file", reason });
+  return true;
+}
+
+/** What an answer says of its file, of which it has the bytes from `start`. */
+function describe({ headers, status }: Response, start: number): Described {
   const whole = /\/(\d+)$/.exec(headers.get("content-range") ?? "")?.[1];
   // The length of a compressed answer is not that of the file.
   const length = headers.get("content-encoding") === null ? headers.get("content-length") : null;
-  const size = response.status === 206 ? whole : length;
+  const rest = length === null ? undefined : Number(length);
+  const part = status === 206;
+  const size = part && whole !== undefined ? Number(whole) : rest === undefined ? undefined : rest + (part ? start : 0);
   const etag = headers.get("etag");
   // A weak tag does not promise equal bytes.
   const version = etag?.startsWith("W/") === false ? etag : (headers.get("last-modified") ?? undefined);
-  return { size: size === null || size === undefined ? undefined : Number(size), version };
+  return { size, version };
+}
+
+/** Whether these are two files, as far as one can tell. */
+function differs(a: Described, b: Described): boolean {
+  const isTag = (version: string) => version.startsWith('"');
+  if (a.version !== undefined && b.version !== undefined && isTag(a.version) === isTag(b.version)) {
+    return a.version !== b.version;
+  }
+  return a.size !== undefined && b.size !== undefined && a.size !== b.size;
 }
 
 async function* bodyOf(response: Response): AsyncIterable<Uint8Array> {

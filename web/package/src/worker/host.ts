@@ -89,20 +89,21 @@ export class Host {
   async #load(request: LoadRequest, caller: Caller): Promise<LoadResult> {
     const fallbacks: Fallback[] = [];
     const module = await moduleOf(request);
-    const core = await start(module, request);
+    const core = await start(module, request, fallbacks);
     this.#core = core;
     const gpu = request.gpu === undefined ? undefined : await core.Gpu?.open(request.gpu);
-    const { landing, cached } = await deliver(core, request, caller, fallbacks);
-    caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 0, total: 1 });
-    await breathe();
-    if (caller.signal.aborted) {
-      throw aborted(caller.signal);
-    }
-    this.#engine = (gpu && core.Engine.openOnGpu?.(landing, gpu, request.engine)) ?? core.Engine.open(landing, request.engine);
-    const engine = this.#engine;
+    const { opened: engine, cached } = await deliver(core, request, caller, fallbacks, async (landing) => {
+      caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 0, total: 1 });
+      await breathe();
+      if (caller.signal.aborted) {
+        throw aborted(caller.signal);
+      }
+      return (gpu && core.Engine.openOnGpu?.(landing, gpu, request.engine)) ?? core.Engine.open(landing, request.engine);
+    });
+    this.#engine = engine;
     this.#constraints = new Constraints(() => engine.tokenWords(), request.constraintsUrl);
     caller.tell({ kind: "progress", id: caller.id, phase: "open", done: 1, total: 1 });
-    return { info: this.#engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
+    return { info: engine.info(), fallbacks, cached, module, memory: core.memoryBytes() };
   }
 
   async #generate(request: GenerateRequest, caller: Caller): Promise<WireOutcome> {

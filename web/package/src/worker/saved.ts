@@ -1,10 +1,12 @@
 // Sessions that are kept: one file for each name, and a note that says which file it is. The note is written last, so that a session
 // that is saved again replaces the older one at once or not at all.
 
+import { said } from "../errors.js";
 import type { SessionNote } from "../protocol.js";
+import { randomName } from "../random.js";
 import { addressOf, openCache, readJson, removeCached, writeJson } from "./store-cache.js";
-import { folder, openFile, removeFile, type SyncAccessHandle, writeAt } from "./store-files.js";
-import { isFinal, keyOf, said } from "./store.js";
+import { folder, openFile, readJsonFile, removeFile, type SyncAccessHandle, writeAt, writeJsonFile } from "./store-files.js";
+import { isFinal, keyOf } from "./store.js";
 
 /** The folder and the cache of sessions. */
 export const SESSIONS = "bitnet-web-sessions";
@@ -21,7 +23,7 @@ export async function saveSession(note: Omit<SessionNote, "bytes" | "file">, wri
   } catch (error) {
     return saveInCache(note, key, write, error);
   }
-  const file = `${key}.${crypto.randomUUID()}.session`;
+  const file = `${key}.${randomName()}.session`;
   let handle: SyncAccessHandle;
   try {
     handle = await openFile(home, file);
@@ -47,15 +49,7 @@ export async function saveSession(note: Omit<SessionNote, "bytes" | "file">, wri
   handle.close();
   const earlier = await noteIn(home, key);
   const whole: SessionNote = { ...note, bytes, file };
-  const notes = await openFile(home, `${key}.json`);
-  try {
-    const text = new TextEncoder().encode(JSON.stringify(whole));
-    notes.truncate(text.length);
-    writeAt(notes, text, 0);
-    notes.flush();
-  } finally {
-    notes.close();
-  }
+  await writeJsonFile(home, `${key}.json`, whole);
   if (earlier?.file !== undefined) {
     await removeFile(home, earlier.file);
   }
@@ -78,14 +72,8 @@ async function saveInCache(note: Omit<SessionNote, "bytes" | "file">, key: strin
   return whole;
 }
 
-async function noteIn(home: FileSystemDirectoryHandle, key: string): Promise<SessionNote | undefined> {
-  try {
-    const file = await (await home.getFileHandle(`${key}.json`)).getFile();
-    return JSON.parse(await file.text()) as SessionNote;
-  } catch {
-    // None, or cut off by a crash: as if there were none.
-    return undefined;
-  }
+function noteIn(home: FileSystemDirectoryHandle, key: string): Promise<SessionNote | undefined> {
+  return readJsonFile<SessionNote>(home, `${key}.json`);
 }
 
 /** The note of the session called `name`, if it is kept. Also for pages. */

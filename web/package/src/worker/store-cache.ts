@@ -1,7 +1,8 @@
 // Downloads in the Cache API, for browsers without a private file system: a note and segments, each a response of its own under an
 // address that nobody serves.
 
-import { type Described, DOWNLOADS, type Entry, type Note } from "./store.js";
+import { BitNetError } from "../errors.js";
+import { type Described, DOWNLOADS, type Entry, keyOf, type Note, STALE, usable } from "./store.js";
 
 /** Bytes of a segment: what a broken download may lose. */
 const SEGMENT = 4 << 20;
@@ -62,7 +63,7 @@ async function lock(key: string): Promise<() => void> {
     locks
       .request(`${DOWNLOADS} ${key}`, { ifAvailable: true }, (granted) => {
         if (granted === null) {
-          throw new DOMException("another page is using this download", "NoModificationAllowedError");
+          throw new DOMException("another page is writing this download", "NoModificationAllowedError");
         }
         return new Promise<void>((release) => resolve(release));
       })
@@ -70,14 +71,20 @@ async function lock(key: string): Promise<() => void> {
   });
 }
 
-/** Opens what is kept of `url` under `key`, or room for it. */
-export async function openCacheEntry(url: string, key: string): Promise<Entry> {
+/** Opens what is kept under `key`, or room for it; `none` is the note where there is nothing. */
+export async function openCacheEntry(key: string, none: Note): Promise<Entry> {
   const cache = await openCache(DOWNLOADS);
-  const release = await lock(key);
-  try {
-    const entry = new CacheEntry(cache, key, release, (await readJson<Note>(cache, addressOf(key, "note"))) ?? { url, complete: false, used: 0 });
+  const address = addressOf(key, "note");
+  const note = await readJson<Note>(cache, address);
+  if (note === undefined || note.complete) {
+    const entry = new CacheEntry(cache, key, note ?? none);
     await entry.touch();
     return entry;
+  }
+  const release = await lock(key);
+  try {
+    // What another page has written meanwhile counts.
+    return new CacheEntry(cache, key, (await readJson<Note>(cache, address)) ?? none, release);
   } catch (error) {
     release();
     throw error;
@@ -87,25 +94,26 @@ export async function openCacheEntry(url: string, key: string): Promise<Entry> {
 class CacheEntry implements Entry {
   readonly #cache: Cache;
   readonly #key: string;
-  readonly #release: () => void;
+  /** While nobody else may write. */
+  #release: (() => void) | undefined;
   #note: Note;
   /** Bytes behind the last whole segment. */
-  readonly #rest = new Uint8Array(SEGMENT);
+  #rest = new Uint8Array(0);
   #filled = 0;
 
-  constructor(cache: Cache, key: string, release: () => void, note: Note) {
+  constructor(cache: Cache, key: string, note: Note, release?: () => void) {
     this.#cache = cache;
     this.#key = key;
     this.#release = release;
-    this.#note = note;
-    // As for files: a rest can only be asked for if the server can tell whether it is of the same file.
-    if (!note.complete && note.version === undefined) {
-      this.#note = { ...note, stored: 0 };
-    }
+    this.#note = { ...note, stored: usable(note, note.stored ?? 0) };
   }
 
   get complete(): boolean {
     return this.#note.complete;
+  }
+
+  get size(): number | undefined {
+    return this.#note.size;
   }
 
   get version(): string | undefined {
@@ -121,8 +129,10 @@ class CacheEntry implements Entry {
   }
 
   /** Notes that it was asked for. */
-  touch(): Promise<void> {
-    return this.#write({ used: Date.now() });
+  async touch(): Promise<void> {
+    if (this.complete && Date.now() - this.#note.used > STALE) {
+      await this.#write({ used: Date.now() });
+    }
   }
 
   async *chunks(end: number): AsyncIterable<Uint8Array> {
@@ -130,7 +140,7 @@ class CacheEntry implements Entry {
       const response = await this.#cache.match(addressOf(this.#key, at / SEGMENT));
       const bytes = new Uint8Array((await response?.arrayBuffer()) ?? new ArrayBuffer(0));
       if (bytes.length < Math.min(SEGMENT, end - at)) {
-        throw new Error(`the cache lost bytes ${at + bytes.length} to ${end} of ${this.#note.url}`);
+        throw new BitNetError("bad-file", `the cache lost bytes ${at + bytes.length} to ${end} of ${this.#note.url}`);
       }
       yield bytes.subarray(0, end - at);
       at += bytes.length;
@@ -138,10 +148,12 @@ class CacheEntry implements Entry {
   }
 
   async begin(kept: number, described: Described): Promise<void> {
+    this.#release ??= await lock(this.#key);
+    this.#rest = new Uint8Array(SEGMENT);
     if (kept === 0) {
       await this.#empty();
     }
-    await this.#write({ ...described, complete: false });
+    await this.#write({ ...described, complete: false, used: Date.now() });
   }
 
   async append(chunk: Uint8Array): Promise<void> {
@@ -156,20 +168,45 @@ class CacheEntry implements Entry {
     }
   }
 
-  async finish(size: number): Promise<void> {
+  async end(size: number): Promise<void> {
     if (this.#filled > 0) {
       await this.#store();
     }
-    await this.#write({ size, complete: true });
+    await this.#write({ size });
+  }
+
+  async finish(): Promise<void> {
+    await this.#write({ complete: true });
+    const { label, url: own } = this.#note;
+    if (label !== undefined) {
+      for await (const { label: other, url } of cachedNotes<Note>(this.#cache)) {
+        if (other === label && url !== own) {
+          await removeCached(this.#cache, await keyOf(url));
+        }
+      }
+    }
   }
 
   async discard(): Promise<void> {
-    await this.#empty();
-    await this.#write({ complete: false });
+    // Not what another page is writing.
+    if (this.#release !== undefined || this.complete) {
+      await this.#empty();
+    }
   }
 
-  close(): void {
-    this.#release();
+  async close(): Promise<void> {
+    const release = this.#release;
+    if (release === undefined) {
+      return;
+    }
+    this.#release = undefined;
+    try {
+      if (usable(this.#note, this.#stored) === 0) {
+        await this.#empty();
+      }
+    } finally {
+      release();
+    }
   }
 
   /** Keeps the segment that was collected. */

@@ -1,9 +1,13 @@
 // Downloads in the origin private file system: two files for each URL, one of bytes and one with the note.
 
-import { type Described, DOWNLOADS, type Entry, type Note } from "./store.js";
+import { BitNetError } from "../errors.js";
+import { type Described, DOWNLOADS, type Entry, isWhole, type Note, STALE, usable } from "./store.js";
+import { bytesOf } from "./stream.js";
 
 /** A read from the disk, in bytes. */
 const CHUNK = 4 << 20;
+
+const NOT_WRITABLE = "this browser's private file system cannot be written from a Worker";
 
 /** What TypeScript's library has for Workers only: a file held open, read and written at once. */
 export interface SyncAccessHandle {
@@ -30,9 +34,16 @@ export async function openFile(home: FileSystemDirectoryHandle, name: string): P
     createSyncAccessHandle?(): Promise<SyncAccessHandle>;
   };
   if (handle.createSyncAccessHandle === undefined) {
-    throw new Error("this browser's private file system cannot be written from a Worker");
+    throw new Error(NOT_WRITABLE);
   }
-  return handle.createSyncAccessHandle();
+  try {
+    return await handle.createSyncAccessHandle();
+  } catch (cause) {
+    if (cause instanceof DOMException && cause.name === "NoModificationAllowedError") {
+      throw new DOMException("another page is writing this file", cause.name);
+    }
+    throw cause;
+  }
 }
 
 /** Writes all of `bytes`, or throws. */
@@ -70,55 +81,81 @@ export async function* notes<T>(home: FileSystemDirectoryHandle): AsyncIterable<
   }
 }
 
-/** Opens what is kept of `url` under `key`, or room for it. */
-export async function openFileEntry(url: string, key: string): Promise<Entry> {
-  const home = await folder(DOWNLOADS);
-  const bytes = await openFile(home, `${key}.bin`);
+/** The JSON in a file; nothing if there is none, or it was cut off by a crash. */
+export async function readJsonFile<T>(home: FileSystemDirectoryHandle, name: string): Promise<T | undefined> {
   try {
-    const note = await openFile(home, `${key}.json`);
-    return new FileEntry(readNote(note) ?? { url, complete: false, used: 0 }, bytes, note);
-  } catch (error) {
-    bytes.close();
-    throw error;
-  }
-}
-
-function readNote(file: SyncAccessHandle): Note | undefined {
-  const buffer = new Uint8Array(file.getSize());
-  file.read(buffer, { at: 0 });
-  try {
-    return JSON.parse(new TextDecoder().decode(buffer)) as Note;
+    return JSON.parse(await (await (await home.getFileHandle(name)).getFile()).text()) as T;
   } catch {
-    // Empty, or cut off by a crash: as if there were nothing.
     return undefined;
   }
 }
 
-class FileEntry implements Entry {
-  #note: Note;
-  readonly #bytes: SyncAccessHandle;
-  readonly #notes: SyncAccessHandle;
-  #at: number;
-  #open = true;
+/** Writes a file of JSON. Only in Workers. */
+export async function writeJsonFile(home: FileSystemDirectoryHandle, name: string, value: unknown): Promise<void> {
+  const file = await openFile(home, name);
+  try {
+    const text = new TextEncoder().encode(JSON.stringify(value));
+    file.truncate(text.length);
+    writeAt(file, text, 0);
+    file.flush();
+  } finally {
+    file.close();
+  }
+}
 
-  constructor(note: Note, bytes: SyncAccessHandle, notes: SyncAccessHandle) {
-    this.#note = note;
-    this.#bytes = bytes;
-    this.#notes = notes;
-    this.#at = bytes.getSize();
-    if (note.complete && note.size !== this.#at) {
-      this.#note = { ...note, complete: false };
-    }
-    // A rest can only be asked for if the server can tell whether it is of the same file.
-    if (!this.#note.complete && note.version === undefined) {
-      bytes.truncate(0);
-      this.#at = 0;
-    }
-    this.#write({ used: Date.now() });
+/** Opens what is kept under `key`, or room for it; `none` is the note where there is nothing. */
+export async function openFileEntry(key: string, none: Note): Promise<Entry> {
+  const home = await folder(DOWNLOADS);
+  if (!("createSyncAccessHandle" in FileSystemFileHandle.prototype)) {
+    throw new Error(NOT_WRITABLE);
+  }
+  const files: Files = { home, bytes: `${key}.bin`, note: `${key}.json` };
+  const note = await readJsonFile<Note>(home, files.note);
+  if (note === undefined) {
+    return new FileEntry(files, none);
+  }
+  const whole = await home.getFileHandle(files.bytes).then((handle) => handle.getFile(), () => undefined);
+  if (note.complete && whole?.size === note.size) {
+    const entry = new FileEntry(files, note, { whole });
+    await entry.touch();
+    return entry;
+  }
+  const held = await openFile(home, files.bytes);
+  // What another page has written meanwhile counts.
+  return new FileEntry(files, (await readJsonFile<Note>(home, files.note)) ?? none, { held });
+}
+
+/** A download's files. */
+interface Files {
+  home: FileSystemDirectoryHandle;
+  bytes: string;
+  note: string;
+}
+
+class FileEntry implements Entry {
+  readonly #files: Files;
+  #note: Note;
+  /** The file, to be read only. */
+  #whole: File | undefined;
+  /** The file while it is held, so that nobody else can write it. */
+  #held: SyncAccessHandle | undefined;
+  #at: number;
+
+  constructor(files: Files, note: Note, { whole, held }: { whole?: File | undefined; held?: SyncAccessHandle } = {}) {
+    this.#files = files;
+    this.#whole = whole;
+    this.#held = held;
+    const length = whole?.size ?? held?.getSize() ?? 0;
+    this.#note = { ...note, complete: note.complete && isWhole(note, length) };
+    this.#at = usable(note, length);
   }
 
   get complete(): boolean {
     return this.#note.complete;
+  }
+
+  get size(): number | undefined {
+    return this.#note.size;
   }
 
   get version(): string | undefined {
@@ -129,12 +166,30 @@ class FileEntry implements Entry {
     return this.#at;
   }
 
+  /** Notes that it was asked for, if nobody else is writing that. */
+  async touch(): Promise<void> {
+    if (Date.now() - this.#note.used > STALE) {
+      await this.#write({ used: Date.now() }).catch(() => undefined);
+    }
+  }
+
   async *chunks(end: number): AsyncIterable<Uint8Array> {
-    const buffer = new Uint8Array(Math.min(CHUNK, end));
-    for (let at = 0; at < end; ) {
-      const count = this.#bytes.read(buffer.subarray(0, Math.min(CHUNK, end - at)), { at });
+    let at = 0;
+    try {
+      if (this.#whole !== undefined) {
+        for await (const chunk of bytesOf(this.#whole.slice(0, end).stream())) {
+          at += chunk.length;
+          yield chunk;
+        }
+      }
+    } catch (cause) {
+      throw this.#lost(at, end, cause);
+    }
+    const buffer = new Uint8Array(Math.min(CHUNK, end - at));
+    while (at < end) {
+      const count = this.#held?.read(buffer.subarray(0, Math.min(CHUNK, end - at)), { at }) ?? 0;
       if (count === 0) {
-        throw new Error(`the cache lost bytes ${at} to ${end} of ${this.#note.url}`);
+        throw this.#lost(at, end);
       }
       at += count;
       yield buffer.subarray(0, count);
@@ -142,39 +197,71 @@ class FileEntry implements Entry {
   }
 
   async begin(kept: number, described: Described): Promise<void> {
-    this.#bytes.truncate(kept);
+    this.#whole = undefined;
+    this.#held ??= await openFile(this.#files.home, this.#files.bytes);
+    this.#held.truncate(kept);
     this.#at = kept;
-    this.#write({ ...described, complete: false });
+    await this.#write({ ...described, complete: false, used: Date.now() });
   }
 
   async append(chunk: Uint8Array): Promise<void> {
-    writeAt(this.#bytes, chunk, this.#at);
-    this.#at += chunk.length;
-  }
-
-  async finish(size: number): Promise<void> {
-    this.#bytes.flush();
-    this.#write({ size, complete: true });
-  }
-
-  async discard(): Promise<void> {
-    this.#bytes.truncate(0);
-    this.#at = 0;
-  }
-
-  close(): void {
-    if (this.#open) {
-      this.#open = false;
-      this.#bytes.close();
-      this.#notes.close();
+    if (this.#held !== undefined) {
+      writeAt(this.#held, chunk, this.#at);
+      this.#at += chunk.length;
     }
   }
 
-  #write(change: Partial<Note>): void {
+  async end(size: number): Promise<void> {
+    this.#held?.flush();
+    await this.#write({ size });
+  }
+
+  async finish(): Promise<void> {
+    await this.#write({ complete: true });
+    const { home, note: own } = this.#files;
+    const { label } = this.#note;
+    if (label !== undefined) {
+      for await (const [name, note] of notes<Note>(home)) {
+        if (note.label === label && name !== own) {
+          await removeFile(home, name.replace(/json$/, "bin")).catch(() => undefined);
+          await removeFile(home, name);
+        }
+      }
+    }
+  }
+
+  async discard(): Promise<void> {
+    if (this.#held === undefined && this.#whole === undefined) {
+      // Nothing, or what another page is writing.
+      return;
+    }
+    this.#held?.close();
+    this.#held = undefined;
+    this.#whole = undefined;
+    this.#at = 0;
+    const { home, bytes, note } = this.#files;
+    await removeFile(home, bytes);
+    await removeFile(home, note);
+  }
+
+  async close(): Promise<void> {
+    if (this.#held === undefined) {
+      return;
+    }
+    if (usable(this.#note, this.#at) === 0) {
+      await this.discard();
+      return;
+    }
+    this.#held.close();
+    this.#held = undefined;
+  }
+
+  async #write(change: Partial<Note>): Promise<void> {
     this.#note = { ...this.#note, ...change };
-    const text = new TextEncoder().encode(JSON.stringify(this.#note));
-    this.#notes.truncate(text.length);
-    this.#notes.write(text, { at: 0 });
-    this.#notes.flush();
+    await writeJsonFile(this.#files.home, this.#files.note, this.#note);
+  }
+
+  #lost(at: number, end: number, cause?: unknown): BitNetError {
+    return new BitNetError("bad-file", `the cache lost bytes ${at} to ${end} of ${this.#note.url}`, { cause });
   }
 }

@@ -1,8 +1,8 @@
 // The Worker: holds one model, answers calls one after the other, and looks for messages between tokens.
 
 import { aborted, type Failure, failureOf, errorOf } from "../errors.js";
-import type { Calls, CallName, FromWorker, ThreadStart, ToWorker } from "../protocol.js";
-import { beThread } from "./core.js";
+import type { Calls, CallName, FromWorker, ToThread, ToWorker } from "../protocol.js";
+import { beThread, runThread } from "./core.js";
 import { Host } from "./host.js";
 
 /** What a call can do besides returning. */
@@ -58,10 +58,13 @@ async function call<K extends CallName>(id: number, name: K, request: Calls[K]["
   }
 }
 
-self.onmessage = ({ data }: MessageEvent<ToWorker | ThreadStart>) => {
+self.onmessage = ({ data }: MessageEvent<ToWorker | ToThread>) => {
   switch (data.kind) {
     case "thread":
       void beThread(data);
+      break;
+    case "run":
+      runThread();
       break;
     case "call": {
       const controller = new AbortController();

@@ -4,7 +4,7 @@ use super::GgufArchitecture;
 use super::cursor::Cursor;
 use super::tensor::q2_0_sizes;
 use super::{GgmlType, Gguf, GgufTensor, LONGEST_NAME};
-use crate::file::Bytes;
+use crate::file::Pieces;
 use crate::{Error, Result};
 
 /// A tensor's description as the file states it.
@@ -53,7 +53,7 @@ struct Checked<'a> {
 pub(super) fn place(
     file: &Gguf,
     infos: Vec<Info<'_>>,
-    bytes: &Bytes,
+    bytes: &Pieces,
     infos_end: usize,
 ) -> Result<Vec<GgufTensor>> {
     if infos.is_empty() {
@@ -102,7 +102,7 @@ pub(super) fn place(
         end = tensor_end;
     }
 
-    Ok(checked
+    checked
         .into_iter()
         .map(
             |Checked {
@@ -110,16 +110,16 @@ pub(super) fn place(
              }| {
                 // Offset and size were compared with the file's length above, so they fit a usize.
                 let from = start + info.offset as usize;
-                GgufTensor {
+                Ok(GgufTensor {
                     name: info.name.to_owned(),
                     ne: info.ne,
                     kind,
                     offset: info.offset,
-                    data: bytes.slice(from..from + size as usize),
-                }
+                    data: bytes.slice(from..from + size as usize, info.name)?,
+                })
             },
         )
-        .collect())
+        .collect()
 }
 
 fn check<'a>(file: &Gguf, info: Info<'a>, ternary_siblings: bool) -> Result<Checked<'a>> {

@@ -24,7 +24,7 @@ mod writer;
 
 use std::path::Path;
 
-use super::{Bytes, Load, map};
+use super::{Bytes, Load, Pieces, map};
 use crate::{Error, Result};
 use cursor::Cursor;
 
@@ -80,7 +80,7 @@ impl Gguf {
 
     /// As [`open`](Self::open), with the bytes of each file loaded by `load`.
     pub(super) fn load(path: &Path, load: Load<'_>) -> Result<Self> {
-        let file = Self::read(path.display().to_string(), load(path)?)?;
+        let file = Self::read(path.display().to_string(), load(path)?.into())?;
         split::assemble(path, file, load)
     }
 
@@ -90,15 +90,23 @@ impl Gguf {
     /// [`Error::Malformed`] or [`Error::Tensor`] if the bytes break a rule of the format, [`Error::Unsupported`] for
     /// well-formed files that are not run here: big-endian, one part of several, rotated, TL1 and TL2.
     pub fn parse(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
-        let file = Self::read(name, bytes)?;
+        Self::parse_pieces(name, bytes.into())
+    }
+
+    /// As [`parse`](Self::parse), of bytes in several pieces. The first has everything but the data of tensors.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse); [`BackendError::OutOfMemory`](crate::BackendError::OutOfMemory) if there is no memory to put
+    /// a tensor together.
+    pub fn parse_pieces(name: impl Into<String>, pieces: Pieces) -> Result<Self> {
+        let file = Self::read(name.into(), pieces)?;
         file.refuse_part()?;
         Ok(file)
     }
 
     /// As [`parse`](Self::parse), also of a part.
-    fn read(name: impl Into<String>, bytes: Bytes) -> Result<Self> {
-        let name = name.into();
-        let mut cursor = Cursor::new(&name, &bytes);
+    fn read(name: String, pieces: Pieces) -> Result<Self> {
+        let mut cursor = Cursor::new(&name, pieces.head());
 
         let magic = cursor.take(4, "the magic number")?;
         if magic != MAGIC {
@@ -159,7 +167,7 @@ impl Gguf {
                 format_args!("{name} twice"),
             )
         })?;
-        file.tensors = layout::place(&file, infos, &bytes, start)?;
+        file.tensors = layout::place(&file, infos, &pieces, start)?;
         Ok(file)
     }
 

@@ -115,7 +115,7 @@ pub(super) fn assemble(path: &Path, file: Gguf, load: Load<'_>) -> Result<Gguf> 
             Some(file) => file,
             None => {
                 let path = &parts[number as usize - 1];
-                Gguf::read(path.display().to_string(), load(path)?)?
+                Gguf::read(path.display().to_string(), load(path)?.into())?
             }
         };
         match part.part()? {
