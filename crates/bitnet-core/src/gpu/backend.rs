@@ -65,12 +65,15 @@ impl Backend for GpuBackend {
 
     fn describe(&self) -> String {
         let Lanes {
-            size, subgroups, ..
+            size,
+            subgroups,
+            matrices,
+            ..
         } = self.gpu.lanes;
-        let lanes = if subgroups {
-            format!("subgroups of {size}")
-        } else {
-            "no subgroups".into()
+        let lanes = match (subgroups, matrices) {
+            (false, _) => "no subgroups".into(),
+            (true, 0) => format!("subgroups of {size}"),
+            (true, side) => format!("subgroups of {size}, matrices of {side}"),
         };
         let adapter = &self.gpu.summary;
         format!(

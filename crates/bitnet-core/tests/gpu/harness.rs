@@ -1,8 +1,9 @@
 //! The GPU's ways to compute.
 
 pub(crate) use crate::parity::harness::*;
+use bitnet_core::Backend;
 use bitnet_core::Pending;
-use bitnet_core::gpu::{GpuBackend, GpuOptions};
+use bitnet_core::gpu::{GpuBackend, GpuInterface, GpuOptions};
 use std::sync::LazyLock;
 
 /// Opens a GPU, or says what is missing.
@@ -35,7 +36,7 @@ static PLAIN: LazyLock<GpuBackend> = LazyLock::new(|| {
     })
 });
 
-/// The fastest way, keys and values in binary16: where a device multiplies matrices, attention does so too.
+/// The fastest way, keys and values in binary16, by which WGSL multiplies matrices in attention, too.
 static HALVES: LazyLock<GpuBackend> = LazyLock::new(|| {
     open(GpuOptions {
         half_cache: true,
@@ -58,13 +59,18 @@ pub(crate) fn split() -> (&'static str, &'static GpuBackend) {
 }
 
 /// The GPU's ways to compute.
-pub(crate) fn gpus() -> [(&'static str, &'static GpuBackend); 3] {
-    [("usual", &USUAL), ("plain", &PLAIN), ("halves", &HALVES)]
+pub(crate) fn gpus() -> Vec<(&'static str, &'static GpuBackend)> {
+    let mut list: Vec<(_, &GpuBackend)> = vec![("usual", &USUAL), ("plain", &PLAIN)];
+    let matrices = USUAL.describe().contains("matrices");
+    if matrices && crate::INTERFACE == GpuInterface::Wgpu {
+        list.push(("halves", &HALVES));
+    }
+    list
 }
 
 /// They, and how near they come.
-pub(crate) fn others() -> [Other<'static, GpuBackend>; 3] {
-    gpus().map(|(name, backend)| Other {
+pub(crate) fn others() -> Vec<Other<'static, GpuBackend>> {
+    let other = |(name, backend)| Other {
         name,
         backend,
         products: 0.0,
@@ -75,7 +81,8 @@ pub(crate) fn others() -> [Other<'static, GpuBackend>; 3] {
             _ => 4e-3,
         },
         batch: usize::MAX,
-    })
+    };
+    gpus().into_iter().map(other).collect()
 }
 
 /// They, and one that splits tables.
