@@ -49,6 +49,9 @@ pub fn likelihoods(
     likelihoods_in(&mut session, tokens, first, cancel)
 }
 
+/// Tokens that run together: the logits of all of them are in memory at once.
+const BATCH: usize = 256;
+
 /// [`likelihoods`] in an empty session.
 fn likelihoods_in(
     session: &mut Session,
@@ -57,12 +60,11 @@ fn likelihoods_in(
     cancel: &Cancel,
 ) -> Result<Vec<Likelihood>> {
     let vocabulary = session.model().vocabulary();
-    let batch = session.model().prompt_batch();
     let mut found = Vec::with_capacity(tokens.len().saturating_sub(first));
     // The last token predicts nothing that is known.
-    for start in (0..tokens.len().saturating_sub(1)).step_by(batch) {
+    for start in (0..tokens.len().saturating_sub(1)).step_by(BATCH) {
         cancel.check()?;
-        let end = (start + batch).min(tokens.len() - 1);
+        let end = (start + BATCH).min(tokens.len() - 1);
         // Of tokens before the first one the logits are not needed.
         let logits = if end < first {
             session.forward(&tokens[start..end], LogitsFor::Nothing)?

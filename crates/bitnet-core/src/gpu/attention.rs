@@ -220,7 +220,7 @@ impl RopeAppend<'_> {
             self.spans.places(),
         ];
         let kernel = Kernel::AttendTile { heads: self.heads };
-        let turns = kernel.tile_turns(recording.gpu.lanes);
+        let turns = self.heads.tile_turns(recording.gpu.lanes);
         let groups = [self.heads.query, self.spans.tiles as u32, turns];
         recording.dispatch(kernel, &bound, groups)?;
         Ok(Source::Rows(rows))

@@ -147,6 +147,15 @@ impl HeadsPlace {
         }
     }
 
+    /// Workgroups of [`Kernel::AttendTile`] that share the queries of a tile.
+    pub(super) fn tile_turns(self, lanes: Lanes) -> u32 {
+        if self.multiplies_matrices(lanes) {
+            1
+        } else {
+            lanes.tile_queries() / LEAST_QUERIES
+        }
+    }
+
     fn constants(self) -> [(&'static str, u32); 4] {
         [
             ("QUERY_HEADS", self.query),
@@ -404,7 +413,7 @@ const ROWS_THREADS: u32 = 128;
 const SIMDGROUP_ROWS: u32 = 4;
 /// The most words of a row whose products, added up as floats by matrices of subgroups, are exact: each adds up to 4096.
 const MATRIX_WORDS: u32 = (1 << 24) / 4096;
-/// The widest head that attention by simdgroup matrices has threadgroup memory for.
+/// The widest head that attention by matrices of subgroups has workgroup memory for.
 const MATRIX_DIM: u32 = 128;
 /// Words that separate the planes of rounded activations.
 const PLANE_GAP: u32 = 8;
@@ -502,16 +511,6 @@ impl Kernel {
     pub(super) fn screen_vectors(cols: u32, lanes: Lanes) -> Option<u32> {
         let vectors = shadow_vectors(cols).next_multiple_of(lanes.size);
         (vectors / lanes.size <= SCREEN_VECTORS).then_some(vectors)
-    }
-
-    /// Workgroups of [`AttendTile`](Self::AttendTile) that share the queries of a tile.
-    pub(super) fn tile_turns(self, lanes: Lanes) -> u32 {
-        match self {
-            Self::AttendTile { heads } if !heads.multiplies_matrices(lanes) => {
-                lanes.tile_queries() / LEAST_QUERIES
-            }
-            _ => 1,
-        }
     }
 
     /// Bytes of workgroup memory that [`Gemv`](Self::Gemv) takes for rows of `row` with workgroups of `threads`.

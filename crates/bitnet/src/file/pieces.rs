@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use bitnet_core::{HybridMemoryPool, Tag};
+use bitnet_core::HybridMemoryPool;
 
 use super::Bytes;
-use crate::{BackendError, Result};
+use super::read::buffer;
+use crate::Result;
 
 /// A file's bytes, in pieces that follow each other.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Pieces {
     /// in several; `what` is what an error calls them.
     ///
     /// # Errors
-    /// [`BackendError::OutOfMemory`] if there is no memory to put them together.
+    /// [`BackendError::OutOfMemory`](crate::BackendError::OutOfMemory) if there is no memory to put them together.
     pub(super) fn slice(&self, range: Range<usize>, what: &str) -> Result<Bytes> {
         let mut start = 0;
         let mut parts = Vec::new();
@@ -65,22 +66,8 @@ impl Pieces {
         {
             return Ok(part.clone());
         }
-        let mut whole = HybridMemoryPool::global()
-            .buffer_uninit::<u8>(range.len(), Tag::Weights)
-            .map_err(|error| match error {
-                BackendError::OutOfMemory {
-                    bytes,
-                    in_use,
-                    limit,
-                    ..
-                } => BackendError::OutOfMemory {
-                    what: format!("{what}, which lies in two pieces of the file"),
-                    bytes,
-                    in_use,
-                    limit,
-                },
-                error => error,
-            })?;
+        let what = || format!("{what}, which lies in several pieces of the file");
+        let mut whole = buffer(HybridMemoryPool::global(), range.len(), what)?;
         let mut at = 0;
         for part in parts {
             whole[at..at + part.len()].copy_from_slice(&part);

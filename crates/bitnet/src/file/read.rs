@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
-use bitnet_core::{HybridMemoryPool, Tag};
+use bitnet_core::{Buffer, HybridMemoryPool, Tag};
 
 use super::{Bytes, HEAD};
 use crate::{BackendError, Cancel, Error, Result};
@@ -32,22 +32,8 @@ pub(crate) fn read_into(path: &Path, pool: &HybridMemoryPool, cancel: &Cancel) -
 fn copied(path: &Path, length: u64, pool: &HybridMemoryPool, cancel: &Cancel) -> Result<Bytes> {
     // More than memory can have is more than the pool has.
     let room = usize::try_from(length).unwrap_or(usize::MAX);
-    let mut bytes = pool
-        .buffer_uninit::<u8>(room, Tag::Weights)
-        .map_err(|error| match error {
-            BackendError::OutOfMemory {
-                bytes,
-                in_use,
-                limit,
-                ..
-            } => BackendError::OutOfMemory {
-                what: format!("a copy of {}", path.display()),
-                bytes,
-                in_use,
-                limit,
-            },
-            error => error,
-        })?;
+    let what = || format!("a copy of {}", path.display());
+    let mut bytes = buffer(pool, room, what)?;
     let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
     // A file that grows meanwhile is read as far as it was asked about, one that shrinks as far as it goes.
     let mut read = 0;
@@ -63,6 +49,32 @@ fn copied(path: &Path, length: u64, pool: &HybridMemoryPool, cancel: &Cancel) ->
     }
     bytes.truncate(read);
     Ok(bytes.into_bytes())
+}
+
+/// Memory of `pool` for `bytes` bytes; if there is none, the error says for `what`.
+///
+/// # Errors
+/// [`BackendError::OutOfMemory`].
+pub(super) fn buffer(
+    pool: &HybridMemoryPool,
+    bytes: usize,
+    what: impl FnOnce() -> String,
+) -> Result<Buffer<u8>> {
+    let buffer = pool.buffer_uninit::<u8>(bytes, Tag::Weights);
+    Ok(buffer.map_err(|error| match error {
+        BackendError::OutOfMemory {
+            bytes,
+            in_use,
+            limit,
+            ..
+        } => BackendError::OutOfMemory {
+            what: what(),
+            bytes,
+            in_use,
+            limit,
+        },
+        error => error,
+    })?)
 }
 
 /// The first bytes of the file at `path`.

@@ -131,7 +131,7 @@ impl Kernel {
                     shaders!("step", "gemm_store", "gemm", "gemm_matrix");
                 parts.add(&[step, store]);
                 if let Some(teams) = tile.teams {
-                    let (constants, repeats) = tile.teams(teams, lanes);
+                    let (constants, repeats) = tile.specialised(teams, lanes);
                     parts.set(&constants);
                     parts.matrix_types();
                     parts.repeat(&repeats, matrix);

@@ -36,7 +36,7 @@ impl GemmTile {
     const MANY_LARGE: u32 = 64;
     const MANY_MIDDLING: u32 = 100;
 
-    /// Bytes of workgroup memory that matrices of `side` rows take.
+    /// The most bytes of workgroup memory that kernels with matrices of `side` rows take.
     pub(in crate::gpu) const fn memory(side: u32) -> u32 {
         if side > 8 { 48 << 10 } else { 32 << 10 }
     }
@@ -109,7 +109,7 @@ impl GemmTile {
     }
 
     /// The constants of a kernel of these teams, and what is repeated in its text, how often.
-    pub(super) fn teams(self, teams: GemmTeams, lanes: Lanes) -> (Constants, Repeats) {
+    pub(super) fn specialised(self, teams: GemmTeams, lanes: Lanes) -> (Constants, Repeats) {
         let threads = self.threads(lanes);
         let fetched = |count: u32| (count * teams.columns / 16).div_ceil(threads);
         let constants = [

@@ -3,7 +3,7 @@
 
 use wgpu::CooperativeScalarType::{F16, F32};
 
-/// What kernels with matrices need beyond subgroups.
+/// Features that kernels with matrices need beyond subgroups.
 pub(super) const FEATURES: wgpu::Features =
     wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SHADER_F16);
 
