@@ -315,8 +315,11 @@ pub(crate) fn run(parts: &[Part]) -> Result<()> {
 /// Runs parts until one fails. Returns how long each took.
 fn one_after_the_other(parts: &[Part]) -> (Vec<Duration>, Result<()>) {
     let mut times = Vec::new();
+    let start = Instant::now();
     for part in parts {
-        println!("\n== {} ==", part.name());
+        // A log that ends early says how long that took.
+        let seconds = start.elapsed().as_secs();
+        println!("\n== {} == (after {seconds} s)", part.name());
         let begin = Instant::now();
         let outcome = part.run();
         times.push(begin.elapsed());

@@ -113,9 +113,13 @@ impl Engine {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts of the texts that run and wait, of bytes, and of the work so far, as of the last step.
+    /// Counts of the texts that run and wait, of bytes, and of the work so far, as of the last step; requests since then wait.
     pub fn gauges(&self) -> Gauges {
-        self.seen().gauges
+        let seen = self.seen();
+        Gauges {
+            waiting: seen.gauges.waiting + seen.sent,
+            ..seen.gauges
+        }
     }
 
     /// Ends all texts. The engine goes on.
