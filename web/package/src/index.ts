@@ -23,5 +23,6 @@ export type { Fallback, Variant } from "./features.js";
 export type { GenerateOptions, Generation, ResponseFormat, StopReason, Timings } from "./generation.js";
 export { type AttendedToken, BitNet, type LikelyToken, type LoadOptions, type LoadProgress, type ModelInfo, type NextToken, type RestoreOptions, type TensorInfo } from "./model.js";
 export type { CachePolicy, ChatTemplate } from "./protocol.js";
+export { type Embedder, type IndexedText, type SearchHit, type SearchOptions, SemanticIndex } from "./semantic-index.js";
 export { type SavedSession, savedSessions, type Session } from "./sessions.js";
 export type { ModelSource } from "./source.js";
