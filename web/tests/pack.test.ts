@@ -14,6 +14,8 @@ const GRAPHICS = "webgpu";
 const VARIANTS = ["simd128", "relaxed", "threads", GRAPHICS];
 /** The module that is fetched only where a text of a given form is asked for. */
 const CONSTRAINTS = "constraints";
+/** What programs import. */
+const ENTRIES = ["ai-sdk", "index", "react", "vue"];
 
 /** The files of the package. */
 function packed(): string[] {
@@ -27,9 +29,9 @@ test("the package has what is needed and nothing else", () => {
   const declarations = files.filter((file) => /^dist\/[\w-]+\.d\.ts$/.test(file));
   const rest = files.filter((file) => !declarations.includes(file));
   expect(rest).toEqual(
-    ["README.md", "dist/LICENSE-APACHE", "dist/LICENSE-MIT", ...[...VARIANTS, CONSTRAINTS].map((name) => `dist/bitnet-${name}.wasm`), "dist/demo.gguf", "dist/index.js", "dist/worker.js", "package.json"].sort(),
+    ["README.md", "dist/LICENSE-APACHE", "dist/LICENSE-MIT", ...[...VARIANTS, CONSTRAINTS].map((name) => `dist/bitnet-${name}.wasm`), "dist/demo.gguf", ...ENTRIES.map((name) => `dist/${name}.js`), "dist/worker.js", "package.json"].sort(),
   );
-  // Every declaration is reached from that of the entry.
+  // Every declaration is reached from that of an entry.
   const reached = new Set<string>();
   const reach = (name: string) => {
     if (!reached.has(name)) {
@@ -40,7 +42,7 @@ test("the package has what is needed and nothing else", () => {
       }
     }
   };
-  reach("dist/index.d.ts");
+  ENTRIES.forEach((name) => reach(`dist/${name}.d.ts`));
   expect([...reached].sort()).toEqual(declarations);
 });
 
