@@ -1,6 +1,6 @@
 // The provider under the AI SDK's own functions.
 
-import { APICallError, embed, embedMany, generateObject, generateText, Output, streamText } from "ai";
+import { APICallError, embed, embedMany, generateObject, generateText, Output, streamText, tool } from "ai";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { createBitNet } from "../package/src/ai-sdk.js";
@@ -43,17 +43,28 @@ test("what is not done here is warned of, and what is this library's own is pass
     prompt: "Hello!",
     frequencyPenalty: 1,
     presencePenalty: 0,
+    tools: { look: tool({ inputSchema: z.object({}) }) },
     reasoning: "none",
     providerOptions: { bitnet: { minP: 0.1, chatTemplateKwargs: { documents: [] } } },
   });
-  expect(warnings).toMatchObject([{ type: "unsupported", feature: "frequencyPenalty" }]);
-  expect(scripted.asked[0]?.options).toMatchObject({ minP: 0.1, chatTemplateKwargs: { enable_thinking: false, reasoning_effort: "none", documents: [] } });
+  expect(warnings).toMatchObject([{ type: "unsupported", feature: "tools" }]);
+  expect(scripted.asked[0]?.options).toMatchObject({ minP: 0.1, frequencyPenalty: 1, presencePenalty: 0, chatTemplateKwargs: { enable_thinking: false, reasoning_effort: "none", documents: [] } });
   const wrong = generateText({ model: createBitNet(scripted.model)(), prompt: "Hello!", providerOptions: { bitnet: { minp: 0.1 } }, maxRetries: 0 });
   await expect(wrong).rejects.toMatchObject({ code: "argument", message: expect.stringContaining("providerOptions.bitnet.minp") });
   const image = [{ type: "file" as const, data: new Uint8Array([1]), mediaType: "image/png" }];
   const seen = generateText({ model: createBitNet(scripted.model)(), messages: [{ role: "user", content: image }], maxRetries: 0 });
   await expect(seen).rejects.toMatchObject({ code: "unsupported" });
   await expect(seen).rejects.not.toBeInstanceOf(APICallError);
+});
+
+test("what the model thinks is apart", async () => {
+  const scripted = new Scripted({ pieces: [{ thinking: "H" }, { thinking: "m.", text: "Ye" }, "s."] });
+  const model = createBitNet(scripted.model)();
+  const { text, reasoningText } = await generateText({ model, prompt: "Well?" });
+  expect([reasoningText, text]).toEqual(["Hm.", "Yes."]);
+  const streamed = streamText({ model, prompt: "Well?" });
+  expect([await streamed.reasoningText, await streamed.text]).toEqual(["Hm.", "Yes."]);
+  expect(scripted.asked[0]?.options.separateThinking).toBe(true);
 });
 
 test("streamText streams, and a signal ends it", async () => {
@@ -91,8 +102,8 @@ test("objects come by their schema", async () => {
 test("texts become vectors", async () => {
   const scripted = new Scripted();
   const model = createBitNet(scripted.model).embeddingModel();
-  const { embedding } = await embed({ model, value: "one two", providerOptions: { bitnet: { instruction: "Find it." } } });
-  expect(embedding).toHaveLength(2);
+  const { embedding, usage } = await embed({ model, value: "one two", providerOptions: { bitnet: { instruction: "Find it." } } });
+  expect([embedding.length, usage.tokens]).toEqual([2, 7]);
   const { embeddings, warnings } = await embedMany({ model, values: ["a b", "c".repeat(200)] });
   expect(embeddings).toHaveLength(2);
   expect(warnings).toMatchObject([{ type: "other", message: expect.stringContaining("1 of 2") }]);

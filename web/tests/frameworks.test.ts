@@ -56,7 +56,7 @@ test("React: loads, answers, answers again, and gives back", async () => {
     sent = held.chat.send("Hello!");
   });
   expect(said(held.chat)).toEqual(["Be brief.", "Hello!"]);
-  const scripted = new Scripted({ pieces: ["Good", " day."] }, { pieces: ["Again."] }, { pieces: ["half"], fails: new BitNetError("no-memory", "memory is short") });
+  const scripted = new Scripted({ pieces: ["Good", " day."] }, { pieces: [{ thinking: "Hm." }, "Again."] }, { pieces: ["half"], fails: new BitNetError("no-memory", "memory is short") });
   await act(async () => {
     loads[0]?.give(scripted);
     await sent;
@@ -66,6 +66,7 @@ test("React: loads, answers, answers again, and gives back", async () => {
   expect(scripted.asked[0]?.options.maxTokens).toBe(9);
   await act(() => held.chat.regenerate());
   expect(said(held.chat)).toEqual(["Be brief.", "Hello!", "Again."]);
+  expect(held.chat.thinking).toBe("Hm.");
   await act(() => held.chat.send("More"));
   expect(held.chat).toMatchObject({ status: "ready", text: "half", error: { code: "no-memory" } });
   await act(async () => held.chat.reset());

@@ -1,6 +1,6 @@
 // A model that says what a test tells it to, through the real `Generation`.
 
-import { Generation, type GenerateOptions } from "../package/src/generation.js";
+import { Generation, type GenerateOptions, type GenerationPart } from "../package/src/generation.js";
 import type { BitNet, ChatMessage, EmbedOptions } from "../package/src/index.js";
 import type { WireOutcome } from "../package/src/protocol.js";
 
@@ -12,7 +12,7 @@ export interface Asked {
 
 /** How an answer goes: its pieces, why it ends, and what it waits for before each piece. */
 export interface Script {
-  pieces: string[];
+  pieces: (string | Partial<GenerationPart>)[];
   reason?: WireOutcome["reason"];
   wait?: () => Promise<void>;
   fails?: Error;
@@ -48,7 +48,7 @@ export class Scripted {
         if (cancelled) {
           break;
         }
-        onText(piece, 1);
+        onText({ thinking: "", text: "", logprobs: [], ...(typeof piece === "string" ? { text: piece } : piece) }, 1);
         generatedTokens += 1;
       }
       if (script.fails !== undefined) {
@@ -75,7 +75,7 @@ export class Scripted {
       const [x, y] = [text.length, text.split(" ").length - 1];
       return Float32Array.of(x / Math.hypot(x, y), y / Math.hypot(x, y));
     });
-    return { vectors, truncated: texts.filter((text) => text.length > 100).length };
+    return { vectors, truncated: texts.filter((text) => text.length > 100).length, tokens: texts.join("").length };
   }
 
   dispose(): void {

@@ -65,6 +65,15 @@ impl LogitBias {
         let (ids, biases) = sorted.into_iter().unzip();
         Ok(Self { ids, biases })
     }
+
+    /// The bias that OpenAI's interface means by `number`, which is one from −100 to 100: −100 is never. `None` for other numbers.
+    pub fn of_request(number: f64) -> Option<f32> {
+        match number {
+            -100.0 => Some(f32::NEG_INFINITY),
+            -100.0..=100.0 => Some(number as f32),
+            _ => None,
+        }
+    }
 }
 
 impl LogitsHook for LogitBias {
@@ -257,6 +266,19 @@ mod tests {
         );
         assert!(Penalties::new(f32::NAN, 0.0, 0).is_err());
         assert!(Penalties::new(0.0, f32::INFINITY, 0).is_err());
+    }
+
+    #[test]
+    fn the_least_bias_of_a_request_is_never() {
+        let numbers = [-100.0, -99.5, 100.0, 100.5, f64::NAN];
+        let expected = [
+            Some(f32::NEG_INFINITY),
+            Some(-99.5),
+            Some(100.0),
+            None,
+            None,
+        ];
+        assert_eq!(numbers.map(LogitBias::of_request), expected);
     }
 
     /// Ends the generation if it is asked.

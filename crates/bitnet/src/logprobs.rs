@@ -1,7 +1,9 @@
 //! Logarithmic probabilities of chosen tokens.
 
 use crate::sampler::LogSoftmax;
+use crate::tokenizer::Tokenizer;
 use bitnet_core::Top;
+use serde_json::{Value, json};
 
 /// How likely a token was by the model's own distribution, before hooks, penalties and temperature. The same bits on every
 /// machine.
@@ -14,6 +16,33 @@ pub struct TokenLogprobs {
 }
 
 impl TokenLogprobs {
+    /// The least number that stands for a probability of nothing: JSON has no −∞.
+    pub const NEVER: f64 = -9999.0;
+
+    /// The entry for `id`, the token that they are of, in `logprobs.content` of OpenAI's interface.
+    pub fn entry(&self, tokenizer: &Tokenizer, id: u32) -> Value {
+        let token = |id: u32, logprob: f64| {
+            let bytes = tokenizer.token_bytes(id).unwrap_or_default();
+            json!({
+                "token": Self::token_text(tokenizer, id),
+                "logprob": logprob.max(Self::NEVER),
+                "bytes": bytes.as_ref(),
+            })
+        };
+        let mut entry = token(id, self.logprob);
+        let top = self.top.iter().map(|(id, logprob)| token(*id, *logprob));
+        entry["top_logprobs"] = Value::Array(top.collect());
+        entry
+    }
+
+    /// The text that token `id` adds; of one that adds none its name in the vocabulary.
+    pub fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+        match tokenizer.token_bytes(id) {
+            Some(bytes) if !bytes.is_empty() => String::from_utf8_lossy(&bytes).into_owned(),
+            _ => tokenizer.token_text(id).unwrap_or_default(),
+        }
+    }
+
     /// Those of token `id` and of the `count` likeliest by `logits`.
     pub(crate) fn of(logits: &[f32], id: u32, count: usize) -> Self {
         let softmax = LogSoftmax::of(logits);

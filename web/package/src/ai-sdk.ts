@@ -31,13 +31,13 @@ import { type BitNet, BitNetError, type ChatMessage, type EmbedOptions, type Gen
 const PROVIDER = "bitnet";
 
 /** Options beyond those of the AI SDK: `providerOptions: { bitnet: { … } }` of texts. */
-export type BitNetProviderOptions = Pick<GenerateOptions, "minP" | "repetitionPenalty" | "repetitionWindow" | "ignoreEnd" | "speculate" | "chatTemplateKwargs" | "responseFormat">;
+export type BitNetProviderOptions = Pick<GenerateOptions, "minP" | "repetitionPenalty" | "repetitionWindow" | "logitBias" | "ignoreEnd" | "speculate" | "chatTemplateKwargs" | "responseFormat">;
 
 /** The same of embeddings. */
 export type BitNetEmbeddingOptions = Pick<EmbedOptions, "pooling" | "normalize" | "dimensions" | "instruction">;
 
 /** The names that `providerOptions` may have. */
-const OPTIONS = ["minP", "repetitionPenalty", "repetitionWindow", "ignoreEnd", "speculate", "chatTemplateKwargs", "responseFormat"] as const satisfies (keyof BitNetProviderOptions)[];
+const OPTIONS = ["minP", "repetitionPenalty", "repetitionWindow", "logitBias", "ignoreEnd", "speculate", "chatTemplateKwargs", "responseFormat"] as const satisfies (keyof BitNetProviderOptions)[];
 const EMBEDDING_OPTIONS = ["pooling", "normalize", "dimensions", "instruction"] as const satisfies (keyof BitNetEmbeddingOptions)[];
 
 /** A provider with one model, whose ids are but names. */
@@ -80,26 +80,28 @@ class BitNetLanguageModel implements LanguageModelV3 {
 
   async doGenerate(options: LanguageModelV3CallOptions) {
     const { generation, warnings } = this.begin(options);
-    const text = await generation.text();
+    let [thinking, text] = ["", ""];
+    for await (const part of generation.parts()) {
+      thinking += part.thinking;
+      text += part.text;
+    }
     check(options.abortSignal);
-    const content: LanguageModelV3Content[] = text === "" ? [] : [{ type: "text", text }];
-    return { content, ...endOf(generation), warnings, response: this.response() };
+    const content: LanguageModelV3Content[] = [
+      { type: "reasoning", text: thinking },
+      { type: "text", text },
+    ];
+    return { content: content.filter((part) => "text" in part && part.text !== ""), ...endOf(generation), warnings, response: this.response() };
   }
 
   async doStream(options: LanguageModelV3CallOptions) {
     const { generation, warnings } = this.begin(options);
     const { abortSignal } = options;
     const response = this.response();
-    const id = "0";
     async function* parts(): AsyncGenerator<LanguageModelV3StreamPart> {
       yield { type: "stream-start", warnings };
       yield { type: "response-metadata", ...response };
-      yield { type: "text-start", id };
-      for await (const delta of generation) {
-        yield { type: "text-delta", id, delta };
-      }
+      yield* blocks(generation);
       check(abortSignal);
-      yield { type: "text-end", id };
       yield { type: "finish", ...endOf(generation) };
     }
     return { stream: streamOf(parts(), () => generation.cancel()) };
@@ -114,6 +116,31 @@ class BitNetLanguageModel implements LanguageModelV3 {
 
   private response() {
     return { id: `bitnet-${crypto.getRandomValues(new Uint32Array(2)).join("")}`, timestamp: new Date(), modelId: this.modelId };
+  }
+}
+
+/** What the model thinks, and what it says, each with a beginning and an end. */
+async function* blocks(generation: Generation): AsyncGenerator<LanguageModelV3StreamPart> {
+  const order = ["reasoning", "text"] as const;
+  let open: (typeof order)[number] | undefined;
+  for await (const { thinking, text } of generation.parts()) {
+    for (const [index, delta] of [thinking, text].entries()) {
+      const kind = order[index];
+      if (delta === "" || kind === undefined) {
+        continue;
+      }
+      if (open !== kind) {
+        if (open !== undefined) {
+          yield { type: `${open}-end`, id: open };
+        }
+        yield { type: `${kind}-start`, id: kind };
+        open = kind;
+      }
+      yield { type: `${kind}-delta`, id: kind, delta };
+    }
+  }
+  if (open !== undefined) {
+    yield { type: `${open}-end`, id: open };
   }
 }
 
@@ -154,6 +181,9 @@ function optionsOf(options: LanguageModelV3CallOptions & WithReasoning): Generat
     topP: options.topP,
     topK: options.topK,
     seed: options.seed,
+    presencePenalty: options.presencePenalty,
+    frequencyPenalty: options.frequencyPenalty,
+    separateThinking: true,
     stop: options.stopSequences,
     responseFormat: responseFormat?.type === "json" ? formOf(responseFormat.schema) : undefined,
     signal: options.abortSignal,
@@ -179,10 +209,8 @@ function ownOptions<T extends object>(all: Record<string, object> | undefined, k
 }
 
 /** What is asked for and not done here. */
-function warningsOf({ frequencyPenalty, presencePenalty, tools, includeRawChunks }: LanguageModelV3CallOptions): SharedV3Warning[] {
+function warningsOf({ tools, includeRawChunks }: LanguageModelV3CallOptions): SharedV3Warning[] {
   const asked: [string, boolean, string][] = [
-    ["frequencyPenalty", !!frequencyPenalty, `providerOptions.${PROVIDER}.repetitionPenalty is there`],
-    ["presencePenalty", !!presencePenalty, `providerOptions.${PROVIDER}.repetitionPenalty is there`],
     ["tools", !!tools?.length, "the model is not told of tools, and calls none"],
     ["includeRawChunks", !!includeRawChunks, "there is no server whose chunks could be shown"],
   ];
@@ -240,11 +268,11 @@ class BitNetEmbeddingModel implements EmbeddingModelV3 {
     check(abortSignal);
     const own = ownOptions<BitNetEmbeddingOptions>(providerOptions, EMBEDDING_OPTIONS);
     const asked = { ...(dimensions === undefined ? {} : { dimensions }), ...(abortSignal === undefined ? {} : { signal: abortSignal }), ...own };
-    const { vectors, truncated } = await this.model.embed(values, asked).catch((error: unknown) => {
+    const { vectors, truncated, tokens } = await this.model.embed(values, asked).catch((error: unknown) => {
       check(abortSignal);
       throw error;
     });
     const cut: SharedV3Warning = { type: "other", message: `${truncated} of ${values.length} texts were longer than the context, and were cut to it` };
-    return { embeddings: vectors.map((vector) => Array.from(vector)), warnings: truncated > 0 ? [cut] : [] };
+    return { embeddings: vectors.map((vector) => Array.from(vector)), usage: { tokens }, warnings: truncated > 0 ? [cut] : [] };
   }
 }

@@ -1,6 +1,7 @@
 // OpenAI's request as ours: every field is heeded, or refused by its name.
 
 import { BitNetError } from "./errors.js";
+import { checkFields, type Refused } from "./fields.js";
 import type { GenerateOptions, ResponseFormat } from "./generation.js";
 
 /** A text that is a part of a message. */
@@ -14,6 +15,8 @@ export interface ChatMessage {
   role: "system" | "user" | "assistant" | (string & {});
   /** A text, also in parts, which are put together. */
   content: string | TextPart[];
+  /** What the model thought before an earlier answer, for templates that show it. */
+  reasoning_content?: string | null;
 }
 
 /** What `chat.completions.create` takes: OpenAI's names where there are such, ours for the rest. `null` is as if left out. */
@@ -30,6 +33,18 @@ export interface ChatCompletionRequest {
   temperature?: number | null;
   top_p?: number | null;
   seed?: number | null;
+  /** How many answers, from 1 to 128; their seeds follow each other. */
+  n?: number | null;
+  /** From −2 to 2. */
+  frequency_penalty?: number | null;
+  presence_penalty?: number | null;
+  /** Numbers from −100 to 100 for tokens, by their ids; −100 rules a token out. */
+  logit_bias?: Record<string, number> | null;
+  /** Whether the probabilities of tokens are told, and how many of the likeliest, from 0 to 20. */
+  logprobs?: boolean | null;
+  top_logprobs?: number | null;
+  /** How much the model is to think: `none`, or a word that its template knows. */
+  reasoning_effort?: string | null;
   stop?: string | string[] | null;
   /** The form of the answer. */
   response_format?: ChatResponseFormat | null;
@@ -49,26 +64,18 @@ export type ChatResponseFormat =
 
 /** The names of the fields that `optionsOf` and `create` heed. */
 const HEEDED = new Set<string>([
-  "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop",
-  "response_format", "topK", "minP", "repetitionPenalty", "chat_template_kwargs", "signal",
+  "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "n",
+  "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "response_format", "topK", "minP", "repetitionPenalty", "chat_template_kwargs", "signal",
 ] satisfies (keyof ChatCompletionRequest)[]);
 
-/** Fields about OpenAI's accounts and machines: here they mean nothing, whatever they say. */
-const ACCOUNTING = new Set(["user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention"]);
+/** The most answers to a request. */
+const MOST_CHOICES = 128;
 
-const isFalse = (value: unknown) => value === false;
-const isZero = (value: unknown) => value === 0;
 const isEmpty = (value: unknown) => typeof value === "object" && value !== null && Object.keys(value).length === 0;
 const never = () => false;
 
 /** Fields of OpenAI that ask for what this library does not do, and the values by which they ask for nothing. */
-const REFUSED = new Map<string, (value: unknown) => boolean>([
-  ["n", (value) => value === 1],
-  ["logprobs", isFalse],
-  ["top_logprobs", isZero],
-  ["logit_bias", isEmpty],
-  ["frequency_penalty", isZero],
-  ["presence_penalty", isZero],
+const REFUSED: Refused = new Map<string, (value: unknown) => boolean>([
   ["tools", isEmpty],
   ["tool_choice", (value) => value === "none" || value === "auto"],
   ["parallel_tool_calls", (value) => typeof value === "boolean"],
@@ -77,33 +84,16 @@ const REFUSED = new Map<string, (value: unknown) => boolean>([
   ["modalities", (value) => Array.isArray(value) && value.every((one) => one === "text")],
   ["audio", never],
   ["prediction", never],
-  ["reasoning_effort", never],
   ["verbosity", never],
   ["web_search_options", never],
 ]);
 
-/** Refuses what a request asks for beyond what is heeded. */
-function check(request: ChatCompletionRequest): void {
-  for (const [name, value] of Object.entries(request) as [string, unknown][]) {
-    if (value === null || value === undefined || HEEDED.has(name) || ACCOUNTING.has(name)) {
-      continue;
-    }
-    const asksNothing = REFUSED.get(name);
-    if (asksNothing === undefined) {
-      throw new BitNetError("argument", `${name}: expected a field of the request, found one that there is not`);
-    }
-    if (!asksNothing(value)) {
-      throw new BitNetError("unsupported", `${name}: this library has no such feature; leave it out`);
-    }
-  }
-}
-
 /** How to write the answer to `request`. */
 export function optionsOf(request: ChatCompletionRequest): GenerateOptions {
-  if (typeof request !== "object" || request === null) {
-    throw new BitNetError("argument", `request: expected an object, found ${request === null ? "null" : typeof request}`);
-  }
-  check(request);
+  checkFields(request, HEEDED, REFUSED);
+  const { reasoning_effort: effort } = request;
+  const thinking = effort ? { enable_thinking: effort !== "none", reasoning_effort: effort } : {};
+  const kwargs = { ...request.chat_template_kwargs, ...thinking };
   const options: Record<string, unknown> = {
     maxTokens: request.max_completion_tokens ?? request.max_tokens,
     temperature: request.temperature,
@@ -114,10 +104,35 @@ export function optionsOf(request: ChatCompletionRequest): GenerateOptions {
     minP: request.minP,
     repetitionPenalty: request.repetitionPenalty,
     responseFormat: request.response_format ? formOf(request.response_format) : undefined,
-    chatTemplateKwargs: request.chat_template_kwargs,
+    presencePenalty: request.presence_penalty,
+    frequencyPenalty: request.frequency_penalty,
+    logitBias: request.logit_bias,
+    logprobs: alternatives(request),
+    separateThinking: true,
+    chatTemplateKwargs: isEmpty(kwargs) ? undefined : kwargs,
     signal: request.signal,
   };
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null));
+}
+
+/** How many answers `request` asks for. */
+export function countOf({ n }: ChatCompletionRequest): number {
+  const count = n ?? 1;
+  if (!(Number.isInteger(count) && count >= 1 && count <= MOST_CHOICES)) {
+    throw new BitNetError("argument", `n: expected a whole number from 1 to ${MOST_CHOICES}, found ${JSON.stringify(n)}`);
+  }
+  return count;
+}
+
+/** How many of the likeliest tokens are told; nothing where no probabilities are. */
+function alternatives({ logprobs, top_logprobs: top }: ChatCompletionRequest): number | undefined {
+  if (logprobs) {
+    return top ?? 0;
+  }
+  if (top) {
+    throw new BitNetError("argument", `top_logprobs: expected none where logprobs is false, found ${top}`);
+  }
+  return undefined;
 }
 
 function formOf(format: ChatResponseFormat): ResponseFormat | undefined {
@@ -131,6 +146,7 @@ function formOf(format: ChatResponseFormat): ResponseFormat | undefined {
 export interface PlainMessage {
   role: string;
   content: string;
+  reasoning_content?: string;
 }
 
 /** Messages as chat templates read them: one text each. */
@@ -140,7 +156,7 @@ export function plainMessages(messages: ChatMessage[]): PlainMessage[] {
   }
   return messages.map((message: ChatMessage | null, index) => {
     const place = `messages[${index}]`;
-    const { role, content, ...rest } = message ?? { role: undefined, content: undefined };
+    const { role, content, reasoning_content: thinking, ...rest } = message ?? ({} as Partial<ChatMessage>);
     if (typeof role !== "string") {
       throw new BitNetError("argument", `${place}.role: expected a text, found ${typeof role}`);
     }
@@ -149,7 +165,8 @@ export function plainMessages(messages: ChatMessage[]): PlainMessage[] {
         throw new BitNetError("unsupported", `${place}.${name}: models here read role and content alone; leave it out`);
       }
     }
-    return { role, content: textOf(content, `${place}.content`) };
+    const plain = { role, content: textOf(content, `${place}.content`) };
+    return thinking ? { ...plain, reasoning_content: textOf(thinking, `${place}.reasoning_content`) } : plain;
   });
 }
 

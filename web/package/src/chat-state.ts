@@ -30,6 +30,8 @@ export interface ChatState {
   messages: ChatMessage[];
   /** The last answer, as far as it is written. */
   text: string;
+  /** What the model thought before it. */
+  thinking: string;
   /** Why the load or the last answer failed. */
   error: BitNetError | undefined;
   model: BitNet | undefined;
@@ -65,7 +67,7 @@ export class Chat implements ChatActions {
   constructor(source: ChatModel, options: ChatOptions = {}) {
     this.#source = source;
     this.options = options;
-    this.#state = { status: "loading", progress: undefined, messages: options.messages ?? [], text: "", error: undefined, model: undefined };
+    this.#state = { status: "loading", progress: undefined, messages: options.messages ?? [], text: "", thinking: "", error: undefined, model: undefined };
   }
 
   readonly state = (): ChatState => this.#state;
@@ -119,7 +121,7 @@ export class Chat implements ChatActions {
     // What is still written belongs to the conversation before.
     this.#turn = undefined;
     const status = this.#state.status === "answering" ? "ready" : this.#state.status;
-    this.#change({ messages, text: "", error: undefined, status });
+    this.#change({ messages, text: "", thinking: "", error: undefined, status });
   };
 
   async #load(signal: AbortSignal): Promise<BitNet | undefined> {
@@ -157,7 +159,7 @@ export class Chat implements ChatActions {
     this.#turn = turn;
     const { status, error } = this.#state;
     // Why there is no model stays to be seen.
-    this.#change({ messages, text: "", error: status === "failed" ? error : undefined });
+    this.#change({ messages, text: "", thinking: "", error: status === "failed" ? error : undefined });
     const before = this.#writing;
     const writing = (async () => {
       await before;
@@ -180,10 +182,12 @@ export class Chat implements ChatActions {
     }
     change({ status: "answering" });
     try {
-      let text = "";
-      for await (const piece of model.answer(messages, { ...this.options.generate, signal: turn.signal })) {
-        text += piece;
-        change({ text, messages: [...messages, { role: "assistant", content: text }] });
+      let [thinking, text] = ["", ""];
+      const generation = model.answer(messages, { separateThinking: true, ...this.options.generate, signal: turn.signal });
+      for await (const part of generation.parts()) {
+        thinking += part.thinking;
+        text += part.text;
+        change({ thinking, text, messages: text === "" ? messages : [...messages, { role: "assistant", content: text }] });
       }
       change({ status: "ready" });
     } catch (error) {

@@ -8,7 +8,8 @@ import { type ChatMessage, plainMessages } from "./chat-request.js";
 import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
 import { aborted, BitNetError, withCode } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
-import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
+import { Embeddings as EmbeddingsApi } from "./embeddings-request.js";
+import { Generation, type GenerateOptions, wireOptions, type WrittenLogprob } from "./generation.js";
 import { wireJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
@@ -155,6 +156,8 @@ export class BitNet {
   readonly info: ModelInfo;
   /** Conversations in the shape of OpenAI's API. */
   readonly chat: { completions: ChatCompletions };
+  /** Texts as vectors in the shape of OpenAI's API. */
+  readonly embeddings: EmbeddingsApi;
   /** What the model has read and written so far, to be saved and restored. */
   readonly session: Session;
 
@@ -166,6 +169,7 @@ export class BitNet {
     this.chat = {
       completions: new ChatCompletions(info.name, (messages, options) => this.answer(messages, options)),
     };
+    this.embeddings = new EmbeddingsApi(info.name, (texts, options) => this.embed(texts, options));
   }
 
   /**
@@ -286,8 +290,10 @@ export class BitNet {
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
   generate(prompt: string | Uint32Array, options: GenerateOptions = {}): Generation {
-    if (options.chatTemplateKwargs !== undefined) {
-      throw new BitNetError("argument", "chatTemplateKwargs: a prompt has no template; use answer or chat.completions.create");
+    for (const name of ["chatTemplateKwargs", "separateThinking"] as const) {
+      if (options[name] !== undefined) {
+        throw new BitNetError("argument", `${name}: a prompt has no template; use answer or chat.completions.create`);
+      }
     }
     return this.#generate(typeof prompt === "string" ? { text: prompt } : { tokens: prompt }, options);
   }
@@ -300,7 +306,7 @@ export class BitNet {
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
     const controller = new AbortController();
-    const { signal, onPrefill } = options;
+    const { signal, onPrefill, separateThinking = false } = options;
     const abort = () => controller.abort(signal?.reason);
     if (signal?.aborted) {
       abort();
@@ -313,8 +319,12 @@ export class BitNet {
         try {
           return await this.#link.call(
             "generate",
-            { prompt, options: wire, format },
-            { signal: controller.signal, onText, onProgress: ({ done, total }) => onPrefill?.(done, total ?? done) },
+            { prompt, options: wire, format, separateThinking },
+            {
+              signal: controller.signal,
+              onText: ({ text, thinking, logprobs = "[]", pieces }) => onText({ text, thinking, logprobs: JSON.parse(logprobs) as WrittenLogprob[] }, pieces),
+              onProgress: ({ done, total }) => onPrefill?.(done, total ?? done),
+            },
           );
         } finally {
           signal?.removeEventListener("abort", abort);

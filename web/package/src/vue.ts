@@ -63,6 +63,7 @@ export function useBitNet(source: MaybeRefOrGetter<ChatModel>, options: MaybeRef
     progress: part("progress"),
     messages: part("messages"),
     text: part("text"),
+    thinking: part("thinking"),
     error: part("error"),
     model: part("model"),
     send: (message) => chat.send(message),

@@ -4,7 +4,7 @@ import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, EmbedRequest, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
 import { Constraints } from "./constraints.js";
-import { type Core, type Engine, moduleOf, start } from "./core.js";
+import { type Core, type Engine, moduleOf, type Reply, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import { findSession, readSession, saveSession } from "./saved.js";
 import type { Caller } from "./worker.js";
@@ -107,7 +107,7 @@ export class Host {
   }
 
   async #generate(request: GenerateRequest, caller: Caller): Promise<WireOutcome> {
-    const { prompt, options, format } = request;
+    const { prompt, separateThinking } = request;
     const engine = this.#open;
     const tokens =
       "text" in prompt
@@ -115,8 +115,18 @@ export class Host {
         : "tokens" in prompt
           ? prompt.tokens
           : engine.chatTokens(prompt.messages, prompt.kwargs);
+    const reply = separateThinking ? engine.reply(tokens) : undefined;
+    try {
+      return await this.#formed(engine, tokens, request, reply, caller);
+    } finally {
+      reply?.free();
+    }
+  }
+
+  /** Writes a text of the form that is asked for, if one is. */
+  async #formed(engine: Engine, tokens: Uint32Array, { prompt, options, format }: GenerateRequest, reply: Reply | undefined, caller: Caller): Promise<WireOutcome> {
     if (format === undefined) {
-      return this.#written(engine, tokens, options, undefined, caller);
+      return this.#written(engine, tokens, options, undefined, reply, caller);
     }
     const constraints = this.#constraints;
     if (constraints === undefined) {
@@ -126,18 +136,19 @@ export class Host {
     const constraint = await constraints.constraint(format, thinking);
     try {
       const allowed = (text: Uint32Array) => constraints.allowed(constraint, text);
-      return await this.#written(engine, tokens, options, allowed, caller);
+      return await this.#written(engine, tokens, options, allowed, reply, caller);
     } finally {
       constraint.free();
     }
   }
 
-  /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among. */
+  /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among, and which `reply` takes apart. */
   async #written(
     engine: Engine,
     tokens: Uint32Array,
     options: string,
     allowed: ((text: Uint32Array) => Uint32Array | undefined) | undefined,
+    reply: Reply | undefined,
     caller: Caller,
   ): Promise<WireOutcome> {
     const begin = performance.now();
@@ -146,7 +157,7 @@ export class Host {
     const stopped = await this.#read(engine, fresh, caller);
     const promptMilliseconds = performance.now() - begin;
     if (!stopped) {
-      await this.#write(engine, caller);
+      await this.#write(engine, reply, caller);
     }
     const outcome = JSON.parse(engine.outcome() ?? "{}") as Partial<CoreOutcome>;
     engine.end();
@@ -166,7 +177,7 @@ export class Host {
   async #embed({ texts, pooling, normalize, dimensions, instruction }: EmbedRequest, caller: Caller): Promise<Calls["embed"]["result"]> {
     const engine = this.#open;
     const vectors: Float32Array[] = [];
-    let truncated = 0;
+    let [truncated, tokens] = [0, 0];
     while (vectors.length < texts.length) {
       const first = vectors.length;
       let last = first;
@@ -178,6 +189,7 @@ export class Host {
       const together = texts.slice(first, last);
       const numbers = engine.embed(JSON.stringify(together), pooling, normalize, dimensions, instruction);
       truncated += engine.truncated();
+      tokens += engine.embeddedTokens();
       const width = numbers.length / together.length;
       together.forEach((_, index) => vectors.push(numbers.slice(index * width, (index + 1) * width)));
       caller.tell({ kind: "progress", id: caller.id, phase: "embed", done: vectors.length, total: texts.length });
@@ -186,7 +198,7 @@ export class Host {
         throw aborted(caller.signal);
       }
     }
-    return { vectors, truncated };
+    return { vectors, truncated, tokens };
   }
 
   /** Reads the prompt in parts that take about BATCH_TIME. Returns whether that was stopped. */
@@ -210,15 +222,20 @@ export class Host {
   }
 
   /** Writes text until the model or the page ends it. */
-  async #write(engine: Engine, caller: Caller): Promise<void> {
-    let text = "";
+  async #write(engine: Engine, reply: Reply | undefined, caller: Caller): Promise<void> {
+    let [thinking, text] = ["", ""];
     let pieces = 0;
     // The first piece goes at once.
     let posted = -Infinity;
+    const take = ([thought = "", said = ""]: string[]) => {
+      thinking += thought;
+      text += said;
+    };
     const post = () => {
-      if (pieces > 0) {
-        caller.tell({ kind: "text", id: caller.id, text, pieces });
-        text = "";
+      const logprobs = engine.takeLogprobs();
+      if (pieces > 0 || thinking !== "" || text !== "" || logprobs !== undefined) {
+        caller.tell({ kind: "text", id: caller.id, text, thinking, pieces, logprobs });
+        [thinking, text] = ["", ""];
         pieces = 0;
       }
     };
@@ -227,7 +244,7 @@ export class Host {
       if (piece === undefined) {
         break;
       }
-      text += piece;
+      take(reply?.push(piece) ?? ["", piece]);
       pieces += 1;
       if (performance.now() - posted >= BETWEEN_POSTS) {
         post();
@@ -238,6 +255,7 @@ export class Host {
         posted = performance.now();
       }
     }
+    take(reply?.finish() ?? []);
     post();
   }
 }
