@@ -45,6 +45,11 @@ export interface LoadOptions {
    * and have the hash that `sha256` asks for, are kept.
    */
   cache?: CachePolicy;
+  /**
+   * Headers that go with every request for the file, such as `{ Authorization: "Bearer hf_…" }` for a gated repository. They are not
+   * kept; a file that is kept is used without them.
+   */
+  headers?: Record<string, string>;
   /** Positions that a conversation can have; by default the model's own, at most 4096. */
   contextLength?: number;
   /** The file's SHA-256 in hexadecimal; another one is refused. */
@@ -189,6 +194,7 @@ export class BitNet {
     const { wire, pieces } = resolveSource(source);
     if (wire.kind === "url") {
       wire.label = known;
+      wire.headers = options.headers;
     }
     const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
     const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);

@@ -8,8 +8,8 @@ import type { Fallback, Variant } from "./features.js";
 
 /** Where the Worker gets the file from. */
 export type WireSource =
-  /** `label` is a name that the file has at each of its addresses. */
-  | { kind: "url"; url: string; name: string; label?: string | undefined }
+  /** `label` is a name that the file has at each of its addresses; `headers` go with every request for it. */
+  | { kind: "url"; url: string; name: string; label?: string | undefined; headers?: Record<string, string> | undefined }
   | { kind: "blob"; blob: Blob; name: string }
   /** The page hands it over piece by piece. */
   | { kind: "fed"; name: string; size: number | undefined };
