@@ -23,7 +23,7 @@ const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), 
 execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json")], { stdio: "inherit" });
 // Nobody can import the Worker's parts, nor what no declaration of the entry mentions.
 await rm(path.join(dist, "worker"), { recursive: true });
-for (const name of ["address", "json", "placement", "random"]) {
+for (const name of ["address", "fields", "json", "placement", "random"]) {
   await rm(path.join(dist, `${name}.d.ts`));
 }
 

@@ -1,6 +1,6 @@
 // The provider under the AI SDK's own functions.
 
-import { APICallError, embed, embedMany, generateObject, generateText, Output, streamText, tool } from "ai";
+import { APICallError, embed, embedMany, generateObject, generateText, isStepCount, Output, streamText, tool } from "ai";
 import { expect, test } from "vitest";
 import { z } from "zod";
 import { createBitNet } from "../package/src/ai-sdk.js";
@@ -31,7 +31,7 @@ test("generateText has the text, why it ended, and the tokens", async () => {
   expect(warnings ?? []).toEqual([]);
   expect(response.modelId).toBe("scripted");
   const [asked] = scripted.asked;
-  const told = asked?.messages.map(({ role, content }) => [role, typeof content === "string" ? content : content.map(({ text }) => text).join("")]);
+  const told = asked?.messages.map(({ role, content }) => [role, Array.isArray(content) ? content.map(({ text }) => text).join("") : content]);
   expect(told).toEqual([["system", "Be brief."], ["user", "Hello!"], ["assistant", "Yes?"], ["user", "Tell a story."]]);
   expect(asked?.options).toMatchObject({ maxTokens: 3, temperature: 0, topK: 5, topP: 0.5, seed: 7, stop: ["."] });
 });
@@ -43,11 +43,14 @@ test("what is not done here is warned of, and what is this library's own is pass
     prompt: "Hello!",
     frequencyPenalty: 1,
     presencePenalty: 0,
-    tools: { look: tool({ inputSchema: z.object({}) }) },
     reasoning: "none",
     providerOptions: { bitnet: { minP: 0.1, chatTemplateKwargs: { documents: [] } } },
   });
-  expect(warnings).toMatchObject([{ type: "unsupported", feature: "tools" }]);
+  expect(warnings).toEqual([]);
+  const prompt = [{ role: "user" as const, content: [{ type: "text" as const, text: "Hello!" }] }];
+  const provided = { type: "provider" as const, id: "other.search" as const, name: "search", args: {} };
+  const told = await createBitNet(scripted.model)().doGenerate({ prompt, includeRawChunks: true, tools: [provided] });
+  expect(told.warnings).toMatchObject([{ type: "unsupported", feature: "tools of providers" }, { type: "unsupported", feature: "includeRawChunks" }]);
   expect(scripted.asked[0]?.options).toMatchObject({ minP: 0.1, frequencyPenalty: 1, presencePenalty: 0, chatTemplateKwargs: { enable_thinking: false, reasoning_effort: "none", documents: [] } });
   const wrong = generateText({ model: createBitNet(scripted.model)(), prompt: "Hello!", providerOptions: { bitnet: { minp: 0.1 } }, maxRetries: 0 });
   await expect(wrong).rejects.toMatchObject({ code: "argument", message: expect.stringContaining("providerOptions.bitnet.minp") });
@@ -65,6 +68,25 @@ test("what the model thinks is apart", async () => {
   const streamed = streamText({ model, prompt: "Well?" });
   expect([await streamed.reasoningText, await streamed.text]).toEqual(["Hm.", "Yes."]);
   expect(scripted.asked[0]?.options.separateThinking).toBe(true);
+});
+
+test("tools are offered, called, and told of", async () => {
+  const scripted = new Scripted({ pieces: ["Let me see.", { calls: [{ name: "look", arguments: '{"at":"sea"}' }] }] }, { pieces: ["A boat."] });
+  const look = tool({ description: "Looks.", inputSchema: z.object({ at: z.string() }), execute: async ({ at }) => `a boat at ${at}` });
+  const model = createBitNet(scripted.model)();
+  const { text, steps } = await generateText({ model, prompt: "What is there?", tools: { look }, toolChoice: "auto", stopWhen: isStepCount(2) });
+  expect([text, steps[0]?.finishReason, steps[0]?.text]).toEqual(["A boat.", "tool-calls", "Let me see."]);
+  expect(scripted.asked[0]?.options).toMatchObject({ toolChoice: "auto", tools: [{ type: "function", function: { name: "look", description: "Looks." } }] });
+  expect(scripted.asked[1]?.messages).toMatchObject([
+    { role: "user" },
+    { role: "assistant", tool_calls: [{ type: "function", function: { name: "look", arguments: '{"at":"sea"}' } }] },
+    { role: "tool", name: "look", content: "a boat at sea" },
+  ]);
+  const again = new Scripted({ pieces: ["Well.", { calls: [{ name: "look", arguments: '{"at":"x"}' }] }] });
+  const streamed = streamText({ model: createBitNet(again.model)(), prompt: "What is there?", tools: { look }, toolChoice: { type: "tool", toolName: "look" } });
+  expect(await streamed.toolCalls).toMatchObject([{ toolName: "look", input: { at: "x" } }]);
+  expect(await streamed.finishReason).toBe("tool-calls");
+  expect(again.asked[0]?.options.toolChoice).toEqual({ type: "function", function: { name: "look" } });
 });
 
 test("streamText streams, and a signal ends it", async () => {

@@ -4,7 +4,7 @@
 import { act, createElement, StrictMode } from "react";
 import { createRoot } from "react-dom/client";
 import { beforeEach, expect, test, vi } from "vitest";
-import { createApp, defineComponent, effectScope, h, nextTick, ref } from "vue";
+import { createApp, defineComponent, effectScope, h, nextTick, shallowRef } from "vue";
 import { BitNet, BitNetError, type LoadOptions } from "../package/src/index.js";
 import { type ChatModel, type UseBitNet, useBitNet } from "../package/src/react.js";
 import { useBitNet as useInVue } from "../package/src/vue.js";
@@ -154,7 +154,7 @@ test("Vue: in a component the model is loaded when it is mounted, and given back
 
 test("Vue: in a scope, with a source that changes", async () => {
   const [one, two] = [new Scripted({ pieces: ["one"] }), new Scripted({ pieces: ["two"] })];
-  const source = ref<ChatModel>("demo");
+  const source = shallowRef<ChatModel>("demo");
   const scope = effectScope();
   const chat = scope.run(() => useInVue(source, { generate: { temperature: 0 } }));
   loads[0]?.give(one);

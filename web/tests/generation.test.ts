@@ -6,6 +6,7 @@ import { BitNetError, coded, failureOf } from "../package/src/errors.js";
 import { Generation, type GenerationPart, type TokenLogprob, wireOptions } from "../package/src/generation.js";
 import { wireJson } from "../package/src/json.js";
 import type { WireOutcome } from "../package/src/protocol.js";
+import { type Tool, type ToolOptions, wireOffer } from "../package/src/tools.js";
 
 const OUTCOME: WireOutcome = {
   reason: "end",
@@ -20,7 +21,7 @@ const OUTCOME: WireOutcome = {
 
 /** A part of a text. */
 function part(more: string | Partial<GenerationPart>): GenerationPart {
-  return { thinking: "", text: "", logprobs: [], ...(typeof more === "string" ? { text: more } : more) };
+  return { thinking: "", text: "", calls: [], logprobs: [], ...(typeof more === "string" ? { text: more } : more) };
 }
 
 /** A generation of these pieces. */
@@ -78,6 +79,8 @@ test("options go as they are, a stop string as a list, and a bad seed not at all
   expect(() => wireOptions({ seed: -1 })).toThrow(/seed/);
   expect(() => wireOptions({ presencePenalty: 2.5 })).toThrow(/presencePenalty: expected a number from -2 to 2/);
   expect(() => wireOptions({ logprobs: 21 })).toThrow(/logprobs/);
+  expect(JSON.parse(wireOptions({ logitBias: { 7: -100 } }))).toEqual({ logitBias: [[7, -100]] });
+  expect(() => wireOptions({ logitBias: { a: 1 } as never })).toThrow(/logitBias: .*"a"/);
 });
 
 test("a chat has OpenAI's shape", async () => {
@@ -132,6 +135,55 @@ test("several answers, their thinking and their probabilities", async () => {
   expect([texts, thoughts, told, usages]).toEqual([["Yes", "Yes"], ["Hm", "Hm"], ["HmY", "HmY"], [6]]);
 });
 
+const LOOK: Tool = { type: "function", function: { name: "look", parameters: { type: "object" } } };
+
+test("calls have OpenAI's shape, one by one where they are streamed", async () => {
+  let seen: unknown;
+  const call = { name: "look", arguments: '{"at":1}' };
+  const completions = new ChatCompletions("m", (_, options) => {
+    seen = options;
+    return written([{ text: "\n", calls: [call] }, { calls: [call] }]);
+  });
+  const request = { messages: [{ role: "user", content: "hi" }], tools: [LOOK], tool_choice: "required" as const, parallel_tool_calls: true };
+  const { choices } = await completions.create(request);
+  expect(seen).toMatchObject({ tools: [LOOK], toolChoice: "required", parallelToolCalls: true });
+  const expected = { id: expect.stringMatching(/^call_/), type: "function", function: call };
+  expect(choices[0]).toMatchObject({ message: { content: null, tool_calls: [expected, expected] }, finish_reason: "tool_calls" });
+  expect(choices[0].message.tool_calls?.[0]?.id).not.toBe(choices[0].message.tool_calls?.[1]?.id);
+  const streamed = [];
+  let reason: unknown;
+  for await (const { choices } of await completions.create({ ...request, stream: true })) {
+    streamed.push(...(choices[0].delta.tool_calls ?? []));
+    reason = choices[0].finish_reason;
+  }
+  expect(streamed).toEqual([{ index: 0, ...expected }, { index: 1, ...expected }]);
+  expect(reason).toBe("tool_calls");
+});
+
+test("an offer says which calls may come, and which must", () => {
+  const read = (options: ToolOptions) => JSON.parse(wireOffer(options) ?? "null") as unknown;
+  expect(read({})).toBeNull();
+  expect(read({ tools: [LOOK], toolChoice: "none" })).toBeNull();
+  expect(read({ tools: [LOOK] })).toEqual({ tools: [LOOK], demand: "nothing", parallel: true });
+  const named = { type: "function" as const, function: { name: "look" } };
+  expect(read({ tools: [LOOK], toolChoice: named, parallelToolCalls: false })).toEqual({ tools: [LOOK], demand: { named: "look" }, parallel: false });
+  expect(() => wireOffer({ tools: [LOOK], toolChoice: "any" as never })).toThrow(/tool_choice: .*"any"/);
+});
+
+test("the calls and results of earlier answers reach the template", () => {
+  const id = "call_1";
+  const call = (text: string) => ({ id, type: "function" as const, function: { name: "look", arguments: text } });
+  const messages = [
+    { role: "assistant", content: null, tool_calls: [call('{"at":1}'), call("[")] },
+    { role: "tool", content: "a cat", tool_call_id: id, name: "look" },
+  ];
+  expect(plainMessages(messages)).toEqual([
+    { role: "assistant", content: "", tool_calls: [{ ...call(""), function: { name: "look", arguments: { at: 1 } } }, call("[")] },
+    { role: "tool", content: "a cat", tool_call_id: id, name: "look" },
+  ]);
+  expect(() => plainMessages([{ role: "assistant", content: null, tool_calls: [{} as never] }])).toThrow(/tool_calls\[0\].function.name: /);
+});
+
 test("vectors have OpenAI's shape", async () => {
   const embeddings = new Embeddings("m", async (texts, options) => {
     expect(options).toEqual({ dimensions: 2 });
@@ -160,7 +212,7 @@ test("a chat's fields are heeded, or refused by name", async () => {
   const messages = [{ role: "user", content: "hi" }];
   const create = (more: object) => completions.create({ messages, ...more });
   // Null is as if left out, and what asks for nothing is no request.
-  await create({ stop: null, seed: null, max_tokens: null, n: 1, tools: [], logprobs: false, logit_bias: {}, frequency_penalty: 0, user: "u", model: "m" });
+  await create({ stop: null, seed: null, max_tokens: null, n: 1, logprobs: false, logit_bias: {}, frequency_penalty: 0, user: "u", model: "m" });
   expect(seen).toEqual({ seed: 0, separateThinking: true, logitBias: {}, frequencyPenalty: 0 });
   await create({ presence_penalty: 0.5, frequency_penalty: -1, logit_bias: { 5: -100 }, logprobs: true, reasoning_effort: "none", chat_template_kwargs: { a: 1 } });
   const kwargs = { a: 1, enable_thinking: false, reasoning_effort: "none" };
@@ -168,7 +220,7 @@ test("a chat's fields are heeded, or refused by name", async () => {
   for (const more of [{ n: 0 }, { n: 1.5 }, { top_logprobs: 2 }]) {
     await expect(create(more)).rejects.toMatchObject({ code: "argument", message: expect.stringContaining(`${Object.keys(more)[0]}: `) });
   }
-  for (const more of [{ tools: [{}] }, { tool_choice: "required" }, { audio: {} }]) {
+  for (const more of [{ functions: [{}] }, { audio: {} }]) {
     await expect(create(more)).rejects.toMatchObject({ name: "BitNetError", code: "unsupported", message: expect.stringContaining(`${Object.keys(more)[0]}: `) });
   }
   for (const more of [{ temprature: 1 }, { top_k: 1 }]) {
@@ -183,7 +235,7 @@ test("messages are texts, also in parts", () => {
   expect(refused({ role: "user", content: [{ type: "image_url" }] })).toThrow(/messages\[0\].content\[0\]: .*image_url/);
   expect(plainMessages([{ role: "assistant", content: "a", reasoning_content: "b" }])).toEqual([{ role: "assistant", content: "a", reasoning_content: "b" }]);
   expect(refused({ role: "user", content: null })).toThrow(/messages\[0\].content: /);
-  expect(refused({ role: "user", content: "", name: "Ann" })).toThrow(/messages\[0\].name: /);
+  expect(refused({ role: "user", content: "", audio: { id: "a" } })).toThrow(/messages\[0\].audio: /);
   expect(refused({ role: "assistant", content: "a", refusal: null, annotations: [] })).not.toThrow();
   expect(refused({ content: "" })).toThrow(/messages\[0\].role: /);
 });

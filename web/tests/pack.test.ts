@@ -65,8 +65,14 @@ test("it is small", () => {
   console.log(
     `gzip: the package without the demo model ${total} bytes, ${graphics} of them the build for GPUs and ${constraints} the constraints; what one browser fetches of it for its processor ${browser} bytes`,
   );
-  // All that processors need; a browser with a GPU fetches the build for that and no other.
-  expect(total - graphics - constraints).toBeLessThanOrEqual(1_500_000);
+  // All that processors need; a browser with a GPU fetches the build for that and no other. Besides these there are declarations,
+  // texts for people, and what is for one framework, which no other page fetches.
+  const sum = (names: RegExp) => sizes.filter(([file]) => names.test(file)).reduce((sum, [, size]) => sum + size, 0);
+  const processors = sum(/^dist\/(bitnet-(simd128|relaxed|threads)\.wasm|worker\.js|index\.js)$/);
+  const frameworks = sum(/^dist\/(react|vue|ai-sdk)\.js$/);
+  console.log(`gzip: what processors need ${processors} bytes, what is for frameworks ${frameworks}, texts and declarations ${total - graphics - constraints - processors - frameworks}`);
+  expect(processors).toBeLessThanOrEqual(1_500_000);
+  expect(frameworks).toBeLessThanOrEqual(10_000);
   expect(constraints).toBeLessThanOrEqual(600_000);
   expect(graphics).toBeLessThanOrEqual(1_000_000);
   for (const name of [...VARIANTS, CONSTRAINTS]) {

@@ -162,7 +162,7 @@ test("a text has the form that was asked for, and the module for it is fetched w
   expect(["red", "green"]).toContain(seen.choice);
   expect(seen.number).toMatch(/^[0-9]{4}$/);
   expect(seen.gbnf).toMatch(/^a[bc]+d?$/);
-  expect(typeof (JSON.parse(seen.answer) as { sum: unknown }).sum).toBe("number");
+  expect(typeof (JSON.parse(seen.answer ?? "") as { sum: unknown }).sum).toBe("number");
   for (const error of seen.errors) {
     expect(error).toMatch(/^argument: /);
   }
@@ -188,7 +188,7 @@ test("penalties, biases, probabilities, several answers and thinking are as Open
     const story = (more: object) => model.generate("Once upon a time", { temperature: 0, maxTokens: 80, ...more }).text();
     const stories = [await story({}), await story({ frequencyPenalty: 2 }), await story({ frequencyPenalty: 0, logitBias: {} }), await story({ presencePenalty: 2 })];
     const code = (work: Promise<unknown>) => work.then(() => "none", ({ code, message }: { code: string; message: string }) => `${code}: ${message}`);
-    const errors = [await code(create({ logit_bias: { 99999: 1 } })), await code(create({ logit_bias: { 5: 101 } })), await code(create({ tools: [{}] }))];
+    const errors = [await code(create({ logit_bias: { 99999: 1 } })), await code(create({ logit_bias: { 5: 101 } })), await code(create({ tools: [{ type: "function", function: { name: "look" } }] }))];
     const vectors = await model.embeddings.create({ input: ["a boy", "a girl"], encoding_format: "float" });
     const width = model.info.hidden;
     model.dispose();
@@ -222,6 +222,40 @@ test("penalties, biases, probabilities, several answers and thinking are as Open
   expect(seen.vectors.data.map(({ embedding }) => embedding.length)).toEqual([seen.width, seen.width]);
   expect(seen.vectors.usage.prompt_tokens).toBeGreaterThan(2);
   expect(seen.thought).toEqual({ role: "assistant", content: "", reasoning_content: seen.raw });
+});
+
+test("tools are called as OpenAI has it, by the module of constraints", async ({ page }) => {
+  const seen = await page.evaluate(async () => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const source = "{% for tool in tools or [] %}{# <tool_call> #}{{ tool.function.name }} {% endfor %}{% for message in messages %}{{ message.content }}{% endfor %}";
+    const model = await BitNet.demo({ variant: "simd128", device: "wasm", chatTemplate: { source } });
+    const parameters = { type: "object", properties: { a: { type: "integer", minimum: 1, maximum: 99 }, kind: { enum: ["sum", "product"] } }, required: ["a", "kind"], additionalProperties: false };
+    const tools = ["add", "look"].map((name) => ({ type: "function" as const, function: { name, parameters } }));
+    const request = { messages: [{ role: "user", content: "What is 47 + 38?" }], tools, temperature: 0, max_tokens: 80 };
+    const named = { type: "function" as const, function: { name: "look" } };
+    const forced = await model.chat.completions.create({ ...request, tool_choice: named, parallel_tool_calls: false });
+    const streamed = [];
+    let reason: string | null = null;
+    for await (const { choices } of await model.chat.completions.create({ ...request, tool_choice: "required", parallel_tool_calls: false, stream: true })) {
+      streamed.push(...(choices[0].delta.tool_calls ?? []));
+      reason = choices[0].finish_reason;
+    }
+    const free = await model.chat.completions.create(request);
+    const code = (work: Promise<unknown>) => work.then(() => "none", ({ code, message }: { code: string; message: string }) => `${code}: ${message}`);
+    const missing = await code(model.chat.completions.create({ ...request, tool_choice: { type: "function", function: { name: "other" } } }));
+    model.dispose();
+    return { forced: forced.choices[0], streamed, reason, free: free.choices[0].finish_reason, missing };
+  });
+  expect(seen.forced).toMatchObject({ finish_reason: "tool_calls", message: { content: null, tool_calls: [{ type: "function", function: { name: "look" } }] } });
+  for (const call of [seen.forced.message.tool_calls?.[0], seen.streamed[0]]) {
+    const { a, kind } = JSON.parse(call?.function.arguments ?? "") as { a: number; kind: string };
+    expect(a).toBeGreaterThanOrEqual(1);
+    expect(["sum", "product"]).toContain(kind);
+  }
+  expect(seen.streamed).toMatchObject([{ index: 0, type: "function", function: { name: expect.stringMatching(/^(add|look)$/) } }]);
+  expect(seen.reason).toBe("tool_calls");
+  expect(["stop", "length"]).toContain(seen.free);
+  expect(seen.missing).toMatch(/^argument: .*tool_choice/);
 });
 
 test("no module of constraints is fetched where no form is asked for, and a form too deep ends no page", async ({ page }) => {

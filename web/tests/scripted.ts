@@ -48,7 +48,7 @@ export class Scripted {
         if (cancelled) {
           break;
         }
-        onText({ thinking: "", text: "", logprobs: [], ...(typeof piece === "string" ? { text: piece } : piece) }, 1);
+        onText({ thinking: "", text: "", calls: [], logprobs: [], ...(typeof piece === "string" ? { text: piece } : piece) }, 1);
         generatedTokens += 1;
       }
       if (script.fails !== undefined) {

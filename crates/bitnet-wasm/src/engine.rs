@@ -19,7 +19,7 @@ use bitnet::hook::Hooks;
 use bitnet::tokenizer::{EncodeOptions, TokenWords};
 use bitnet::{
     EmbedOptions, GenerateOptions, Generation, LogitsFor, LogitsHook, Model, ModelOptions, Pooling,
-    Session,
+    Session, TokenEntry,
 };
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
@@ -75,7 +75,7 @@ pub struct Engine {
     /// How many tokens they had.
     embedded_tokens: usize,
     /// The probabilities that `takeLogprobs` gives.
-    logprobs: Vec<Value>,
+    logprobs: Vec<TokenEntry>,
 }
 
 #[wasm_bindgen]
@@ -133,6 +133,7 @@ impl Engine {
             kwargs: options::parse("chatTemplateKwargs", kwargs)?,
             ..TemplateOptions::default()
         };
+        let offers_tools = options.kwargs.contains_key("tools");
         let Some(template) = self.model.chat_template() else {
             return Err(Failure {
                 code: "template",
@@ -144,6 +145,17 @@ impl Engine {
             }
             .into());
         };
+        if offers_tools && !template.knows_tools() {
+            let name = self.model.name();
+            let message = format!("tools: the chat template of {name} knows nothing of them");
+            let code = "unsupported";
+            return Err(Failure {
+                code,
+                message,
+                tensor: None,
+            }
+            .into());
+        }
         template
             .render_tokens(&messages, self.model.tokenizer(), &options)
             .map_err(thrown)
@@ -168,6 +180,15 @@ impl Engine {
         let thinking = ReplyForm::of(template, tokenizer, tokens).thinking(tokenizer);
         let thinking = thinking.map_err(thrown)?;
         Ok(thinking.map(|thinking| json(&thinking.outline())))
+    }
+
+    /// The form of answers to the prompt `tokens`, which a chat template wrote, for the module of constraints: JSON of a `ReplyForm`.
+    /// Nothing if there is no template.
+    #[wasm_bindgen(js_name = replyForm)]
+    pub fn reply_form(&self, tokens: &[u32]) -> Option<String> {
+        let template = self.model.chat_template()?;
+        let form = ReplyForm::of(template, self.model.tokenizer(), tokens);
+        Some(json(&form))
     }
 
     /// What takes apart the answer to the prompt `tokens`, which a chat template wrote. Nothing if there is no template.

@@ -9,7 +9,6 @@ use bitnet::{
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
 
 /// Reads JSON; `what` is what errors call it.
 pub(crate) fn parse<T: DeserializeOwned>(what: &str, json: &str) -> Result<T, Failure> {
@@ -126,8 +125,8 @@ pub(crate) struct Generate {
     speculate: Option<bool>,
     presence_penalty: f32,
     frequency_penalty: f32,
-    /// Numbers from −100 to 100 for tokens.
-    logit_bias: BTreeMap<u32, f64>,
+    /// Tokens, and a number from −100 to 100 for each.
+    logit_bias: Vec<(u32, f64)>,
     /// Alternatives that are reported with each token; nothing is, if absent.
     pub(crate) logprobs: Option<usize>,
 }
@@ -142,7 +141,7 @@ impl Generate {
         let mut hooks: Vec<Box<dyn LogitsHook>> = Vec::new();
         if !self.logit_bias.is_empty() {
             let mut biases = Vec::with_capacity(self.logit_bias.len());
-            for (&id, &number) in &self.logit_bias {
+            for &(id, number) in &self.logit_bias {
                 if id as usize >= vocabulary {
                     let message = format!("logitBias: expected ids below {vocabulary}, found {id}");
                     return Err(Failure::argument(message));
@@ -218,9 +217,9 @@ mod tests {
         let hooks = |json: &str| parse::<Generate>("options", json)?.hooks(3, 8);
         assert_eq!(hooks("{}").unwrap().len(), 0);
         let json =
-            r#"{"presencePenalty":1,"frequencyPenalty":-0.5,"logitBias":{"7":-100,"0":2.5}}"#;
+            r#"{"presencePenalty":1,"frequencyPenalty":-0.5,"logitBias":[[7,-100],[0,2.5]]}"#;
         assert_eq!(hooks(json).unwrap().len(), 2);
-        for wrong in [r#"{"logitBias":{"8":1}}"#, r#"{"logitBias":{"7":101}}"#] {
+        for wrong in [r#"{"logitBias":[[8,1]]}"#, r#"{"logitBias":[[7,101]]}"#] {
             let failure = hooks(wrong).err().unwrap();
             assert!(failure.message.contains("logitBias"), "{}", failure.message);
         }

@@ -107,8 +107,9 @@ pub struct Penalties {
     prompt: usize,
     /// The tokens of the text that were counted.
     counted: Vec<u32>,
-    counts: std::collections::BTreeMap<u32, u32>,
+    /// The tokens among them, in growing order, and how often each occurs.
     ids: Vec<u32>,
+    counts: Vec<u32>,
 }
 
 impl Penalties {
@@ -134,8 +135,8 @@ impl Penalties {
             frequency,
             prompt,
             counted: Vec::new(),
-            counts: std::collections::BTreeMap::new(),
             ids: Vec::new(),
+            counts: Vec::new(),
         })
     }
 
@@ -144,16 +145,21 @@ impl Penalties {
         let text = tokens.get(self.prompt..).unwrap_or_default();
         if !text.starts_with(&self.counted) {
             // A draft was taken back.
+            self.ids.clear();
             self.counts.clear();
             self.counted.clear();
         }
         let new = &text[self.counted.len()..];
         for id in new {
-            *self.counts.entry(*id).or_default() += 1;
+            match self.ids.binary_search(id) {
+                Ok(place) => self.counts[place] += 1,
+                Err(place) => {
+                    self.ids.insert(place, *id);
+                    self.counts.insert(place, 1);
+                }
+            }
         }
         self.counted.extend_from_slice(new);
-        self.ids.clear();
-        self.ids.extend(self.counts.keys());
     }
 }
 
@@ -169,8 +175,8 @@ impl LogitsHook for Penalties {
     fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
         self.count(tokens);
         for candidate in candidates {
-            if let Some(count) = self.counts.get(&candidate.id) {
-                let penalty = self.presence + self.frequency * *count as f32;
+            if let Ok(place) = self.ids.binary_search(&candidate.id) {
+                let penalty = self.presence + self.frequency * self.counts[place] as f32;
                 if candidate.logit.is_finite() {
                     candidate.logit = (candidate.logit - penalty).clamp(f32::MIN, f32::MAX);
                 }

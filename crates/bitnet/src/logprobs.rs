@@ -3,7 +3,21 @@
 use crate::sampler::LogSoftmax;
 use crate::tokenizer::Tokenizer;
 use bitnet_core::Top;
-use serde_json::{Value, json};
+use serde::Serialize;
+
+/// A token and its logarithmic probability as OpenAI writes them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenEntry {
+    /// The text that the token adds; of one that adds none its name in the vocabulary.
+    pub token: String,
+    /// At least [`TokenLogprobs::NEVER`].
+    pub logprob: f64,
+    /// The bytes that the token adds.
+    pub bytes: Vec<u8>,
+    /// The likeliest tokens in its place; of these themselves none are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<Vec<TokenEntry>>,
+}
 
 /// How likely a token was by the model's own distribution, before hooks, penalties and temperature. The same bits on every
 /// machine.
@@ -20,19 +34,18 @@ impl TokenLogprobs {
     pub const NEVER: f64 = -9999.0;
 
     /// The entry for `id`, the token that they are of, in `logprobs.content` of OpenAI's interface.
-    pub fn entry(&self, tokenizer: &Tokenizer, id: u32) -> Value {
-        let token = |id: u32, logprob: f64| {
-            let bytes = tokenizer.token_bytes(id).unwrap_or_default();
-            json!({
-                "token": Self::token_text(tokenizer, id),
-                "logprob": logprob.max(Self::NEVER),
-                "bytes": bytes.as_ref(),
-            })
+    pub fn entry(&self, tokenizer: &Tokenizer, id: u32) -> TokenEntry {
+        let entry = |id: u32, logprob: f64| TokenEntry {
+            token: Self::token_text(tokenizer, id),
+            logprob: logprob.max(Self::NEVER),
+            bytes: tokenizer.token_bytes(id).unwrap_or_default().into_owned(),
+            top_logprobs: None,
         };
-        let mut entry = token(id, self.logprob);
-        let top = self.top.iter().map(|(id, logprob)| token(*id, *logprob));
-        entry["top_logprobs"] = Value::Array(top.collect());
-        entry
+        let top = self.top.iter().map(|(id, logprob)| entry(*id, *logprob));
+        TokenEntry {
+            top_logprobs: Some(top.collect()),
+            ..entry(id, self.logprob)
+        }
     }
 
     /// The text that token `id` adds; of one that adds none its name in the vocabulary.

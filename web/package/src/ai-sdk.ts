@@ -22,10 +22,12 @@ import type {
   LanguageModelV3FinishReason,
   LanguageModelV3Message,
   LanguageModelV3StreamPart,
+  LanguageModelV3ToolCall,
+  LanguageModelV3ToolResultOutput,
   LanguageModelV3Usage,
   SharedV3Warning,
 } from "@ai-sdk/provider";
-import { type BitNet, BitNetError, type ChatMessage, type EmbedOptions, type GenerateOptions, type Generation, type ResponseFormat } from "./index.js";
+import { type BitNet, BitNetError, type ChatMessage, type EmbedOptions, type GenerateOptions, type Generation, type ResponseFormat, type Tool, type ToolCall, type ToolChoice, type WrittenCall } from "./index.js";
 
 /** The name of the provider, and of its options in `providerOptions`. */
 const PROVIDER = "bitnet";
@@ -81,16 +83,19 @@ class BitNetLanguageModel implements LanguageModelV3 {
   async doGenerate(options: LanguageModelV3CallOptions) {
     const { generation, warnings } = this.begin(options);
     let [thinking, text] = ["", ""];
+    const calls: LanguageModelV3ToolCall[] = [];
     for await (const part of generation.parts()) {
       thinking += part.thinking;
       text += part.text;
+      calls.push(...part.calls.map(callOf));
     }
     check(options.abortSignal);
     const content: LanguageModelV3Content[] = [
       { type: "reasoning", text: thinking },
       { type: "text", text },
+      ...calls,
     ];
-    return { content: content.filter((part) => "text" in part && part.text !== ""), ...endOf(generation), warnings, response: this.response() };
+    return { content: content.filter((part) => !("text" in part) || part.text !== ""), ...endOf(generation, calls.length), warnings, response: this.response() };
   }
 
   async doStream(options: LanguageModelV3CallOptions) {
@@ -100,9 +105,9 @@ class BitNetLanguageModel implements LanguageModelV3 {
     async function* parts(): AsyncGenerator<LanguageModelV3StreamPart> {
       yield { type: "stream-start", warnings };
       yield { type: "response-metadata", ...response };
-      yield* blocks(generation);
+      const count = yield* blocks(generation);
       check(abortSignal);
-      yield { type: "finish", ...endOf(generation) };
+      yield { type: "finish", ...endOf(generation, count) };
     }
     return { stream: streamOf(parts(), () => generation.cancel()) };
   }
@@ -110,7 +115,7 @@ class BitNetLanguageModel implements LanguageModelV3 {
   /** Begins the answer, and says what of `options` is not heeded. */
   private begin(options: LanguageModelV3CallOptions): { generation: Generation; warnings: SharedV3Warning[] } {
     check(options.abortSignal);
-    const messages = options.prompt.map(messageOf);
+    const messages = options.prompt.flatMap(messagesOf);
     return { generation: this.model.answer(messages, optionsOf(options)), warnings: warningsOf(options) };
   }
 
@@ -119,11 +124,17 @@ class BitNetLanguageModel implements LanguageModelV3 {
   }
 }
 
-/** What the model thinks, and what it says, each with a beginning and an end. */
-async function* blocks(generation: Generation): AsyncGenerator<LanguageModelV3StreamPart> {
+/** A call as the AI SDK has it. */
+function callOf(call: WrittenCall): LanguageModelV3ToolCall {
+  return { type: "tool-call", toolCallId: crypto.getRandomValues(new Uint32Array(2)).join(""), toolName: call.name, input: call.arguments };
+}
+
+/** What the model thinks, and what it says, each with a beginning and an end, and its calls; how many of these there were. */
+async function* blocks(generation: Generation): AsyncGenerator<LanguageModelV3StreamPart, number> {
+  let count = 0;
   const order = ["reasoning", "text"] as const;
   let open: (typeof order)[number] | undefined;
-  for await (const { thinking, text } of generation.parts()) {
+  for await (const { thinking, text, calls } of generation.parts()) {
     for (const [index, delta] of [thinking, text].entries()) {
       const kind = order[index];
       if (delta === "" || kind === undefined) {
@@ -138,10 +149,19 @@ async function* blocks(generation: Generation): AsyncGenerator<LanguageModelV3St
       }
       yield { type: `${kind}-delta`, id: kind, delta };
     }
+    for (const call of calls) {
+      if (open !== undefined) {
+        yield { type: `${open}-end`, id: open };
+        open = undefined;
+      }
+      yield callOf(call);
+      count += 1;
+    }
   }
   if (open !== undefined) {
     yield { type: `${open}-end`, id: open };
   }
+  return count;
 }
 
 /** Throws as other providers do where `signal` has fired: what was written is then in vain. */
@@ -184,6 +204,7 @@ function optionsOf(options: LanguageModelV3CallOptions & WithReasoning): Generat
     presencePenalty: options.presencePenalty,
     frequencyPenalty: options.frequencyPenalty,
     separateThinking: true,
+    ...toolsOf(options),
     stop: options.stopSequences,
     responseFormat: responseFormat?.type === "json" ? formOf(responseFormat.schema) : undefined,
     signal: options.abortSignal,
@@ -191,6 +212,22 @@ function optionsOf(options: LanguageModelV3CallOptions & WithReasoning): Generat
     chatTemplateKwargs: Object.keys(kwargs).length > 0 ? kwargs : undefined,
   };
   return Object.fromEntries(Object.entries(all).filter(([, value]) => value !== undefined));
+}
+
+/** The functions that may be called. */
+function toolsOf({ tools = [], toolChoice }: LanguageModelV3CallOptions): Pick<GenerateOptions, "tools" | "toolChoice"> {
+  const functions = tools.flatMap((tool): Tool[] => {
+    if (tool.type !== "function") {
+      return [];
+    }
+    const { name, description, inputSchema: parameters, strict } = tool;
+    return [{ type: "function", function: { name, parameters, ...(description === undefined ? {} : { description }), ...(strict === undefined ? {} : { strict }) } }];
+  });
+  if (functions.length === 0) {
+    return {};
+  }
+  const choice: ToolChoice | undefined = toolChoice?.type === "tool" ? { type: "function", function: { name: toolChoice.toolName } } : toolChoice?.type;
+  return { tools: functions, ...(choice === undefined ? {} : { toolChoice: choice }) };
 }
 
 function formOf(schema: object | undefined): ResponseFormat {
@@ -211,35 +248,59 @@ function ownOptions<T extends object>(all: Record<string, object> | undefined, k
 /** What is asked for and not done here. */
 function warningsOf({ tools, includeRawChunks }: LanguageModelV3CallOptions): SharedV3Warning[] {
   const asked: [string, boolean, string][] = [
-    ["tools", !!tools?.length, "the model is not told of tools, and calls none"],
+    ["tools of providers", !!tools?.some(({ type }) => type !== "function"), "the model calls functions alone"],
     ["includeRawChunks", !!includeRawChunks, "there is no server whose chunks could be shown"],
   ];
   return asked.filter(([, isAsked]) => isAsked).map(([feature, , details]) => ({ type: "unsupported", feature, details }));
 }
 
 /** A message as this library takes it. Earlier thinking is left out, as chat templates do. */
-function messageOf(message: LanguageModelV3Message, index: number): ChatMessage {
+function messagesOf(message: LanguageModelV3Message, index: number): ChatMessage[] {
   if (message.role === "system") {
-    return { role: "system", content: message.content };
+    return [{ role: "system", content: message.content }];
   }
+  const calls: ToolCall[] = [];
+  const results: ChatMessage[] = [];
   const content = message.content.flatMap((part) => {
     switch (part.type) {
       case "text":
         return [{ type: "text" as const, text: part.text }];
       case "reasoning":
         return [];
+      case "tool-call":
+        calls.push({ id: part.toolCallId, type: "function", function: { name: part.toolName, arguments: JSON.stringify(part.input ?? {}) } });
+        return [];
+      case "tool-result":
+        results.push({ role: "tool", tool_call_id: part.toolCallId, name: part.toolName, content: resultOf(part.output) });
+        return [];
       default:
         throw new BitNetError("unsupported", `prompt[${index}]: expected parts of text, found one of type ${JSON.stringify(part.type)}; models here read text alone`);
     }
   });
-  return { role: message.role, content };
+  if (message.role === "tool") {
+    return results;
+  }
+  return [{ role: message.role, content, ...(calls.length > 0 ? { tool_calls: calls } : {}) }, ...results];
+}
+
+/** The result of a call as a text. */
+function resultOf(output: LanguageModelV3ToolResultOutput): string {
+  switch (output.type) {
+    case "text":
+    case "error-text":
+      return output.value;
+    case "execution-denied":
+      return output.reason ?? "The call was denied.";
+    default:
+      return JSON.stringify(output.value);
+  }
 }
 
 /** Why a text ended, and what it took. */
-function endOf(generation: Generation): { finishReason: LanguageModelV3FinishReason; usage: LanguageModelV3Usage } {
+function endOf(generation: Generation, calls: number): { finishReason: LanguageModelV3FinishReason; usage: LanguageModelV3Usage } {
   const { reason, timings } = generation;
   const { promptTokens, cachedTokens, generatedTokens } = timings ?? {};
-  const unified = reason === "end" || reason === "stop" ? "stop" : reason === "length" || reason === "context" ? "length" : "other";
+  const unified = calls > 0 ? "tool-calls" : reason === "end" || reason === "stop" ? "stop" : reason === "length" || reason === "context" ? "length" : "other";
   const noCache = promptTokens === undefined ? undefined : promptTokens - (cachedTokens ?? 0);
   return {
     finishReason: { unified, raw: reason },

@@ -2,6 +2,7 @@
 
 import { BitNetError } from "./errors.js";
 import { checkFields, type Refused } from "./fields.js";
+import type { Tool, ToolChoice, WrittenCall } from "./tools.js";
 import type { GenerateOptions, ResponseFormat } from "./generation.js";
 
 /** A text that is a part of a message. */
@@ -13,10 +14,22 @@ export interface TextPart {
 /** One turn of a conversation. */
 export interface ChatMessage {
   role: "system" | "user" | "assistant" | (string & {});
-  /** A text, also in parts, which are put together. */
-  content: string | TextPart[];
+  /** A text, also in parts, which are put together; an answer that calls tools may have none. */
+  content: string | TextPart[] | null;
   /** What the model thought before an earlier answer, for templates that show it. */
   reasoning_content?: string | null;
+  /** The calls of an earlier answer. */
+  tool_calls?: ToolCall[] | null;
+  /** The call whose result this message of the role `tool` is. */
+  tool_call_id?: string | null;
+  name?: string | null;
+}
+
+/** A call of a tool as OpenAI writes it. */
+export interface ToolCall {
+  id: string;
+  type: "function";
+  function: WrittenCall;
 }
 
 /** What `chat.completions.create` takes: OpenAI's names where there are such, ours for the rest. `null` is as if left out. */
@@ -46,6 +59,9 @@ export interface ChatCompletionRequest {
   /** How much the model is to think: `none`, or a word that its template knows. */
   reasoning_effort?: string | null;
   stop?: string | string[] | null;
+  tools?: Tool[] | null;
+  tool_choice?: ToolChoice | null;
+  parallel_tool_calls?: boolean | null;
   /** The form of the answer. */
   response_format?: ChatResponseFormat | null;
   topK?: number | null;
@@ -65,7 +81,7 @@ export type ChatResponseFormat =
 /** The names of the fields that `optionsOf` and `create` heed. */
 const HEEDED = new Set<string>([
   "messages", "model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed", "stop", "n",
-  "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "response_format", "topK", "minP", "repetitionPenalty", "chat_template_kwargs", "signal",
+  "frequency_penalty", "presence_penalty", "logit_bias", "logprobs", "top_logprobs", "reasoning_effort", "tools", "tool_choice", "parallel_tool_calls", "response_format", "topK", "minP", "repetitionPenalty", "chat_template_kwargs", "signal",
 ] satisfies (keyof ChatCompletionRequest)[]);
 
 /** The most answers to a request. */
@@ -76,9 +92,6 @@ const never = () => false;
 
 /** Fields of OpenAI that ask for what this library does not do, and the values by which they ask for nothing. */
 const REFUSED: Refused = new Map<string, (value: unknown) => boolean>([
-  ["tools", isEmpty],
-  ["tool_choice", (value) => value === "none" || value === "auto"],
-  ["parallel_tool_calls", (value) => typeof value === "boolean"],
   ["functions", isEmpty],
   ["function_call", (value) => value === "none" || value === "auto"],
   ["modalities", (value) => Array.isArray(value) && value.every((one) => one === "text")],
@@ -109,6 +122,9 @@ export function optionsOf(request: ChatCompletionRequest): GenerateOptions {
     logitBias: request.logit_bias,
     logprobs: alternatives(request),
     separateThinking: true,
+    tools: request.tools,
+    toolChoice: request.tool_choice,
+    parallelToolCalls: request.parallel_tool_calls,
     chatTemplateKwargs: isEmpty(kwargs) ? undefined : kwargs,
     signal: request.signal,
   };
@@ -147,6 +163,9 @@ export interface PlainMessage {
   role: string;
   content: string;
   reasoning_content?: string;
+  name?: string;
+  tool_call_id?: string;
+  tool_calls?: { id: string; type: "function"; function: { name: string; arguments: unknown } }[];
 }
 
 /** Messages as chat templates read them: one text each. */
@@ -156,18 +175,45 @@ export function plainMessages(messages: ChatMessage[]): PlainMessage[] {
   }
   return messages.map((message: ChatMessage | null, index) => {
     const place = `messages[${index}]`;
-    const { role, content, reasoning_content: thinking, ...rest } = message ?? ({} as Partial<ChatMessage>);
+    const { role, content, reasoning_content, name, tool_call_id, tool_calls: calls, ...rest } = message ?? ({} as Partial<ChatMessage>);
     if (typeof role !== "string") {
       throw new BitNetError("argument", `${place}.role: expected a text, found ${typeof role}`);
     }
     for (const [name, value] of Object.entries(rest)) {
       if (value !== null && value !== undefined && !isEmpty(value)) {
-        throw new BitNetError("unsupported", `${place}.${name}: models here read role and content alone; leave it out`);
+        throw new BitNetError("unsupported", `${place}.${name}: models here read text and calls of tools alone; leave it out`);
       }
     }
-    const plain = { role, content: textOf(content, `${place}.content`) };
-    return thinking ? { ...plain, reasoning_content: textOf(thinking, `${place}.reasoning_content`) } : plain;
+    const plain: PlainMessage = { role, content: (content ?? undefined) === undefined && calls ? "" : textOf(content, `${place}.content`) };
+    for (const [field, text] of Object.entries({ reasoning_content, name, tool_call_id })) {
+      if (text) {
+        Object.assign(plain, { [field]: textOf(text, `${place}.${field}`) });
+      }
+    }
+    return calls ? { ...plain, tool_calls: calls.map((call, index) => plainCall(call, `${place}.tool_calls[${index}]`)) } : plain;
   });
+}
+
+/** A call of an earlier answer. Its arguments are text in JSON, and an object for a template. */
+function plainCall(call: ToolCall, place: string): NonNullable<PlainMessage["tool_calls"]>[number] {
+  const { id, function: called } = call ?? {};
+  if (typeof called?.name !== "string") {
+    throw new BitNetError("argument", `${place}.function.name: expected a text, found ${typeof called?.name}`);
+  }
+  return { id, type: "function", function: { name: called.name, arguments: argumentsOf(called.arguments) } };
+}
+
+function argumentsOf(text: unknown): unknown {
+  if (typeof text !== "string") {
+    return text ?? {};
+  }
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value) ? value : text;
+  } catch {
+    // The model wrote it, and may read it again.
+    return text;
+  }
 }
 
 function textOf(content: unknown, place: string): string {

@@ -1,8 +1,9 @@
 // Conversations in the shape of OpenAI's API.
 
-import { type ChatCompletionRequest, type ChatMessage, countOf, optionsOf } from "./chat-request.js";
+import { type ChatCompletionRequest, type ChatMessage, countOf, optionsOf, type ToolCall } from "./chat-request.js";
 import type { Generation, GenerateOptions, WrittenLogprob } from "./generation.js";
 import { randomName } from "./random.js";
+import type { WrittenCall } from "./tools.js";
 
 /** Tokens that were read and written. */
 export interface Usage {
@@ -13,7 +14,7 @@ export interface Usage {
 }
 
 /** Why an answer ended: `cancelled` by its signal, for which OpenAI has no word. */
-export type FinishReason = "stop" | "length" | "cancelled";
+export type FinishReason = "stop" | "length" | "tool_calls" | "cancelled";
 
 /** How likely the tokens of an answer were, by the model's own distribution. */
 export interface ChatLogprobs {
@@ -25,7 +26,7 @@ export interface ChatLogprobs {
 export interface ChatChoice {
   index: number;
   /** What the model thought before is apart. */
-  message: { role: "assistant"; content: string; reasoning_content?: string };
+  message: { role: "assistant"; content: string | null; reasoning_content?: string; tool_calls?: ToolCall[] };
   logprobs: ChatLogprobs | null;
   finish_reason: FinishReason;
 }
@@ -35,6 +36,7 @@ export interface ChatDelta {
   role?: "assistant";
   content?: string;
   reasoning_content?: string;
+  tool_calls?: (ToolCall & { index: number })[];
 }
 
 /** The answers to a request. */
@@ -103,13 +105,25 @@ export class ChatCompletions {
 async function choice(index: number, generation: Generation): Promise<ChatChoice> {
   let [thinking, content] = ["", ""];
   const logprobs: WrittenLogprob[] = [];
+  const calls: ToolCall[] = [];
   for await (const part of generation.parts()) {
     thinking += part.thinking;
     content += part.text;
     logprobs.push(...part.logprobs);
+    calls.push(...part.calls.map(toolCall));
   }
-  const message = { role: "assistant" as const, content, ...(thinking === "" ? {} : { reasoning_content: thinking }) };
-  return { index, message, logprobs: logprobsOf(logprobs), finish_reason: finishReason(generation) };
+  const message = {
+    role: "assistant" as const,
+    content: calls.length > 0 && content.trim() === "" ? null : content,
+    ...(thinking === "" ? {} : { reasoning_content: thinking }),
+    ...(calls.length === 0 ? {} : { tool_calls: calls }),
+  };
+  return { index, message, logprobs: logprobsOf(logprobs), finish_reason: finishReason(generation, calls.length) };
+}
+
+/** A call as OpenAI writes it. */
+function toolCall(call: WrittenCall): ToolCall {
+  return { id: `call_${randomName()}`, type: "function", function: { name: call.name, arguments: call.arguments } };
 }
 
 /** The pieces of the answers, one answer after the other. Leaving them ends the generations, also before the first was asked for. */
@@ -145,7 +159,8 @@ async function* chunksOf(generations: Generation[], head: Head, withUsage: boole
         choices: [{ index, delta, logprobs: logprobsOf(logprobs), finish_reason }],
       });
       yield chunk({ role: "assistant", content: "" }, null);
-      for await (const { thinking, text, logprobs } of generation.parts()) {
+      let count = 0;
+      for await (const { thinking, text, calls, logprobs } of generation.parts()) {
         if (thinking !== "") {
           // The first change brings the probabilities along.
           yield chunk({ reasoning_content: thinking }, null, logprobs.splice(0));
@@ -153,9 +168,12 @@ async function* chunksOf(generations: Generation[], head: Head, withUsage: boole
         if (text !== "" || logprobs.length > 0) {
           yield chunk(text === "" ? {} : { content: text }, null, logprobs);
         }
+        for (const call of calls) {
+          yield chunk({ tool_calls: [{ index: count++, ...toolCall(call) }] }, null);
+        }
       }
       const isLast = index === generations.length - 1;
-      yield { ...chunk({}, finishReason(generation)), ...(withUsage && isLast ? { usage: usage(generations) } : {}) };
+      yield { ...chunk({}, finishReason(generation, count)), ...(withUsage && isLast ? { usage: usage(generations) } : {}) };
     }
   } finally {
     generations.forEach((generation) => generation.cancel());
@@ -166,7 +184,11 @@ function logprobsOf(content: WrittenLogprob[]): ChatLogprobs | null {
   return content.length === 0 ? null : { content, refusal: null };
 }
 
-function finishReason({ reason }: Generation): FinishReason {
+/** Why an answer ended that has so many calls. */
+function finishReason({ reason }: Generation, calls: number): FinishReason {
+  if (calls > 0 && reason !== "cancelled") {
+    return "tool_calls";
+  }
   switch (reason) {
     case "length":
     case "context":

@@ -3,6 +3,7 @@
 import { BitNetError } from "./errors.js";
 import { wireJson } from "./json.js";
 import type { WireOutcome } from "./protocol.js";
+import type { ToolOptions, WrittenCall } from "./tools.js";
 
 /** The form of a text. The module that knows forms is fetched when one is first asked for. */
 export type ResponseFormat =
@@ -37,12 +38,14 @@ export interface GenerationPart {
   /** What the model thought, where `separateThinking` asks for it; it comes before any text. */
   thinking: string;
   text: string;
+  /** Calls of tools, where `tools` are offered. */
+  calls: WrittenCall[];
   /** The tokens, where `logprobs` asks for them. */
   logprobs: WrittenLogprob[];
 }
 
 /** How to generate. What is left out has the library's default. */
-export interface GenerateOptions {
+export interface GenerateOptions extends ToolOptions {
   /** The most tokens to generate: 128. */
   maxTokens?: number;
   /** Divides the logits: below 1 sharper, above 1 flatter; 0 takes the likeliest token: 0.8. */
@@ -114,9 +117,20 @@ export interface Timings {
 /** The ends of numbers that the core takes any of. */
 const RANGES = { presencePenalty: [-2, 2], frequencyPenalty: [-2, 2], logprobs: [0, 20] } as const;
 
+/** Tokens and their biases. */
+function biasesOf(biases: Record<number, number>): [number, number][] {
+  return Object.entries(biases).map(([key, bias]) => {
+    const id = Number(key);
+    if (!Number.isInteger(id) || id < 0 || id >= 2 ** 32 || typeof bias !== "number") {
+      throw new BitNetError("argument", `logitBias: expected numbers by the ids of tokens, found ${JSON.stringify({ [key]: bias })}`);
+    }
+    return [id, bias];
+  });
+}
+
 /** The options as the core wants them. */
 export function wireOptions(options: GenerateOptions): string {
-  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, responseFormat: ____, separateThinking: _____, stop, ...rest } = options;
+  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, responseFormat: ____, separateThinking: _____, tools: ______, toolChoice: _______, parallelToolCalls: ________, stop, logitBias, ...rest } = options;
   for (const name of ["presencePenalty", "frequencyPenalty", "logprobs"] as const) {
     const [value, [least, most]] = [rest[name], RANGES[name]];
     if (value !== undefined && !(value >= least && value <= most)) {
@@ -126,7 +140,7 @@ export function wireOptions(options: GenerateOptions): string {
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }
-  return wireJson("options", { ...rest, stop: typeof stop === "string" ? [stop] : stop });
+  return wireJson("options", { ...rest, logitBias: logitBias && biasesOf(logitBias), stop: typeof stop === "string" ? [stop] : stop });
 }
 
 /**
@@ -151,7 +165,7 @@ export class Generation implements AsyncIterable<string> {
     start((part, pieces) => {
       this.#first ??= performance.now();
       this.#count += pieces;
-      if (part.thinking !== "" || part.text !== "" || part.logprobs.length > 0) {
+      if (part.thinking !== "" || part.text !== "" || part.calls.length > 0 || part.logprobs.length > 0) {
         this.#parts.push(part);
       }
       this.#wake?.();
@@ -245,7 +259,7 @@ export class Generation implements AsyncIterable<string> {
         const parts = this.#parts.splice(0);
         if (parts.length > 0) {
           const all = (name: "thinking" | "text") => parts.map((part) => part[name]).join("");
-          yield { thinking: all("thinking"), text: all("text"), logprobs: parts.flatMap(({ logprobs }) => logprobs) };
+          yield { thinking: all("thinking"), text: all("text"), calls: parts.flatMap(({ calls }) => calls), logprobs: parts.flatMap(({ logprobs }) => logprobs) };
         } else if (this.#ended) {
           if (this.#error !== undefined) {
             throw this.#error;

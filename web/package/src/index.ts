@@ -16,7 +16,7 @@
 
 export { type CachedModel, modelCache } from "./cache.js";
 export type { ChatChoice, ChatCompletion, ChatCompletionChunk, ChatCompletions, ChatDelta, ChatLogprobs, FinishReason, Usage } from "./chat.js";
-export type { ChatCompletionRequest, ChatMessage, ChatResponseFormat, TextPart } from "./chat-request.js";
+export type { ChatCompletionRequest, ChatMessage, ChatResponseFormat, TextPart, ToolCall } from "./chat-request.js";
 export type { EmbedOptions, Embeddings } from "./embedding.js";
 export type { CreateEmbeddingResponse, EmbeddingRequest } from "./embeddings-request.js";
 export { BitNetError, type BitNetErrorCode } from "./errors.js";
@@ -27,3 +27,4 @@ export type { CachePolicy, ChatTemplate } from "./protocol.js";
 export { type Embedder, type IndexedText, type SearchHit, type SearchOptions, SemanticIndex } from "./semantic-index.js";
 export { type SavedSession, savedSessions, type Session } from "./sessions.js";
 export type { ModelSource } from "./source.js";
+export type { Tool, ToolChoice, ToolOptions, WrittenCall } from "./tools.js";

@@ -16,6 +16,7 @@ import { type Place, placements } from "./placement.js";
 import type { CachePolicy, ChatTemplate, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
 import { DEFAULT_NAME, Session } from "./sessions.js";
 import { type ModelSource, resolveSource, sizeOf } from "./source.js";
+import { offeredTools, wireOffer, type WrittenCall } from "./tools.js";
 import { findSession } from "./worker/saved.js";
 
 /** How far a load is. */
@@ -296,7 +297,7 @@ export class BitNet {
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
   generate(prompt: string | Uint32Array, options: GenerateOptions = {}): Generation {
-    for (const name of ["chatTemplateKwargs", "separateThinking"] as const) {
+    for (const name of ["chatTemplateKwargs", "separateThinking", "tools", "toolChoice"] as const) {
       if (options[name] !== undefined) {
         throw new BitNetError("argument", `${name}: a prompt has no template; use answer or chat.completions.create`);
       }
@@ -306,7 +307,8 @@ export class BitNet {
 
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
-    const kwargs = wireJson("chatTemplateKwargs", options.chatTemplateKwargs ?? {});
+    const tools = offeredTools(options);
+    const kwargs = wireJson("chatTemplateKwargs", { ...options.chatTemplateKwargs, ...(tools.length > 0 ? { tools } : {}) });
     return this.#generate({ messages: wireJson("messages", plainMessages(messages)), kwargs }, options);
   }
 
@@ -320,15 +322,17 @@ export class BitNet {
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
     const format = options.responseFormat ? wireJson("responseFormat", options.responseFormat) : undefined;
+    const offer = wireOffer(options);
     return new Generation(
       async (onText) => {
         try {
           return await this.#link.call(
             "generate",
-            { prompt, options: wire, format, separateThinking },
+            { prompt, options: wire, format, offer, separateThinking },
             {
               signal: controller.signal,
-              onText: ({ text, thinking, logprobs = "[]", pieces }) => onText({ text, thinking, logprobs: JSON.parse(logprobs) as WrittenLogprob[] }, pieces),
+              onText: ({ text, thinking, calls, logprobs = "[]", pieces }) =>
+                onText({ text, thinking, calls: calls.map((call) => JSON.parse(call) as WrittenCall), logprobs: JSON.parse(logprobs) as WrittenLogprob[] }, pieces),
               onProgress: ({ done, total }) => onPrefill?.(done, total ?? done),
             },
           );

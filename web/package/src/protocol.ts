@@ -46,6 +46,8 @@ export interface GenerateRequest {
   options: string;
   /** JSON for the module of constraints: the form of the text. */
   format: string | undefined;
+  /** JSON for the module of constraints: the tools that may be called. */
+  offer: string | undefined;
   /** Whether what the model thinks first comes apart from the text: for conversations. */
   separateThinking: boolean;
 }
@@ -145,10 +147,10 @@ export type FromWorker =
   | { kind: "failure"; id: number; failure: Failure }
   | { kind: "progress"; id: number; phase: "download" | "open" | "prefill" | "embed"; done: number; total: number | undefined }
   /**
-   * Text of so many pieces, which were written since the last such event, what was thought before it, and the probabilities of its
-   * tokens, JSON of the core, if they were asked for.
+   * Text of so many pieces, which were written since the last such event, what was thought before it, the calls in it, each JSON, and
+   * the probabilities of its tokens, JSON of the core, if they were asked for.
    */
-  | { kind: "text"; id: number; text: string; thinking: string; pieces: number; logprobs: string | undefined }
+  | { kind: "text"; id: number; text: string; thinking: string; calls: string[]; pieces: number; logprobs: string | undefined }
   | { kind: "pull"; id: number };
 
 /** To a Worker that is to be a thread. */

@@ -20,7 +20,8 @@ export type UseBitNet = { [K in keyof ChatState]: ComputedRef<ChatState[K]> } & 
 
 /**
  * A conversation with the model of `source`, which is loaded when the component is mounted (outside of components: at once), and given
- * back when its scope ends: then loads and answers under way end. Another `source` begins another conversation. A {@link BitNet} that
+ * back when its scope ends: then loads and answers under way end. Another `source` begins another conversation; one that is no text
+ * lies in a `shallowRef`, as a `ref` would look into it. A {@link BitNet} that
  * is given is not disposed of.
  */
 export function useBitNet(source: MaybeRefOrGetter<ChatModel>, options: MaybeRefOrGetter<ChatOptions> = {}): UseBitNet {

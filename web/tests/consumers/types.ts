@@ -1,6 +1,6 @@
 // What programs in TypeScript write; checked with the package's declarations in tests/pack.test.ts.
 
-import { embed, streamText } from "ai";
+import type { EmbeddingModelV3, LanguageModelV3 } from "@ai-sdk/provider";
 import { BitNet, BitNetError, type ChatCompletionChunk, type LoadOptions, modelCache, savedSessions, SemanticIndex } from "bitnet-web";
 import { createBitNet } from "bitnet-web/ai-sdk";
 import { useBitNet } from "bitnet-web/react";
@@ -23,13 +23,12 @@ export async function chat(): Promise<string> {
       console.log(error.tensor);
     }
   }
-  return answer.choices[0].message.content;
+  return answer.choices[0].message.content ?? "";
 }
 
-export async function sdk(model: BitNet): Promise<string> {
+export function sdk(model: BitNet): [LanguageModelV3, EmbeddingModelV3] {
   const bitnet = createBitNet(model);
-  await embed({ model: bitnet.embeddingModel(), value: "text" });
-  return streamText({ model: bitnet(), prompt: "Hello!" }).text;
+  return [bitnet(), bitnet.embeddingModel()];
 }
 
 export async function search(model: BitNet): Promise<number | undefined> {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 /// An entry of `logprobs.content` for each token of a piece.
 pub(super) fn entry(tokenizer: &Tokenizer, piece: &Piece) -> Option<Value> {
     let (id, logprobs) = (piece.token?, piece.logprobs.as_ref()?);
-    Some(logprobs.entry(tokenizer, id))
+    Some(json!(logprobs.entry(tokenizer, id)))
 }
 
 /// The four lists of the older interface.

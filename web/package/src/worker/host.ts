@@ -3,7 +3,7 @@
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, EmbedRequest, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
-import { Constraints } from "./constraints.js";
+import { type Constraint, Constraints } from "./constraints.js";
 import { type Core, type Engine, moduleOf, type Reply, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import { findSession, readSession, saveSession } from "./saved.js";
@@ -107,7 +107,7 @@ export class Host {
   }
 
   async #generate(request: GenerateRequest, caller: Caller): Promise<WireOutcome> {
-    const { prompt, separateThinking } = request;
+    const { prompt, options } = request;
     const engine = this.#open;
     const tokens =
       "text" in prompt
@@ -115,31 +115,29 @@ export class Host {
         : "tokens" in prompt
           ? prompt.tokens
           : engine.chatTokens(prompt.messages, prompt.kwargs);
-    const reply = separateThinking ? engine.reply(tokens) : undefined;
+    const [reply, constraint] = await this.#form(engine, tokens, request);
+    const allowed = constraint && ((text: Uint32Array) => this.#constraints?.allowed(constraint, text));
     try {
-      return await this.#formed(engine, tokens, request, reply, caller);
+      return await this.#written(engine, tokens, options, allowed, reply, caller);
     } finally {
       reply?.free();
+      constraint?.free();
     }
   }
 
-  /** Writes a text of the form that is asked for, if one is. */
-  async #formed(engine: Engine, tokens: Uint32Array, { prompt, options, format }: GenerateRequest, reply: Reply | undefined, caller: Caller): Promise<WireOutcome> {
-    if (format === undefined) {
-      return this.#written(engine, tokens, options, undefined, reply, caller);
-    }
+  /** What takes the answer apart, and what keeps it to its form, where that is asked for. */
+  async #form(engine: Engine, tokens: Uint32Array, { prompt, format, offer, separateThinking }: GenerateRequest): Promise<[Reply | undefined, Constraint | undefined]> {
     const constraints = this.#constraints;
     if (constraints === undefined) {
       throw new BitNetError("internal", "no model is open");
     }
-    const thinking = "messages" in prompt ? engine.thinking(tokens) : undefined;
-    const constraint = await constraints.constraint(format, thinking);
-    try {
-      const allowed = (text: Uint32Array) => constraints.allowed(constraint, text);
-      return await this.#written(engine, tokens, options, allowed, reply, caller);
-    } finally {
-      constraint.free();
+    const thinking = "messages" in prompt && (format ?? offer) !== undefined ? engine.thinking(tokens) : undefined;
+    const form = offer === undefined ? undefined : engine.replyForm(tokens);
+    if (form !== undefined && offer !== undefined) {
+      return constraints.calls(form, offer, format, thinking);
     }
+    const constraint = format === undefined ? undefined : await constraints.constraint(format, thinking);
+    return [separateThinking ? engine.reply(tokens) : undefined, constraint];
   }
 
   /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among, and which `reply` takes apart. */
@@ -227,15 +225,18 @@ export class Host {
     let pieces = 0;
     // The first piece goes at once.
     let posted = -Infinity;
-    const take = ([thought = "", said = ""]: string[]) => {
+    let calls: string[] = [];
+    const take = ([thought = "", said = "", ...called]: string[]) => {
       thinking += thought;
       text += said;
+      calls.push(...called);
     };
     const post = () => {
       const logprobs = engine.takeLogprobs();
-      if (pieces > 0 || thinking !== "" || text !== "" || logprobs !== undefined) {
-        caller.tell({ kind: "text", id: caller.id, text, thinking, pieces, logprobs });
+      if (pieces > 0 || thinking !== "" || text !== "" || calls.length > 0 || logprobs !== undefined) {
+        caller.tell({ kind: "text", id: caller.id, text, thinking, calls, pieces, logprobs });
         [thinking, text] = ["", ""];
+        calls = [];
         pieces = 0;
       }
     };

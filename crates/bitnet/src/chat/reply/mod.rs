@@ -9,6 +9,7 @@
 mod calls;
 
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) const THINK: &str = "<think>";
@@ -65,7 +66,8 @@ pub struct ToolCall {
 }
 
 /// How a model writes calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum CallFormat {
     /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>`: Qwen 2.5 and 3, Hermes.
     Hermes,
