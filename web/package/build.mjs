@@ -23,7 +23,7 @@ const tsc = path.join(path.dirname(require.resolve("typescript/package.json")), 
 execFileSync(process.execPath, [tsc, "--project", path.join(here, "tsconfig.json")], { stdio: "inherit" });
 // Nobody can import the Worker's parts, nor what no declaration of the entry mentions.
 await rm(path.join(dist, "worker"), { recursive: true });
-for (const name of ["address", "json", "placement", "random"]) {
+for (const name of ["address", "fields", "json", "placement", "random"]) {
   await rm(path.join(dist, `${name}.d.ts`));
 }
 
@@ -32,17 +32,10 @@ if ((await glue("simd128")) !== (await glue("relaxed"))) {
   throw new Error("wasm/simd128/bitnet.js and wasm/relaxed/bitnet.js differ: worker/core.ts starts both builds by the first");
 }
 
-await build({
-  absWorkingDir: here,
-  entryPoints: { index: "src/index.ts", worker: "src/worker/worker.ts" },
-  outdir: "dist",
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  minify: true,
-  legalComments: "none",
-  logLevel: "warning",
-});
+const options = { absWorkingDir: here, outdir: "dist", bundle: true, format: "esm", target: "es2022", minify: true, legalComments: "none", logLevel: "warning" };
+await build({ ...options, entryPoints: { index: "src/index.ts", worker: "src/worker/worker.ts" } });
+// What is for a framework imports that, and the library beside it: whoever uses both has one of each.
+await build({ ...options, entryPoints: ["src/react.ts", "src/vue.ts", "src/ai-sdk.ts"], external: ["./index.js", "react", "vue"] });
 
 const files = variants.map((name) => [
   path.join(here, "wasm", name, "bitnet_bg.wasm"),

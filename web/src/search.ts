@@ -1,6 +1,6 @@
 // Search by meaning in text files, with a model that embeds: everything happens in this tab.
 
-import type { BitNet } from "bitnet-web";
+import { type BitNet, SemanticIndex } from "bitnet-web";
 import { element, made } from "./dom.js";
 import { passages } from "./passages.js";
 
@@ -16,17 +16,11 @@ const SHOWN = 8;
 /** What models of this kind are told of a query. */
 const INSTRUCTION = "Given a web search query, retrieve relevant passages that answer the query";
 
-/** A part of a text, and where it points. */
-interface Passage {
-  file: string;
-  text: string;
-  vector: Float32Array;
-}
-
 export class Search {
-  #model: BitNet | undefined;
-  #passages: Passage[] = [];
-  #files = 0;
+  #index: SemanticIndex | undefined;
+  /** The names of the files that were read, by their numbers. */
+  readonly #files = new Map<number, string>();
+  #next = 0;
   #reading: AbortController | undefined;
   readonly #onError: (error: unknown) => void;
 
@@ -46,11 +40,10 @@ export class Search {
   /** Shows the search if `model` embeds texts, and hides it otherwise. Texts of the model before are forgotten. */
   use(model: BitNet | undefined): void {
     this.#reading?.abort();
-    this.#model = model?.info.embedsOnly ? model : undefined;
-    this.#passages = [];
-    this.#files = 0;
+    this.#index = model?.info.embedsOnly ? new SemanticIndex(model) : undefined;
+    this.#files.clear();
     found.replaceChildren();
-    const searches = this.#model !== undefined;
+    const searches = this.#index !== undefined;
     section.hidden = !searches;
     element("div", "log").hidden = searches;
     element("form", "composer").hidden = searches;
@@ -59,7 +52,7 @@ export class Search {
 
   /** Whether there is a model that embeds. */
   get isOpen(): boolean {
-    return this.#model !== undefined;
+    return this.#index !== undefined;
   }
 
   /** Reads files, which can be searched then. */
@@ -68,27 +61,22 @@ export class Search {
   }
 
   async #read(files: File[]): Promise<void> {
-    const model = this.#model;
-    if (model === undefined || files.length === 0) {
+    const index = this.#index;
+    if (index === undefined || files.length === 0) {
       return;
     }
     const controller = new AbortController();
     this.#reading = controller;
     try {
       for (const file of files) {
-        const texts = passages(await file.text());
+        const number = this.#next++;
+        const texts = passages(await file.text()).map((text, place) => ({ id: `${number}:${place}`, text }));
         const onProgress = (done: number, total: number) => (state.textContent = `Reading ${file.name}: ${done} of ${total} passages`);
-        const { vectors } = await model.embed(texts, { signal: controller.signal, onProgress });
-        if (this.#model !== model) {
+        await index.add(texts, { signal: controller.signal, onProgress });
+        if (this.#index !== index) {
           return;
         }
-        texts.forEach((text, index) => {
-          const vector = vectors[index];
-          if (vector !== undefined) {
-            this.#passages.push({ file: file.name, text, vector });
-          }
-        });
-        this.#files += 1;
+        this.#files.set(number, file.name);
       }
     } finally {
       if (this.#reading === controller) {
@@ -99,29 +87,20 @@ export class Search {
   }
 
   async #find(text: string): Promise<void> {
-    const { vectors } = (await this.#model?.embed([text], { instruction: INSTRUCTION })) ?? { vectors: [] };
-    const [wanted] = vectors;
-    if (wanted === undefined) {
-      return;
-    }
-    const scored = this.#passages.map((passage) => ({ passage, score: dot(passage.vector, wanted) }));
-    scored.sort((a, b) => b.score - a.score);
+    const hits = (await this.#index?.search(text, { count: SHOWN, instruction: INSTRUCTION })) ?? [];
     found.replaceChildren(
-      ...scored.slice(0, SHOWN).map(({ passage, score }) => {
+      ...hits.map(({ id, text, score }) => {
         const row = made("li");
-        row.append(made("p", "", passage.text), made("p", "facts-line", `${passage.file} · ${score.toFixed(3)}`));
+        const file = this.#files.get(Number.parseInt(id)) ?? "";
+        row.append(made("p", "", text), made("p", "facts-line", `${file} · ${score.toFixed(3)}`));
         return row;
       }),
     );
   }
 
   #tell(): void {
-    const [files, count] = [this.#files, this.#passages.length];
+    const [files, count] = [this.#files.size, this.#index?.size ?? 0];
     state.textContent = count === 0 ? "No texts yet." : `${count} passage${count === 1 ? "" : "s"} of ${files} file${files === 1 ? "" : "s"}`;
     find.disabled = count === 0;
   }
-}
-
-function dot(a: Float32Array, b: Float32Array): number {
-  return a.reduce((sum, value, index) => sum + value * (b[index] ?? 0), 0);
 }

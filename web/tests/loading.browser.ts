@@ -247,12 +247,25 @@ test("threads that do not start are done without, and the reason is said", async
   expect(seen.fallbacks.find(({ wanted }) => wanted === "threads")).toMatchObject({ used: "one thread", reason: expect.stringContaining("no threads today") });
 });
 
+test("headers go with every request, also where a break is mended", async ({ page }) => {
+  const url = "/file/demo.gguf?secret=open&key=headers&break=1000000";
+  const loaded = async ({ BitNet }: Package, { url, headers }: { url: string; headers: Record<string, string> }) => {
+    const model = await BitNet.load(url, { threads: 1, cache: false, headers });
+    const text = await model.generate("Once upon a time", { maxTokens: 6, temperature: 0 }).text();
+    model.dispose();
+    return text;
+  };
+  expect(await run(page, loaded, { url, headers: { Authorization: "open" } })).toMatch(/^, there was a kind boy/);
+  const refused = await failure(page, loaded, { url, headers: { Authorization: "wrong" } });
+  expect(refused).toMatchObject({ code: "network", message: expect.stringMatching(/401.*headers/) });
+});
+
 test("a conversation reads only what is new, in OpenAI's shape", async ({ page }) => {
   const seen = await run(
     page,
     async ({ BitNet }) => {
       const model = await BitNet.demo({ threads: 1, cache: false });
-      const messages = [{ role: "user", content: "Tell me a story about a fox named Rusty in the forest." }];
+      const messages: BitNetWeb.ChatMessage[] = [{ role: "user", content: "Tell me a story about a fox named Rusty in the forest." }];
       const story = await model.chat.completions.create({ messages, temperature: 0, max_tokens: 300 });
       messages.push({ role: "assistant", content: story.choices[0].message.content }, { role: "user", content: "What is 47 + 38?" });
       let sum = "";

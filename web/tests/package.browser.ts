@@ -162,12 +162,100 @@ test("a text has the form that was asked for, and the module for it is fetched w
   expect(["red", "green"]).toContain(seen.choice);
   expect(seen.number).toMatch(/^[0-9]{4}$/);
   expect(seen.gbnf).toMatch(/^a[bc]+d?$/);
-  expect(typeof (JSON.parse(seen.answer) as { sum: unknown }).sum).toBe("number");
+  expect(typeof (JSON.parse(seen.answer ?? "") as { sum: unknown }).sum).toBe("number");
   for (const error of seen.errors) {
     expect(error).toMatch(/^argument: /);
   }
   expect(seen.again).toBe(seen.free);
   expect(fetched.filter((name) => name === "bitnet-constraints.wasm")).toHaveLength(1);
+});
+
+test("penalties, biases, probabilities, several answers and thinking are as OpenAI has them", async ({ page }) => {
+  const seen = await page.evaluate(async () => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const model = await BitNet.demo({ variant: "simd128", device: "wasm" });
+    const messages = [{ role: "user", content: "What is 47 + 38?" }];
+    const create = (more: object) => model.chat.completions.create({ messages, temperature: 0, ...more });
+    const plain = await create({ logprobs: true, top_logprobs: 3 });
+    const [first] = await model.tokenize(plain.choices[0].logprobs?.content[0]?.token ?? "");
+    const banned = await create({ logit_bias: { [String(first)]: -100 }, max_tokens: 1, logprobs: true });
+    const chunks = [];
+    for await (const { choices } of await model.chat.completions.create({ messages, temperature: 0, stream: true, logprobs: true, top_logprobs: 3 })) {
+      chunks.push(...(choices[0].logprobs?.content ?? []));
+    }
+    const several = await create({ n: 3, temperature: 2, max_tokens: 12, seed: 1 });
+    const alone = await create({ temperature: 2, max_tokens: 12, seed: 3 });
+    const story = (more: object) => model.generate("Once upon a time", { temperature: 0, maxTokens: 80, ...more }).text();
+    const stories = [await story({}), await story({ frequencyPenalty: 2 }), await story({ frequencyPenalty: 0, logitBias: {} }), await story({ presencePenalty: 2 })];
+    const code = (work: Promise<unknown>) => work.then(() => "none", ({ code, message }: { code: string; message: string }) => `${code}: ${message}`);
+    const errors = [await code(create({ logit_bias: { 99999: 1 } })), await code(create({ logit_bias: { 5: 101 } })), await code(create({ tools: [{ type: "function", function: { name: "look" } }] }))];
+    const vectors = await model.embeddings.create({ input: ["a boy", "a girl"], encoding_format: "float" });
+    const width = model.info.hidden;
+    model.dispose();
+    const thinker = await BitNet.demo({ variant: "simd128", device: "wasm", chatTemplate: { source: "{# </think> #}{{ messages[0].content }}<think>" } });
+    const thought = await thinker.chat.completions.create({ messages: [{ role: "user", content: "Once upon a time" }], max_tokens: 12, temperature: 0 });
+    const raw = await thinker.answer([{ role: "user", content: "Once upon a time" }], { maxTokens: 12, temperature: 0 }).text();
+    thinker.dispose();
+    return { plain, banned, chunks, several, alone, stories, errors, vectors, width, thought: thought.choices[0].message, raw };
+  });
+  const content = seen.plain.choices[0].logprobs?.content ?? [];
+  expect(content.map(({ token }) => token).join("")).toContain("85");
+  for (const { token, logprob, bytes, top_logprobs: top } of content) {
+    // The likeliest was taken.
+    expect(top).toHaveLength(3);
+    expect(top[0]).toEqual({ token, logprob, bytes });
+    expect(logprob).toBeLessThanOrEqual(0);
+    expect(top[0]?.logprob).toBeGreaterThanOrEqual(top[1]?.logprob ?? 0);
+  }
+  expect(seen.chunks).toEqual(content);
+  expect(seen.banned.choices[0].logprobs?.content[0]?.token).not.toBe(content[0]?.token);
+  expect(seen.several.choices.map(({ index }) => index)).toEqual([0, 1, 2]);
+  expect(seen.several.choices[2]?.message).toEqual(seen.alone.choices[0].message);
+  expect(seen.several.usage).toMatchObject({ prompt_tokens: seen.alone.usage.prompt_tokens, completion_tokens: expect.any(Number) });
+  const [plain, frequent, same, present] = seen.stories;
+  expect(same).toBe(plain);
+  expect(frequent).not.toBe(plain);
+  expect(present).not.toBe(plain);
+  expect(seen.errors[0]).toMatch(/^argument: logitBias: /);
+  expect(seen.errors[1]).toMatch(/^argument: logitBias.5: /);
+  expect(seen.errors[2]).toMatch(/^unsupported: tools: /);
+  expect(seen.vectors.data.map(({ embedding }) => embedding.length)).toEqual([seen.width, seen.width]);
+  expect(seen.vectors.usage.prompt_tokens).toBeGreaterThan(2);
+  expect(seen.thought).toEqual({ role: "assistant", content: "", reasoning_content: seen.raw });
+});
+
+test("tools are called as OpenAI has it, by the module of constraints", async ({ page }) => {
+  const seen = await page.evaluate(async () => {
+    const { BitNet } = (await import("/package/index.js" as string)) as Package;
+    const source = "{% for tool in tools or [] %}{# <tool_call> #}{{ tool.function.name }} {% endfor %}{% for message in messages %}{{ message.content }}{% endfor %}";
+    const model = await BitNet.demo({ variant: "simd128", device: "wasm", chatTemplate: { source } });
+    const parameters = { type: "object", properties: { a: { type: "integer", minimum: 1, maximum: 99 }, kind: { enum: ["sum", "product"] } }, required: ["a", "kind"], additionalProperties: false };
+    const tools = ["add", "look"].map((name) => ({ type: "function" as const, function: { name, parameters } }));
+    const request = { messages: [{ role: "user", content: "What is 47 + 38?" }], tools, temperature: 0, max_tokens: 80 };
+    const named = { type: "function" as const, function: { name: "look" } };
+    const forced = await model.chat.completions.create({ ...request, tool_choice: named, parallel_tool_calls: false });
+    const streamed = [];
+    let reason: string | null = null;
+    for await (const { choices } of await model.chat.completions.create({ ...request, tool_choice: "required", parallel_tool_calls: false, stream: true })) {
+      streamed.push(...(choices[0].delta.tool_calls ?? []));
+      reason = choices[0].finish_reason;
+    }
+    const free = await model.chat.completions.create(request);
+    const code = (work: Promise<unknown>) => work.then(() => "none", ({ code, message }: { code: string; message: string }) => `${code}: ${message}`);
+    const missing = await code(model.chat.completions.create({ ...request, tool_choice: { type: "function", function: { name: "other" } } }));
+    model.dispose();
+    return { forced: forced.choices[0], streamed, reason, free: free.choices[0].finish_reason, missing };
+  });
+  expect(seen.forced).toMatchObject({ finish_reason: "tool_calls", message: { content: null, tool_calls: [{ type: "function", function: { name: "look" } }] } });
+  for (const call of [seen.forced.message.tool_calls?.[0], seen.streamed[0]]) {
+    const { a, kind } = JSON.parse(call?.function.arguments ?? "") as { a: number; kind: string };
+    expect(a).toBeGreaterThanOrEqual(1);
+    expect(["sum", "product"]).toContain(kind);
+  }
+  expect(seen.streamed).toMatchObject([{ index: 0, type: "function", function: { name: expect.stringMatching(/^(add|look)$/) } }]);
+  expect(seen.reason).toBe("tool_calls");
+  expect(["stop", "length"]).toContain(seen.free);
+  expect(seen.missing).toMatch(/^argument: .*tool_choice/);
 });
 
 test("no module of constraints is fetched where no form is asked for, and a form too deep ends no page", async ({ page }) => {

@@ -16,6 +16,7 @@
 //   delay=MS          waits before every 256 KiB
 //   corrupt=N         byte N is another; `corrupt=N,M` only in the first M answers for each key
 //   status=N          that answer
+//   secret=TEXT       401 without the header `Authorization: TEXT`
 //   cors=LIST         pages of other origins may read it, and see these headers besides the usual ones; preflights are refused
 //   modified=DATE     when it was changed last
 //   gzip=yes          a whole file goes compressed
@@ -131,6 +132,9 @@ async function sendFile(url, request, response, isolated) {
   const corrupt = place !== undefined && count <= times;
   if (corrupt) {
     bytes[place] ^= 0xff;
+  }
+  if (parameters.has("secret") && request.headers.authorization !== parameters.get("secret")) {
+    return response.writeHead(401, isolated).end();
   }
   if (parameters.has("status")) {
     return response.writeHead(Number(parameters.get("status")), isolated).end();

@@ -11,11 +11,15 @@ test("names of the hub become addresses", () => {
   });
 });
 
+test("a name of the hub may have a revision", () => {
+  expect(resolveSource("hf:owner/repo@v1.0/x.gguf").wire).toMatchObject({ url: "https://huggingface.co/owner/repo/resolve/v1.0/x.gguf", name: "x.gguf" });
+});
+
 test("a percent sign in a name may stand for itself", () => {
   expect(resolveSource("https://example.com/100%.gguf").wire).toMatchObject({ name: "100%.gguf" });
 });
 
-test.each(["hf:owner/repo", "hf:owner//x.gguf", "not an address"])("%s is refused with a reason", (source) => {
+test.each(["hf:owner/repo", "hf:owner//x.gguf", "hf:owner/repo@/x.gguf", "hf:owner/repo@a@b/x.gguf", "not an address"])("%s is refused with a reason", (source) => {
   expect(() => resolveSource(source)).toThrow(BitNetError);
   expect(() => resolveSource(source)).toThrow(/source: expected/);
 });

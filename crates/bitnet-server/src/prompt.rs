@@ -157,10 +157,7 @@ fn rendering(
         ));
     };
     if !tools.is_empty() {
-        if !template
-            .source()
-            .is_some_and(|source| source.contains("tools"))
-        {
+        if !template.knows_tools() {
             let advice = format!("the chat template of {} knows nothing of them", served.name);
             return Err(ApiError::unsupported("tools", advice));
         }

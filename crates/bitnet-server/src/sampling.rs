@@ -164,19 +164,10 @@ fn bias(body: &mut Body, model: &Model) -> ApiResult<Option<LogitBias>> {
         let id = id.ok_or_else(|| {
             ApiError::field(name(), format!("a token id below {vocabulary}"), &key)
         })?;
-        let number = value
-            .as_f64()
-            .filter(|bias| (-100.0..=100.0).contains(bias));
-        let number =
-            number.ok_or_else(|| ApiError::field(name(), "a number from -100 to 100", &value))?;
-        biases.push((
-            id,
-            if number == -100.0 {
-                f32::NEG_INFINITY
-            } else {
-                number as f32
-            },
-        ));
+        let bias = value.as_f64().and_then(LogitBias::of_request);
+        let bias =
+            bias.ok_or_else(|| ApiError::field(name(), "a number from -100 to 100", &value))?;
+        biases.push((id, bias));
     }
     Ok(Some(LogitBias::new(biases)?))
 }

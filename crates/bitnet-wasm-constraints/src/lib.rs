@@ -1,17 +1,24 @@
 //! Constraints for the browser: JSON by a schema, a regular expression, a grammar, one of some texts.
 //!
+//! Also for calls of tools, which are a form of an answer, and are read from it.
+//!
 //! A module beside that of models (`crates/bitnet-wasm`), so that a page fetches it when a text of a given form is asked for, and not
 //! before. It learns once what the tokens of a model write ([`Grammars`]), compiles a form ([`Constraint`]), and says before
 //! each token which ones may come.
 
 use bitnet::Error;
+mod calls;
+
 use bitnet::chat::ThinkingOutline;
 use bitnet::constraint::{self, Grammar};
 use bitnet::tokenizer::TokenWords;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use wasm_bindgen::JsValue;
 use wasm_bindgen::prelude::wasm_bindgen;
+
+pub use calls::Reply;
 
 /// The form of a text, as pages write it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -65,11 +72,48 @@ impl Grammars {
         thinking: Option<String>,
     ) -> Result<Constraint, JsValue> {
         let (grammar, thinking) = read(format, thinking.as_deref()).map_err(thrown)?;
-        let constraint = match thinking {
-            None => self.0.constraint(&grammar),
-            Some(thinking) => self.0.constraint_behind(&grammar, thinking),
+        self.follow(&grammar, thinking).map_err(thrown)
+    }
+
+    /// A constraint to an answer of `form`, JSON of a `ReplyForm`, in which the tools of `offer` may be called, or must be; it is of
+    /// the form `format` otherwise, if there is one. Nothing where any text may come.
+    ///
+    /// # Errors
+    /// As `constraint`; if a tool is none, or a call is demanded of one that is not there.
+    #[wasm_bindgen(js_name = callConstraint)]
+    pub fn call_constraint(
+        &self,
+        form: &str,
+        offer: &str,
+        format: Option<String>,
+        thinking: Option<String>,
+    ) -> Result<Option<Constraint>, JsValue> {
+        let format = format.as_deref().unwrap_or("null");
+        let grammar = calls::grammar(
+            form,
+            offer,
+            parse("responseFormat", format).map_err(thrown)?,
+        );
+        let Some(grammar) = grammar.map_err(thrown)? else {
+            return Ok(None);
         };
-        constraint.map(Constraint).map_err(thrown)
+        let thinking = parse("thinking", thinking.as_deref().unwrap_or("null"));
+        let constraint = self.follow(&grammar, thinking.map_err(thrown)?);
+        constraint.map(Some).map_err(thrown)
+    }
+}
+
+impl Grammars {
+    fn follow(
+        &self,
+        grammar: &Grammar,
+        thinking: Option<ThinkingOutline>,
+    ) -> bitnet::Result<Constraint> {
+        let constraint = match thinking {
+            None => self.0.constraint(grammar),
+            Some(thinking) => self.0.constraint_behind(grammar, thinking),
+        };
+        constraint.map(Constraint)
     }
 }
 
@@ -95,16 +139,18 @@ fn read(
     format: &str,
     thinking: Option<&str>,
 ) -> bitnet::Result<(Grammar, Option<ThinkingOutline>)> {
-    let refused = |what, error: serde_json::Error| Error::Argument {
+    let format: ResponseFormat = parse("responseFormat", format)?;
+    let thinking = parse("thinking", thinking.unwrap_or("null"))?;
+    Ok((format.into(), thinking))
+}
+
+/// Reads JSON; `what` is what errors call it.
+fn parse<T: DeserializeOwned>(what: &'static str, json: &str) -> bitnet::Result<T> {
+    serde_json::from_str(json).map_err(|error| Error::Argument {
         what,
         expected: "JSON of a kind that is known".into(),
         found: error.to_string(),
-    };
-    let format: ResponseFormat =
-        serde_json::from_str(format).map_err(|error| refused("responseFormat", error))?;
-    let thinking = thinking.map(serde_json::from_str).transpose();
-    let thinking = thinking.map_err(|error| refused("thinking", error))?;
-    Ok((format.into(), thinking))
+    })
 }
 
 /// An error as JavaScript sees it.

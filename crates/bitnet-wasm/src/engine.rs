@@ -11,18 +11,21 @@ use crate::failure::{Failure, Result, thrown};
 use crate::form::Form;
 use crate::landing::Landing;
 use crate::options::{self, Generate, Open};
+use crate::reply::Reply;
 use crate::report::{Info, Outcome, json};
-use bitnet::chat::{ReplyForm, TemplateOptions};
+use bitnet::chat::{ReplyForm, ReplyParser, TemplateOptions};
 use bitnet::file::{Gguf, ModelFile};
+use bitnet::hook::Hooks;
 use bitnet::tokenizer::{EncodeOptions, TokenWords};
 use bitnet::{
-    ChatMessage, EmbedOptions, GenerateOptions, Generation, LogitsFor, LogitsHook, Model,
-    ModelOptions, Pooling, Session,
+    EmbedOptions, GenerateOptions, Generation, LogitsFor, LogitsHook, Model, ModelOptions, Pooling,
+    Session, TokenEntry,
 };
 use bitnet_core::Backend;
 use bitnet_core::cpu::CpuBackend;
 use bitnet_core::pending::now;
 use js_sys::Function;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use wasm_bindgen::prelude::wasm_bindgen;
 
@@ -39,7 +42,9 @@ enum Phase {
 /// How a text is to be written.
 struct Asked {
     options: GenerateOptions,
-    form: Option<Form>,
+    hook: Option<Box<dyn LogitsHook>>,
+    /// As [`Generate::logprobs`].
+    logprobs: Option<usize>,
 }
 
 impl Phase {
@@ -67,6 +72,10 @@ pub struct Engine {
     phase: Phase,
     /// How many of the texts that were embedded last had to be cut.
     truncated: usize,
+    /// How many tokens they had.
+    embedded_tokens: usize,
+    /// The probabilities that `takeLogprobs` gives.
+    logprobs: Vec<TokenEntry>,
 }
 
 #[wasm_bindgen]
@@ -112,18 +121,19 @@ impl Engine {
         self.model.tokenizer().decode(tokens)
     }
 
-    /// The prompt for a conversation, as ids up to where the answer begins. `messages` is a JSON array of `{role, content}`, `kwargs`
-    /// a JSON object of further variables for the chat template.
+    /// The prompt for a conversation, as ids up to where the answer begins. `messages` is a JSON array of `{role, content}`, of an answer
+    /// also with `reasoning_content`, `kwargs` a JSON object of further variables for the chat template.
     ///
     /// # Errors
     /// If the model has no chat template, or the template does not compile or refuses the messages.
     #[wasm_bindgen(js_name = chatTokens)]
     pub fn chat_tokens(&self, messages: &str, kwargs: &str) -> Result<Vec<u32>> {
-        let messages: Vec<ChatMessage> = options::parse("messages", messages)?;
+        let messages: Vec<Value> = options::parse("messages", messages)?;
         let options = TemplateOptions {
             kwargs: options::parse("chatTemplateKwargs", kwargs)?,
             ..TemplateOptions::default()
         };
+        let offers_tools = options.kwargs.contains_key("tools");
         let Some(template) = self.model.chat_template() else {
             return Err(Failure {
                 code: "template",
@@ -135,6 +145,17 @@ impl Engine {
             }
             .into());
         };
+        if offers_tools && !template.knows_tools() {
+            let name = self.model.name();
+            let message = format!("tools: the chat template of {name} knows nothing of them");
+            let code = "unsupported";
+            return Err(Failure {
+                code,
+                message,
+                tensor: None,
+            }
+            .into());
+        }
         template
             .render_tokens(&messages, self.model.tokenizer(), &options)
             .map_err(thrown)
@@ -161,6 +182,23 @@ impl Engine {
         Ok(thinking.map(|thinking| json(&thinking.outline())))
     }
 
+    /// The form of answers to the prompt `tokens`, which a chat template wrote, for the module of constraints: JSON of a `ReplyForm`.
+    /// Nothing if there is no template.
+    #[wasm_bindgen(js_name = replyForm)]
+    pub fn reply_form(&self, tokens: &[u32]) -> Option<String> {
+        let template = self.model.chat_template()?;
+        let form = ReplyForm::of(template, self.model.tokenizer(), tokens);
+        Some(json(&form))
+    }
+
+    /// What takes apart the answer to the prompt `tokens`, which a chat template wrote. Nothing if there is no template.
+    pub fn reply(&self, tokens: &[u32]) -> Option<Reply> {
+        let template = self.model.chat_template()?;
+        let form = ReplyForm::of(template, self.model.tokenizer(), tokens);
+        let options = form.options(Vec::new());
+        Some(Reply(ReplyParser::without_calls(options)))
+    }
+
     /// Begins a generation from `tokens`, the whole context; ends the one under way. Returns how many of them the session already
     /// holds, which do not run again. `options` is a JSON object. `allowed` is told the tokens of the text so far, and gives those
     /// that may come next, a bit for each in an `Uint32Array`, or nothing where any may.
@@ -173,7 +211,10 @@ impl Engine {
         options: &str,
         allowed: Option<Function>,
     ) -> Result<usize> {
-        let options: GenerateOptions = options::parse::<Generate>("options", options)?.into();
+        let asked: Generate = options::parse("options", options)?;
+        let mut hooks = asked.hooks(tokens.len(), self.model.vocabulary())?;
+        let logprobs = asked.logprobs;
+        let options = GenerateOptions::from(asked);
         options.sampling.validate().map_err(thrown)?;
         if tokens.is_empty() {
             return Err(
@@ -199,9 +240,18 @@ impl Engine {
         // At least the last token runs again: what follows starts from its logits.
         let held = held.min(tokens.len() - 1);
         session.truncate(held);
-        let form = allowed.map(|allowed| Form::new(allowed, tokens.len()));
+        if let Some(allowed) = allowed {
+            hooks.push(Box::new(Form::new(allowed, tokens.len())));
+        }
+        let hook = Hooks::of(hooks);
+        let asked = Asked {
+            options,
+            hook,
+            logprobs,
+        };
+        self.logprobs.clear();
         let rest = tokens[held..].to_vec();
-        self.phase = Phase::Reading(session, rest, Box::new(Asked { options, form }));
+        self.phase = Phase::Reading(session, rest, Box::new(asked));
         Ok(held)
     }
 
@@ -219,6 +269,14 @@ impl Engine {
     /// If memory is short.
     pub fn step(&mut self) -> Result<Option<String>> {
         Ok(now(self.write())?)
+    }
+
+    /// The logarithmic probabilities of the tokens that were written since the last call: JSON of `logprobs.content` in OpenAI's
+    /// interface. Nothing if there are none.
+    #[wasm_bindgen(js_name = takeLogprobs)]
+    pub fn take_logprobs(&mut self) -> Option<String> {
+        let entries = std::mem::take(&mut self.logprobs);
+        (!entries.is_empty()).then(|| json(&entries))
     }
 
     /// Whether a generation has ended by itself, and what it took, as JSON; nothing if none was begun.
@@ -282,12 +340,19 @@ impl Engine {
         };
         let embeddings = self.model.embed(&texts, &options).map_err(thrown)?;
         self.truncated = embeddings.truncated;
+        self.embedded_tokens = embeddings.tokens.iter().sum();
         Ok(embeddings.rows.concat())
     }
 
     /// How many of the texts that `embed` took last were longer than the context, and were cut to it.
     pub fn truncated(&self) -> usize {
         self.truncated
+    }
+
+    /// How many tokens the texts had that `embed` took last.
+    #[wasm_bindgen(js_name = embeddedTokens)]
+    pub fn embedded_tokens(&self) -> usize {
+        self.embedded_tokens
     }
 
     /// Bytes of keys and values that the session holds.
@@ -341,6 +406,8 @@ impl Engine {
             kernels,
             phase,
             truncated: 0,
+            embedded_tokens: 0,
+            logprobs: Vec::new(),
         })
     }
 
@@ -368,8 +435,11 @@ impl Engine {
                 }
             };
         }
-        let Asked { options, form } = *asked;
-        let hook = form.map(|form| Box::new(form) as Box<dyn LogitsHook>);
+        let Asked {
+            options,
+            hook,
+            logprobs,
+        } = *asked;
         let mut generation = match session.into_generation(rest, &options, hook) {
             Ok(generation) => generation,
             Err(refused) => {
@@ -378,6 +448,9 @@ impl Engine {
                 return Err(error.into());
             }
         };
+        if let Some(alternatives) = logprobs {
+            generation.report_logprobs(alternatives);
+        }
         match generation.prefill_async(|_, _| ()).await {
             Ok(()) => {
                 self.phase = Phase::Writing(Box::new(generation));
@@ -396,7 +469,16 @@ impl Engine {
             return Ok(None);
         };
         // A generation goes on in another future where the last one was left.
-        Ok(generation.next_piece().await.transpose()?)
+        while let Some(piece) = generation.next_token().await.transpose()? {
+            if let (Some(id), Some(logprobs)) = (piece.token, piece.logprobs) {
+                let entry = logprobs.entry(self.model.tokenizer(), id);
+                self.logprobs.push(entry);
+            }
+            if !piece.text.is_empty() {
+                return Ok(Some(piece.text));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -24,6 +24,7 @@ mod hasher;
 mod inspect;
 mod landing;
 mod options;
+mod reply;
 mod report;
 mod saved;
 #[cfg(target_feature = "atomics")]
@@ -34,6 +35,7 @@ pub use engine::Engine;
 pub use gpu::Gpu;
 pub use hasher::Hasher;
 pub use landing::Landing;
+pub use reply::Reply;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 

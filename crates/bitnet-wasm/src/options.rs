@@ -2,7 +2,11 @@
 
 use crate::failure::Failure;
 use bitnet::chat::TemplateChoice;
-use bitnet::{Activations, GenerateOptions, I2sLayout, ModelOptions, SamplingOptions, Speculation};
+use bitnet::hook::Penalties;
+use bitnet::{
+    Activations, GenerateOptions, I2sLayout, LogitBias, LogitsHook, ModelOptions, SamplingOptions,
+    Speculation,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -119,6 +123,45 @@ pub(crate) struct Generate {
     ignore_end: bool,
     /// Whether drafts from earlier tokens are tried; if absent, where they may help.
     speculate: Option<bool>,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    /// Tokens, and a number from −100 to 100 for each.
+    logit_bias: Vec<(u32, f64)>,
+    /// Alternatives that are reported with each token; nothing is, if absent.
+    pub(crate) logprobs: Option<usize>,
+}
+
+impl Generate {
+    /// The hooks of a text behind `prompt` tokens of `vocabulary`.
+    pub(crate) fn hooks(
+        &self,
+        prompt: usize,
+        vocabulary: usize,
+    ) -> Result<Vec<Box<dyn LogitsHook>>, Failure> {
+        let mut hooks: Vec<Box<dyn LogitsHook>> = Vec::new();
+        if !self.logit_bias.is_empty() {
+            let mut biases = Vec::with_capacity(self.logit_bias.len());
+            for &(id, number) in &self.logit_bias {
+                if id as usize >= vocabulary {
+                    let message = format!("logitBias: expected ids below {vocabulary}, found {id}");
+                    return Err(Failure::argument(message));
+                }
+                let bias = LogitBias::of_request(number).ok_or_else(|| {
+                    let expected = "a number from -100 to 100";
+                    Failure::argument(format!(
+                        "logitBias.{id}: expected {expected}, found {number}"
+                    ))
+                })?;
+                biases.push((id, bias));
+            }
+            hooks.push(Box::new(LogitBias::new(biases)?));
+        }
+        let (presence, frequency) = (self.presence_penalty, self.frequency_penalty);
+        if presence != 0.0 || frequency != 0.0 {
+            hooks.push(Box::new(Penalties::new(presence, frequency, prompt)?));
+        }
+        Ok(hooks)
+    }
 }
 
 impl From<Generate> for GenerateOptions {
@@ -167,6 +210,19 @@ mod tests {
         let failure = parse::<Generate>("options", r#"{"topq":3}"#).unwrap_err();
         assert_eq!(failure.code, "argument");
         assert!(failure.message.contains("topq"), "{}", failure.message);
+    }
+
+    #[test]
+    fn penalties_and_biases_become_hooks() {
+        let hooks = |json: &str| parse::<Generate>("options", json)?.hooks(3, 8);
+        assert_eq!(hooks("{}").unwrap().len(), 0);
+        let json =
+            r#"{"presencePenalty":1,"frequencyPenalty":-0.5,"logitBias":[[7,-100],[0,2.5]]}"#;
+        assert_eq!(hooks(json).unwrap().len(), 2);
+        for wrong in [r#"{"logitBias":[[8,1]]}"#, r#"{"logitBias":[[7,101]]}"#] {
+            let failure = hooks(wrong).err().unwrap();
+            assert!(failure.message.contains("logitBias"), "{}", failure.message);
+        }
     }
 
     #[test]

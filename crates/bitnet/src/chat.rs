@@ -187,6 +187,11 @@ impl ChatTemplate {
         self.0.source.as_deref().ok()
     }
 
+    /// Whether it can tell a model of tools: whether its source speaks of them.
+    pub fn knows_tools(&self) -> bool {
+        self.source().is_some_and(|source| source.contains("tools"))
+    }
+
     /// Refuses a template whose source could not be read.
     pub(crate) fn readable(&self) -> Result<()> {
         let source = self.0.source.as_ref();

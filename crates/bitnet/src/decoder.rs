@@ -112,6 +112,11 @@ impl Decoder {
             && self.extras.logprobs.is_none()
     }
 
+    /// Has logarithmic probabilities reported with each piece, and those of so many alternatives.
+    pub(crate) fn report_logprobs(&mut self, alternatives: usize) {
+        self.extras.logprobs = Some(alternatives);
+    }
+
     /// Whether drafts are tried.
     pub(crate) fn drafts(&self) -> bool {
         self.drafter.enabled()

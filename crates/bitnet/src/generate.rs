@@ -246,12 +246,30 @@ impl<S: BorrowMut<Session>> Generation<S> {
         Ok(())
     }
 
+    /// Reports with each piece how likely its token was ([`Piece::logprobs`]), and the `alternatives` likeliest; for
+    /// [`next_token`](Self::next_token). Before the prompt is run.
+    pub fn report_logprobs(&mut self, alternatives: usize) {
+        self.decoder.report_logprobs(alternatives);
+        // All logits are wanted, which no device takes the likeliest of.
+        self.supports_lookahead = false;
+    }
+
     /// The next piece, as the iterator gives it, for browsers, where a GPU's answer must be awaited. The future can be dropped
     /// before it is done: another one goes on from there.
     pub async fn next_piece(&mut self) -> Option<Result<String>> {
         loop {
-            if let Some(text) = self.next_text() {
-                return Some(Ok(text));
+            match self.next_token().await? {
+                Ok(Piece { text, .. }) if text.is_empty() => {}
+                next => return Some(next.map(|piece| piece.text)),
+            }
+        }
+    }
+
+    /// [`next_piece`](Self::next_piece) with its token, also where that completes no text.
+    pub async fn next_token(&mut self) -> Option<Result<Piece>> {
+        loop {
+            if let Some(piece) = self.decoder.next_ready() {
+                return Some(Ok(piece));
             }
             if let Some(error) = self.failure.take() {
                 return Some(Err(error));
@@ -354,7 +372,7 @@ impl<S: BorrowMut<Session>> Generation<S> {
             }
             None => match self.decoder.next_ahead() {
                 Some(chosen) => chosen,
-                None => self.next_token().await?,
+                None => self.run_next().await?,
             },
         };
         self.before = None;
@@ -369,7 +387,7 @@ impl<S: BorrowMut<Session>> Generation<S> {
     }
 
     /// Runs the last token, and a draft of what may follow it.
-    async fn next_token(&mut self) -> Result<Chosen> {
+    async fn run_next(&mut self) -> Result<Chosen> {
         if self.supports_lookahead {
             self.fill_flight()?;
         } else if self.in_flight.is_empty() {

@@ -65,6 +65,15 @@ impl LogitBias {
         let (ids, biases) = sorted.into_iter().unzip();
         Ok(Self { ids, biases })
     }
+
+    /// The bias that OpenAI's interface means by `number`, which is one from −100 to 100: −100 is never. `None` for other numbers.
+    pub fn of_request(number: f64) -> Option<f32> {
+        match number {
+            -100.0 => Some(f32::NEG_INFINITY),
+            -100.0..=100.0 => Some(number as f32),
+            _ => None,
+        }
+    }
 }
 
 impl LogitsHook for LogitBias {
@@ -98,8 +107,9 @@ pub struct Penalties {
     prompt: usize,
     /// The tokens of the text that were counted.
     counted: Vec<u32>,
-    counts: std::collections::BTreeMap<u32, u32>,
+    /// The tokens among them, in growing order, and how often each occurs.
     ids: Vec<u32>,
+    counts: Vec<u32>,
 }
 
 impl Penalties {
@@ -125,8 +135,8 @@ impl Penalties {
             frequency,
             prompt,
             counted: Vec::new(),
-            counts: std::collections::BTreeMap::new(),
             ids: Vec::new(),
+            counts: Vec::new(),
         })
     }
 
@@ -135,16 +145,21 @@ impl Penalties {
         let text = tokens.get(self.prompt..).unwrap_or_default();
         if !text.starts_with(&self.counted) {
             // A draft was taken back.
+            self.ids.clear();
             self.counts.clear();
             self.counted.clear();
         }
         let new = &text[self.counted.len()..];
         for id in new {
-            *self.counts.entry(*id).or_default() += 1;
+            match self.ids.binary_search(id) {
+                Ok(place) => self.counts[place] += 1,
+                Err(place) => {
+                    self.ids.insert(place, *id);
+                    self.counts.insert(place, 1);
+                }
+            }
         }
         self.counted.extend_from_slice(new);
-        self.ids.clear();
-        self.ids.extend(self.counts.keys());
     }
 }
 
@@ -160,8 +175,8 @@ impl LogitsHook for Penalties {
     fn apply(&mut self, tokens: &[u32], candidates: &mut Vec<Candidate>) -> Result<()> {
         self.count(tokens);
         for candidate in candidates {
-            if let Some(count) = self.counts.get(&candidate.id) {
-                let penalty = self.presence + self.frequency * *count as f32;
+            if let Ok(place) = self.ids.binary_search(&candidate.id) {
+                let penalty = self.presence + self.frequency * self.counts[place] as f32;
                 if candidate.logit.is_finite() {
                     candidate.logit = (candidate.logit - penalty).clamp(f32::MIN, f32::MAX);
                 }
@@ -257,6 +272,19 @@ mod tests {
         );
         assert!(Penalties::new(f32::NAN, 0.0, 0).is_err());
         assert!(Penalties::new(0.0, f32::INFINITY, 0).is_err());
+    }
+
+    #[test]
+    fn the_least_bias_of_a_request_is_never() {
+        let numbers = [-100.0, -99.5, 100.0, 100.5, f64::NAN];
+        let expected = [
+            Some(f32::NEG_INFINITY),
+            Some(-99.5),
+            Some(100.0),
+            None,
+            None,
+        ];
+        assert_eq!(numbers.map(LogitBias::of_request), expected);
     }
 
     /// Ends the generation if it is asked.

@@ -57,7 +57,7 @@ pub use engine::{Engine, EngineOptions, Request};
 pub use error::{BackendError, DownloadFault, Error, Result};
 pub use generate::{GenerateOptions, Generation, StopReason, Timings};
 pub use hook::{HookScope, LogitBias, LogitsHook};
-pub use logprobs::TokenLogprobs;
+pub use logprobs::{TokenEntry, TokenLogprobs};
 pub use model::{
     Architecture, Fingerprint, Hybrid, LogitsFor, Mixture, Model, ModelOptions, RopeScaling,
     ScalingKind, WindowRotation, Windows,

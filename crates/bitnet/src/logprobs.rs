@@ -1,7 +1,23 @@
 //! Logarithmic probabilities of chosen tokens.
 
 use crate::sampler::LogSoftmax;
+use crate::tokenizer::Tokenizer;
 use bitnet_core::Top;
+use serde::Serialize;
+
+/// A token and its logarithmic probability as OpenAI writes them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TokenEntry {
+    /// The text that the token adds; of one that adds none its name in the vocabulary.
+    pub token: String,
+    /// At least [`TokenLogprobs::NEVER`].
+    pub logprob: f64,
+    /// The bytes that the token adds.
+    pub bytes: Vec<u8>,
+    /// The likeliest tokens in its place; of these themselves none are told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_logprobs: Option<Vec<TokenEntry>>,
+}
 
 /// How likely a token was by the model's own distribution, before hooks, penalties and temperature. The same bits on every
 /// machine.
@@ -14,6 +30,32 @@ pub struct TokenLogprobs {
 }
 
 impl TokenLogprobs {
+    /// The least number that stands for a probability of nothing: JSON has no −∞.
+    pub const NEVER: f64 = -9999.0;
+
+    /// The entry for `id`, the token that they are of, in `logprobs.content` of OpenAI's interface.
+    pub fn entry(&self, tokenizer: &Tokenizer, id: u32) -> TokenEntry {
+        let entry = |id: u32, logprob: f64| TokenEntry {
+            token: Self::token_text(tokenizer, id),
+            logprob: logprob.max(Self::NEVER),
+            bytes: tokenizer.token_bytes(id).unwrap_or_default().into_owned(),
+            top_logprobs: None,
+        };
+        let top = self.top.iter().map(|(id, logprob)| entry(*id, *logprob));
+        TokenEntry {
+            top_logprobs: Some(top.collect()),
+            ..entry(id, self.logprob)
+        }
+    }
+
+    /// The text that token `id` adds; of one that adds none its name in the vocabulary.
+    pub fn token_text(tokenizer: &Tokenizer, id: u32) -> String {
+        match tokenizer.token_bytes(id) {
+            Some(bytes) if !bytes.is_empty() => String::from_utf8_lossy(&bytes).into_owned(),
+            _ => tokenizer.token_text(id).unwrap_or_default(),
+        }
+    }
+
     /// Those of token `id` and of the `count` likeliest by `logits`.
     pub(crate) fn of(logits: &[f32], id: u32, count: usize) -> Self {
         let softmax = LogSoftmax::of(logits);

@@ -28,6 +28,8 @@ export interface Embeddings {
   vectors: Float32Array[];
   /** How many texts were longer than the context, and were cut to it. */
   truncated: number;
+  /** How many tokens they had. */
+  tokens: number;
 }
 
 /** What the Worker is asked for. */

@@ -3,6 +3,7 @@
 import { BitNetError } from "./errors.js";
 import { wireJson } from "./json.js";
 import type { WireOutcome } from "./protocol.js";
+import type { ToolOptions, WrittenCall } from "./tools.js";
 
 /** The form of a text. The module that knows forms is fetched when one is first asked for. */
 export type ResponseFormat =
@@ -17,8 +18,34 @@ export type ResponseFormat =
   /** One of some texts. */
   | { type: "choice"; choice: string[] };
 
+/** How likely a token was by the model's own distribution, as OpenAI writes it. */
+export interface TokenLogprob {
+  /** The text that the token adds. */
+  token: string;
+  /** The natural logarithm of its probability; −9999 for none. */
+  logprob: number;
+  /** The bytes that it adds, which may be a part of a character. */
+  bytes: number[];
+}
+
+/** The same of a token that was written, with those that were likeliest there. */
+export interface WrittenLogprob extends TokenLogprob {
+  top_logprobs: TokenLogprob[];
+}
+
+/** Some more of a text. */
+export interface GenerationPart {
+  /** What the model thought, where `separateThinking` asks for it; it comes before any text. */
+  thinking: string;
+  text: string;
+  /** Calls of tools, where `tools` are offered. */
+  calls: WrittenCall[];
+  /** The tokens, where `logprobs` asks for them. */
+  logprobs: WrittenLogprob[];
+}
+
 /** How to generate. What is left out has the library's default. */
-export interface GenerateOptions {
+export interface GenerateOptions extends ToolOptions {
   /** The most tokens to generate: 128. */
   maxTokens?: number;
   /** Divides the logits: below 1 sharper, above 1 flatter; 0 takes the likeliest token: 0.8. */
@@ -33,6 +60,14 @@ export interface GenerateOptions {
   repetitionPenalty?: number;
   /** How many recent tokens the penalty looks at: 64. */
   repetitionWindow?: number;
+  /** Lowers the logits of tokens that the text has already, from −2 to 2: 0. */
+  presencePenalty?: number;
+  /** The same for each time that a token occurs in it: 0. */
+  frequencyPenalty?: number;
+  /** Numbers from −100 to 100 that are added to the logits of tokens, by their ids; −100 rules a token out. */
+  logitBias?: Record<number, number>;
+  /** Has the probabilities of tokens told in `parts()`, with so many of the likeliest, from 0 to 20. */
+  logprobs?: number;
   /** Where the random numbers start: the same seed gives the same text on every machine: 0. */
   seed?: number;
   /** Texts that end the generation; they are not part of the output. */
@@ -43,6 +78,8 @@ export interface GenerateOptions {
   speculate?: boolean;
   /** Variables for the chat template, such as `{ enable_thinking: false }`: for conversations only. */
   chatTemplateKwargs?: Record<string, unknown>;
+  /** Whether what the model thinks first comes apart from the text, in `parts()`; for conversations only. */
+  separateThinking?: boolean;
   /** The form that the text must have; a model that thinks does so first. */
   responseFormat?: ResponseFormat;
   /** Ends the generation. What came before stays. */
@@ -77,13 +114,33 @@ export interface Timings {
   acceptedTokens: number;
 }
 
+/** The ends of numbers that the core takes any of. */
+const RANGES = { presencePenalty: [-2, 2], frequencyPenalty: [-2, 2], logprobs: [0, 20] } as const;
+
+/** Tokens and their biases. */
+function biasesOf(biases: Record<number, number>): [number, number][] {
+  return Object.entries(biases).map(([key, bias]) => {
+    const id = Number(key);
+    if (!Number.isInteger(id) || id < 0 || id >= 2 ** 32 || typeof bias !== "number") {
+      throw new BitNetError("argument", `logitBias: expected numbers by the ids of tokens, found ${JSON.stringify({ [key]: bias })}`);
+    }
+    return [id, bias];
+  });
+}
+
 /** The options as the core wants them. */
 export function wireOptions(options: GenerateOptions): string {
-  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, responseFormat: ____, stop, ...rest } = options;
+  const { signal: _, onPrefill: __, chatTemplateKwargs: ___, responseFormat: ____, separateThinking: _____, tools: ______, toolChoice: _______, parallelToolCalls: ________, stop, logitBias, ...rest } = options;
+  for (const name of ["presencePenalty", "frequencyPenalty", "logprobs"] as const) {
+    const [value, [least, most]] = [rest[name], RANGES[name]];
+    if (value !== undefined && !(value >= least && value <= most)) {
+      throw new BitNetError("argument", `${name}: expected a number from ${least} to ${most}, found ${value}`);
+    }
+  }
   if (rest.seed !== undefined && !(Number.isSafeInteger(rest.seed) && rest.seed >= 0)) {
     throw new BitNetError("argument", `seed: expected a whole number from 0, found ${rest.seed}`);
   }
-  return wireJson("options", { ...rest, stop: typeof stop === "string" ? [stop] : stop });
+  return wireJson("options", { ...rest, logitBias: logitBias && biasesOf(logitBias), stop: typeof stop === "string" ? [stop] : stop });
 }
 
 /**
@@ -93,7 +150,7 @@ export function wireOptions(options: GenerateOptions): string {
 export class Generation implements AsyncIterable<string> {
   readonly #begin = performance.now();
   readonly #cancel: () => void;
-  readonly #pieces: string[] = [];
+  readonly #parts: GenerationPart[] = [];
   #first: number | undefined;
   #count = 0;
   #outcome: WireOutcome | undefined;
@@ -103,13 +160,13 @@ export class Generation implements AsyncIterable<string> {
   #wake: (() => void) | undefined;
 
   /** @internal */
-  constructor(start: (onText: (text: string, pieces: number) => void) => Promise<WireOutcome>, cancel: () => void) {
+  constructor(start: (onText: (part: GenerationPart, pieces: number) => void) => Promise<WireOutcome>, cancel: () => void) {
     this.#cancel = cancel;
-    start((text, pieces) => {
+    start((part, pieces) => {
       this.#first ??= performance.now();
       this.#count += pieces;
-      if (text !== "") {
-        this.#pieces.push(text);
+      if (part.thinking !== "" || part.text !== "" || part.calls.length > 0 || part.logprobs.length > 0) {
+        this.#parts.push(part);
       }
       this.#wake?.();
     })
@@ -162,13 +219,21 @@ export class Generation implements AsyncIterable<string> {
   }
 
   [Symbol.asyncIterator](): AsyncIterableIterator<string> {
-    const texts = this.#texts();
+    return this.#iterator(this.#texts());
+  }
+
+  /** Its parts, instead of their texts: to be iterated over once. Leaving the loop ends the generation. */
+  parts(): AsyncIterableIterator<GenerationPart> {
+    return this.#iterator(this.#all());
+  }
+
+  #iterator<T>(items: AsyncGenerator<T>): AsyncIterableIterator<T> {
     return {
-      next: () => texts.next(),
-      // Also where nothing was asked for yet, and the loop in `#texts` not begun.
+      next: () => items.next(),
+      // Also where nothing was asked for yet, and the loop in `#all` not begun.
       return: () => {
         this.cancel();
-        return texts.return(undefined);
+        return items.return(undefined);
       },
       [Symbol.asyncIterator]() {
         return this;
@@ -177,15 +242,24 @@ export class Generation implements AsyncIterable<string> {
   }
 
   async *#texts(): AsyncGenerator<string> {
+    for await (const { text } of this.#all()) {
+      if (text !== "") {
+        yield text;
+      }
+    }
+  }
+
+  async *#all(): AsyncGenerator<GenerationPart> {
     if (this.#taken) {
       throw new BitNetError("argument", "a generation can be iterated over once");
     }
     this.#taken = true;
     try {
       for (;;) {
-        const pieces = this.#pieces.splice(0);
-        if (pieces.length > 0) {
-          yield pieces.join("");
+        const parts = this.#parts.splice(0);
+        if (parts.length > 0) {
+          const all = (name: "thinking" | "text") => parts.map((part) => part[name]).join("");
+          yield { thinking: all("thinking"), text: all("text"), calls: parts.flatMap(({ calls }) => calls), logprobs: parts.flatMap(({ logprobs }) => logprobs) };
         } else if (this.#ended) {
           if (this.#error !== undefined) {
             throw this.#error;

@@ -7,7 +7,7 @@ import type { CallName, Calls, FromWorker, ToWorker } from "./protocol.js";
 /** What a call may bring besides its result. */
 export interface Events {
   onProgress?: (message: Extract<FromWorker, { kind: "progress" }>) => void;
-  onText?: (text: string, pieces: number) => void;
+  onText?: (message: Extract<FromWorker, { kind: "text" }>) => void;
   pieces?: AsyncIterator<Uint8Array>;
   signal?: AbortSignal | undefined;
 }
@@ -156,7 +156,7 @@ export class Link {
         pending.onProgress?.(message);
         break;
       case "text":
-        pending.onText?.(message.text, message.pieces);
+        pending.onText?.(message);
         break;
       case "pull":
         void this.#feed(message.id, pending);

@@ -8,13 +8,15 @@ import { type ChatMessage, plainMessages } from "./chat-request.js";
 import { type EmbedOptions, type Embeddings, embedRequest } from "./embedding.js";
 import { aborted, BitNetError, withCode } from "./errors.js";
 import type { Fallback, Variant } from "./features.js";
-import { Generation, type GenerateOptions, wireOptions } from "./generation.js";
+import { Embeddings as EmbeddingsApi } from "./embeddings-request.js";
+import { Generation, type GenerateOptions, wireOptions, type WrittenLogprob } from "./generation.js";
 import { wireJson } from "./json.js";
 import { Link } from "./link.js";
 import { type Place, placements } from "./placement.js";
 import type { CachePolicy, ChatTemplate, GenerateRequest, LoadResult, WireSource } from "./protocol.js";
 import { DEFAULT_NAME, Session } from "./sessions.js";
 import { type ModelSource, resolveSource, sizeOf } from "./source.js";
+import { offeredTools, wireOffer, type WrittenCall } from "./tools.js";
 import { findSession } from "./worker/saved.js";
 
 /** How far a load is. */
@@ -44,6 +46,11 @@ export interface LoadOptions {
    * and have the hash that `sha256` asks for, are kept.
    */
   cache?: CachePolicy;
+  /**
+   * Headers that go with every request for the file, such as `{ Authorization: "Bearer hf_…" }` for a gated repository. They are not
+   * kept; a file that is kept is used without them.
+   */
+  headers?: Record<string, string>;
   /** Positions that a conversation can have; by default the model's own, at most 4096. */
   contextLength?: number;
   /** The file's SHA-256 in hexadecimal; another one is refused. */
@@ -155,6 +162,8 @@ export class BitNet {
   readonly info: ModelInfo;
   /** Conversations in the shape of OpenAI's API. */
   readonly chat: { completions: ChatCompletions };
+  /** Texts as vectors in the shape of OpenAI's API. */
+  readonly embeddings: EmbeddingsApi;
   /** What the model has read and written so far, to be saved and restored. */
   readonly session: Session;
 
@@ -166,6 +175,7 @@ export class BitNet {
     this.chat = {
       completions: new ChatCompletions(info.name, (messages, options) => this.answer(messages, options)),
     };
+    this.embeddings = new EmbeddingsApi(info.name, (texts, options) => this.embed(texts, options));
   }
 
   /**
@@ -185,6 +195,7 @@ export class BitNet {
     const { wire, pieces } = resolveSource(source);
     if (wire.kind === "url") {
       wire.label = known;
+      wire.headers = options.headers;
     }
     const { best, otherwise, fallbacks } = await placements(options, known === DEMO ? DEMO_SIZE : sizeOf(wire));
     const open = (place: Place) => BitNet.#open(place, { wire, pieces, known, fallbacks }, options);
@@ -286,21 +297,24 @@ export class BitNet {
 
   /** Continues `prompt`, a text or tokens. What an earlier call has read of it is not read again. */
   generate(prompt: string | Uint32Array, options: GenerateOptions = {}): Generation {
-    if (options.chatTemplateKwargs !== undefined) {
-      throw new BitNetError("argument", "chatTemplateKwargs: a prompt has no template; use answer or chat.completions.create");
+    for (const name of ["chatTemplateKwargs", "separateThinking", "tools", "toolChoice"] as const) {
+      if (options[name] !== undefined) {
+        throw new BitNetError("argument", `${name}: a prompt has no template; use answer or chat.completions.create`);
+      }
     }
     return this.#generate(typeof prompt === "string" ? { text: prompt } : { tokens: prompt }, options);
   }
 
   /** Answers the last of `messages` in the model's own conversation format. */
   answer(messages: ChatMessage[], options: GenerateOptions = {}): Generation {
-    const kwargs = wireJson("chatTemplateKwargs", options.chatTemplateKwargs ?? {});
+    const tools = offeredTools(options);
+    const kwargs = wireJson("chatTemplateKwargs", { ...options.chatTemplateKwargs, ...(tools.length > 0 ? { tools } : {}) });
     return this.#generate({ messages: wireJson("messages", plainMessages(messages)), kwargs }, options);
   }
 
   #generate(prompt: GenerateRequest["prompt"], options: GenerateOptions): Generation {
     const controller = new AbortController();
-    const { signal, onPrefill } = options;
+    const { signal, onPrefill, separateThinking = false } = options;
     const abort = () => controller.abort(signal?.reason);
     if (signal?.aborted) {
       abort();
@@ -308,13 +322,19 @@ export class BitNet {
     signal?.addEventListener("abort", abort, { once: true });
     const wire = wireOptions(options);
     const format = options.responseFormat ? wireJson("responseFormat", options.responseFormat) : undefined;
+    const offer = wireOffer(options);
     return new Generation(
       async (onText) => {
         try {
           return await this.#link.call(
             "generate",
-            { prompt, options: wire, format },
-            { signal: controller.signal, onText, onProgress: ({ done, total }) => onPrefill?.(done, total ?? done) },
+            { prompt, options: wire, format, offer, separateThinking },
+            {
+              signal: controller.signal,
+              onText: ({ text, thinking, calls, logprobs = "[]", pieces }) =>
+                onText({ text, thinking, calls: calls.map((call) => JSON.parse(call) as WrittenCall), logprobs: JSON.parse(logprobs) as WrittenLogprob[] }, pieces),
+              onProgress: ({ done, total }) => onPrefill?.(done, total ?? done),
+            },
           );
         } finally {
           signal?.removeEventListener("abort", abort);

@@ -8,8 +8,8 @@ import type { Fallback, Variant } from "./features.js";
 
 /** Where the Worker gets the file from. */
 export type WireSource =
-  /** `label` is a name that the file has at each of its addresses. */
-  | { kind: "url"; url: string; name: string; label?: string | undefined }
+  /** `label` is a name that the file has at each of its addresses; `headers` go with every request for it. */
+  | { kind: "url"; url: string; name: string; label?: string | undefined; headers?: Record<string, string> | undefined }
   | { kind: "blob"; blob: Blob; name: string }
   /** The page hands it over piece by piece. */
   | { kind: "fed"; name: string; size: number | undefined };
@@ -46,6 +46,10 @@ export interface GenerateRequest {
   options: string;
   /** JSON for the module of constraints: the form of the text. */
   format: string | undefined;
+  /** JSON for the module of constraints: the tools that may be called. */
+  offer: string | undefined;
+  /** Whether what the model thinks first comes apart from the text: for conversations. */
+  separateThinking: boolean;
 }
 
 /** Texts to embed. */
@@ -88,7 +92,7 @@ export interface SessionNote {
 export interface Calls {
   load: { request: LoadRequest; result: LoadResult };
   generate: { request: GenerateRequest; result: WireOutcome };
-  embed: { request: EmbedRequest; result: { vectors: Float32Array[]; truncated: number } };
+  embed: { request: EmbedRequest; result: { vectors: Float32Array[]; truncated: number; tokens: number } };
   tokenize: { request: { text: string; special: boolean; begin: boolean }; result: Uint32Array };
   detokenize: { request: { tokens: Uint32Array }; result: string };
   tokens: { request: null; result: Uint32Array };
@@ -142,8 +146,11 @@ export type FromWorker =
   | { kind: "result"; id: number; result: unknown }
   | { kind: "failure"; id: number; failure: Failure }
   | { kind: "progress"; id: number; phase: "download" | "open" | "prefill" | "embed"; done: number; total: number | undefined }
-  /** Text of so many pieces, which were written since the last such event. */
-  | { kind: "text"; id: number; text: string; pieces: number }
+  /**
+   * Text of so many pieces, which were written since the last such event, what was thought before it, the calls in it, each JSON, and
+   * the probabilities of its tokens, JSON of the core, if they were asked for.
+   */
+  | { kind: "text"; id: number; text: string; thinking: string; calls: string[]; pieces: number; logprobs: string | undefined }
   | { kind: "pull"; id: number };
 
 /** To a Worker that is to be a thread. */

@@ -5,8 +5,8 @@ import { BitNetError, said } from "./errors.js";
 import type { WireSource } from "./protocol.js";
 
 /**
- * A GGUF file: a URL (also relative to the page), `hf:owner/repo/file.gguf` on the Hugging Face hub, a `File` or `Blob`, its bytes, or
- * a stream of them.
+ * A GGUF file: a URL (also relative to the page), `hf:owner/repo/file.gguf` on the Hugging Face hub or, of a branch, tag or commit,
+ * `hf:owner/repo@revision/file.gguf`, a `File` or `Blob`, its bytes, or a stream of them.
  */
 export type ModelSource = string | URL | Blob | ArrayBuffer | ArrayBufferView | ReadableStream<Uint8Array>;
 
@@ -32,7 +32,7 @@ export function resolveSource(source: ModelSource): { wire: WireSource; pieces?:
       : new Uint8Array(source);
     return { wire: { kind: "fed", name: "memory", size: bytes.length }, pieces: piecesOf(bytes) };
   }
-  throw new BitNetError("argument", "source: expected a URL, hf:owner/repo/file, File, Blob, ArrayBuffer or ReadableStream");
+  throw new BitNetError("argument", "source: expected a URL, hf:owner/repo[@revision]/file, File, Blob, ArrayBuffer or ReadableStream");
 }
 
 /** Bytes of a file, where they are known before it comes. */
@@ -49,11 +49,12 @@ export function sizeOf(source: WireSource): number | undefined {
 
 function urlOf(source: string | URL): URL {
   if (typeof source === "string" && source.startsWith("hf:")) {
-    const [owner, repository, ...file] = source.slice("hf:".length).split("/");
-    if (!owner || !repository || file.length === 0 || file.some((part) => part === "")) {
-      throw new BitNetError("argument", `source: expected hf:owner/repo/file, found ${JSON.stringify(source)}`);
+    const [owner, place = "", ...file] = source.slice("hf:".length).split("/");
+    const [repository, revision = "main", ...more] = place.split("@");
+    if (!owner || !repository || !revision || more.length > 0 || file.length === 0 || file.some((part) => part === "")) {
+      throw new BitNetError("argument", `source: expected hf:owner/repo[@revision]/file, found ${JSON.stringify(source)}`);
     }
-    const path = [owner, repository, "resolve", "main", ...file].map(encodeURIComponent).join("/");
+    const path = [owner, repository, "resolve", revision, ...file].map(encodeURIComponent).join("/");
     return new URL(`https://huggingface.co/${path}`);
   }
   return absolute("source", source);

@@ -1,6 +1,10 @@
 // What programs in TypeScript write; checked with the package's declarations in tests/pack.test.ts.
 
-import { BitNet, BitNetError, type ChatCompletionChunk, type LoadOptions, modelCache, savedSessions } from "bitnet-web";
+import type { EmbeddingModelV3, LanguageModelV3 } from "@ai-sdk/provider";
+import { BitNet, BitNetError, type ChatCompletionChunk, type LoadOptions, modelCache, savedSessions, SemanticIndex } from "bitnet-web";
+import { createBitNet } from "bitnet-web/ai-sdk";
+import { useBitNet } from "bitnet-web/react";
+import { useBitNet as useBitNetInVue } from "bitnet-web/vue";
 
 export async function chat(): Promise<string> {
   const options: LoadOptions = { device: "auto", cache: "revalidate" };
@@ -19,5 +23,22 @@ export async function chat(): Promise<string> {
       console.log(error.tensor);
     }
   }
-  return answer.choices[0].message.content;
+  return answer.choices[0].message.content ?? "";
+}
+
+export function sdk(model: BitNet): [LanguageModelV3, EmbeddingModelV3] {
+  const bitnet = createBitNet(model);
+  return [bitnet(), bitnet.embeddingModel()];
+}
+
+export async function search(model: BitNet): Promise<number | undefined> {
+  const index = SemanticIndex.from(new SemanticIndex(model).export(), model);
+  await index.add([{ id: "1", text: "text" }]);
+  return (await index.search("query"))[0]?.score;
+}
+
+export function Component(): string {
+  const { status, send } = useBitNet("demo");
+  void send(status);
+  return useBitNetInVue(() => "model.gguf").text.value;
 }

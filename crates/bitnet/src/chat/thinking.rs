@@ -8,7 +8,8 @@ use bitnet_core::Candidate;
 use serde::{Deserialize, Serialize};
 
 /// The form of a reply, by a chat template and a prompt that it wrote.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ReplyForm {
     /// The form of calls that the template asks for.
     pub calls: CallFormat,

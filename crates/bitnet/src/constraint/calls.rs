@@ -8,6 +8,7 @@ use super::{Grammar, argument, json_text, quoted};
 use crate::Result;
 use crate::chat::{CALL, CALL_END, CallFormat, Tool};
 use llguidance::regex_to_lark;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// Any text.
@@ -56,7 +57,8 @@ pub enum Otherwise {
 }
 
 /// The calls that a reply must have.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Demand {
     /// None, but there may be some.
     #[default]

@@ -1,8 +1,10 @@
 // The module of constraints, which is fetched when a text of a given form is first asked for.
 
-import init, { type Constraint, Grammars } from "../../wasm/constraints/bitnet.js";
+import init, { type Constraint, Grammars, Reply } from "../../wasm/constraints/bitnet.js";
 import { BitNetError } from "../errors.js";
 import { compile } from "./core.js";
+
+export type { Constraint };
 
 export class Constraints {
   readonly #words: () => Uint8Array;
@@ -19,21 +21,33 @@ export class Constraints {
 
   /** The constraint to a form, behind thinking if there is any. It is to be freed. */
   async constraint(format: string, thinking: string | undefined): Promise<Constraint> {
-    this.#grammars ??= this.#load();
-    let grammars: Grammars;
-    try {
-      grammars = await this.#grammars;
-    } catch (error) {
-      // The next one tries again.
-      this.#grammars = undefined;
-      throw error;
-    }
+    const grammars = await this.#loaded();
     return this.#within(() => grammars.constraint(format, thinking));
+  }
+
+  /**
+   * What takes apart an answer of `form` in which the tools of `offer` may be called, and the constraint to it, if it has one; both are
+   * to be freed.
+   */
+  async calls(form: string, offer: string, format: string | undefined, thinking: string | undefined): Promise<[Reply, Constraint | undefined]> {
+    const grammars = await this.#loaded();
+    return this.#within(() => [new Reply(form, offer), grammars.callConstraint(form, offer, format, thinking)]);
   }
 
   /** The tokens that may follow those of a text, a bit for each; nothing where any may. */
   allowed(constraint: Constraint, text: Uint32Array): Uint32Array | undefined {
     return this.#within(() => constraint.allowed(text));
+  }
+
+  async #loaded(): Promise<Grammars> {
+    this.#grammars ??= this.#load();
+    try {
+      return await this.#grammars;
+    } catch (error) {
+      // The next one tries again.
+      this.#grammars = undefined;
+      throw error;
+    }
   }
 
   async #load(): Promise<Grammars> {

@@ -13,6 +13,9 @@ export type Core = Pick<typeof simd, "Hasher" | "Landing" | "memoryBytes"> & {
   Engine: Pick<typeof simd.Engine, "open"> & Partial<Pick<typeof webgpu.Engine, "openOnGpu">>;
 } & Partial<Pick<typeof webgpu, "Gpu">>;
 
+/** What takes an answer apart. */
+export type Reply = Pick<simd.Reply, "push" | "finish" | "free">;
+
 /** An open model: on a GPU, what takes time must be awaited. */
 export type Engine = simd.Engine & Partial<Pick<webgpu.Engine, "prefillAsync" | "stepAsync" | "likeliestAsync">>;
 

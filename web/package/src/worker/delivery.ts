@@ -35,7 +35,7 @@ async function incoming(request: LoadRequest, caller: Caller, fallbacks: Fallbac
   const once = { exact: true, cached: false, suspect: false };
   switch (source.kind) {
     case "url":
-      return download(source.url, { cache: request.cache, label: source.label, signal: caller.signal, fallbacks }, anew);
+      return download(source.url, { cache: request.cache, label: source.label, headers: source.headers, signal: caller.signal, fallbacks }, anew);
     case "blob":
       return { ...once, size: source.blob.size, chunks: bytesOf(source.blob.stream()) };
     case "fed":

@@ -19,6 +19,8 @@ interface Options {
   cache: CachePolicy;
   /** A name that the file has at each of its addresses. */
   label: string | undefined;
+  /** What goes with every request. */
+  headers: Record<string, string> | undefined;
   signal: AbortSignal;
   fallbacks: Fallback[];
 }
@@ -43,18 +45,18 @@ async function opened(url: string, entry: Entry | undefined, options: Options, a
     }
     [start, anew] = [0, true];
   }
-  let response = await request(url, start, anew, signal).catch((error: unknown) => {
+  let response = await request(url, start, anew, options).catch((error: unknown) => {
     // A browser may have asked for permission to ask for a part, and the server may not have answered that.
     if (start === 0 || signal.aborted) {
       throw error;
     }
     start = 0;
-    return request(url, 0, anew, signal);
+    return request(url, 0, anew, options);
   });
   if (start > 0 && (response.status === 416 || (entry !== undefined && differs(describe(response, start), entry)))) {
     await response.body?.cancel();
     start = 0;
-    response = await request(url, 0, true, signal);
+    response = await request(url, 0, true, options);
   }
   return new Download(url, response, entry, response.status === 206 ? start : 0, options);
 }
@@ -228,7 +230,7 @@ class Download implements Incoming {
       const start = tries % 2 === 1 ? at : 0;
       let response: Response;
       try {
-        response = await request(this.#url, start, false, signal);
+        response = await request(this.#url, start, false, this.#options);
       } catch (error) {
         if (signal.aborted) {
           throw aborted(signal);
@@ -250,8 +252,8 @@ class Download implements Incoming {
 }
 
 /** Asks for the bytes from `start`; `anew` passes over the browser's own cache. The answer may be that there are none (416). */
-async function request(url: string, start: number, anew: boolean, signal: AbortSignal): Promise<Response> {
-  const headers: Record<string, string> = start > 0 ? { Range: `bytes=${start}-` } : {};
+async function request(url: string, start: number, anew: boolean, { headers: given, signal }: Options): Promise<Response> {
+  const headers = { ...given, ...(start > 0 ? { Range: `bytes=${start}-` } : {}) };
   let response: Response;
   try {
     response = await fetch(url, { headers, signal, cache: anew ? "reload" : "default" });
@@ -262,16 +264,17 @@ async function request(url: string, start: number, anew: boolean, signal: AbortS
     throw new BitNetError("network", `${url}: ${said(cause)} (is the address right, and does its server allow this page to read it?)`, { cause });
   }
   if (!response.ok && !(response.status === 416 && start > 0)) {
-    throw new BitNetError("network", `${url}: the server said ${response.status} ${response.statusText}`.trim());
+    const advice = response.status === 401 || response.status === 403 ? " (a file that is gated needs the option headers, with an Authorization that may read it)" : "";
+    throw new BitNetError("network", `${url}: the server said ${response.status} ${response.statusText}`.trim() + advice);
   }
   return response;
 }
 
 /** Whether the server still has what is kept; also where it cannot be asked, which is then said. */
-async function isCurrent(url: string, kept: Described, { signal, fallbacks }: Options): Promise<boolean> {
+async function isCurrent(url: string, kept: Described, { headers, signal, fallbacks }: Options): Promise<boolean> {
   let reason: string;
   try {
-    const response = await fetch(url, { method: "HEAD", cache: "no-cache", signal });
+    const response = await fetch(url, { method: "HEAD", headers: headers ?? {}, cache: "no-cache", signal });
     if (response.ok) {
       return !differs(describe(response, 0), kept);
     }

@@ -3,8 +3,8 @@
 import { aborted, BitNetError } from "../errors.js";
 import type { Fallback } from "../features.js";
 import type { Calls, CallName, EmbedRequest, GenerateRequest, LoadRequest, LoadResult, WireOutcome } from "../protocol.js";
-import { Constraints } from "./constraints.js";
-import { type Core, type Engine, moduleOf, start } from "./core.js";
+import { type Constraint, Constraints } from "./constraints.js";
+import { type Core, type Engine, moduleOf, type Reply, start } from "./core.js";
 import { deliver } from "./delivery.js";
 import { findSession, readSession, saveSession } from "./saved.js";
 import type { Caller } from "./worker.js";
@@ -107,7 +107,7 @@ export class Host {
   }
 
   async #generate(request: GenerateRequest, caller: Caller): Promise<WireOutcome> {
-    const { prompt, options, format } = request;
+    const { prompt, options } = request;
     const engine = this.#open;
     const tokens =
       "text" in prompt
@@ -115,29 +115,38 @@ export class Host {
         : "tokens" in prompt
           ? prompt.tokens
           : engine.chatTokens(prompt.messages, prompt.kwargs);
-    if (format === undefined) {
-      return this.#written(engine, tokens, options, undefined, caller);
+    const [reply, constraint] = await this.#form(engine, tokens, request);
+    const allowed = constraint && ((text: Uint32Array) => this.#constraints?.allowed(constraint, text));
+    try {
+      return await this.#written(engine, tokens, options, allowed, reply, caller);
+    } finally {
+      reply?.free();
+      constraint?.free();
     }
+  }
+
+  /** What takes the answer apart, and what keeps it to its form, where that is asked for. */
+  async #form(engine: Engine, tokens: Uint32Array, { prompt, format, offer, separateThinking }: GenerateRequest): Promise<[Reply | undefined, Constraint | undefined]> {
     const constraints = this.#constraints;
     if (constraints === undefined) {
       throw new BitNetError("internal", "no model is open");
     }
-    const thinking = "messages" in prompt ? engine.thinking(tokens) : undefined;
-    const constraint = await constraints.constraint(format, thinking);
-    try {
-      const allowed = (text: Uint32Array) => constraints.allowed(constraint, text);
-      return await this.#written(engine, tokens, options, allowed, caller);
-    } finally {
-      constraint.free();
+    const thinking = "messages" in prompt && (format ?? offer) !== undefined ? engine.thinking(tokens) : undefined;
+    const form = offer === undefined ? undefined : engine.replyForm(tokens);
+    if (form !== undefined && offer !== undefined) {
+      return constraints.calls(form, offer, format, thinking);
     }
+    const constraint = format === undefined ? undefined : await constraints.constraint(format, thinking);
+    return [separateThinking ? engine.reply(tokens) : undefined, constraint];
   }
 
-  /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among. */
+  /** Reads a prompt and writes a text, whose next tokens `allowed` may choose among, and which `reply` takes apart. */
   async #written(
     engine: Engine,
     tokens: Uint32Array,
     options: string,
     allowed: ((text: Uint32Array) => Uint32Array | undefined) | undefined,
+    reply: Reply | undefined,
     caller: Caller,
   ): Promise<WireOutcome> {
     const begin = performance.now();
@@ -146,7 +155,7 @@ export class Host {
     const stopped = await this.#read(engine, fresh, caller);
     const promptMilliseconds = performance.now() - begin;
     if (!stopped) {
-      await this.#write(engine, caller);
+      await this.#write(engine, reply, caller);
     }
     const outcome = JSON.parse(engine.outcome() ?? "{}") as Partial<CoreOutcome>;
     engine.end();
@@ -166,7 +175,7 @@ export class Host {
   async #embed({ texts, pooling, normalize, dimensions, instruction }: EmbedRequest, caller: Caller): Promise<Calls["embed"]["result"]> {
     const engine = this.#open;
     const vectors: Float32Array[] = [];
-    let truncated = 0;
+    let [truncated, tokens] = [0, 0];
     while (vectors.length < texts.length) {
       const first = vectors.length;
       let last = first;
@@ -178,6 +187,7 @@ export class Host {
       const together = texts.slice(first, last);
       const numbers = engine.embed(JSON.stringify(together), pooling, normalize, dimensions, instruction);
       truncated += engine.truncated();
+      tokens += engine.embeddedTokens();
       const width = numbers.length / together.length;
       together.forEach((_, index) => vectors.push(numbers.slice(index * width, (index + 1) * width)));
       caller.tell({ kind: "progress", id: caller.id, phase: "embed", done: vectors.length, total: texts.length });
@@ -186,7 +196,7 @@ export class Host {
         throw aborted(caller.signal);
       }
     }
-    return { vectors, truncated };
+    return { vectors, truncated, tokens };
   }
 
   /** Reads the prompt in parts that take about BATCH_TIME. Returns whether that was stopped. */
@@ -210,15 +220,23 @@ export class Host {
   }
 
   /** Writes text until the model or the page ends it. */
-  async #write(engine: Engine, caller: Caller): Promise<void> {
-    let text = "";
+  async #write(engine: Engine, reply: Reply | undefined, caller: Caller): Promise<void> {
+    let [thinking, text] = ["", ""];
     let pieces = 0;
     // The first piece goes at once.
     let posted = -Infinity;
+    let calls: string[] = [];
+    const take = ([thought = "", said = "", ...called]: string[]) => {
+      thinking += thought;
+      text += said;
+      calls.push(...called);
+    };
     const post = () => {
-      if (pieces > 0) {
-        caller.tell({ kind: "text", id: caller.id, text, pieces });
-        text = "";
+      const logprobs = engine.takeLogprobs();
+      if (pieces > 0 || thinking !== "" || text !== "" || calls.length > 0 || logprobs !== undefined) {
+        caller.tell({ kind: "text", id: caller.id, text, thinking, calls, pieces, logprobs });
+        [thinking, text] = ["", ""];
+        calls = [];
         pieces = 0;
       }
     };
@@ -227,7 +245,7 @@ export class Host {
       if (piece === undefined) {
         break;
       }
-      text += piece;
+      take(reply?.push(piece) ?? ["", piece]);
       pieces += 1;
       if (performance.now() - posted >= BETWEEN_POSTS) {
         post();
@@ -238,6 +256,7 @@ export class Host {
         posted = performance.now();
       }
     }
+    take(reply?.finish() ?? []);
     post();
   }
 }

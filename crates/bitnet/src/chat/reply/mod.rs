@@ -9,6 +9,7 @@
 mod calls;
 
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 pub(crate) const THINK: &str = "<think>";
@@ -65,7 +66,8 @@ pub struct ToolCall {
 }
 
 /// How a model writes calls.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum CallFormat {
     /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>`: Qwen 2.5 and 3, Hermes.
     Hermes,
@@ -130,10 +132,19 @@ enum State {
     Whole,
 }
 
+/// What reads calls: those between marks, and those that a whole answer is.
+#[derive(Debug, Clone, Copy)]
+struct ReadCalls {
+    marked: fn(CallFormat, &str, &[Tool]) -> Option<ToolCall>,
+    whole: fn(CallFormat, &str, &[Tool]) -> Option<Vec<ToolCall>>,
+}
+
 /// Takes a reply apart.
 #[derive(Debug, Clone)]
 pub struct ReplyParser {
     options: ReplyOptions,
+    /// How calls are read, if they are.
+    read: Option<ReadCalls>,
     state: State,
     /// Text that is not given out yet.
     held: String,
@@ -144,6 +155,18 @@ pub struct ReplyParser {
 impl ReplyParser {
     /// A parser at the beginning of a reply.
     pub fn new(options: ReplyOptions) -> Self {
+        let read = ReadCalls {
+            marked: calls::marked,
+            whole: calls::whole,
+        };
+        Self {
+            read: Some(read),
+            ..Self::without_calls(options)
+        }
+    }
+
+    /// A parser that leaves calls in the text, whatever tools there are. A program that has no other is without the code for calls.
+    pub fn without_calls(options: ReplyOptions) -> Self {
         let state = if options.begins_thinking {
             State::Thinking
         } else {
@@ -151,6 +174,7 @@ impl ReplyParser {
         };
         Self {
             options,
+            read: None,
             state,
             held: String::new(),
             trims: false,
@@ -177,14 +201,16 @@ impl ReplyParser {
             held.drain(..held.len() - held.trim_start().len());
         }
         let mut parts = Vec::new();
-        match (self.state, &self.options.tools) {
-            (State::Whole, Some((format, tools))) => match calls::whole(*format, &held, tools) {
+        match (self.state, self.calls()) {
+            (State::Whole, Some((read, format, tools))) => match (read.whole)(format, &held, tools)
+            {
                 Some(calls) => parts.extend(calls.into_iter().map(ReplyPart::Call)),
                 None => push_text(&mut parts, held),
             },
             (State::Thinking, _) => push_thinking(&mut parts, held),
             // The end of the text ends a call, too.
-            (State::Call, Some((format, tools))) => match calls::marked(*format, &held, tools) {
+            (State::Call, Some((read, format, tools))) => match (read.marked)(format, &held, tools)
+            {
                 Some(call) => parts.push(ReplyPart::Call(call)),
                 None => push_text(&mut parts, CALL.to_owned() + &held),
             },
@@ -235,8 +261,8 @@ impl ReplyParser {
                 };
                 let body: String = self.held.drain(..end).collect();
                 self.held.drain(..CALL_END.len());
-                let tools = self.options.tools.as_ref();
-                match tools.and_then(|(format, tools)| calls::marked(*format, &body, tools)) {
+                let calls = self.calls();
+                match calls.and_then(|(read, format, tools)| (read.marked)(format, &body, tools)) {
                     Some(call) => parts.push(ReplyPart::Call(call)),
                     None => push_text(parts, [CALL, &body, CALL_END].concat()),
                 }
@@ -254,9 +280,9 @@ impl ReplyParser {
         let Some(first) = text.chars().next() else {
             return false;
         };
-        let whole = match self.options.tools {
-            Some((CallFormat::Json, _)) => first == '{',
-            Some((CallFormat::Pythonic, _)) => first == '[',
+        let whole = match self.calls() {
+            Some((_, CallFormat::Json, _)) => first == '{',
+            Some((_, CallFormat::Pythonic, _)) => first == '[',
             _ => false,
         };
         if whole {
@@ -274,8 +300,14 @@ impl ReplyParser {
     }
 
     fn has_marked_calls(&self) -> bool {
-        let tools = self.options.tools.as_ref();
-        tools.is_some_and(|(format, _)| format.has_marks())
+        self.calls()
+            .is_some_and(|(_, format, _)| format.has_marks())
+    }
+
+    /// How calls are read, and of which tools; `None` where there are none.
+    fn calls(&self) -> Option<(ReadCalls, CallFormat, &[Tool])> {
+        let (format, tools) = self.options.tools.as_ref()?;
+        Some((self.read?, *format, tools))
     }
 
     /// Takes what stands before `mark`, and the mark; or what surely stands before one.

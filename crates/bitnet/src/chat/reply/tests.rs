@@ -38,6 +38,20 @@ fn parse(options: ReplyOptions, pieces: &[&str]) -> (String, String, Vec<ToolCal
     (thinking, text, calls)
 }
 
+#[test]
+fn without_calls_they_stay_in_the_text() {
+    let reply = "<think>Hm</think>{\"name\": \"time\", \"parameters\": {}}";
+    let mut parser = ReplyParser::without_calls(options(CallFormat::Json));
+    let mut parts = parser.push(reply);
+    parts.extend(parser.finish());
+    let text = reply.trim_start_matches("<think>Hm</think>");
+    let expected = [
+        ReplyPart::Thinking("Hm".into()),
+        ReplyPart::Text(text.into()),
+    ];
+    assert_eq!(parts, expected);
+}
+
 fn call(name: &str, arguments: Value) -> ToolCall {
     let Value::Object(arguments) = arguments else {
         panic!("no object");
