@@ -12,6 +12,7 @@ mod interrupt;
 mod number;
 mod open;
 mod parquet;
+mod plot;
 mod printable;
 mod progress;
 mod stdin;

@@ -151,6 +151,11 @@ def test_files_are_inspected_and_converted(tmp_path: Path) -> None:
     assert Model.open(output).generate(STORY, max_tokens=4, temperature=0).text
     with pytest.raises(errors.BitnetError, match="tq9"):
         convert(output, tmp_path / "x.gguf", "tq9")
+    with pytest.raises(errors.ArgumentError, match="quantize"):
+        convert(output, tmp_path / "x.gguf", "pq2_0", rotate=0)
+    bitnet("synth", "--checkpoint", "floats", str(tmp_path / "floats"))
+    fitted = convert(tmp_path / "floats", tmp_path / "x.gguf", "pq2_0", quantize="least-squares")
+    assert "dB" in fitted.summary
 
 
 def test_errors_have_a_class_for_each_kind(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@
 //!
 //! - Packed rows of every [`Format`]: [`Format::decode_row`], [`Format::encode_row`] and, without rounding,
 //!   [`Format::decode_codes`] and [`Format::encode_codes`]; [`hf_packed`] for the checkpoints that pack four rows into one.
-//! - Weights to ternary: [`quantize_absmean`]; activations to int8: [`quantize_absmax_i8`].
+//! - Weights to ternary: [`quantize_absmean`], and with the least error [`quantize_least_squares`]; activations to int8:
+//!   [`quantize_absmax_i8`].
 //! - Real matrices to 2, 4 or 8 bits: [`IntQuantizer`]; what that cost: [`ErrorMetrics`].
 //!
 //! Quantize a matrix of 2 × 128 and pack it as I2_S:
@@ -46,6 +47,7 @@ mod format;
 pub mod hf_packed;
 mod i2_s;
 mod integer;
+mod least_squares;
 mod metrics;
 mod ptq1_0;
 mod q2_0;
@@ -63,5 +65,6 @@ pub use error::QuantError;
 pub use format::{Encoding, Format, I2sLayout, ScaleOwner};
 pub use hf_packed::WeightScale;
 pub use integer::{Bits, Granularity, IntQuantized, IntQuantizer, Symmetry};
-pub use metrics::ErrorMetrics;
+pub use least_squares::{LeastSquares, quantize_least_squares};
+pub use metrics::{ErrorMetrics, ErrorSums};
 pub use ternary::{AbsMean, TernaryScale, absmean, is_ternary, quantize_absmean, ternarize};

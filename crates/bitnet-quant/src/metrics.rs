@@ -22,6 +22,29 @@ impl ErrorMetrics {
     /// # Errors
     /// [`QuantError::Shape`] if the lengths differ.
     pub fn between(original: &[f32], decoded: &[f32]) -> Result<Self, QuantError> {
+        let mut sums = ErrorSums::default();
+        sums.add(original, decoded)?;
+        Ok(sums.metrics())
+    }
+}
+
+/// The sums that [`ErrorMetrics`] are made of, for numbers that arrive in pieces.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ErrorSums {
+    count: u64,
+    noise: f64,
+    signal: f64,
+    power: f64,
+    product: f64,
+    max_error: f64,
+}
+
+impl ErrorSums {
+    /// Adds numbers and what became of them.
+    ///
+    /// # Errors
+    /// [`QuantError::Shape`] if the lengths differ.
+    pub fn add(&mut self, original: &[f32], decoded: &[f32]) -> Result<(), QuantError> {
         if original.len() != decoded.len() {
             return Err(QuantError::Shape {
                 what: "decoded numbers",
@@ -29,21 +52,47 @@ impl ErrorMetrics {
                 found: decoded.len(),
             });
         }
-        let (mut noise, mut signal, mut power, mut product) = (0.0f64, 0.0f64, 0.0f64, 0.0f64);
-        let mut max_error = 0.0f64;
         for (&x, &y) in original.iter().zip(decoded) {
             let (x, y) = (f64::from(x), f64::from(y));
             let error = (x - y).abs();
-            noise += error * error;
-            signal += x * x;
-            power += y * y;
-            product += x * y;
-            if error > max_error || error.is_nan() {
-                max_error = error;
-            }
+            self.noise += error * error;
+            self.signal += x * x;
+            self.power += y * y;
+            self.product += x * y;
+            self.raise(error);
         }
-        Ok(Self {
-            mse: noise / original.len().max(1) as f64,
+        self.count += original.len() as u64;
+        Ok(())
+    }
+
+    /// Adds the sums of other numbers.
+    pub fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.noise += other.noise;
+        self.signal += other.signal;
+        self.power += other.power;
+        self.product += other.product;
+        self.raise(other.max_error);
+    }
+
+    fn raise(&mut self, error: f64) {
+        if error > self.max_error || error.is_nan() {
+            self.max_error = error;
+        }
+    }
+
+    /// The metrics of all numbers so far.
+    pub fn metrics(&self) -> ErrorMetrics {
+        let Self {
+            count,
+            noise,
+            signal,
+            power,
+            product,
+            max_error,
+        } = *self;
+        ErrorMetrics {
+            mse: noise / count.max(1) as f64,
             sqnr_db: if noise == 0.0 {
                 f64::INFINITY
             } else {
@@ -57,6 +106,6 @@ impl ErrorMetrics {
                 (product / (signal.sqrt() * power.sqrt())).clamp(-1.0, 1.0)
             },
             max_error,
-        })
+        }
     }
 }

@@ -3,7 +3,9 @@
 use crate::interrupt::Interrupt;
 use crate::progress::Steps;
 use crate::{printable, units};
-use bitnet::file::synth::{self, EmbeddingType, Shape, SynthArch, SynthOptions, TernaryType};
+use bitnet::file::synth::{
+    self, CheckpointWeights, EmbeddingType, Shape, SynthArch, SynthOptions, TernaryType,
+};
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -17,6 +19,7 @@ Examples:
   bitnet synth --shape bonsai-8b b.gguf                              the shape and types of Ternary-Bonsai 8B
   bitnet synth --shape maple --layers 12 m.gguf                      half of Maple 20B-A1B
   bitnet synth --shape bonsai2-27b --type ptq1_0 --layers 8 c.gguf   an eighth of Ternary-Bonsai-2 27B
+  bitnet synth --shape 125m --checkpoint floats folder               a checkpoint for bitnet convert --quantize
 
 The file has the keys and tensor names of real models and a working byte-level tokenizer,
 so that other runtimes that know its architecture and type load it too. Its text says nothing.")]
@@ -54,7 +57,11 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
 
-    /// The file to write
+    /// Write a folder of safetensors: packed, with master weights in BF16, or with floats that say nothing of ternary weights
+    #[arg(long, value_name = "WEIGHTS")]
+    checkpoint: Option<CheckpointWeights>,
+
+    /// The file to write; for a checkpoint a folder, new or empty
     out: PathBuf,
 }
 
@@ -74,6 +81,16 @@ impl Arguments {
             layers: self.layers,
             ..usual
         };
+        if let Some(weights) = self.checkpoint {
+            synth::write_checkpoint(&options, weights, &self.out)?;
+            let out = self.out.to_string_lossy();
+            writeln!(
+                anstream::stdout(),
+                "{}: {weights} weights",
+                printable::line(&out)
+            )?;
+            return Ok(());
+        }
         let interrupt = Interrupt::watch()?;
         let summary = {
             let mut steps = Steps::new("writing");

@@ -26,6 +26,71 @@ fn convert_says_what_it_kept() {
 }
 
 #[test]
+fn floats_become_ternary_and_the_loss_is_shown() {
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (floats, out) = (path("floats"), path("out.gguf"));
+    let synth = [
+        "synth",
+        "--arch",
+        "qwen3",
+        "--checkpoint",
+        "floats",
+        &floats,
+    ];
+    assert!(stdout(&synth).contains("floats weights"));
+    std::fs::write(path("text.txt"), "Once upon a time there was a text.").unwrap();
+    let convert = ["convert", &floats, &out, "--type", "pq2_0"];
+    fn with<'a>(command: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
+        [command, more].concat()
+    }
+    let (svg, json, text) = (path("errors.svg"), path("errors.json"), path("text.txt"));
+    let rotated = [
+        "--quantize",
+        "least-squares",
+        "--rotate",
+        "--errors",
+        &json,
+        "--text",
+        &text,
+    ];
+    let said = stdout(&with(&convert, &rotated));
+    for part in [
+        "14 matrices of floating-point",
+        "dB",
+        "perplexity before",
+        "perplexity after",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let errors = std::fs::read_to_string(&json).unwrap();
+    let errors: serde_json::Value = serde_json::from_str(&errors).unwrap();
+    assert_eq!(errors["matrices"].as_array().unwrap().len(), 14);
+    assert!(
+        errors["matrices"][0]["sqnr_db"].as_f64().unwrap() > 3.0,
+        "{errors}"
+    );
+    assert!(errors["perplexity"]["after"]["value"].as_f64().unwrap() > 1.0);
+    stdout(&with(
+        &convert,
+        &["--quantize", "absmean", "--errors", &svg],
+    ));
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("ffn_down"));
+    let said = failure(&with(&convert, &[]), 1);
+    assert!(said.contains("--quantize"), "{said}");
+    let said = failure(
+        &with(
+            &convert,
+            &["--quantize", "absmean", "--errors", "errors.png"],
+        ),
+        1,
+    );
+    assert!(said.contains(".svg or .json"), "{said}");
+    failure(&with(&convert, &["--rotate", "64"]), 2);
+    failure(&with(&convert, &["--quantize", "best"]), 2);
+}
+
+#[test]
 fn what_cannot_be_written_is_said_in_a_line() {
     let folder = TempDir::new().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

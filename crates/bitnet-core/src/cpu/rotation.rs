@@ -4,7 +4,7 @@ use super::tuning::Operation;
 use super::{CpuBackend, Rows, columns};
 use crate::Result;
 use crate::pool::Tag;
-use crate::sublayer::{Regroup, Rotation};
+use crate::sublayer::Rotation;
 
 impl CpuBackend {
     /// Rotates every row, in place.
@@ -22,7 +22,7 @@ impl CpuBackend {
             for row in piece.chunks_exact_mut(width) {
                 if let Some(order) = rotation.regroup {
                     plain.copy_from_slice(row);
-                    regroup(order, &plain, row);
+                    order.apply(&plain, row);
                 }
                 (self.kernels.hadamard)(row, rotation.block, &rotation.signs, false);
             }
@@ -33,32 +33,5 @@ impl CpuBackend {
     /// Undoes a rotation without another order of columns, of one row.
     pub(super) fn unrotate(&self, row: &mut [f32], rotation: &Rotation) {
         (self.kernels.hadamard)(row, rotation.block, &rotation.signs, true);
-    }
-}
-
-/// The heads of `row` in their other order.
-fn regroup(order: Regroup, row: &[f32], out: &mut [f32]) {
-    let (dim, repeats) = (row.len() / order.heads, order.heads / order.groups);
-    for (place, out) in out.chunks_exact_mut(dim).enumerate() {
-        let (group, repeat) = (place / repeats, place % repeats);
-        out.copy_from_slice(&row[(group + order.groups * repeat) * dim..][..dim]);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn heads_are_regrouped_as_published() {
-        let row: Vec<f32> = (0..12u8).map(f32::from).collect();
-        let mut out = vec![0.0; 12];
-        let order = Regroup {
-            heads: 6,
-            groups: 2,
-        };
-        regroup(order, &row, &mut out);
-        let expected = [0, 1, 4, 5, 8, 9, 2, 3, 6, 7, 10, 11].map(|x: u8| f32::from(x));
-        assert_eq!(out, expected);
     }
 }

@@ -21,7 +21,13 @@ __all__ = [
 
 VERSION: Final[str]
 
-def convert(source: str | os.PathLike[str], output: str | os.PathLike[str], to: str) -> tuple[str, bool]: ...
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    to: str,
+    quantize: str | None = None,
+    rotate: int | None = None,
+) -> tuple[str, bool]: ...
 def inspect(source: str | os.PathLike[str] | None = None) -> str: ...
 def run_command(arguments: Sequence[str]) -> int: ...
 

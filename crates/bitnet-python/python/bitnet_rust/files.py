@@ -27,7 +27,16 @@ def inspect(source: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     return found
 
 
-def convert(source: str | os.PathLike[str], output: str | os.PathLike[str], to: str) -> Conversion:
-    """Converts a model to ``i2_s``, ``tq1_0``, ``tq2_0``, ``ptq1_0`` or ``pq2_0`` (a GGUF file), or to ``safetensors`` (a
-    folder). Ternary codes are carried exactly and never quantized again."""
-    return Conversion(*_native.convert(source, output, to))
+def convert(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    to: str,
+    *,
+    quantize: str | None = None,
+    rotate: int | None = None,
+) -> Conversion:
+    """Converts a model to ``i2_s``, ``tq1_0``, ``tq2_0``, ``q2_0``, ``ptq1_0`` or ``pq2_0`` (a GGUF file), or to ``safetensors`` (a
+    folder). Ternary codes are carried exactly and never quantized again. ``quantize`` makes floating-point weights ternary, by
+    ``absmean`` or ``least-squares``, which a model that was not trained for it does not survive unharmed; ``rotate`` rotates blocks of so
+    many columns first (0: the largest that fits; qwen3 only)."""
+    return Conversion(*_native.convert(source, output, to, quantize, rotate))

@@ -1,6 +1,11 @@
 //! Ternary matrices as files hold them: codes and scales of a row, whatever stores them.
 
-use bitnet_quant::{AbsMean, Format, I2sLayout, QuantError, TernaryScale, hf_packed, ternarize};
+use bitnet_core::Rotation;
+use bitnet_quant::{
+    AbsMean, ErrorSums, Format, I2sLayout, LeastSquares, QuantError, TernaryScale, hf_packed,
+    quantize_absmean, quantize_least_squares, ternarize,
+};
+use std::sync::Arc;
 
 use super::Bytes;
 
@@ -21,14 +26,129 @@ pub(crate) enum Ternary {
     Packed { data: Bytes, scale: f32 },
     /// Floating-point rows that are `code · threshold` once rounded; `scale` is what the codes then stand for.
     Floats {
-        format: Format,
-        data: Bytes,
+        rows: FloatRows,
         threshold: f32,
         scale: f32,
     },
+    /// Floating-point rows that become ternary block by block as they are read, each block with the scale that fits it.
+    Fitted { rows: FloatRows, rule: ScaleRule },
+}
+
+named! {
+    /// How floating-point weights that no training made ternary get codes and scales.
+    ScaleRule, "scale rule" {
+        /// The scale is the mean magnitude, and weights beyond half of it have a code other than 0: as BitNet training rounds.
+        #[default]
+        AbsMean = "absmean",
+        /// Codes and scale have the least squared error.
+        LeastSquares = "least-squares",
+    }
+}
+
+/// Rows of floating-point numbers.
+pub(crate) struct FloatRows {
+    pub(crate) format: Format,
+    pub(crate) data: Bytes,
+    /// What is done to each row when it is read.
+    pub(crate) rotation: Option<Arc<Rotation>>,
+}
+
+impl FloatRows {
+    /// Row `row` of a matrix of `rows × cols`.
+    fn read(
+        &self,
+        shape: (usize, usize),
+        row: usize,
+        values: &mut [f32],
+    ) -> Result<(), QuantError> {
+        let bytes = row_of(self.format, &self.data, shape, row)?;
+        self.format.decode_row(bytes, 1.0, values)?;
+        let Some(rotation) = &self.rotation else {
+            return Ok(());
+        };
+        rotation.rotate(values).map_err(|_| QuantError::Shape {
+            what: "a row that is to be rotated",
+            expected: rotation.block,
+            found: values.len(),
+        })
+    }
 }
 
 impl Ternary {
+    /// A matrix of `rows × cols` floating-point numbers that no training made ternary: with a scale for each block if the output has
+    /// them (`by_block`), else with one.
+    pub(crate) fn fitted(
+        rows: FloatRows,
+        shape: (usize, usize),
+        rule: ScaleRule,
+        by_block: bool,
+    ) -> Result<Self, QuantError> {
+        if by_block {
+            return Ok(Self::Fitted { rows, rule });
+        }
+        let mut values = vec![0.0; shape.1];
+        let mut each = |visit: &mut dyn FnMut(&[f32])| {
+            (0..shape.0).try_for_each(|row| {
+                rows.read(shape, row, &mut values)?;
+                visit(&values);
+                Ok(())
+            })
+        };
+        let (threshold, scale) = match rule {
+            ScaleRule::AbsMean => {
+                let mut mean = AbsMean::new();
+                each(&mut |values| mean.add(values))?;
+                let scale = mean.scale()?;
+                (scale, scale)
+            }
+            ScaleRule::LeastSquares => {
+                let mut squares = LeastSquares::new();
+                each(&mut |values| squares.add(values))?;
+                let threshold = squares.scale()?;
+                // The best scale of these codes is the mean magnitude of what they stand for.
+                let (mut count, mut sum) = (0u64, 0.0f64);
+                each(&mut |values| {
+                    for value in values.iter().filter(|value| value.abs() > threshold / 2.0) {
+                        count += 1;
+                        sum += f64::from(value.abs());
+                    }
+                })?;
+                (threshold, (sum / count.max(1) as f64) as f32)
+            }
+        };
+        Ok(Self::Floats {
+            rows,
+            threshold,
+            scale,
+        })
+    }
+
+    /// How far the `codes` and `scales` of a row, one for every `block`, are from the numbers that were rounded to them; nothing for a
+    /// matrix that was ternary before.
+    pub(crate) fn errors(
+        &self,
+        shape: (usize, usize),
+        row: usize,
+        block: usize,
+        codes: &[i8],
+        scales: &[f32],
+    ) -> Result<Option<ErrorSums>, QuantError> {
+        let (Self::Floats { rows, .. } | Self::Fitted { rows, .. }) = self else {
+            return Ok(None);
+        };
+        let mut values = vec![0.0; shape.1];
+        rows.read(shape, row, &mut values)?;
+        let mut sums = ErrorSums::default();
+        let mut decoded = Vec::with_capacity(block);
+        let blocks = values.chunks(block).zip(codes.chunks(block));
+        for ((values, codes), scale) in blocks.zip(scales) {
+            decoded.clear();
+            decoded.extend(codes.iter().map(|code| f32::from(*code) * scale));
+            sums.add(values, &decoded)?;
+        }
+        Ok(Some(sums))
+    }
+
     /// A matrix of floating-point numbers. If they are ternary already their one magnitude is the scale, for absmean
     /// would shrink them; if not, and if `quantize` allows it, the mean magnitude is. `factor` multiplies either.
     ///
@@ -59,8 +179,11 @@ impl Ternary {
             None => return Ok(None),
         };
         let floats = Self::Floats {
-            format,
-            data,
+            rows: FloatRows {
+                format,
+                data,
+                rotation: None,
+            },
             threshold,
             scale: threshold * factor,
         };
@@ -92,8 +215,7 @@ impl Ternary {
                 scales.fill(*scale);
             }
             Self::Floats {
-                format,
-                data,
+                rows,
                 threshold,
                 scale,
             } => {
@@ -101,10 +223,21 @@ impl Ternary {
                     codes.fill(0);
                 } else {
                     let mut values = vec![0.0; cols];
-                    format.decode_row(row_of(*format, data, shape, row)?, 1.0, &mut values)?;
+                    rows.read(shape, row, &mut values)?;
                     ternarize(&values, *threshold, codes)?;
                 }
                 scales.fill(*scale);
+            }
+            Self::Fitted { rows, rule } => {
+                let mut values = vec![0.0; cols];
+                rows.read(shape, row, &mut values)?;
+                let blocks = values.chunks(block).zip(codes.chunks_mut(block));
+                for ((values, codes), scale) in blocks.zip(scales.iter_mut()) {
+                    *scale = match rule {
+                        ScaleRule::AbsMean => quantize_absmean(values, codes)?,
+                        ScaleRule::LeastSquares => quantize_least_squares(values, codes)?,
+                    };
+                }
             }
             Self::Blocks { format, data } => {
                 let bytes = row_of(*format, data, shape, row)?;
@@ -141,15 +274,14 @@ impl Ternary {
             Self::Scaled { scale, .. }
             | Self::Packed { scale, .. }
             | Self::Floats { scale, .. } => Some(*scale),
-            Self::Blocks { .. } => None,
+            Self::Blocks { .. } | Self::Fitted { .. } => None,
         }
     }
 
     fn format(&self) -> Format {
         match self {
-            Self::Scaled { format, .. }
-            | Self::Blocks { format, .. }
-            | Self::Floats { format, .. } => *format,
+            Self::Scaled { format, .. } | Self::Blocks { format, .. } => *format,
+            Self::Floats { rows, .. } | Self::Fitted { rows, .. } => rows.format,
             Self::Packed { .. } => Format::I2s(I2sLayout::A),
         }
     }

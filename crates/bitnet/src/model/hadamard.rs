@@ -7,9 +7,11 @@
 //! the rotated table of the embedding.
 
 use crate::file::Gguf;
+use crate::file::gguf::{Array, GgufWriter};
+use crate::file::synth::Random;
 use crate::{Error, Result};
 use bitnet_core::{Regroup, Rotation};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 const PREFIX: &str = "prism.hadamard.";
@@ -49,6 +51,55 @@ pub(crate) struct Contract {
     made: Mutex<HashMap<(usize, bool), Arc<Rotation>>>,
 }
 
+/// The keys of a contract that is to be written.
+#[derive(Debug)]
+pub(crate) struct ContractKeys {
+    /// Columns of a block.
+    pub(crate) block: usize,
+    /// ±1 for each column, by their number.
+    pub(crate) signs: BTreeMap<usize, Vec<f32>>,
+    /// The rotated matrices of projections.
+    pub(crate) names: Vec<String>,
+    /// Whether the embedding is rotated, too.
+    pub(crate) table: bool,
+    /// Whether the rotated embedding is the head.
+    pub(crate) tied: bool,
+    /// Whether the heads that `ssm_out` multiplies are grouped by their key head.
+    pub(crate) grouped: bool,
+}
+
+impl ContractKeys {
+    /// Signs for rows of `width` columns.
+    pub(crate) fn random_signs(seed: u64, width: usize) -> Vec<f32> {
+        let mut values = vec![0f32; width];
+        Random::of(seed, u64::MAX, width as u64).normal(0.0, 1.0, &mut values);
+        let sign = |value: f32| if value < 0.0 { -1.0 } else { 1.0 };
+        values.into_iter().map(sign).collect()
+    }
+
+    /// Writes them.
+    pub(crate) fn write(&self, file: &mut GgufWriter) {
+        let signs: Vec<i32> = self.signs.values().flatten().map(|x| *x as i32).collect();
+        let widths: Vec<i32> = self.signs.keys().map(|width| *width as i32).collect();
+        file.entry(key("version"), if self.tied { 2u32 } else { 1 })
+            .entry(key("tied_output"), self.tied)
+            .entry(key("block_size"), self.block as u32)
+            .entry(key("transform"), "normalized-sylvester-walsh-hadamard")
+            .entry(key("axis"), "input-last-dimension")
+            .entry(key("sign_mode"), "explicit")
+            .entry(key("sign_widths"), Array::from_i32s(&widths))
+            .entry(key("sign_values"), Array::from_i32s(&signs))
+            .entry(key("weight_names"), Array::from_strings(&self.names));
+        if self.table {
+            let table = Array::from_strings([TABLE]);
+            file.entry(key("inverse_weight_names"), table);
+        }
+        if self.grouped {
+            file.entry(key("gdn_v_grouped"), true);
+        }
+    }
+}
+
 impl PartialEq for Contract {
     fn eq(&self, other: &Self) -> bool {
         (self.block, &self.signs, &self.rotated) == (other.block, &other.signs, &other.rotated)
@@ -58,7 +109,7 @@ impl PartialEq for Contract {
 
 impl Contract {
     /// Whether a file has keys of the contract.
-    pub(super) fn is_in(file: &Gguf) -> bool {
+    pub(crate) fn is_in(file: &Gguf) -> bool {
         let mut metadata = file.metadata().iter();
         metadata.any(|(key, _)| key.starts_with(PREFIX))
     }
@@ -239,6 +290,12 @@ impl Contract {
         });
         Arc::clone(rotation)
     }
+}
+
+/// The longest block that divides rows of all these widths.
+pub(crate) fn widest_block(widths: &[usize]) -> usize {
+    let shared = widths.iter().fold(MOST_BLOCK, |bits, width| bits | width);
+    1 << shared.trailing_zeros()
 }
 
 /// Whether a tensor is a matrix whose columns may be rotated.

@@ -17,6 +17,7 @@ mod weights;
 mod windows;
 
 pub use architecture::Architecture;
+pub(crate) use hadamard::{Contract, ContractKeys, widest_block};
 pub use hybrid::Hybrid;
 pub use mixture::Mixture;
 pub use scaling::{RopeScaling, ScalingKind};

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::config::{Numbers, mark_packed};
 use super::weights::{Content, RowOrder, Tensor};
-use super::{ConvertReport, Job, refuse_without_ternary};
+use super::{ConvertReport, Job};
 use crate::file::create::NewDirectory;
 use crate::file::names::{self, is_projection};
 use crate::file::quantization::{Projection, Quantization, scale_name};
@@ -59,7 +59,6 @@ pub(super) fn read(
         tensors.push(tensor);
     }
     tensors.sort_by_cached_key(|tensor| names::position(&tensor.name));
-    refuse_without_ternary(file.name(), &tensors)?;
     Ok(tensors)
 }
 
@@ -71,18 +70,16 @@ fn tensor(
     quantization: &Quantization,
     report: &mut ConvertReport,
 ) -> Result<Tensor> {
+    let mut is_rounded = false;
     let (rows, cols, content) = match (numbers.shape(&name), &raw.shape[..]) {
         (Some((rows, cols)), _) => {
             let content = match quantization.projection(file, raw, (rows, cols))? {
                 Projection::Ternary { weights, rounded } => {
                     report.quantized += usize::from(rounded);
+                    is_rounded = rounded;
                     Content::Ternary(weights)
                 }
                 Projection::Floats(format) => {
-                    report.notes.push(format!(
-                        "{} was not made ternary and stays {format}.",
-                        raw.name
-                    ));
                     let data = raw.data.clone();
                     Content::Plain { format, data }
                 }
@@ -122,6 +119,7 @@ fn tensor(
         ne,
         content,
         order: RowOrder::Same,
+        rounded: is_rounded,
     })
 }
 
@@ -234,7 +232,9 @@ pub(super) fn write(
         };
         match (&tensor.content, scale) {
             (Content::Ternary(ternary), Some(scale)) => {
-                push(name, &tensor.pack(file, ternary)?)?;
+                let (packed, loss) = tensor.pack(file, ternary)?;
+                push(name, &packed)?;
+                report.add(tensor, &loss);
                 push(&scale_name(name), &floats.bytes(&[*scale]))?;
                 report.ternary += 1;
             }

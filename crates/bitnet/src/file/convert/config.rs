@@ -96,6 +96,11 @@ impl Numbers {
         })
     }
 
+    /// The architecture in GGUF.
+    pub(super) fn gguf(&self) -> &'static GgufArchitecture {
+        self.gguf
+    }
+
     /// The order that the rows of queries and keys get on their way from a checkpoint to GGUF.
     pub(super) fn order_to_gguf(&self) -> RowOrder {
         match self.gguf.pairs {

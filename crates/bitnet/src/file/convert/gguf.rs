@@ -3,7 +3,7 @@
 use bitnet_quant::{Format, I2sLayout};
 
 use super::weights::{Content, RowOrder, Tensor};
-use super::{ConvertReport, Job, refuse_row_length, refuse_without_ternary};
+use super::{Job, refuse_row_length};
 use crate::file::create::NewFile;
 use crate::file::gguf::GgufWriter;
 use crate::file::names::is_projection;
@@ -13,12 +13,7 @@ use crate::file::{Gguf, GgufTensor};
 use crate::{Error, Result};
 
 /// The tensors of a file. `order` is the row order that queries and keys get.
-pub(super) fn read(
-    file: &Gguf,
-    layout: I2sLayout,
-    order: RowOrder,
-    report: &mut ConvertReport,
-) -> Result<Vec<Tensor>> {
+pub(super) fn read(file: &Gguf, layout: I2sLayout, order: RowOrder) -> Result<Vec<Tensor>> {
     let mut tensors = Vec::with_capacity(file.tensors().len());
     for tensor in file.tensors() {
         let rotary =
@@ -29,20 +24,15 @@ pub(super) fn read(
             rows: tensor.rows(),
             cols: tensor.cols(),
             ne: tensor.ne.clone(),
-            content: content(file, tensor, layout, report)?,
+            content: content(file, tensor, layout)?,
             order: if rotary { order } else { RowOrder::Same },
+            rounded: false,
         });
     }
-    refuse_without_ternary(file.name(), &tensors)?;
     Ok(tensors)
 }
 
-fn content(
-    file: &Gguf,
-    tensor: &GgufTensor,
-    layout: I2sLayout,
-    report: &mut ConvertReport,
-) -> Result<Content> {
+fn content(file: &Gguf, tensor: &GgufTensor, layout: I2sLayout) -> Result<Content> {
     let name = file.name();
     let Ok(format) = tensor.format(layout, name) else {
         return Ok(Content::Opaque {
@@ -67,16 +57,10 @@ fn content(
         Format::F32 | Format::F16 | Format::Bf16 if projection => {
             let floats = Ternary::of_floats(format, data.clone(), tensor.cols(), 1.0, false)
                 .map_err(|error| Error::tensor(name, &tensor.name, "finite weights", error))?;
-            match floats {
-                Some((ternary, _)) => Ok(Content::Ternary(ternary)),
-                None => {
-                    report.notes.push(format!(
-                        "{} is not ternary and stays {format}.",
-                        tensor.name
-                    ));
-                    Ok(Content::Plain { format, data })
-                }
-            }
+            Ok(match floats {
+                Some((ternary, _)) => Content::Ternary(ternary),
+                None => Content::Plain { format, data },
+            })
         }
         _ => Ok(Content::Plain { format, data }),
     }
@@ -148,8 +132,8 @@ pub(super) fn write(
         };
         match &tensor.content {
             Content::Ternary(source) => {
-                let error = tensor.encode(file, source, target, &mut push)?;
-                report.scale_error = report.scale_error.max(error);
+                let loss = tensor.encode(file, source, target, &mut push)?;
+                report.add(tensor, &loss);
                 if single {
                     let mut tail = [0; 32];
                     tail[..4].copy_from_slice(&scale.to_le_bytes());

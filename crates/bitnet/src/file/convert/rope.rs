@@ -57,6 +57,7 @@ pub(super) fn to_tensor(architecture: &Architecture) -> Option<Tensor> {
             data: Bytes::from(data),
         },
         order: RowOrder::Same,
+        rounded: false,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Tensors on their way from one file to another.
 
-use bitnet_quant::{Format, QuantError, hf_packed};
+use bitnet_quant::{ErrorSums, Format, QuantError, hf_packed};
 use rayon::prelude::*;
 
 use crate::file::ternary::{BLOCK, Ternary, row_of};
@@ -21,6 +21,17 @@ pub(super) struct Tensor {
     pub(super) ne: Vec<u64>,
     pub(super) content: Content,
     pub(super) order: RowOrder,
+    /// Whether its content is ternary now and was not before.
+    pub(super) rounded: bool,
+}
+
+/// What was lost on the way.
+#[derive(Default)]
+pub(super) struct Loss {
+    /// The largest relative error that rounding a scale to f16 made.
+    pub(super) scale: f64,
+    /// Of a matrix that was rounded.
+    pub(super) sums: ErrorSums,
 }
 
 /// How a tensor is stored in the input.
@@ -127,57 +138,93 @@ impl Tensor {
             .try_reduce(|| NONE, |a, b| Ok((a.0.min(b.0), a.1.max(b.1))))
     }
 
-    /// Encodes the matrix as rows of `format`, in pieces that `write` gets in order. Returns the largest relative error
-    /// that rounding a scale to f16 made.
+    /// Encodes the matrix as rows of `format`, in pieces that `write` gets in order.
     pub(super) fn encode(
         &self,
         file: &str,
         ternary: &Ternary,
         format: Format,
         mut write: impl FnMut(&[u8]) -> Result<()>,
-    ) -> Result<f64> {
+    ) -> Result<Loss> {
         let row_bytes = format.row_bytes(self.cols)?;
         let at_once = (PIECE / row_bytes).max(1);
         let single = matches!(format, Format::I2s(_));
         let block = if single { BLOCK } else { format.block_len() };
         let mut piece = Vec::new();
-        let mut error = 0.0f64;
+        let mut loss = Loss::default();
         for first in (0..self.rows).step_by(at_once) {
             piece.resize(at_once.min(self.rows - first) * row_bytes, 0);
-            let worst = piece
+            let losses: Vec<Loss> = piece
                 .par_chunks_mut(row_bytes)
                 .enumerate()
                 .map_init(
                     || (vec![0i8; self.cols], vec![0f32; self.cols.div_ceil(block)]),
                     |(codes, scales), (row, out)| {
                         self.codes(ternary, first + row, block, codes, scales)?;
-                        format.encode_codes(codes, if single { &[] } else { scales }, out)?;
-                        Ok(scales
-                            .iter()
-                            .map(|scale| f16_error(*scale))
-                            .fold(0.0, f64::max))
+                        if single {
+                            format.encode_codes(codes, &[], out)?;
+                            return self.loss(ternary, first + row, block, codes, scales);
+                        }
+                        format.encode_codes(codes, scales, out)?;
+                        let errors = scales.iter().map(|scale| f16_error(*scale));
+                        let scale = errors.fold(0.0, f64::max);
+                        // The error is that of the scales that the file has.
+                        for scale in scales.iter_mut() {
+                            *scale = half::f16::from_f32(*scale).to_f32();
+                        }
+                        let loss = self.loss(ternary, first + row, block, codes, scales)?;
+                        Ok(Loss { scale, ..loss })
                     },
                 )
-                .try_reduce(|| 0.0, |a, b| Ok(f64::max(a, b)))
+                .collect::<Result<_, QuantError>>()
                 .map_err(|error| self.wrong(file, error))?;
-            error = error.max(worst);
+            losses.iter().for_each(|row| loss.add(row));
             write(&piece)?;
         }
-        Ok(if single { 0.0 } else { error })
+        Ok(loss)
+    }
+
+    /// How far output row `row` is from the numbers that were rounded to it, if it was.
+    fn loss(
+        &self,
+        ternary: &Ternary,
+        row: usize,
+        block: usize,
+        codes: &[i8],
+        scales: &[f32],
+    ) -> Result<Loss, QuantError> {
+        if !self.rounded {
+            return Ok(Loss::default());
+        }
+        let shape = (self.rows, self.cols);
+        let row = self.order.source(row);
+        let sums = ternary.errors(shape, row, block, codes, scales)?;
+        Ok(Loss {
+            scale: 0.0,
+            sums: sums.unwrap_or_default(),
+        })
     }
 
     /// The codes of the whole matrix, packed four rows to a byte row.
-    pub(super) fn pack(&self, file: &str, ternary: &Ternary) -> Result<Vec<u8>> {
+    pub(super) fn pack(&self, file: &str, ternary: &Ternary) -> Result<(Vec<u8>, Loss)> {
         let mut codes = vec![0i8; self.rows * self.cols];
-        codes
+        let losses: Result<Vec<Loss>, QuantError> = codes
             .par_chunks_mut(self.cols)
             .enumerate()
-            .try_for_each_init(
+            .map_init(
                 || vec![0f32; self.cols.div_ceil(BLOCK)],
-                |scales, (row, codes)| self.codes(ternary, row, BLOCK, codes, scales),
+                |scales, (row, codes)| {
+                    self.codes(ternary, row, BLOCK, codes, scales)?;
+                    self.loss(ternary, row, BLOCK, codes, scales)
+                },
             )
-            .and_then(|()| hf_packed::pack(&codes, self.rows, self.cols))
-            .map_err(|error| self.wrong(file, error))
+            .collect();
+        let packed = losses.and_then(|losses| {
+            let mut loss = Loss::default();
+            losses.iter().for_each(|row| loss.add(row));
+            Ok((hf_packed::pack(&codes, self.rows, self.cols)?, loss))
+        });
+        packed.map_err(|error| self.wrong(file, error))
     }
 
     /// The rows of a matrix that is carried as it is, in the output's order.
@@ -205,6 +252,14 @@ impl Tensor {
             write(row_of(format, data, (self.rows, self.cols), row)?)?;
         }
         Ok(())
+    }
+}
+
+impl Loss {
+    /// Adds that of further rows.
+    fn add(&mut self, other: &Self) {
+        self.scale = self.scale.max(other.scale);
+        self.sums.merge(&other.sums);
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use bitnet_quant::Format;
+use serde_json::Value as Json;
 
 use super::random::Random;
 use super::{SynthOptions, to_vec};
@@ -13,13 +14,17 @@ use crate::file::create::NewFile;
 use crate::file::safetensors::SafeTensorsWriter;
 use crate::file::{Bytes, Dtype, Gguf, ModelFile, SafeTensorsModel};
 
-/// How a checkpoint holds its projections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckpointWeights {
-    /// Ternary, four rows to a byte row: the weights of the GGUF file of the same options.
-    Packed,
-    /// Master weights in BF16, to be made ternary by whoever loads them.
-    Master,
+named! {
+    /// How a checkpoint holds its projections.
+    CheckpointWeights, "weights of a checkpoint" {
+        /// Ternary, four rows to a byte row: the weights of the GGUF file of the same options.
+        #[default]
+        Packed = "packed",
+        /// Master weights in BF16, to be made ternary by whoever loads them.
+        Master = "master",
+        /// The same numbers, of a model that knows nothing of ternary weights.
+        Floats = "floats",
+    }
 }
 
 /// Makes a checkpoint in `directory`, which must be new or empty. The model is made in memory first.
@@ -42,12 +47,17 @@ pub fn write_checkpoint(
     )?;
     match weights {
         CheckpointWeights::Packed => Ok(()),
-        CheckpointWeights::Master => unpack(options.seed, directory),
+        CheckpointWeights::Master => unpack(options.seed, directory, |config| {
+            config["quantization_config"]["quantization_mode"] = "online".into();
+        }),
+        CheckpointWeights::Floats => unpack(options.seed, directory, |config| {
+            config["quantization_config"] = Json::Null;
+        }),
     }
 }
 
-/// Puts random master weights in the place of packed ones.
-fn unpack(seed: u64, directory: &Path) -> Result<()> {
+/// Puts random floating-point weights in the place of packed ones; `describe` says so in the configuration.
+fn unpack(seed: u64, directory: &Path, describe: impl FnOnce(&mut Json)) -> Result<()> {
     let packed = SafeTensorsModel::open(directory)?;
     let path = directory.join("model.safetensors");
     let mut writer = SafeTensorsWriter::new(path.display().to_string());
@@ -80,7 +90,7 @@ fn unpack(seed: u64, directory: &Path) -> Result<()> {
     }
     data.finish()?;
     let mut config = packed.config().clone();
-    config["quantization_config"]["quantization_mode"] = "online".into();
+    describe(&mut config);
     // The mapping of the packed file ends before another takes its name.
     drop(packed);
     out.keep()?;

@@ -1,12 +1,12 @@
 //! The metadata of a synthetic file, in the order and with the names of published files.
 
 use super::plan::Planned;
-use super::random::Random;
 use super::shape::{Dimensions, HybridDimensions, MixtureDimensions, Yarn};
 use super::vocabulary::Vocabulary;
 use super::{SynthArch, SynthOptions};
 use crate::Result;
 use crate::file::gguf::{Array, GgufWriter};
+use crate::model::ContractKeys;
 
 /// Writes the metadata of a model whose tensors are `planned`.
 pub(super) fn metadata(
@@ -130,38 +130,22 @@ fn rotation(
     planned: &[Planned],
     file: &mut GgufWriter,
 ) {
-    let key = |name: &str| format!("prism.hadamard.{name}");
-    let rotated: Vec<&Planned> = planned
+    let rotated = planned
         .iter()
-        .filter(|tensor| tensor.is_matrix() && tensor.name != "token_embd.weight")
-        .collect();
-    let mut widths: Vec<usize> = rotated.iter().map(|tensor| tensor.cols()).collect();
-    widths.sort_unstable();
-    widths.dedup();
-    let mut signs = Vec::new();
-    for width in &widths {
-        let mut values = vec![0f32; *width];
-        Random::of(seed, u64::MAX, *width as u64).normal(0.0, 1.0, &mut values);
-        signs.extend(values.iter().map(|value| if *value < 0.0 { -1 } else { 1 }));
-    }
-    let widths: Vec<i32> = widths.into_iter().map(|width| width as i32).collect();
-    file.entry(key("version"), if shape.tied { 2u32 } else { 1 })
-        .entry(key("tied_output"), shape.tied)
-        .entry(key("block_size"), hybrid.block as u32)
-        .entry(key("transform"), "normalized-sylvester-walsh-hadamard")
-        .entry(key("axis"), "input-last-dimension")
-        .entry(key("sign_mode"), "explicit")
-        .entry(key("sign_widths"), Array::from_i32s(&widths))
-        .entry(key("sign_values"), Array::from_i32s(&signs))
-        .entry(
-            key("weight_names"),
-            Array::from_strings(rotated.iter().map(|tensor| &tensor.name)),
-        )
-        .entry(
-            key("inverse_weight_names"),
-            Array::from_strings(["token_embd.weight"]),
-        )
-        .entry(key("gdn_v_grouped"), true);
+        .filter(|tensor| tensor.is_matrix() && tensor.name != "token_embd.weight");
+    let signs = rotated.clone().map(|tensor| {
+        let width = tensor.cols();
+        (width, ContractKeys::random_signs(seed, width))
+    });
+    let keys = ContractKeys {
+        block: hybrid.block,
+        signs: signs.collect(),
+        names: rotated.map(|tensor| tensor.name.clone()).collect(),
+        table: true,
+        tied: shape.tied,
+        grouped: true,
+    };
+    keys.write(file);
 }
 
 /// Turns end with `<|eot_id|>` and begin with the role's name.

@@ -23,7 +23,7 @@ use super::gguf::GgufWriter;
 use crate::{Cancel, Result};
 pub use checkpoint::{CheckpointWeights, write_checkpoint};
 use plan::{Content, Planned};
-use random::Random;
+pub(crate) use random::Random;
 pub use shape::{Shape, SynthArch};
 
 /// About how many bytes of data are made before they are written.

@@ -1,7 +1,7 @@
 //! Random numbers that are the same on every machine: integers and single float operations only.
 
 /// The xoshiro256++ generator.
-pub(super) struct Random {
+pub(crate) struct Random {
     state: [u64; 4],
 }
 
@@ -32,7 +32,7 @@ fn split_mix(state: &mut u64) -> u64 {
 
 impl Random {
     /// The generator of row `row` of tensor `tensor`: rows can be made in any order.
-    pub(super) fn of(seed: u64, tensor: u64, row: u64) -> Self {
+    pub(crate) fn of(seed: u64, tensor: u64, row: u64) -> Self {
         let mut mixed = seed;
         for part in [tensor, row] {
             mixed = split_mix(&mut mixed) ^ part;
@@ -65,7 +65,7 @@ impl Random {
     }
 
     /// Fills `values` with numbers of about a normal distribution, |x| < 3.5 deviations.
-    pub(super) fn normal(&mut self, mean: f32, deviation: f32, values: &mut [f32]) {
+    pub(crate) fn normal(&mut self, mean: f32, deviation: f32, values: &mut [f32]) {
         let step = deviation / SUM_DEVIATION;
         for value in values {
             let bits = self.next();
