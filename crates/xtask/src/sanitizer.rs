@@ -108,7 +108,6 @@ impl Sanitizer {
                     "--test=hostile_files",
                     "--test=hub",
                 ],
-                &["--package=bitnet", "--profile=asan", "--lib", "tokenizer::"],
             ],
         }
     }
