@@ -12,6 +12,7 @@ mod interrupt;
 mod number;
 mod open;
 mod parquet;
+#[cfg(feature = "plots")]
 mod plot;
 mod printable;
 mod progress;

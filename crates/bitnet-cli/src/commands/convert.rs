@@ -2,15 +2,16 @@
 
 use crate::interrupt::Interrupt;
 use crate::open::{LayoutArgument, resolve};
+#[cfg(feature = "plots")]
 use crate::plot::{self, Line};
 use crate::printable;
 use crate::progress::Steps;
-use anyhow::ensure;
 use bitnet::file::convert::{
     ConvertOptions, ConvertReport, ConvertType, Fit, FitRotation, ScaleRule, convert_with,
 };
 use bitnet::{Model, Perplexity};
 use serde_json::{Value as Json, json};
+#[cfg(feature = "plots")]
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -71,7 +72,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let picture = self.errors.as_deref().map(Picture::of).transpose()?;
+        let picture = self.errors.as_deref().map(ErrorFormat::of).transpose()?;
         let text = match &self.text {
             Some(path) => {
                 Some(fs::read_to_string(path).map_err(|error| bitnet::Error::io(path, error))?)
@@ -129,17 +130,24 @@ fn score(model: &Path, text: &str) -> anyhow::Result<Perplexity> {
 
 /// How errors are written.
 #[derive(Clone, Copy)]
-enum Picture {
+enum ErrorFormat {
+    #[cfg(feature = "plots")]
     Svg,
     Json,
 }
 
-impl Picture {
+impl ErrorFormat {
     /// By the end of a file's name.
     fn of(path: &Path) -> anyhow::Result<Self> {
         let end = path.extension().and_then(|end| end.to_str());
         match end {
+            #[cfg(feature = "plots")]
             Some("svg") => Ok(Self::Svg),
+            #[cfg(not(feature = "plots"))]
+            Some("svg") => anyhow::bail!(
+                "--errors {}: this program was built without pictures (feature plots): expected a name that ends in .json",
+                path.display()
+            ),
             Some("json") => Ok(Self::Json),
             _ => anyhow::bail!(
                 "--errors {}: expected a name that ends in .svg or .json",
@@ -154,6 +162,7 @@ impl Picture {
         scores: Option<&[Perplexity; 2]>,
     ) -> anyhow::Result<String> {
         match self {
+            #[cfg(feature = "plots")]
             Self::Svg => picture(report, scores),
             Self::Json => Ok(format!("{:#}\n", numbers(report, scores))),
         }
@@ -182,8 +191,9 @@ fn numbers(report: &ConvertReport, scores: Option<&[Perplexity; 2]>) -> Json {
 }
 
 /// Signal over noise by layer, a line for each kind of matrix.
+#[cfg(feature = "plots")]
 fn picture(report: &ConvertReport, scores: Option<&[Perplexity; 2]>) -> anyhow::Result<String> {
-    ensure!(
+    anyhow::ensure!(
         !report.errors.is_empty(),
         "--errors: no matrix was rounded, so there is nothing to draw"
     );

@@ -1,7 +1,7 @@
 //! How deep grammars may be: what compiles them calls itself for each rule in a rule, and a stack has an end.
 
 use super::argument;
-use crate::{Error, Result};
+use crate::Result;
 use serde_json::{Deserializer, Value};
 
 /// The most rules, and the most references of schemas.
@@ -20,7 +20,7 @@ pub(super) fn on_a_deep_stack<T: Send>(work: impl FnOnce() -> T + Send) -> Resul
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().stack_size(STACK);
         let thread = thread.spawn_scoped(scope, work);
-        let thread = thread.map_err(|error| Error::io("a thread for a grammar", error))?;
+        let thread = thread.map_err(|error| crate::Error::io("a thread for a grammar", error))?;
         match thread.join() {
             Ok(made) => Ok(made),
             Err(panic) => std::panic::resume_unwind(panic),
