@@ -1,6 +1,5 @@
 //! Ternary matrices as files hold them: codes and scales of a row, whatever stores them.
 
-use bitnet_core::Rotation;
 use bitnet_quant::{
     AbsMean, ErrorSums, Format, I2sLayout, LeastSquares, QuantError, TernaryScale, hf_packed,
     quantize_absmean, quantize_least_squares, ternarize,
@@ -31,7 +30,7 @@ pub(crate) enum Ternary {
         scale: f32,
     },
     /// Floating-point rows that become ternary block by block as they are read, each block with the scale that fits it.
-    Fitted { rows: FloatRows, rule: ScaleRule },
+    Fitted { rows: FloatRows, fit: GroupFit },
 }
 
 named! {
@@ -45,12 +44,26 @@ named! {
     }
 }
 
+impl ScaleRule {
+    fn of_group(self) -> GroupFit {
+        match self {
+            Self::AbsMean => quantize_absmean,
+            Self::LeastSquares => quantize_least_squares,
+        }
+    }
+}
+
+/// Makes codes of a group of numbers and returns their scale. A pointer, so that programs which convert nothing need not have it.
+pub(crate) type GroupFit = fn(&[f32], &mut [i8]) -> Result<f32, QuantError>;
+
+/// What is done to a row before it is quantized; behind a pointer for the same reason.
+pub(crate) type RowChange = Arc<dyn Fn(&mut [f32]) -> Result<(), QuantError> + Send + Sync>;
+
 /// Rows of floating-point numbers.
 pub(crate) struct FloatRows {
     pub(crate) format: Format,
     pub(crate) data: Bytes,
-    /// What is done to each row when it is read.
-    pub(crate) rotation: Option<Arc<Rotation>>,
+    pub(crate) change: Option<RowChange>,
 }
 
 impl FloatRows {
@@ -63,14 +76,10 @@ impl FloatRows {
     ) -> Result<(), QuantError> {
         let bytes = row_of(self.format, &self.data, shape, row)?;
         self.format.decode_row(bytes, 1.0, values)?;
-        let Some(rotation) = &self.rotation else {
-            return Ok(());
-        };
-        rotation.rotate(values).map_err(|_| QuantError::Shape {
-            what: "a row that is to be rotated",
-            expected: rotation.block,
-            found: values.len(),
-        })
+        match &self.change {
+            Some(change) => change(values),
+            None => Ok(()),
+        }
     }
 }
 
@@ -84,7 +93,8 @@ impl Ternary {
         by_block: bool,
     ) -> Result<Self, QuantError> {
         if by_block {
-            return Ok(Self::Fitted { rows, rule });
+            let fit = rule.of_group();
+            return Ok(Self::Fitted { rows, fit });
         }
         let mut values = vec![0.0; shape.1];
         let mut each = |visit: &mut dyn FnMut(&[f32])| {
@@ -182,7 +192,7 @@ impl Ternary {
             rows: FloatRows {
                 format,
                 data,
-                rotation: None,
+                change: None,
             },
             threshold,
             scale: threshold * factor,
@@ -228,15 +238,12 @@ impl Ternary {
                 }
                 scales.fill(*scale);
             }
-            Self::Fitted { rows, rule } => {
+            Self::Fitted { rows, fit } => {
                 let mut values = vec![0.0; cols];
                 rows.read(shape, row, &mut values)?;
                 let blocks = values.chunks(block).zip(codes.chunks_mut(block));
                 for ((values, codes), scale) in blocks.zip(scales.iter_mut()) {
-                    *scale = match rule {
-                        ScaleRule::AbsMean => quantize_absmean(values, codes)?,
-                        ScaleRule::LeastSquares => quantize_least_squares(values, codes)?,
-                    };
+                    *scale = fit(values, codes)?;
                 }
             }
             Self::Blocks { format, data } => {

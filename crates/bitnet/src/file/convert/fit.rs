@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bitnet_core::Rotation;
-use bitnet_quant::Format;
+use bitnet_quant::{Format, QuantError};
 
 use super::weights::{Content, Tensor};
 use super::{ConvertReport, ConvertType};
 use crate::file::gguf::GgufArchitecture;
 use crate::file::names::is_projection;
-use crate::file::ternary::{FloatRows, ScaleRule, Ternary};
+use crate::file::ternary::{FloatRows, RowChange, ScaleRule, Ternary};
 use crate::model::{ContractKeys, widest_block};
 use crate::{Error, Result};
 
@@ -78,7 +78,7 @@ pub(super) fn fit(
         let rows = FloatRows {
             format: *format,
             data: data.clone(),
-            rotation: rotations.get(&tensor.cols).cloned(),
+            change: rotations.get(&tensor.cols).map(change),
         };
         let shape = (tensor.rows, tensor.cols);
         let ternary = Ternary::fitted(rows, shape, fit.scales, by_block)
@@ -101,6 +101,18 @@ pub(super) fn fit(
         tied: false,
         grouped: false,
     }))
+}
+
+/// What a rotation does to a row.
+fn change(rotation: &Arc<Rotation>) -> RowChange {
+    let rotation = Arc::clone(rotation);
+    Arc::new(move |row| {
+        rotation.rotate(row).map_err(|_| QuantError::Shape {
+            what: "a row that is to be rotated",
+            expected: rotation.block,
+            found: row.len(),
+        })
+    })
 }
 
 /// The rotation of each width of projections.
