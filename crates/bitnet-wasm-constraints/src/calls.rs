@@ -61,7 +61,7 @@ impl Reply {
         Self::read(form, offer).map_err(thrown)
     }
 
-    /// What `piece` completes: of the thinking, of the text, and then calls, each JSON with `name` and `arguments`.
+    /// Takes the next piece, and gives the thinking, the text and then the calls that it completes, each JSON with `name` and `arguments`.
     pub fn push(&mut self, piece: &str) -> Vec<String> {
         let parts = self.parser.push(piece);
         self.apart(parts)

@@ -1,14 +1,13 @@
-//! Constraints for the browser: JSON by a schema, a regular expression, a grammar, one of some texts.
-//!
-//! Also for calls of tools, which are a form of an answer, and are read from it.
+//! Constraints for the browser: JSON by a schema, a regular expression, a grammar, one of some texts, and calls of tools, which are
+//! also read here.
 //!
 //! A module beside that of models (`crates/bitnet-wasm`), so that a page fetches it when a text of a given form is asked for, and not
 //! before. It learns once what the tokens of a model write ([`Grammars`]), compiles a form ([`Constraint`]), and says before
 //! each token which ones may come.
 
-use bitnet::Error;
 mod calls;
 
+use bitnet::Error;
 use bitnet::chat::ThinkingOutline;
 use bitnet::constraint::{self, Grammar};
 use bitnet::tokenizer::TokenWords;

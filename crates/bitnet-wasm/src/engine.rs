@@ -191,7 +191,7 @@ impl Engine {
         Some(json(&form))
     }
 
-    /// What takes apart the answer to the prompt `tokens`, which a chat template wrote. Nothing if there is no template.
+    /// A parser of the answer to the prompt `tokens`, which a chat template wrote. Nothing if there is no template.
     pub fn reply(&self, tokens: &[u32]) -> Option<Reply> {
         let template = self.model.chat_template()?;
         let form = ReplyForm::of(template, self.model.tokenizer(), tokens);

@@ -9,7 +9,7 @@ pub struct Reply(pub(crate) ReplyParser);
 
 #[wasm_bindgen]
 impl Reply {
-    /// What `piece` completes: of the thinking, and of the text behind it.
+    /// Takes the next piece, and gives the thinking and the text that it completes.
     pub fn push(&mut self, piece: &str) -> Vec<String> {
         apart(self.0.push(piece))
     }

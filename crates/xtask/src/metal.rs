@@ -2,7 +2,7 @@
 
 use crate::program::succeeds;
 use crate::requirement::Requirement;
-use crate::workspace::cargo_with;
+use crate::workspace::{cargo_with, run_tests};
 use std::process::Command;
 
 /// What Linux lacks.
@@ -37,15 +37,7 @@ pub(crate) fn commands() -> Vec<Command> {
         words.extend_from_slice(rest);
         cargo_with(&words)
     };
-    let mut commands = if succeeds(&mut cargo_with(&["nextest", "--version"])) {
-        // A test that waits for ever is ended, and told by its name.
-        let mut words = vec!["nextest", "run", "--workspace", "--all-features"];
-        words.extend_from_slice(TESTS);
-        words.extend(["--no-fail-fast", "--status-level=slow"]);
-        vec![cargo_with(&words)]
-    } else {
-        vec![test(TESTS)]
-    };
+    let mut commands = vec![run_tests(TESTS)];
     if cfg!(target_os = "linux") {
         commands.push(test(&["--lib", "shim_driver::", "--", "--ignored"]));
     }

@@ -6,14 +6,14 @@ use crate::fuzz;
 use crate::metal;
 use crate::miri;
 use crate::mlx;
-use crate::program::{carry_out, succeeds, target_folder};
+use crate::program::{carry_out, target_folder};
 use crate::python;
 use crate::requirement::Requirement;
 use crate::sanitizer::{self, Sanitizer};
 use crate::server;
 use crate::target::Target;
 use crate::web;
-use crate::workspace::cargo_with;
+use crate::workspace::{cargo_with, run_tests};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use std::fs::File;
@@ -232,23 +232,7 @@ impl Part {
                 command.env("RUSTDOCFLAGS", "-Dwarnings");
                 vec![command]
             }
-            Self::Unit if succeeds(&mut cargo_with(&["nextest", "--version"])) => {
-                vec![cargo_with(&[
-                    "nextest",
-                    "run",
-                    "--workspace",
-                    "--all-features",
-                    "--no-fail-fast",
-                    "--status-level=slow",
-                ])]
-            }
-            Self::Unit => vec![cargo_with(&[
-                "test",
-                "--workspace",
-                "--all-features",
-                "--all-targets",
-                "--no-fail-fast",
-            ])],
+            Self::Unit => vec![run_tests(&[])],
             Self::Doctest => vec![cargo_with(&[
                 "test",
                 "--workspace",

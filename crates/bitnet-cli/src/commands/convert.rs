@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> anyhow::Result<()> {
-        let picture = self.errors.as_deref().map(ErrorFormat::of).transpose()?;
+        let format = self.errors.as_deref().map(ErrorFormat::of).transpose()?;
         let text = match &self.text {
             Some(path) => {
                 Some(fs::read_to_string(path).map_err(|error| bitnet::Error::io(path, error))?)
@@ -108,9 +108,9 @@ impl Arguments {
             }
             None => None,
         };
-        match (picture, &self.errors) {
-            (Some(picture), Some(path)) => {
-                let content = picture.content(&report, scores.as_ref())?;
+        match (format, &self.errors) {
+            (Some(format), Some(path)) => {
+                let content = format.content(&report, scores.as_ref())?;
                 fs::write(path, content).map_err(|error| bitnet::Error::io(path, error).into())
             }
             _ => Ok(()),
@@ -128,7 +128,7 @@ fn score(model: &Path, text: &str) -> anyhow::Result<Perplexity> {
     })?)
 }
 
-/// How errors are written.
+/// The form in which errors are written.
 #[derive(Clone, Copy)]
 enum ErrorFormat {
     #[cfg(feature = "plots")]

@@ -34,6 +34,16 @@ struct Seen {
     sent: usize,
 }
 
+impl Seen {
+    /// Counts in which texts that were sent wait.
+    fn gauges(&self) -> Gauges {
+        Gauges {
+            waiting: self.gauges.waiting + self.sent,
+            ..self.gauges
+        }
+    }
+}
+
 enum Command {
     Submit(Box<Sequence>),
     Drain,
@@ -101,8 +111,10 @@ impl Engine {
     }
 
     fn check(&self, seen: &Seen) -> Result<()> {
-        let waiting = seen.gauges.waiting + seen.sent;
-        if waiting + seen.gauges.running < self.most_texts {
+        let Gauges {
+            waiting, running, ..
+        } = seen.gauges();
+        if waiting + running < self.most_texts {
             Ok(())
         } else {
             Err(Error::Overloaded { waiting })
@@ -115,11 +127,7 @@ impl Engine {
 
     /// Counts of the texts that run and wait, of bytes, and of the work so far, as of the last step; requests since then wait.
     pub fn gauges(&self) -> Gauges {
-        let seen = self.seen();
-        Gauges {
-            waiting: seen.gauges.waiting + seen.sent,
-            ..seen.gauges
-        }
+        self.seen().gauges()
     }
 
     /// Ends all texts. The engine goes on.

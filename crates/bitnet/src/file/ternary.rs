@@ -56,7 +56,7 @@ impl ScaleRule {
 /// Makes codes of a group of numbers and returns their scale. A pointer, so that programs which convert nothing need not have it.
 pub(crate) type GroupFit = fn(&[f32], &mut [i8]) -> Result<f32, QuantError>;
 
-/// What is done to a row before it is quantized; behind a pointer for the same reason.
+/// Changes a row before it is quantized; behind a pointer for the same reason.
 pub(crate) type RowChange = Arc<dyn Fn(&mut [f32]) -> Result<(), QuantError> + Send + Sync>;
 
 /// Rows of floating-point numbers.

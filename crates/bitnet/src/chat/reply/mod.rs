@@ -132,7 +132,7 @@ enum State {
     Whole,
 }
 
-/// What reads calls: those between marks, and those that a whole answer is.
+/// The readers of calls: of one between marks, and of those that a whole answer is.
 #[derive(Debug, Clone, Copy)]
 struct ReadCalls {
     marked: fn(CallFormat, &str, &[Tool]) -> Option<ToolCall>,

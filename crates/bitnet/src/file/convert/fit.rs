@@ -103,7 +103,7 @@ pub(super) fn fit(
     }))
 }
 
-/// What a rotation does to a row.
+/// Rotates each row that is read.
 fn change(rotation: &Arc<Rotation>) -> RowChange {
     let rotation = Arc::clone(rotation);
     Arc::new(move |row| {

@@ -25,7 +25,7 @@ pub(super) struct Tensor {
     pub(super) rounded: bool,
 }
 
-/// What was lost on the way.
+/// The errors that rounding made.
 #[derive(Default)]
 pub(super) struct Loss {
     /// The largest relative error that rounding a scale to f16 made.
